@@ -1,0 +1,181 @@
+//! The measurements.
+
+use super::cpu;
+use super::load::{drain, wrk};
+use super::report::{Figure, Goal, Samples};
+use super::{BLOB, ROUNDS};
+use crate::content::Content;
+use crate::node::Plan;
+use crate::push::Image;
+use crate::s3::{self, BUCKET};
+use crate::servers::{Nginx, Versitygw};
+use anyhow::{Result, ensure};
+use aws_sdk_s3::presigning::PresigningConfig;
+use entrepot_node::oci::{Algorithm, Digest, digest::Hasher};
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const GIB: f64 = 1_073_741_824.0;
+const MIB: f64 = 1_048_576.0;
+const STORED_BLOBS: u32 = 100_000;
+
+pub async fn stored_blob() -> Result<Figure> {
+    let (bucket, files) = (TempDir::new()?, TempDir::new()?);
+    let mut node = Plan::over_folder(bucket.path()).start().await?;
+    let blob = Content::fresh(BLOB);
+    node.registry.push("bench/app", &blob).await?;
+    // The folder took the pushed file; the first pull stores a copy.
+    node.registry.pull("bench/app", &blob.digest).await?;
+    let mut file = fs::File::create(files.path().join("blob"))?;
+    blob.pieces(0..blob.size).try_for_each(|piece| file.write_all(&piece))?;
+    let nginx = Nginx::start(files.path()).await?;
+    let theirs = format!("{}/blob", nginx.url);
+    let (mut node_samples, mut nginx_samples) = (Samples::default(), Samples::default());
+    for _ in 0..ROUNDS {
+        // The rate of one process differs from that of the next by a quarter, with the same file: each round has its own.
+        ensure!(node.stop().await?.success(), "the node did not stop in order");
+        node.start_again().await?;
+        let ours = format!("{}/v2/bench/app/blobs/{}", node.registry.url(), blob.digest);
+        node_samples.0.push(wrk(&["-t2", "-c4", "-d5s"], &ours).await?.bytes / GIB);
+        nginx_samples.0.push(wrk(&["-t2", "-c4", "-d5s"], &theirs).await?.bytes / GIB);
+    }
+    Ok(Figure {
+        name: "stored blob",
+        unit: "GiB/s",
+        node: node_samples,
+        reference: Some(("nginx", nginx_samples)),
+        goal: Goal::Ratio(1.5),
+        note: None,
+    })
+}
+
+pub async fn push() -> Result<Figure> {
+    let bucket = TempDir::new()?;
+    let node = Plan::over_folder(bucket.path()).start().await?;
+    let (mut pushes, mut hashes) = (Samples::default(), Samples::default());
+    for _ in 0..ROUNDS {
+        let blob = Content::fresh(BLOB);
+        let start = Instant::now();
+        node.registry.push("bench/app", &blob).await?;
+        pushes.0.push(BLOB as f64 / MIB / start.elapsed().as_secs_f64());
+        hashes.0.push(BLOB as f64 / MIB / hash(&blob)?);
+    }
+    Ok(Figure {
+        name: "push",
+        unit: "MiB/s",
+        node: pushes,
+        reference: Some(("SHA-256 on one core", hashes)),
+        goal: Goal::Ratio(0.6),
+        note: None,
+    })
+}
+
+pub async fn missed_blob() -> Result<Figure> {
+    let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
+    let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
+    let node = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
+    let (mut ours, mut theirs, mut costs) = (Samples::default(), Samples::default(), Costs::default());
+    for _ in 0..ROUNDS {
+        let blob = Content::fresh(BLOB);
+        pusher.registry.push("bench/app", &blob).await?;
+        let hex = blob.digest.hex();
+        let key = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+        let presigning = PresigningConfig::expires_in(Duration::from_secs(600))?;
+        let object = server.s3.client().get_object().bucket(BUCKET).key(key).presigned(presigning).await?;
+        let (server_before, client_before) = (cpu::used(server.id())?, cpu::used(std::process::id())?);
+        theirs.0.push(drain(&node.registry, object.uri()).await? / MIB);
+        costs.server.0.push((cpu::used(server.id())? - server_before) / (BLOB as f64 / MIB));
+        costs.client.0.push((cpu::used(std::process::id())? - client_before) / (BLOB as f64 / MIB));
+        ours.0.push(drain(&node.registry, &format!("/v2/bench/app/blobs/{}", blob.digest)).await? / MIB);
+        costs.hash.0.push(hash(&blob)? / (BLOB as f64 / MIB));
+    }
+    let note = costs.note(theirs.median());
+    Ok(Figure {
+        name: "missed blob",
+        unit: "MiB/s",
+        node: ours,
+        reference: Some(("the object straight from S3", theirs)),
+        goal: Goal::Ratio(0.85),
+        note: Some(note),
+    })
+}
+
+/// Processor time that a MiB takes, in seconds.
+#[derive(Default)]
+struct Costs {
+    server: Samples,
+    client: Samples,
+    hash: Samples,
+}
+
+impl Costs {
+    /// How fast a relay could be at best that only receives, hashes and sends: it receives as dearly as the client and
+    /// sends as dearly as the server.
+    fn note(&self, direct: f64) -> String {
+        let [server, client, hash] = [&self.server, &self.client, &self.hash].map(Samples::median);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let best = cores as f64 / (2.0 * server + 2.0 * client + hash);
+        format!(
+            "What bounds the missed blob here: fetched straight, a MiB takes {:.2} ms of a core at the S3 server and \
+             {:.2} ms at the client; SHA-256 takes {:.2} ms. A node that did nothing but receive it as the client does, \
+             hash it, and send it as the server does, would bring the {cores} cores, which server, node and client \
+             share, to {best:.0} MiB/s: {:.2} × of fetching it straight.",
+            server * 1000.0,
+            client * 1000.0,
+            hash * 1000.0,
+            best / direct,
+        )
+    }
+}
+
+/// Seconds that one core takes to hash a blob.
+fn hash(blob: &Content) -> Result<f64> {
+    let bytes = blob.bytes();
+    let start = Instant::now();
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    hasher.update(&bytes);
+    ensure!(hasher.finish() == blob.digest, "hashed to something else");
+    Ok(start.elapsed().as_secs_f64())
+}
+
+pub async fn stored_manifest() -> Result<Vec<Figure>> {
+    let bucket = TempDir::new()?;
+    let node = Plan::over_folder(bucket.path()).start().await?;
+    let image = Image::fresh(&[1000, 2000, 3000]);
+    node.registry.push_image("bench/app", "v1", &image).await?;
+    let url = format!("{}/v2/bench/app/manifests/{}", node.registry.url(), image.digest);
+    let (mut requests, mut latencies) = (Samples::default(), Samples::default());
+    for _ in 0..ROUNDS {
+        let found = wrk(&["-t1", "-c16", "-d5s"], &url).await?;
+        requests.0.push(found.requests);
+        latencies.0.push(found.p99);
+    }
+    let figure = |name, unit, node, goal| Figure { name, unit, node, reference: None, goal, note: None };
+    Ok(vec![
+        figure("stored manifest", "requests/s", requests, Goal::AtLeast(20_000.0)),
+        figure("stored manifest, p99", "ms", latencies, Goal::Below(10.0)),
+    ])
+}
+
+pub async fn start() -> Result<Figure> {
+    let (bucket, store) = (TempDir::new()?, TempDir::new()?);
+    for number in 0..STORED_BLOBS {
+        let content = number.to_be_bytes();
+        let hex = Digest::of(Algorithm::Sha256, &content).hex();
+        let folder = store.path().join("store/blobs/sha256").join(&hex[..2]);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(hex), content)?;
+    }
+    let mut node = Plan::over_folder(bucket.path()).start_at(&store.path().join("store")).await?;
+    let mut samples = Samples::default();
+    for _ in 0..ROUNDS {
+        ensure!(node.stop().await?.success(), "the node did not stop in order");
+        let begun = Instant::now();
+        node.start_again().await?;
+        ensure!(node.registry.answers().await, "the node does not answer");
+        samples.0.push(begun.elapsed().as_secs_f64());
+    }
+    Ok(Figure { name: "start", unit: "s", node: samples, reference: None, goal: Goal::Below(2.0), note: None })
+}

@@ -1,0 +1,154 @@
+//! Everything that a change must pass, step by step, with a sum of all tests at the end.
+
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// A step: its name, and the program and arguments that it runs.
+struct Step {
+    name: &'static str,
+    command: Vec<&'static str>,
+}
+
+/// The tests of this crate, quick ones first.
+const TESTS: [&str; 16] = [
+    "chart",
+    "embedded",
+    "bucket_contract",
+    "counts",
+    "conformance",
+    "distribution",
+    "nodes",
+    "bad_input",
+    "fuzz",
+    "faults",
+    "fills",
+    "crashes",
+    "clients",
+    "cleaning",
+    "cluster",
+    "images",
+];
+
+fn steps() -> Vec<Step> {
+    let step = |name, command: &str| {
+        // Leaked: a few words, once.
+        let command: &'static str = Box::leak(command.to_owned().into_boxed_str());
+        Step { name, command: command.split(' ').collect() }
+    };
+    let mut steps = vec![
+        step("fmt", "fmt --all -- --check"),
+        step("clippy", "clippy --workspace --all-targets --all-features -- -D warnings"),
+        step("unit", "test --workspace --exclude entrepot-e2e"),
+        step("harness", "test -p entrepot-e2e --lib"),
+        step("tools", "run -q -p entrepot-e2e -- tools"),
+    ];
+    // One test at a time: they measure memory and count requests, and the machine is small.
+    steps.extend(
+        TESTS.map(|name| step(name, &format!("test -p entrepot-e2e --test {name} -- --test-threads=1 --nocapture"))),
+    );
+    steps
+}
+
+/// What a step came to.
+struct Outcome {
+    name: &'static str,
+    passed: u64,
+    failed: u64,
+    ok: bool,
+    took: Duration,
+}
+
+/// Runs the steps of these names, or all, and prints a summary.
+///
+/// # Errors
+/// When there is no step of a name, or cargo cannot be run.
+pub fn run(names: &[String]) -> Result<ExitCode> {
+    let mut steps = steps();
+    if let Some(unknown) = names.iter().find(|name| steps.iter().all(|step| step.name != name.as_str())) {
+        let known: Vec<_> = steps.iter().map(|step| step.name).collect();
+        bail!("there is no step {unknown}; there are {}", known.join(", "));
+    }
+    steps.retain(|step| names.is_empty() || names.iter().any(|name| name == step.name));
+    let start = Instant::now();
+    let mut outcomes = Vec::new();
+    for step in &steps {
+        outcomes.push(perform(step)?);
+    }
+    println!("\n== summary");
+    for outcome in &outcomes {
+        let word = if outcome.ok { "ok" } else { "FAILED" };
+        let Outcome { name, passed, failed, took, .. } = outcome;
+        println!("{name:<14} {word:<7} {:>6.1}s {passed:>5} passed {failed:>3} failed", took.as_secs_f64());
+    }
+    println!("all steps took {:.0?}", start.elapsed());
+    // A step that fails without a failed test, as one that does not compile, counts as one failure.
+    let passed: u64 = outcomes.iter().map(|outcome| outcome.passed).sum();
+    let failed: u64 =
+        outcomes.iter().map(|outcome| if outcome.ok { outcome.failed } else { outcome.failed.max(1) }).sum();
+    println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn perform(step: &Step) -> Result<Outcome> {
+    println!("\n== {}: cargo {}", step.name, step.command.join(" "));
+    let start = Instant::now();
+    let mut child = Command::new("cargo")
+        .args(&step.command)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let (mut passed, mut failed) = (0, 0);
+    for line in BufReader::new(child.stdout.take().context("no output")?).split(b'\n') {
+        let line = line?;
+        let mut output = std::io::stdout().lock();
+        output.write_all(&line)?;
+        output.write_all(b"\n")?;
+        if let Some((more_passed, more_failed)) = result(&String::from_utf8_lossy(&line)) {
+            passed += more_passed;
+            failed += more_failed;
+        }
+    }
+    let ok = child.wait()?.success();
+    let took = start.elapsed();
+    println!("== {} {} in {:.1}s", step.name, if ok { "ok" } else { "FAILED" }, took.as_secs_f64());
+    Ok(Outcome { name: step.name, passed, failed, ok, took })
+}
+
+/// The numbers of a `test result: ok. 3 passed; 0 failed; …` line.
+fn result(line: &str) -> Option<(u64, u64)> {
+    let line = line.strip_prefix("test result: ")?;
+    let number = |word: &str| {
+        let before = line.split(word).next()?;
+        before.split_whitespace().last()?.parse().ok()
+    };
+    Some((number(" passed")?, number(" failed")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_results_are_read() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(result(line), Some((12, 3)));
+        assert_eq!(result("test a ... ok"), None);
+    }
+
+    #[test]
+    fn every_test_of_this_crate_is_a_step() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests")).unwrap();
+        let mut names: Vec<_> = folder
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+            .collect();
+        let mut steps = TESTS.map(str::to_owned).to_vec();
+        names.sort();
+        steps.sort();
+        assert_eq!(names, steps);
+    }
+}

@@ -1,0 +1,251 @@
+//! A real Kubernetes on one machine: etcd, API server, controllers, scheduler, and nodes with containerd and kubelet.
+//!
+//! Every node is a machine of its own (namespaces, see [`machine`]), and so is the storage: an S3 server and a registry
+//! for images. The host has one wire to them, by which it reaches nodes, pods and Services by their own addresses.
+//! Nothing of the host is changed but that wire, its routes, control groups, and a folder in the cache; [`state`]
+//! removes them even when we are killed. A cluster that we did not start is never seen.
+
+mod audit;
+mod control;
+mod kubectl;
+mod machine;
+mod node;
+mod pki;
+mod plan;
+mod provisioner;
+mod services;
+mod state;
+mod storage;
+mod wires;
+
+pub use audit::{Audit, Mark, Request};
+pub use machine::{Lifetime, Machine};
+pub use provisioner::{FIXED, GROWING, serve as provision};
+pub use state::{State, remove_unwanted};
+
+use crate::container::{self, Image};
+use crate::s3::S3;
+use crate::tools::{self, Tool};
+use anyhow::{Context, Result};
+use plan::Plan;
+use state::ProcessId;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a part of the cluster may take to answer. The API server takes ten seconds on a loaded machine.
+const START: Duration = Duration::from_secs(180);
+
+/// What a cluster is to be like.
+pub struct Options {
+    pub lifetime: Lifetime,
+    /// Nodes, at least one; the first has the control plane too.
+    pub nodes: u8,
+    /// The program of `cargo e2e`, which serves in the cluster as the provisioner of volumes.
+    pub program: PathBuf,
+}
+
+/// A cluster that runs.
+pub struct Cluster {
+    plan: Plan,
+    folder: PathBuf,
+    storage: Machine,
+    nodes: Vec<Machine>,
+    s3: S3,
+    client: kube::Client,
+    kubeconfig: PathBuf,
+    audit: Audit,
+}
+
+/// Runs `body` with a cluster and removes it afterwards, whatever happens: a failure, a panic of another task, Ctrl-C or
+/// SIGTERM. After a failure the logs are kept. With `Lifetime::Kept` only a cluster that failed is removed.
+///
+/// # Errors
+/// When it does not start, `body` fails, or it cannot be removed.
+pub async fn with<T>(options: Options, body: impl AsyncFnOnce(&mut Cluster) -> Result<T>) -> Result<T> {
+    remove_unwanted().await?;
+    install()?;
+    let (mut state, folder) = State::claim(Some(ProcessId::of(std::process::id())?))?;
+    let work = async {
+        let mut cluster = Cluster::start(&options, &mut state, &folder).await?;
+        body(&mut cluster).await
+    };
+    let result = tokio::select! {
+        result = work => result,
+        error = interrupted() => Err(error),
+    };
+    if result.is_ok() && options.lifetime == Lifetime::Kept {
+        state.owner = None;
+        state.complete = true;
+        state.write(&folder)?;
+        return result;
+    }
+    if let Err(error) = &result {
+        println!("the cluster's logs are kept in {}: {error}", keep_logs(&folder)?.display());
+    }
+    state.remove(&folder).await.and(result)
+}
+
+async fn interrupted() -> anyhow::Error {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => anyhow::anyhow!("interrupted"),
+        _ = terminate.recv() => anyhow::anyhow!("terminated"),
+    }
+}
+
+/// Installs all that a cluster needs, so that no deadline of its start counts for it.
+fn install() -> Result<()> {
+    for program in
+        ["unshare", "catatonit", "containerd", "runc", "/usr/lib/cni/ptp", "etcd", "iptables", "ip", "skopeo"]
+    {
+        tools::system(program)?;
+    }
+    for tool in [
+        Tool::KubeApiserver,
+        Tool::KubeControllerManager,
+        Tool::KubeScheduler,
+        Tool::Kubelet,
+        Tool::KubeProxy,
+        Tool::Kubectl,
+        Tool::Coredns,
+        Tool::MetricsServer,
+        Tool::Versitygw,
+    ] {
+        tool.path()?;
+    }
+    crate::node_binary::Variant::Release.path().map(drop)
+}
+
+/// Moves the logs of a cluster that failed to where its removal does not reach.
+fn keep_logs(folder: &Path) -> Result<PathBuf> {
+    let kept = State::home()?.join("failed");
+    match std::fs::remove_dir_all(&kept) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => std::fs::create_dir_all(&kept)?,
+    }
+    for machine in std::fs::read_dir(folder)? {
+        let machine = machine?;
+        let log = machine.path().join("log");
+        if log.is_dir() {
+            std::fs::rename(log, kept.join(machine.file_name()))?;
+        }
+    }
+    Ok(kept)
+}
+
+impl Cluster {
+    async fn start(options: &Options, state: &mut State, folder: &Path) -> Result<Cluster> {
+        let start = Instant::now();
+        let plan = state.plan();
+        let authority = pki::Authority::new(&folder.join("pki"))?;
+        let mut machines = Vec::new();
+        for name in std::iter::once("storage".to_owned()).chain((1..=options.nodes).map(node::name)) {
+            let machine = Machine::start(&name, &folder.join(&name), options.lifetime).await?;
+            state.machines.push(machine.init());
+            state.write(folder)?;
+            machines.push(machine);
+        }
+        let storage = machines.remove(0);
+        let nodes = machines;
+        let first = nodes.first().context("a cluster has a node at least")?;
+        wires::connect(plan, &storage, &nodes).await?;
+        let (s3, control) =
+            tokio::try_join!(storage::start(&storage, plan), control::start(first, plan, folder, &authority))?;
+        println!("control plane ready after {:.1?}", start.elapsed());
+        let cluster = Cluster {
+            plan,
+            folder: folder.to_owned(),
+            storage,
+            nodes,
+            s3,
+            client: control.client.clone(),
+            kubeconfig: control.kubeconfig.clone(),
+            audit: Audit::new(&control.audit_log),
+        };
+        let kubelets = cluster
+            .nodes
+            .iter()
+            .zip(1..)
+            .map(|(machine, number)| node::start(machine, plan, number, folder, &authority, &control.server));
+        tokio::try_join!(
+            futures::future::try_join_all(kubelets),
+            services::start(&cluster.nodes[0], plan, folder, &authority, &control, &options.program),
+            async { cluster.load(&container::pause()?, "pause:1").await },
+            async { cluster.apply(&services::manifests(plan).to_string()).await },
+        )?;
+        cluster.until_nodes_are_ready().await?;
+        println!("{} nodes ready after {:.1?}", cluster.nodes.len(), start.elapsed());
+        Ok(cluster)
+    }
+
+    /// A client of an administrator.
+    pub fn client(&self) -> &kube::Client {
+        &self.client
+    }
+
+    /// The kubeconfig of an administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The API server's audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// The names of the nodes; the first has the control plane too.
+    pub fn nodes(&self) -> Vec<&str> {
+        self.nodes.iter().map(Machine::name).collect()
+    }
+
+    /// The host, as nodes and pods reach it.
+    pub fn host(&self) -> Ipv4Addr {
+        self.plan.host()
+    }
+
+    /// The S3 server, with one bucket. Its endpoint is good for the host and for pods, which may call it
+    /// `http://s3.storage:7070` too.
+    pub fn s3(&self) -> &S3 {
+        &self.s3
+    }
+
+    /// Drops every packet to the S3 server, of old connections and new ones.
+    ///
+    /// # Errors
+    /// When there is no firewall.
+    pub async fn cut_s3(&self) -> Result<()> {
+        storage::cut(&self.storage).await
+    }
+
+    /// Ends what `cut_s3` began.
+    ///
+    /// # Errors
+    /// When it was not cut.
+    pub async fn restore_s3(&self) -> Result<()> {
+        storage::restore(&self.storage).await
+    }
+
+    /// Puts an image into the cluster's own registry and returns the name by which pods have it. `name` has a tag.
+    ///
+    /// # Errors
+    /// When the registry refuses it.
+    pub async fn load(&self, image: &Image, name: &str) -> Result<String> {
+        let name = format!("{}/{name}", storage::registry(self.plan));
+        image.push(&name).await?;
+        Ok(name)
+    }
+
+    /// Lets every node pull from a registry without TLS. `name` is the host (and port) in the names of images, any name;
+    /// `address` is where it answers, as a host and port.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn trust(&self, name: &str, address: &str) -> Result<()> {
+        self.nodes.iter().try_for_each(|node| node::trust(node, name, &format!("http://{address}")))
+    }
+}

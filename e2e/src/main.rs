@@ -1,0 +1,68 @@
+//! `cargo e2e`: runs what a change must pass, installs the programs of the tests, measures, and runs a cluster.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use entrepot_e2e::{bench, check, cluster, scenarios, tools, up};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Entrepot against real clients, real S3 servers, real faults and a real Kubernetes.
+#[derive(Parser)]
+#[command(name = "cargo e2e")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs every check, or only the steps that are named.
+    Check {
+        /// Names of steps, as the headings have them.
+        steps: Vec<String>,
+    },
+    /// Installs the programs of the tests.
+    Tools,
+    /// Measures the node and writes docs/performance.md; named, only prints.
+    Bench {
+        /// Names of measurements.
+        names: Vec<String>,
+    },
+    /// Starts a Kubernetes with a registry in it, and leaves it running.
+    Up,
+    /// The same, then pushes an image and runs a pod of it that the kubelet pulls from the registry.
+    Demo,
+    /// Runs every scenario on a cluster of its own, or only those that are named.
+    Test {
+        /// Names of scenarios.
+        names: Vec<String>,
+    },
+    /// Stops what `up` and `demo` started and removes all of it.
+    Down,
+    /// Provides the volumes of a cluster; a part of `up`.
+    #[command(hide = true)]
+    Provision {
+        #[arg(long)]
+        kubeconfig: PathBuf,
+        #[arg(long)]
+        machines: PathBuf,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Check { steps } => check::run(&steps),
+        Command::Tools => tools::install_all().map(|()| ExitCode::SUCCESS),
+        Command::Bench { names } => bench::run(&names),
+        Command::Up => wait_for(up::up()),
+        Command::Demo => wait_for(up::demo()),
+        Command::Test { names } => wait_for(scenarios::run(std::env::current_exe()?, &names)),
+        Command::Down => wait_for(up::down()),
+        Command::Provision { kubeconfig, machines } => wait_for(cluster::provision(&kubeconfig, machines)),
+    }
+}
+
+fn wait_for(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(work).map(|()| ExitCode::SUCCESS)
+}

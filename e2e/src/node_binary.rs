@@ -1,0 +1,126 @@
+//! The node's program, built once by the same cargo that runs the tests.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Which program of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// As it is released: static, so that it is an image's only file.
+    Release,
+    /// With named crash points, and unoptimised: what it does is tested, not how fast.
+    CrashPoints,
+}
+
+impl Variant {
+    fn name(self) -> &'static str {
+        match self {
+            Variant::Release => "entrepot-node",
+            Variant::CrashPoints => "entrepot-node-crash-points",
+        }
+    }
+
+    /// Where the program lies, built from the sources as they are now.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub fn path(self) -> Result<PathBuf> {
+        static BUILT: Mutex<Vec<(Variant, PathBuf)>> = Mutex::new(Vec::new());
+        let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, path)) = built.iter().find(|(variant, _)| *variant == self) {
+            return Ok(path.clone());
+        }
+        let path = build(self)?;
+        built.push((self, path.clone()));
+        Ok(path)
+    }
+}
+
+fn build(variant: Variant) -> Result<PathBuf> {
+    let start = Instant::now();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let built = match variant {
+        Variant::Release => released("entrepot-node", workspace, None)?,
+        Variant::CrashPoints => compile("entrepot-node", workspace, |command| {
+            command.args(["--features", "crash-points"]);
+        })?,
+    };
+    // Variants may be built to one path: each is kept under a name of its own.
+    let folder = target_folder(&built).context("no target folder")?.join("e2e");
+    let kept = keep(&built, &folder, variant.name())?;
+    println!("{} is built ({:.0?})", variant.name(), start.elapsed());
+    Ok(kept)
+}
+
+/// Builds a program of the workspace as it is released: static, and the same bytes wherever and whenever it is built
+/// with the same compiler. `target` is where, if not where cargo puts it.
+///
+/// # Errors
+/// When the build fails.
+pub fn released(program: &str, workspace: &Path, target: Option<&Path>) -> Result<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = match home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))) {
+        Some(home) => home.canonicalize()?,
+        None => bail!("neither CARGO_HOME nor HOME is set"),
+    };
+    // Paths of dependencies, which panics and logs name; cargo names ours relative to the workspace.
+    let flags = ["-Ctarget-feature=+crt-static".to_owned(), format!("--remap-path-prefix={}=/cargo", home.display())];
+    compile(program, workspace, |command| {
+        // A target that is named keeps the flags from build scripts and macros, which cannot be static.
+        command.args(["--profile", "release", "--target", "host-tuple"]);
+        command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+        command.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+        if let Some(target) = target {
+            command.env("CARGO_TARGET_DIR", target);
+        }
+    })
+}
+
+/// Runs cargo for a program whose package has its name.
+fn compile(program: &str, workspace: &Path, adjust: impl FnOnce(&mut Command)) -> Result<PathBuf> {
+    let mut command = Command::new("cargo");
+    command.args(["build", "--package", program, "--bin", program]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    // The variables that cargo sets for a running test would be seen as changed by build scripts.
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    {
+        command.env_remove(name);
+    }
+    adjust(&mut command);
+    command.current_dir(workspace).stderr(Stdio::inherit());
+    let output = command.output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("building {program} failed: {}", output.status);
+    }
+    executable(&output.stdout).context("cargo names no program")
+}
+
+/// The folder of all of cargo's output: it marks it as a cache.
+pub fn target_folder(program: &Path) -> Option<&Path> {
+    // The folder of a named target has the mark too.
+    program.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").exists()).last()
+}
+
+/// The program in cargo's messages.
+fn executable(messages: &[u8]) -> Option<PathBuf> {
+    String::from_utf8_lossy(messages).lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(PathBuf::from(message["executable"].as_str()?))
+    })
+}
+
+/// Copies the program. Another process may be running the old one: it is replaced, not written over.
+fn keep(built: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock()?;
+    let (kept, unfinished) = (folder.join(name), folder.join(format!("{name}.unfinished")));
+    fs::copy(built, &unfinished)?;
+    fs::rename(&unfinished, &kept)?;
+    Ok(kept)
+}

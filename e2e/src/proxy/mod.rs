@@ -1,0 +1,255 @@
+//! A proxy in front of an S3 server that fails on purpose, and remembers what it was asked.
+//!
+//! Requests go on with the `Host` header that they came with, so that their signatures stay valid.
+
+mod body;
+mod wire;
+
+use crate::client::Registry;
+use anyhow::{Context, Result};
+use body::Spoiled;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use wire::Wire;
+
+/// What happens to a request.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// It is passed on after a while.
+    Delay(Duration),
+    /// It is never answered.
+    Hang,
+    /// The connection is closed without an answer.
+    Drop,
+    /// It is answered this, and not passed on: a status, and the code of S3's XML.
+    Status(u16, &'static str),
+    /// The answer's body is cut off after so many bytes by a reset of the connection.
+    Reset(u64),
+    /// The answer's body ends after so many bytes by an orderly close.
+    Truncate(u64),
+    /// One byte of the answer's body, at this offset, is another.
+    Corrupt(u64),
+    /// The answer's body comes at so many bytes a second.
+    Slow(u64),
+    /// The request's body is cut off after so many bytes, on the way to the server.
+    ResetUpload(u64),
+}
+
+/// Which requests a fault meets.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    method: Option<Method>,
+    path: String,
+    fault: Fault,
+    /// How often it is still to happen.
+    left: Arc<AtomicU32>,
+}
+
+impl Rule {
+    /// Every request whose path and query contain `path`, always.
+    pub fn always(path: &str, fault: Fault) -> Rule {
+        Rule { method: None, path: path.to_owned(), fault, left: Arc::new(AtomicU32::new(u32::MAX)) }
+    }
+
+    /// Only so many times.
+    #[must_use]
+    pub fn times(self, times: u32) -> Rule {
+        Rule { left: Arc::new(AtomicU32::new(times)), ..self }
+    }
+
+    /// Only requests of this method.
+    #[must_use]
+    pub fn of(self, method: Method) -> Rule {
+        Rule { method: Some(method), ..self }
+    }
+
+    fn takes(&self, method: &Method, target: &str) -> bool {
+        let meets = self.method.as_ref().is_none_or(|wanted| wanted == method) && target.contains(&self.path);
+        let one_less = |left: u32| if left == u32::MAX { Some(left) } else { left.checked_sub(1) };
+        meets && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+    }
+}
+
+/// A request that came by.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    pub headers: HeaderMap,
+    /// Whether a rule met it.
+    pub failed: bool,
+}
+
+type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
+
+struct Shared {
+    upstream: String,
+    client: Client<HttpConnector, UnsyncBoxBody<Bytes, io::Error>>,
+    rules: Mutex<Vec<Rule>>,
+    seen: Mutex<Vec<Seen>>,
+    away: AtomicBool,
+}
+
+/// A proxy on a port of its own. It ends with its value.
+pub struct Proxy {
+    pub url: String,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Starts a proxy for the server at `upstream`, a URL.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn start(upstream: &str) -> Result<Proxy> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let shared = Arc::new(Shared {
+            upstream: Registry::new(upstream).host().to_owned(),
+            client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
+            rules: Mutex::default(),
+            seen: Mutex::default(),
+            away: AtomicBool::new(false),
+        });
+        let task = tokio::spawn(accept(listener, shared.clone()));
+        Ok(Proxy { url, shared, task })
+    }
+
+    /// Adds a fault; the first rule that meets a request counts.
+    pub fn fail(&self, rule: Rule) {
+        self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+    }
+
+    /// Forgets all faults.
+    pub fn heal(&self) {
+        self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.away.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on every connection is closed without an answer, those that are open too at their next request.
+    pub fn go_away(&self) {
+        self.shared.away.store(true, Ordering::SeqCst);
+    }
+
+    /// What came by since the last call.
+    pub fn take_seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            let _ = serve(stream, shared).await;
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Result<(), hyper::Error> {
+    let reset = Arc::new(AtomicBool::new(false));
+    let io = TokioIo::new(Wire::new(stream, reset.clone()));
+    let service = service_fn(move |request| handle(request, shared.clone(), reset.clone()));
+    hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
+}
+
+/// An error of the service makes hyper close the connection without an answer.
+type Dropped = io::Error;
+
+async fn handle(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+    reset: Arc<AtomicBool>,
+) -> Result<Response<AnswerBody>, Dropped> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    let fault = {
+        let rules = shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.iter().find(|rule| rule.takes(request.method(), &target)).map(|rule| rule.fault.clone())
+    };
+    let away = shared.away.load(Ordering::SeqCst);
+    shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Seen {
+        method: request.method().clone(),
+        target: target.clone(),
+        headers: request.headers().clone(),
+        failed: fault.is_some() || away,
+    });
+    if away {
+        return Err(io::Error::other("away"));
+    }
+    match fault {
+        None => forward(&shared, request, &target, None).await.map(|answer| answer.map(BodyExt::boxed_unsync)),
+        Some(Fault::Delay(delay)) => {
+            tokio::time::sleep(delay).await;
+            forward(&shared, request, &target, None).await.map(|answer| answer.map(BodyExt::boxed_unsync))
+        }
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Drop) => Err(io::Error::other("dropped")),
+        Some(Fault::Status(status, code)) => refuse(request, status, code).await,
+        Some(Fault::ResetUpload(after)) => {
+            let answer = forward(&shared, request, &target, Some(after)).await;
+            reset.store(true, Ordering::SeqCst);
+            answer.map(|answer| answer.map(BodyExt::boxed_unsync))
+        }
+        Some(fault) => {
+            let answer = forward(&shared, request, &target, None).await?;
+            Ok(answer.map(|body| Spoiled::new(body, fault, reset).boxed_unsync()))
+        }
+    }
+}
+
+/// Answers an error in S3's XML.
+async fn refuse(request: Request<Incoming>, status: u16, code: &str) -> Result<Response<AnswerBody>, Dropped> {
+    let head = request.method() == Method::HEAD;
+    // The request is read to its end, as a server that refuses politely does.
+    let _ = request.into_body().collect().await;
+    let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>");
+    let body = if head { String::new() } else { text };
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/xml")
+        .body(Full::new(Bytes::from(body)).map_err(infallible).boxed_unsync())
+        .map_err(io::Error::other)
+}
+
+fn infallible(never: Infallible) -> io::Error {
+    match never {}
+}
+
+async fn forward(
+    shared: &Shared,
+    request: Request<Incoming>,
+    target: &str,
+    cut_after: Option<u64>,
+) -> Result<Response<Spoiled<Incoming>>, Dropped> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = format!("http://{}{target}", shared.upstream).parse::<Uri>().map_err(io::Error::other)?;
+    let body = match cut_after {
+        None => Spoiled::whole(body),
+        Some(after) => Spoiled::new(body, Fault::Truncate(after), Arc::default()),
+    };
+    let answer = shared.client.request(Request::from_parts(parts, body.boxed_unsync())).await;
+    let answer = answer.context("the server behind the proxy").map_err(io::Error::other)?;
+    Ok(answer.map(Spoiled::whole))
+}

@@ -1,0 +1,127 @@
+//! The tests' own view of an S3 bucket, past any node and any proxy.
+
+use anyhow::{Context, Result};
+use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
+use aws_sdk_s3::primitives::ByteStream;
+use entrepot_config as config;
+use std::fs;
+use std::path::Path;
+
+/// The keys of every S3 server that the tests start.
+pub const ACCESS_KEY: &str = "entrepot";
+pub const SECRET_KEY: &str = "entrepot-secret";
+pub const REGION: &str = "us-east-1";
+/// The bucket that every server has.
+pub const BUCKET: &str = "images";
+
+/// A bucket of an S3 server.
+#[derive(Clone)]
+pub struct S3 {
+    client: Client,
+    pub endpoint: String,
+}
+
+impl S3 {
+    pub fn new(endpoint: &str) -> S3 {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
+                aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
+            ))
+            .build_https();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"))
+            .region(Region::new(REGION))
+            .endpoint_url(endpoint)
+            .force_path_style(true)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .build();
+        S3 { client: Client::from_conf(config), endpoint: endpoint.to_owned() }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether the server answers.
+    pub async fn answers(&self) -> bool {
+        self.client.list_buckets().send().await.is_ok()
+    }
+
+    /// # Errors
+    /// When the server refuses.
+    pub async fn make_bucket(&self) -> Result<()> {
+        self.client.create_bucket().bucket(BUCKET).send().await.context("making the bucket")?;
+        Ok(())
+    }
+
+    /// All keys that begin with the prefix.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut pages = self.client.list_objects_v2().bucket(BUCKET).prefix(prefix).into_paginator().send();
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await {
+            keys.extend(page?.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+        }
+        Ok(keys)
+    }
+
+    /// Keys of multipart uploads that were begun and neither completed nor aborted.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn open_multiparts(&self) -> Result<Vec<String>> {
+        let answer = self.client.list_multipart_uploads().bucket(BUCKET).send().await?;
+        Ok(answer.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect())
+    }
+
+    /// # Errors
+    /// When there is no such object.
+    pub async fn get(&self, key: &str) -> Result<Vec<u8>> {
+        let answer = self.client.get_object().bucket(BUCKET).key(key).send().await.with_context(|| key.to_owned())?;
+        Ok(answer.body.collect().await?.to_vec())
+    }
+
+    /// # Errors
+    /// When the server refuses.
+    pub async fn put(&self, key: &str, content: Vec<u8>) -> Result<()> {
+        let body = ByteStream::from(content);
+        self.client.put_object().bucket(BUCKET).key(key).body(body).send().await.with_context(|| key.to_owned())?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// When the server refuses.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        self.client.delete_object().bucket(BUCKET).key(key).send().await.with_context(|| key.to_owned())?;
+        Ok(())
+    }
+}
+
+/// The configuration of a node for this bucket, with its keys in files of `folder`.
+///
+/// # Errors
+/// When the files cannot be written.
+pub fn node_bucket(endpoint: &str, folder: &Path) -> Result<config::Bucket> {
+    let (id, secret) = (folder.join("access-key-id"), folder.join("secret-access-key"));
+    fs::write(&id, ACCESS_KEY)?;
+    fs::write(&secret, SECRET_KEY)?;
+    let s3 = config::S3 {
+        name: BUCKET.into(),
+        region: Some(REGION.into()),
+        endpoint: Some(endpoint.into()),
+        path_style: true,
+        ca_file: None,
+        credentials: Some(config::S3Credentials {
+            access_key_id_file: id,
+            secret_access_key_file: secret,
+            session_token_file: None,
+        }),
+    };
+    Ok(config::Bucket { s3: Some(s3), file_system: None, ..config::Bucket::default() })
+}

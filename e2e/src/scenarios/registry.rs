@@ -1,0 +1,162 @@
+//! A registry on the cluster: the operator from its chart, a RegistryCluster of a few lines, clients outside, and the
+//! kubelets as clients.
+
+use crate::cluster::Cluster;
+use crate::s3::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY};
+use crate::tools::Tool;
+use crate::{commands, container, tools, wait};
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::process::Command;
+
+/// How the kubelets name the registry in images.
+const NAME: &str = "registry.test";
+/// Where the registry is.
+pub const NAMESPACE: &str = "registry";
+
+/// `kubectl apply` of a RegistryCluster gives three ready nodes; what is pushed through its Service runs on every
+/// kubelet; a session goes on at whatever node it meets.
+pub async fn from_nothing(cluster: &mut Cluster) -> Result<()> {
+    deploy(cluster).await?;
+    show(cluster).await?;
+    let registry = cluster.registry(NAMESPACE, "images").await?;
+    let content = crate::Content::fresh(3_000_000);
+    for _ in 0..8 {
+        registry.push_chunked("sessions", &content, 1_000_000).await?;
+    }
+    let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+    let restarts = cluster.kubectl(["-n", NAMESPACE, "get", "pods", "-o", restarts]).await?;
+    ensure!(restarts == "0 0 0", "nodes were restarted: {restarts}");
+    cluster.kubectl(["delete", "namespace", "shown", "--wait=false"]).await.map(drop)
+}
+
+/// Puts the operator and a registry of three nodes into the cluster, and says how long that took.
+///
+/// # Errors
+/// When they do not become ready.
+pub async fn deploy(cluster: &Cluster) -> Result<()> {
+    install_operator(cluster).await?;
+    cluster.apply(&secret(NAMESPACE)).await?;
+    let start = Instant::now();
+    cluster.apply(&images(NAMESPACE, "")).await?;
+    let ready = ["-n", NAMESPACE, "wait", "--for=condition=Ready", "rgc/images", "--timeout=180s"];
+    cluster.kubectl(ready).await?;
+    let nodes = ["-n", NAMESPACE, "get", "rgc/images", "-o", "jsonpath={.status.readyReplicas}"];
+    let nodes = cluster.kubectl(nodes).await?;
+    ensure!(nodes == "3", "{nodes} nodes are ready");
+    println!("three registry nodes are ready {:.1?} after apply", start.elapsed());
+    Ok(())
+}
+
+/// Installs the chart with the images as they are built here.
+async fn install_operator(cluster: &Cluster) -> Result<()> {
+    let (node, operator) = (container::node()?, container::operator()?);
+    let (node_name, operator_name) =
+        (cluster.load(&node, "entrepot-node:dev").await?, cluster.load(&operator, "entrepot-operator:dev").await?);
+    for (name, image) in [(&node_name, &node), (&operator_name, &operator)] {
+        println!("image        {name} ({}, {:.1} MiB)", image.digest, image.size as f64 / 1_048_576.0);
+    }
+    let start = Instant::now();
+    let mut helm = Command::new(Tool::Helm.path()?);
+    helm.args(["install", "entrepot"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/entrepot"));
+    helm.args(["--namespace", "entrepot-system", "--create-namespace", "--wait", "--timeout", "120s"]);
+    for (field, name) in [("image", operator_name), ("nodeImage", node_name)] {
+        let (repository, tag) = name.rsplit_once(':').context("a name without a tag")?;
+        helm.arg("--set").arg(format!("{field}.repository={repository},{field}.tag={tag}"));
+    }
+    // What helm keeps for its user belongs to the cluster.
+    let home = cluster.kubeconfig().with_file_name("helm");
+    helm.arg("--kubeconfig").arg(cluster.kubeconfig()).env("HOME", &home);
+    helm.env_remove("XDG_CACHE_HOME").env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
+    commands::run(&mut helm).await?;
+    println!("helm installed the operator in {:.1?}", start.elapsed());
+    Ok(())
+}
+
+/// A namespace with the keys of the bucket.
+pub fn secret(namespace: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {namespace}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: s3-credentials, namespace: {namespace}}}
+stringData: {{accessKeyId: "{ACCESS_KEY}", secretAccessKey: "{SECRET_KEY}"}}
+"#
+    )
+}
+
+/// A RegistryCluster with more lines of `spec`.
+pub fn images(namespace: &str, spec: &str) -> String {
+    format!(
+        r#"
+apiVersion: entrepot.dev/v1alpha1
+kind: RegistryCluster
+metadata: {{name: images, namespace: {namespace}}}
+spec:
+  replicas: 3
+  bucket:
+    name: {BUCKET}
+    region: {REGION}
+    endpoint: http://s3.storage:7070
+    pathStyle: true
+    auth: {{secretRef: {{name: s3-credentials}}}}
+  cache: {{size: 1Gi}}
+{spec}
+"#
+    )
+}
+
+/// Pushes an image through the Service of the registry and runs a pod of it, and says how long that took.
+///
+/// # Errors
+/// When a step fails.
+pub async fn show(cluster: &mut Cluster) -> Result<()> {
+    let service = cluster.service(NAMESPACE, "images").await?;
+    cluster.trust(NAME, &service)?;
+    let start = Instant::now();
+    let pushed = format!("{service}/demo/busybox:1");
+    container::busybox()?.push(&pushed).await?;
+    println!("pushed {pushed} in {:.1?}", start.elapsed());
+    let start = Instant::now();
+    for (pod, node) in ["first", "second"].into_iter().zip(cluster.nodes()) {
+        cluster.apply(&pod_of(pod, node, &format!("{NAME}/demo/busybox:1"))).await?;
+    }
+    let ready = ["-n", "shown", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s"];
+    cluster.kubectl(ready).await?;
+    println!("the kubelets of both nodes pulled it and run it after {:.1?}", start.elapsed());
+    let podman = tools::system("podman")?;
+    let start = Instant::now();
+    commands::run(Command::new(podman).args(["pull", "--quiet", "--tls-verify=false", &pushed])).await?;
+    println!("podman pulled it in {:.1?}", start.elapsed());
+    commands::run(Command::new(tools::system("podman")?).args(["rmi", &pushed])).await?;
+    wait::until("the bucket has the image", Duration::from_secs(10), || async {
+        let prefix = "docker/registry/v2/repositories/demo/busybox/_manifests/tags/1/current/link";
+        cluster.s3().keys(prefix).await.is_ok_and(|keys| !keys.is_empty())
+    })
+    .await
+    .context("the image is not in the bucket")
+}
+
+/// A pod that must run on a node.
+fn pod_of(name: &str, node: &str, image: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: shown}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: shown}}
+spec:
+  nodeSelector: {{kubernetes.io/hostname: {node}}}
+  terminationGracePeriodSeconds: 0
+  containers: [{{name: shown, image: "{image}", imagePullPolicy: Always}}]
+"#
+    )
+}

@@ -1,0 +1,352 @@
+//! The programs of the tests: built or installed once, from nothing but Rust, Go and Debian's packages.
+//!
+//! Programs in Go are pinned by a module each under `e2e/tools`, whose `go.sum` holds the hash of every source; a
+//! module each, so that every program is built with the versions that its authors released it with. They are built
+//! into `$XDG_CACHE_HOME/entrepot-e2e` (or `~/.cache/entrepot-e2e`), under a name with the hash of its `go.sum`.
+
+use anyhow::{Context, Result, bail, ensure};
+use entrepot_node::oci::{Algorithm, Digest};
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// A program in Go that the tests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// An S3 gateway over a file system.
+    Versitygw,
+    /// An S3 server.
+    Minio,
+    /// CNCF Distribution v3.
+    Registry,
+    Crane,
+    Regctl,
+    Oras,
+    /// The conformance suite of the OCI distribution-spec.
+    Conformance,
+    /// Renders and checks the chart.
+    Helm,
+    KubeApiserver,
+    KubeControllerManager,
+    KubeScheduler,
+    Kubelet,
+    KubeProxy,
+    Kubectl,
+    /// The cluster's DNS server.
+    Coredns,
+    /// What tells an autoscaler how much the pods use.
+    MetricsServer,
+}
+
+impl Tool {
+    pub const ALL: [Tool; 16] = [
+        Tool::Versitygw,
+        Tool::Minio,
+        Tool::Registry,
+        Tool::Crane,
+        Tool::Regctl,
+        Tool::Oras,
+        Tool::Conformance,
+        Tool::Helm,
+        Tool::KubeApiserver,
+        Tool::KubeControllerManager,
+        Tool::KubeScheduler,
+        Tool::Kubelet,
+        Tool::KubeProxy,
+        Tool::Kubectl,
+        Tool::Coredns,
+        Tool::MetricsServer,
+    ];
+
+    /// The name of the program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tool::Versitygw => "versitygw",
+            Tool::Minio => "minio",
+            Tool::Registry => "registry",
+            Tool::Crane => "crane",
+            Tool::Regctl => "regctl",
+            Tool::Oras => "oras",
+            Tool::Conformance => "conformance",
+            Tool::Helm => "helm",
+            Tool::KubeApiserver => "kube-apiserver",
+            Tool::KubeControllerManager => "kube-controller-manager",
+            Tool::KubeScheduler => "kube-scheduler",
+            Tool::Kubelet => "kubelet",
+            Tool::KubeProxy => "kube-proxy",
+            Tool::Kubectl => "kubectl",
+            Tool::Coredns => "coredns",
+            Tool::MetricsServer => "metrics-server",
+        }
+    }
+
+    /// The name of its folder under `e2e/tools`.
+    fn module(self) -> &'static str {
+        match self {
+            Tool::KubeApiserver
+            | Tool::KubeControllerManager
+            | Tool::KubeScheduler
+            | Tool::Kubelet
+            | Tool::KubeProxy
+            | Tool::Kubectl => "kubernetes",
+            single => single.name(),
+        }
+    }
+
+    /// Where the program lies, after building its module when it is not there yet.
+    ///
+    /// # Errors
+    /// When Go is missing, or the build fails.
+    pub fn path(self) -> Result<PathBuf> {
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.module());
+        let mut pinned = fs::read(module.join("go.sum")).with_context(|| format!("the sums of {}", self.name()))?;
+        if let Ok(own) = fs::read(module.join("main.go")) {
+            pinned.extend(own);
+        }
+        let hash = Digest::of(Algorithm::Sha256, &pinned).hex();
+        let folder = cache()?.join(format!("{}-{}", self.module(), &hash[..16]));
+        let program = folder.join(self.name());
+        if program.exists() {
+            return Ok(program);
+        }
+        let _lock = lock()?;
+        if !program.exists() {
+            build(self.module(), &module, &folder)?;
+        }
+        Ok(program)
+    }
+}
+
+fn build(name: &str, module: &Path, folder: &Path) -> Result<()> {
+    let start = Instant::now();
+    println!("building {name} from its pinned source");
+    let modfile = fs::read_to_string(module.join("go.mod"))?;
+    // Built beside its place and moved there: a build that is cut off leaves no half program.
+    let unfinished = folder.with_extension("unfinished");
+    remove_folder(&unfinished)?;
+    remove_folder(folder)?;
+    fs::create_dir_all(&unfinished)?;
+    let status = Command::new("go")
+        .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly"])
+        .arg(format!("-ldflags=-s -w{}", kubernetes_version(&modfile)))
+        .arg("-o")
+        .arg(format!("{}/", unfinished.display()))
+        .args(programs(&modfile))
+        .env("CGO_ENABLED", "0")
+        .current_dir(module)
+        .status()
+        .context("cannot run go; install Go 1.26 or newer")?;
+    ensure!(status.success(), "building {name} failed: {status}");
+    fs::rename(&unfinished, folder)?;
+    println!("built {name} in {:.0?}", start.elapsed());
+    Ok(())
+}
+
+/// The packages of a module that are programs: what its `tool` directives name, or else its own.
+fn programs(modfile: &str) -> Vec<&str> {
+    let mut programs = Vec::new();
+    let mut inside = false;
+    for line in modfile.lines() {
+        match line.trim() {
+            "tool (" => inside = true,
+            ")" => inside = false,
+            package if inside => programs.push(package),
+            directive => programs.extend(directive.strip_prefix("tool ")),
+        }
+    }
+    if programs.is_empty() {
+        programs.push(".");
+    }
+    programs
+}
+
+/// Linker flags that tell Kubernetes' programs their version: a released one has it from its build script. Empty for
+/// every other module.
+fn kubernetes_version(modfile: &str) -> String {
+    let required = modfile.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
+    let Some(version) = required.and_then(|rest| rest.split_whitespace().next()) else { return String::new() };
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let mut flags = String::new();
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        for (name, value) in [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor)] {
+            flags.push_str(&format!(" -X {package}.{name}={value}"));
+        }
+    }
+    flags
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Debian's packages that the tests need, each with a program that shows that it is there.
+const PACKAGES: [(&str, &str); 18] = [
+    ("podman", "podman"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
+    ("wrk", "wrk"),
+    ("nginx-light", "nginx"),
+    ("openssl", "openssl"),
+    ("jq", "jq"),
+    ("e2fsprogs", "mkfs.ext4"),
+    ("mount", "losetup"),
+    ("util-linux", "blockdev"),
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("containernetworking-plugins", "/usr/lib/cni/ptp"),
+    ("etcd-server", "etcd"),
+    ("iptables", "iptables"),
+    ("iproute2", "ip"),
+    ("catatonit", "catatonit"),
+    ("busybox-static", "busybox"),
+];
+
+/// Installs those of Debian's packages that are missing, and gives the path of a program of them.
+///
+/// # Errors
+/// When the program is not there and cannot be installed.
+pub fn system(program: &str) -> Result<PathBuf> {
+    if let Some(path) = find(program) {
+        return Ok(path);
+    }
+    install_packages()?;
+    find(program).with_context(|| format!("{program} is not installed"))
+}
+
+fn install_packages() -> Result<()> {
+    let _lock = lock()?;
+    let missing: Vec<_> =
+        PACKAGES.iter().filter(|(_, program)| find(program).is_none()).map(|(package, _)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let start = Instant::now();
+    println!("installing {} with apt-get", missing.join(", "));
+    let _quiet = NoServices::enforce()?;
+    for arguments in [vec!["update", "-q"], [vec!["install", "-qy", "--no-install-recommends"], missing].concat()] {
+        let output = Command::new("apt-get")
+            .args(&arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .output()
+            .context("cannot run apt-get")?;
+        if !output.status.success() {
+            bail!("apt-get {arguments:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    println!("installed Debian's packages in {:.0?}", start.elapsed());
+    Ok(())
+}
+
+/// While it lives, a package that is installed starts no service of its own: etcd and containerd would.
+struct NoServices {
+    /// Ours to remove; none where the machine has a policy already.
+    policy: Option<&'static Path>,
+}
+
+impl NoServices {
+    fn enforce() -> Result<NoServices> {
+        const OURS: &str = "#!/bin/sh\n# Of Entrepot's tests, while they install packages.\nexit 101\n";
+        let path = Path::new("/usr/sbin/policy-rc.d");
+        // One that an interrupted installation left is taken over.
+        if path.exists() && fs::read_to_string(path).ok().as_deref() != Some(OURS) {
+            return Ok(NoServices { policy: None });
+        }
+        fs::write(path, OURS).context("the policy for services; installing packages takes root")?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        Ok(NoServices { policy: Some(path) })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = self.policy {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A program on the PATH, or where Debian puts those of the administrator.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let administrator = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(administrator).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// Installs everything, and says how long it took.
+///
+/// # Errors
+/// When something cannot be installed.
+pub fn install_all() -> Result<()> {
+    let start = Instant::now();
+    install_packages()?;
+    for tool in Tool::ALL {
+        println!("{:<24} {}", tool.name(), tool.path()?.display());
+    }
+    println!("all programs are there ({:.0?})", start.elapsed());
+    Ok(())
+}
+
+/// Where built programs are kept: outside the clone, for all clones.
+///
+/// # Errors
+/// When there is neither `XDG_CACHE_HOME` nor `HOME`.
+pub fn cache() -> Result<PathBuf> {
+    let folder = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
+        (Some(folder), _) if !folder.is_empty() => PathBuf::from(folder),
+        (_, Some(home)) => PathBuf::from(home).join(".cache"),
+        _ => bail!("neither XDG_CACHE_HOME nor HOME is set"),
+    };
+    let folder = folder.join("entrepot-e2e");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// One installation at a time, over all processes. The lock ends with the value.
+fn lock() -> Result<Lock> {
+    // A file lock is of the process; threads of one are kept apart by the mutex.
+    static THREADS: Mutex<()> = Mutex::new(());
+    let guard = THREADS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let file = File::create(cache()?.join("lock"))?;
+    file.lock().context("the lock of the cache")?;
+    Ok(Lock { _file: file, _guard: guard })
+}
+
+struct Lock {
+    _file: File,
+    _guard: std::sync::MutexGuard<'static, ()>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_is_one_that_its_module_builds() {
+        for tool in Tool::ALL {
+            let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.module());
+            let modfile = fs::read_to_string(module.join("go.mod")).unwrap();
+            let built: Vec<_> = programs(&modfile)
+                .into_iter()
+                .map(|package| if package == "." { tool.module() } else { package.rsplit('/').next().unwrap() })
+                .collect();
+            assert!(built.contains(&tool.name()), "{tool:?}: {built:?}");
+        }
+    }
+
+    #[test]
+    fn kubernetes_knows_its_version_and_nothing_else_does() {
+        let flags = kubernetes_version("require (\n\tk8s.io/kubernetes v1.34.4 // indirect\n)");
+        assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.34.4"), "{flags}");
+        assert!(flags.contains("-X k8s.io/client-go/pkg/version.gitMinor=34"), "{flags}");
+        assert_eq!(kubernetes_version("require k8s.io/client-go v0.34.4"), "");
+    }
+}

@@ -1,0 +1,62 @@
+//! `cargo e2e up`, `demo` and `down`: a cluster to look at.
+
+use crate::cluster::{self, Cluster, Lifetime, Options, State};
+use crate::s3;
+use crate::tools::Tool;
+use anyhow::Result;
+use std::time::Instant;
+
+/// Starts a cluster with all that `RegistryCluster`s need, and leaves it running.
+///
+/// # Errors
+/// When there is one already, or it does not start.
+pub async fn up() -> Result<()> {
+    start(async |_| Ok(())).await
+}
+
+/// The same, and shows an image on its way.
+///
+/// # Errors
+/// When there is one already, or a step fails.
+pub async fn demo() -> Result<()> {
+    start(crate::scenarios::show).await
+}
+
+async fn start(show: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+    let begin = Instant::now();
+    let running = State::all()?.into_iter().find(|(state, _)| state.owner.is_none() && state.is_wanted());
+    if let Some((_, folder)) = running {
+        println!("a cluster is up already; `cargo e2e down` stops it");
+        println!("kubeconfig  {}", folder.join("kubeconfig").display());
+        return Ok(());
+    }
+    let options = Options { lifetime: Lifetime::Kept, nodes: 2, program: std::env::current_exe()? };
+    cluster::with(options, async |cluster| {
+        crate::scenarios::deploy(cluster).await?;
+        println!("registry     http://{}", cluster.service(crate::scenarios::NAMESPACE, "images").await?);
+        show(cluster).await?;
+        println!("up after     {:.0?}", begin.elapsed());
+        println!("kubeconfig   {}", cluster.kubeconfig().display());
+        println!("S3           {}, bucket {}", cluster.s3().endpoint, s3::BUCKET);
+        let kubectl = Tool::Kubectl.path()?;
+        println!("look         {} --kubeconfig {} get pods -A", kubectl.display(), cluster.kubeconfig().display());
+        println!("stop         cargo e2e down");
+        Ok(())
+    })
+    .await
+}
+
+/// Stops and removes every cluster that `up` or `demo` started, and what is left of others that were killed.
+///
+/// # Errors
+/// When something cannot be removed.
+pub async fn down() -> Result<()> {
+    let start = Instant::now();
+    for (state, folder) in State::all()? {
+        if state.owner.is_none_or(|owner| !owner.is_alive()) {
+            state.remove(&folder).await?;
+            println!("removed cluster {} ({:.1?})", state.index, start.elapsed());
+        }
+    }
+    Ok(())
+}

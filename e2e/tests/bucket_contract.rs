@@ -1,0 +1,30 @@
+//! The behaviour suite of buckets on real S3 servers, through the client and the decorators of a node.
+
+use anyhow::Result;
+use entrepot_e2e::s3::{S3, node_bucket};
+use entrepot_e2e::servers::{Minio, Versitygw};
+use entrepot_node::observe::Metrics;
+use entrepot_node::store::bucket::{contract, open};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// Below a prefix; then no upload must be left that was neither completed nor aborted.
+async fn keeps_the_contract(s3: &S3) -> Result<()> {
+    let keys = TempDir::new()?;
+    let bucket = open(&node_bucket(&s3.endpoint, keys.path())?, Arc::new(Metrics::new()?))?;
+    contract::holds(bucket, "team-a/").await;
+    assert_eq!(s3.open_multiparts().await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versitygw_keeps_the_contract() -> Result<()> {
+    let server = Versitygw::start().await?;
+    keeps_the_contract(&server.s3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn minio_keeps_the_contract() -> Result<()> {
+    let server = Minio::start().await?;
+    keeps_the_contract(&server.s3).await
+}

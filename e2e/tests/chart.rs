@@ -1,0 +1,95 @@
+//! The operator's chart: it is sound, renders what it rendered before, and refuses values that cannot be. What
+//! `deploy/` holds for `kubectl apply -k` is the same, rendered.
+
+use entrepot_e2e::tools::Tool;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Without it helm, as built from its module, renders for a version of long ago.
+const KUBE_VERSION: &str = "--kube-version=1.34.0";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn helm(arguments: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    Command::new(Tool::Helm.path().unwrap())
+        .args(arguments)
+        .current_dir(root())
+        .env("HOME", home.path())
+        .env("HELM_CACHE_HOME", home.path())
+        .output()
+        .unwrap()
+}
+
+fn rendered(arguments: &[&str]) -> String {
+    let base = ["template", "entrepot", "charts/entrepot", "--namespace", "entrepot-system", KUBE_VERSION];
+    let output = helm(&[&base, arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Compares with a file, or writes it when UPDATE_CHART is set.
+fn assert_is(path: &str, text: &str) {
+    let file = root().join(path);
+    if std::env::var_os("UPDATE_CHART").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(written == text, "{path} is out of date; run with UPDATE_CHART=1");
+}
+
+#[test]
+fn the_chart_has_no_fault_that_helm_finds() {
+    let output = helm(&["lint", "--strict", "charts/entrepot"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn what_kubectl_applies_is_what_the_chart_renders() {
+    let operator = rendered(&["--set", "crds.install=false"]).replace("managed-by: Helm", "managed-by: kustomize");
+    assert_is("deploy/operator.yaml", &operator);
+    assert!(!operator.contains("CustomResourceDefinition"));
+}
+
+#[test]
+fn the_definition_in_the_chart_is_the_generated_one() {
+    let generated = std::fs::read_to_string(root().join("crds/entrepot.dev_registryclusters.yaml")).unwrap();
+    assert_is("charts/entrepot/files/registryclusters.yaml", &generated);
+    let rendered = rendered(&["--show-only", "templates/crds.yaml"]);
+    // Nothing of it is lost on the way through the template, and it outlives the release.
+    assert_eq!(
+        rendered.matches("x-kubernetes-validations:").count(),
+        generated.matches("x-kubernetes-validations:").count()
+    );
+    assert!(rendered.contains("helm.sh/resource-policy: keep"));
+}
+
+#[test]
+fn everything_that_can_be_set_is_rendered_as_before() {
+    let values = root().join("e2e/tests/chart/values.yaml");
+    let rendered = rendered(&["--set", "crds.install=false", "--values", values.to_str().unwrap()]);
+    assert_is("e2e/tests/chart/rendered.yaml", &rendered);
+}
+
+#[test]
+fn values_that_cannot_be_are_refused_by_their_names() {
+    for (value, field) in [
+        ("replicas=many", "replicas"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("image.repository=", "repository"),
+        ("imagee.tag=1", "imagee"),
+        ("logLevel=", "logLevel"),
+    ] {
+        let output = helm(&["template", "x", "charts/entrepot", KUBE_VERSION, "--set", value]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(field), "{value}: {error}");
+    }
+}
+
+#[test]
+fn one_replica_has_no_disruption_budget_to_block_a_drain() {
+    assert!(rendered(&[]).contains("kind: PodDisruptionBudget"));
+    assert!(!rendered(&["--set", "replicas=1"]).contains("kind: PodDisruptionBudget"));
+}

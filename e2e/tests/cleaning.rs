@@ -1,0 +1,230 @@
+//! A store of 1 GiB under 10 GiB of pushes and pulls: it never passes its capacity, ends each cleaning with enough
+//! free, removes what the policy says and nothing else, and no pull fails.
+
+use anyhow::{Context, Result, ensure};
+use entrepot_config::{ByteSize, EvictionPolicy};
+use entrepot_e2e::node::{Metrics, Plan};
+use entrepot_e2e::servers::Versitygw;
+use entrepot_e2e::{Content, Node, s3};
+use entrepot_node::oci::Digest;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const CAPACITY: u64 = 1 << 30;
+/// Pushed and pulled in all, in bytes.
+const TRAFFIC: u64 = 10 << 30;
+const HOT: u64 = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_recently_used_content_goes_first() {
+    // Each hot blob is asked for every eight steps, so that it is never the least recently used.
+    run(EvictionPolicy::LeastRecentlyUsed, 1).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_frequently_used_content_goes_first() {
+    // Rarer than the store is filled anew: by recency the hot blobs would go.
+    run(EvictionPolicy::LeastFrequentlyUsed, 10).await.unwrap();
+}
+
+/// What is known of content from outside the node: how often and when it was asked for since it was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    count: u64,
+    last: u64,
+}
+
+/// The reference model: who used what, in the order of the test's steps.
+struct Model {
+    policy: EvictionPolicy,
+    step: u64,
+    uses: BTreeMap<Digest, Use>,
+}
+
+impl Model {
+    fn used(&mut self, digest: Digest) {
+        self.step += 1;
+        let entry = self.uses.entry(digest).or_insert(Use { count: 0, last: 0 });
+        *entry = Use { count: entry.count + 1, last: self.step };
+    }
+
+    /// Smaller goes first. Within the minutes of this test, the ageing of counts, by half a day, is no more than what
+    /// puts the longer unused of two equal counts first.
+    fn rank(&self, digest: &Digest) -> Use {
+        let used = self.uses[digest];
+        match self.policy {
+            EvictionPolicy::LeastRecentlyUsed => Use { count: 0, ..used },
+            EvictionPolicy::LeastFrequentlyUsed => used,
+        }
+    }
+
+    /// Takes over what is stored now; everything that is gone must rank before everything that is left.
+    fn check(&mut self, stored: &BTreeSet<Digest>) -> Result<()> {
+        let (left, gone): (Vec<_>, Vec<_>) = self.uses.keys().copied().partition(|digest| stored.contains(digest));
+        let last_gone = gone.iter().max_by_key(|digest| self.rank(digest));
+        let first_left = left.iter().min_by_key(|digest| self.rank(digest));
+        if let (Some(gone), Some(left)) = (last_gone, first_left) {
+            let (gone, left) = (self.rank(gone), self.rank(left));
+            ensure!(gone < left, "step {}: {gone:?} was removed and {left:?} was not", self.step);
+        }
+        gone.iter().for_each(|digest| {
+            self.uses.remove(digest);
+        });
+        Ok(())
+    }
+}
+
+struct Run {
+    node: Node,
+    model: Model,
+    traffic: u64,
+    cleanings: f64,
+    victims: f64,
+    most_used: f64,
+}
+
+impl Run {
+    async fn push(&mut self, blob: &Content) -> Result<()> {
+        self.node.registry.patient(Duration::from_secs(30)).push("cleaning/app", blob).await?;
+        self.after(blob).await
+    }
+
+    /// Pulls a blob and says whether it was stored.
+    async fn pull(&mut self, blob: &Content) -> Result<bool> {
+        let hits = self.metrics().await?.sum("fetches_total", &["result=\"hit\""]);
+        self.node.registry.pull("cleaning/app", &blob.digest).await.context("a pull failed")?;
+        let hit = self.metrics().await?.sum("fetches_total", &["result=\"hit\""]) > hits;
+        self.after(blob).await?;
+        Ok(hit)
+    }
+
+    async fn metrics(&self) -> Result<Metrics> {
+        self.node.metrics().await
+    }
+
+    /// Whether there is room enough and no cleaning is under way.
+    fn is_settled(&self, metrics: &Metrics) -> bool {
+        let running = victims(metrics) > self.victims && cleanings(metrics) == self.cleanings;
+        metrics.sum("store_free_bytes", &[]) >= metrics.sum("store_low_free_bytes", &[]) && !running
+    }
+
+    /// Waits until the cleaner is done with what the step caused, and looks at what it did.
+    async fn after(&mut self, blob: &Content) -> Result<()> {
+        self.traffic += blob.size;
+        self.model.used(blob.digest);
+        let start = Instant::now();
+        let (free, cleaned) = loop {
+            // Its figures are collected one after the other: of a cleaning that ends meanwhile the first look may see the
+            // end and not what it removed. The second sees both.
+            let first = self.metrics().await?;
+            let metrics = if self.is_settled(&first) { self.metrics().await? } else { first };
+            let free = metrics.sum("store_free_bytes", &[]);
+            self.most_used = self.most_used.max(metrics.sum("store_used_bytes", &[]));
+            if self.is_settled(&metrics) {
+                let victims = victims(&metrics);
+                let cleaned = victims > self.victims;
+                (self.victims, self.cleanings) = (victims, cleanings(&metrics));
+                let target = metrics.sum("store_target_free_bytes", &[]);
+                // What was being written when it ended is not its to remove.
+                ensure!(!cleaned || free + blob.size as f64 >= target, "a cleaning left {free} of {target} bytes free");
+                break (free, cleaned);
+            }
+            ensure!(start.elapsed() < Duration::from_secs(20), "the cleaner leaves {free} bytes free");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        ensure!(self.most_used <= CAPACITY as f64, "{} bytes were stored", self.most_used);
+        let (stored, bytes) = stored(&self.node.store())?;
+        ensure!(bytes <= CAPACITY, "{bytes} bytes are on the disk with {free} free");
+        if cleaned {
+            self.model.check(&stored)?;
+        }
+        Ok(())
+    }
+}
+
+fn victims(metrics: &Metrics) -> f64 {
+    metrics.sum("evictions_total", &["reason=\"policy\""])
+}
+
+/// Cleanings that have ended.
+fn cleanings(metrics: &Metrics) -> f64 {
+    metrics.sum("clean_duration_seconds_count", &[])
+}
+
+/// Runs the traffic. A hot blob is asked for after every `pause` steps.
+async fn run(policy: EvictionPolicy, pause: u64) -> Result<()> {
+    // Not over a folder: there a pushed file becomes the object, and only pulls fill the store.
+    let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
+    let plan = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).with(|config| {
+        config.store.capacity = Some(ByteSize::bytes(CAPACITY));
+        config.store.eviction_policy = policy;
+    });
+    let model = Model { policy, step: 0, uses: BTreeMap::new() };
+    let node = plan.start().await?;
+    let mut run = Run { node, model, traffic: 0, cleanings: 0.0, victims: 0.0, most_used: 0.0 };
+    let start = Instant::now();
+    let hot: Vec<_> = (0..HOT).map(|number| Content::new(number, 8 << 20)).collect();
+    for blob in &hot {
+        run.push(blob).await?;
+        for _ in 0..4 {
+            ensure!(run.pull(blob).await?, "what was just pushed is not stored");
+        }
+    }
+    // The same traffic each time.
+    let mut random = SmallRng::seed_from_u64(7);
+    let mut cold: Vec<Content> = Vec::new();
+    let (mut steps, mut misses) = (0, 0);
+    while run.traffic < TRAFFIC {
+        if cold.len() < 20 || random.random_bool(0.6) {
+            let blob = Content::new(1000 + steps, random.random_range(4u64 << 20..48 << 20));
+            run.push(&blob).await?;
+            cold.push(blob);
+        } else {
+            let blob = cold[random.random_range(0..cold.len())];
+            misses += u64::from(!run.pull(&blob).await?);
+        }
+        if steps % pause == 0 {
+            let blob = &hot[(steps / pause % HOT) as usize];
+            ensure!(run.pull(blob).await?, "step {steps}: hot content was removed");
+        }
+        steps += 1;
+    }
+    println!(
+        "{policy:?}: {} MiB in {steps} steps and {:.0?}: {} cleanings removed {} blobs, {misses} pulls missed, at most \
+         {} MiB stored",
+        run.traffic >> 20,
+        start.elapsed(),
+        run.cleanings,
+        run.victims,
+        run.most_used as u64 >> 20,
+    );
+    ensure!(run.victims > 100.0 && misses > 10, "the traffic was too small to show anything");
+    Ok(())
+}
+
+/// What is stored, and the bytes that everything under the store's folder takes.
+fn stored(store: &Path) -> Result<(BTreeSet<Digest>, u64)> {
+    let (mut digests, mut bytes) = (BTreeSet::new(), 0);
+    let mut folders = vec![store.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            // A file that the cleaner removes meanwhile is gone.
+            let Ok(about) = entry.metadata() else { continue };
+            if about.is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            // The records and locks are not content; they are a few KiB.
+            if entry.path().strip_prefix(store)?.components().count() > 1 {
+                bytes += about.len();
+            }
+            let name = entry.file_name();
+            digests.extend(name.to_str().and_then(|hex| Digest::parse(&format!("sha256:{hex}")).ok()));
+        }
+    }
+    Ok((digests, bytes))
+}

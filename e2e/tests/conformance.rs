@@ -1,0 +1,109 @@
+//! The conformance suite of the OCI distribution-spec, with everything of version 1.1 enabled, over every bucket.
+
+use anyhow::{Context, Result, ensure};
+use entrepot_e2e::node::Plan;
+use entrepot_e2e::servers::{Minio, Versitygw};
+use entrepot_e2e::tools::Tool;
+use entrepot_e2e::{Registry, s3};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// Skips that are allowed: the end of the test's name, and why the node does not serve it.
+const ALLOWED_SKIPS: [(&str, &str); 1] = [(
+    "mount anonymous/blob-mount-anonymous",
+    "a mount without a source repository: content is served only through a repository that links it, so there is \
+     nothing to take the right to mount from; the specification then wants 202 and an upload, which is what is tested",
+)];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_over_a_folder() {
+    let folder = TempDir::new().unwrap();
+    let node = Plan::over_folder(folder.path()).start().await.unwrap();
+    assert_conformance("a folder", &node.registry).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_over_versitygw() {
+    let (server, keys) = (Versitygw::start().await.unwrap(), TempDir::new().unwrap());
+    let bucket = s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap();
+    let node = Plan::over(bucket).start().await.unwrap();
+    assert_conformance("versitygw", &node.registry).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_over_minio() {
+    let (server, keys) = (Minio::start().await.unwrap(), TempDir::new().unwrap());
+    let bucket = s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap();
+    let node = Plan::over(bucket).start().await.unwrap();
+    assert_conformance("MinIO", &node.registry).unwrap();
+}
+
+/// One test of the suite.
+struct Case {
+    name: String,
+    status: String,
+    /// What the suite says of it.
+    output: String,
+}
+
+fn assert_conformance(over: &str, registry: &Registry) -> Result<()> {
+    let cases = run_suite(registry)?;
+    let mut counts = BTreeMap::new();
+    for case in &cases {
+        *counts.entry(case.status.as_str()).or_insert(0) += 1;
+    }
+    println!("conformance over {over}: {} tests, {counts:?}", cases.len());
+    let of = |status: &'static str| cases.iter().filter(move |case| case.status == status);
+    for skipped in of("skipped") {
+        let allowed = ALLOWED_SKIPS.iter().find(|(name, _)| skipped.name.ends_with(name));
+        let (_, reason) = allowed.with_context(|| format!("skipped: {}: {}", skipped.name, skipped.output))?;
+        println!("  skipped {}: {reason}", skipped.name);
+    }
+    let wrong: Vec<_> = cases.iter().filter(|case| !matches!(case.status.as_str(), "passed" | "skipped")).collect();
+    for case in &wrong {
+        println!("  {} {}: {}", case.status, case.name, case.output);
+    }
+    ensure!(wrong.is_empty(), "{} of {} tests failed", wrong.len(), cases.len());
+    ensure!(of("passed").count() > 500, "the suite ran only {} tests", of("passed").count());
+    Ok(())
+}
+
+fn run_suite(registry: &Registry) -> Result<Vec<Case>> {
+    let results = TempDir::new()?;
+    // Beyond the defaults of 1.1, which are all on: headers that Docker needs, and the cancelling of uploads.
+    let environment = [
+        ("OCI_REGISTRY", registry.host()),
+        ("OCI_TLS", "disabled"),
+        ("OCI_VERSION", "1.1"),
+        ("OCI_API_BLOBS_UPLOAD_CANCEL", "true"),
+        ("OCI_API_BLOBS_DIGEST_HEADER", "true"),
+        ("OCI_API_MANIFESTS_DIGEST_HEADER", "true"),
+    ];
+    // It fails when a test failed, which its report says better.
+    Command::new(Tool::Conformance.path()?)
+        .envs(environment)
+        .env("OCI_RESULTS_DIR", results.path())
+        .current_dir(&results)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    report(&results.path().join("junit.xml"))
+}
+
+fn report(path: &Path) -> Result<Vec<Case>> {
+    let text = std::fs::read_to_string(path).context("the suite wrote no report")?;
+    let document = roxmltree::Document::parse(&text)?;
+    let tests = document.descendants().filter(|node| node.has_tag_name("testcase"));
+    Ok(tests
+        .map(|test| {
+            let output = test.children().find(|child| child.has_tag_name("system-out"));
+            Case {
+                name: test.attribute("name").unwrap_or_default().to_owned(),
+                status: test.attribute("status").unwrap_or("unknown").to_owned(),
+                output: output.and_then(|output| output.text()).unwrap_or_default().to_owned(),
+            }
+        })
+        .collect())
+}

@@ -1,0 +1,134 @@
+//! What each operation costs in requests to an S3 server: the node's own count, and that of a proxy before the server.
+//!
+//! The numbers are exact: one more is a slower and dearer registry, and a change that needs it says so here.
+
+use anyhow::Result;
+use entrepot_e2e::node::Plan;
+use entrepot_e2e::proxy::Proxy;
+use entrepot_e2e::push::{IMAGE, Image};
+use entrepot_e2e::servers::Versitygw;
+use entrepot_e2e::{Content, Node, s3};
+use std::collections::BTreeMap;
+use tempfile::TempDir;
+
+struct Setting {
+    node: Node,
+    proxy: Proxy,
+    keys: TempDir,
+    _server: Versitygw,
+}
+
+impl Setting {
+    async fn new() -> Setting {
+        let server = Versitygw::start().await.unwrap();
+        let proxy = Proxy::start(&server.s3.endpoint).await.unwrap();
+        let keys = TempDir::new().unwrap();
+        let bucket = s3::node_bucket(&proxy.url, keys.path()).unwrap();
+        let node = Plan::over(bucket).start().await.unwrap();
+        Setting { node, proxy, keys, _server: server }
+    }
+
+    /// Another node of the same bucket.
+    async fn other(&self) -> Node {
+        Plan::over(s3::node_bucket(&self.proxy.url, self.keys.path()).unwrap()).start().await.unwrap()
+    }
+
+    /// The requests that `action` causes at a node, by operation.
+    async fn cost<F: Future<Output = Result<()>>>(&self, node: &Node, action: F) -> BTreeMap<String, u64> {
+        let before = node.metrics().await.unwrap().bucket_requests();
+        self.proxy.take_seen();
+        action.await.unwrap();
+        let seen = self.proxy.take_seen();
+        assert!(seen.iter().all(|seen| !seen.headers.contains_key("x-amz-copy-source")), "a server-side copy");
+        let after = node.metrics().await.unwrap().bucket_requests();
+        let cost: BTreeMap<_, _> = after
+            .into_iter()
+            .map(|(operation, count)| (operation.clone(), count - before.get(&operation).unwrap_or(&0)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(cost.values().sum::<u64>(), seen.len() as u64, "the node counts {cost:?}, the proxy {seen:#?}");
+        cost
+    }
+}
+
+fn requests<const N: usize>(expected: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    expected.into_iter().map(|(operation, count)| (operation.to_owned(), count)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_small_blob_costs_three_requests() {
+    let setting = Setting::new().await;
+    let (node, blob) = (&setting.node, Content::fresh(10_000));
+    let cost = setting.cost(node, async { node.registry.push("counts/app", &blob).await.map(|_| ()) }).await;
+    assert_eq!(cost, requests([("head", 1), ("put", 2)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_the_bucket_has_costs_two_requests() {
+    let setting = Setting::new().await;
+    let (node, blob) = (&setting.node, Content::fresh(10_000));
+    node.registry.push("counts/first", &blob).await.unwrap();
+    let cost = setting.cost(node, async { node.registry.push("counts/second", &blob).await.map(|_| ()) }).await;
+    assert_eq!(cost.values().sum::<u64>(), 2, "{cost:?}");
+    assert_eq!(cost.get("put"), Some(&1), "only the link is written: {cost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_by_tag_costs_four_requests_and_one_more_for_each_blob_of_another_node() {
+    let setting = Setting::new().await;
+    let (node, image) = (&setting.node, Image::fresh(&[10_000, 20_000]));
+    for blob in image.blobs() {
+        node.registry.push("counts/app", blob).await.unwrap();
+    }
+    let put = async { node.registry.put_manifest("counts/app", "v1", IMAGE, &image.manifest).await?.expect(201) };
+    let cost = setting.cost(node, async { put.await.map(|_| ()) }).await;
+    // Data, revision link, tag index link and the tag itself. The links of its blobs were just written through this
+    // node: they are not asked for.
+    assert_eq!(cost, requests([("put", 4)]));
+
+    // Pushed through another node, each of its three blobs is looked up by its link, and nothing else is asked.
+    let other = setting.other().await;
+    let put = async { other.registry.put_manifest("counts/app", "v2", IMAGE, &image.manifest).await?.expect(201) };
+    let cost = setting.cost(&other, async { put.await.map(|_| ()) }).await;
+    assert_eq!(cost, requests([("get", 3), ("put", 4)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulling_a_stored_image_by_tag_costs_one_conditional_get() {
+    let setting = Setting::new().await;
+    let (node, image) = (&setting.node, Image::fresh(&[10_000, 20_000, 30_000]));
+    node.registry.push_image("counts/app", "v1", &image).await.unwrap();
+    setting.proxy.take_seen();
+    let cost = setting.cost(node, node.registry.pull_image("counts/app", "v1", &image)).await;
+    assert_eq!(cost, requests([("get", 1)]));
+    let conditional = async {
+        node.registry.pull_image("counts/app", "v1", &image).await.unwrap();
+        let seen = setting.proxy.take_seen();
+        assert_eq!(seen.len(), 1, "{seen:#?}");
+        assert!(seen[0].headers.contains_key("if-none-match"), "{seen:#?}");
+    };
+    conditional.await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missed_small_blob_costs_two_requests() {
+    let setting = Setting::new().await;
+    let (other, blob) = (setting.other().await, Content::fresh(10_000));
+    setting.node.registry.push("counts/app", &blob).await.unwrap();
+    let cost = setting.cost(&other, async { other.registry.pull("counts/app", &blob.digest).await.map(|_| ()) }).await;
+    // The link and the data.
+    assert_eq!(cost, requests([("get", 2)]));
+    let again = setting.cost(&other, async { other.registry.pull("counts/app", &blob.digest).await.map(|_| ()) }).await;
+    assert_eq!(again, requests([]), "a stored blob is served without the bucket");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missed_large_blob_costs_one_request_and_its_ranges() {
+    let setting = Setting::new().await;
+    let (other, blob) = (setting.other().await, Content::fresh(50 << 20));
+    setting.node.registry.push("counts/app", &blob).await.unwrap();
+    let cost = setting.cost(&other, async { other.registry.pull("counts/app", &blob.digest).await.map(|_| ()) }).await;
+    let ranges = blob.size.div_ceil(other.plan.config.fetch.range_size.get());
+    // The link and the ranges; the first of them says how large the blob is.
+    assert_eq!(cost, requests([("get", 1 + ranges)]));
+}

@@ -1,0 +1,46 @@
+//! The images that are released: from the same sources, the same bytes.
+
+use entrepot_e2e::container::Image;
+use entrepot_e2e::node_binary::{Variant, released, target_folder};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// The second build compiles our crates again, from a copy of the sources in another folder; what they depend on, which
+/// `Cargo.lock` pins, is compiled once.
+#[test]
+fn two_builds_give_one_digest() {
+    let first = Variant::Release.path().unwrap();
+    let target = target_folder(&first).unwrap();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let copied = TempDir::new().unwrap();
+    copy(workspace, copied.path());
+    let second = released("entrepot-node", copied.path(), Some(target)).unwrap();
+    let digest = |program: &Path| Image::of_program("entrepot-node", program, &[]).unwrap().digest;
+    assert_eq!(digest(&first), digest(&second));
+    let program = fs::read(&second).unwrap();
+    for path in [workspace, copied.path()] {
+        let path = path.to_str().unwrap().as_bytes();
+        assert!(
+            !program.windows(path.len()).any(|window| window == path),
+            "the program names the folder of its sources"
+        );
+    }
+}
+
+/// All sources, without what cargo and git made of them.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, copied) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(source, copied).unwrap();
+        } else if entry.file_type().unwrap().is_dir()
+            && entry.file_name() != ".git"
+            && !source.join("CACHEDIR.TAG").exists()
+        {
+            copy(&source, &copied);
+        }
+    }
+}

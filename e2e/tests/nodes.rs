@@ -1,0 +1,238 @@
+//! Two nodes that share a bucket.
+
+use anyhow::Result;
+use bytes::Bytes;
+use entrepot_config::ReplicationMode;
+use entrepot_e2e::client::{Reply, empty, location, streamed, with_digest};
+use entrepot_e2e::node::Plan;
+use entrepot_e2e::proxy::{Fault, Proxy, Rule};
+use entrepot_e2e::push::{IMAGE, Image};
+use entrepot_e2e::servers::{Versitygw, free_port};
+use entrepot_e2e::{Content, Node, s3, wait};
+use futures::channel::mpsc;
+use http::Method;
+use rustix::process::Signal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Two nodes that know how to reach each other.
+struct Pair {
+    a: Node,
+    b: Node,
+    server: Versitygw,
+    keys: TempDir,
+}
+
+impl Pair {
+    async fn new() -> Pair {
+        let (server, keys) = (Versitygw::start().await.unwrap(), TempDir::new().unwrap());
+        let port = free_port().unwrap();
+        let node = |last: u8| {
+            let plan = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap()).with(|config| {
+                // Loopback has many addresses: the node's name is the last part of its own.
+                config.node.name = last.to_string();
+                config.node.peers = Some(format!("http://127.0.0.{{node}}:{port}"));
+                config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
+            });
+            plan.start()
+        };
+        let (a, b) = (node(11).await.unwrap(), node(12).await.unwrap());
+        Pair { a, b, server, keys }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_begun_at_one_node_is_continued_at_another() {
+    let pair = Pair::new().await;
+    let (a, b) = (&pair.a.registry, &pair.b.registry);
+    let blob = Content::fresh(30 << 20);
+    let session = a.open_session("nodes/app").await.unwrap();
+    let cut = [0, 10 << 20, 20 << 20, 25 << 20];
+    let first = b.append(&session, &blob, cut[0], cut[1]).await.unwrap().expect(202).unwrap();
+    assert_eq!(first.header("range"), Some(format!("0-{}", cut[1] - 1).as_str()));
+    let second = a.append(&location(&first).unwrap(), &blob, cut[1], cut[2]).await.unwrap().expect(202).unwrap();
+    let session = location(&second).unwrap();
+    for node in [a, b] {
+        let status = node.get(&session).await.unwrap().expect(204).unwrap();
+        assert_eq!(status.header("range"), Some(format!("0-{}", cut[2] - 1).as_str()));
+    }
+    let out_of_order = b.append(&session, &blob, cut[3], blob.size).await.unwrap();
+    assert_eq!(out_of_order.status, 416, "{out_of_order:?}");
+    // The last part with the PUT, through the other node.
+    let range = format!("{}-{}", cut[2], blob.size - 1);
+    let length = (blob.size - cut[2]).to_string();
+    let headers = [("content-range", range.as_str()), ("content-length", length.as_str())];
+    let body = streamed(blob.stream(cut[2]..blob.size));
+    b.send(Method::PUT, &with_digest(&session, &blob.digest), &headers, body).await.unwrap().expect(201).unwrap();
+    for node in [a, b] {
+        node.pull("nodes/app", &blob.digest).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_node_is_gone_is_unknown() {
+    let mut pair = Pair::new().await;
+    let session = pair.a.registry.open_session("nodes/app").await.unwrap();
+    pair.b.registry.get(&session).await.unwrap().expect(204).unwrap();
+    pair.a.kill().unwrap();
+    let blob = Content::fresh(1000);
+    for reply in [
+        pair.b.registry.get(&session).await.unwrap(),
+        pair.b.registry.append(&session, &blob, 0, 1000).await.unwrap(),
+        pair.b.registry.finish(&session, &blob.digest).await.unwrap(),
+    ] {
+        assert_eq!((reply.status, reply.code().as_deref()), (404, Some("BLOB_UPLOAD_UNKNOWN")), "{reply:?}");
+    }
+    // So the client begins again.
+    pair.b.registry.push("nodes/app", &blob).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_node_that_never_was_is_unknown() {
+    let pair = Pair::new().await;
+    for owner in ["13", "99", "elsewhere"] {
+        let id = format!("{owner}.0f8fad5b-d9cb-469f-a165-70867728950e");
+        let reply = pair.a.registry.get(&format!("/v2/nodes/app/blobs/uploads/{id}")).await.unwrap();
+        assert_eq!((reply.status, reply.code().as_deref()), (404, Some("BLOB_UPLOAD_UNKNOWN")), "{reply:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_survives_a_restart_of_its_node() {
+    let mut pair = Pair::new().await;
+    let blob = Content::fresh(20 << 20);
+    let session = pair.a.registry.open_session("nodes/app").await.unwrap();
+    pair.a.registry.append(&session, &blob, 0, 8 << 20).await.unwrap().expect(202).unwrap();
+    pair.a.kill().unwrap();
+    pair.a.start_again().await.unwrap();
+    let status = pair.a.registry.get(&session).await.unwrap().expect(204).unwrap();
+    // After kill -9 it may have less than was acknowledged of it, never other bytes.
+    let end = status.header("range").and_then(|range| range.split_once('-')?.1.parse::<u64>().ok()).unwrap();
+    let at = if end == 0 { 0 } else { end + 1 };
+    assert!(at <= 8 << 20, "{status:?}");
+    pair.a.registry.append(&session, &blob, at, blob.size).await.unwrap().expect(202).unwrap();
+    pair.a.registry.finish(&session, &blob.digest).await.unwrap().expect(201).unwrap();
+    pair.b.registry.pull("nodes/app", &blob.digest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_pushes_of_one_tag_at_once_one_wins_whole() {
+    let pair = Pair::new().await;
+    let (a, b) = (&pair.a.registry, &pair.b.registry);
+    let images = [Image::fresh(&[1000]), Image::fresh(&[2000])];
+    a.push_image("nodes/race", "first", &images[0]).await.unwrap();
+    b.push_image("nodes/race", "second", &images[1]).await.unwrap();
+    let mut winners = [0, 0];
+    for round in 0..40 {
+        let put = |node: usize| {
+            let registry = [a, b][node];
+            registry.put_manifest("nodes/race", "latest", IMAGE, &images[node].manifest)
+        };
+        let (one, other) = tokio::join!(put(0), put(1));
+        for reply in [one.unwrap(), other.unwrap()] {
+            assert_eq!(reply.status, 201, "round {round}: {reply:?}");
+        }
+        let served = [a, b].map(|registry| registry.manifest("nodes/race", "latest"));
+        let served: Vec<Reply> = futures::future::try_join_all(served).await.unwrap();
+        assert_eq!(served[0].body, served[1].body, "round {round}: the nodes disagree");
+        let winner = images.iter().position(|image| image.manifest == served[0].body);
+        winners[winner.unwrap_or_else(|| panic!("round {round}: neither: {:?}", served[0]))] += 1;
+    }
+    println!("of 40 races one node won {}, the other {}", winners[0], winners[1]);
+    for (registry, image) in [(a, &images[1]), (b, &images[0])] {
+        registry.pull_image("nodes/race", &image.digest.to_string(), image).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_acknowledged_the_other_serves_at_once() {
+    let pair = Pair::new().await;
+    for round in 0..60 {
+        let (writer, reader) = if round % 2 == 0 { (&pair.a, &pair.b) } else { (&pair.b, &pair.a) };
+        let image = Image::fresh(&[500, 70_000]);
+        // One tag, moved each time: a stale one would be seen.
+        writer.registry.push_image("nodes/now", "latest", &image).await.unwrap();
+        let pulled = reader.registry.pull_image("nodes/now", "latest", &image).await;
+        pulled.unwrap_or_else(|error| panic!("round {round}: {error:#}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_node_finishes_what_is_in_flight() {
+    let mut pair = Pair::new().await;
+    let blob = Content::fresh(8 << 20);
+    let session = pair.a.registry.open_session("nodes/drain").await.unwrap();
+    let (mut sender, receiver) = mpsc::channel::<Bytes>(1);
+    let registry = pair.a.registry.clone();
+    let target = with_digest(&session, &blob.digest);
+    let length = blob.size.to_string();
+    let push = tokio::spawn(async move {
+        registry.send(Method::PUT, &target, &[("content-length", length.as_str())], streamed(receiver)).await
+    });
+    use futures::SinkExt;
+    let mut pieces = blob.pieces(0..blob.size);
+    for piece in pieces.by_ref().take(4) {
+        sender.send(piece).await.unwrap();
+    }
+    pair.a.signal(Signal::TERM).unwrap();
+    let operations = pair.a.operations().clone();
+    let not_ready = || async { operations.get("/readyz").await.map_or(true, |reply| reply.status != 200) };
+    wait::until("the node is not ready", Duration::from_secs(10), not_ready).await.unwrap();
+    for piece in pieces {
+        sender.send(piece).await.unwrap();
+    }
+    drop(sender);
+    let reply = push.await.unwrap().unwrap();
+    assert_eq!(reply.status, 201, "{reply:?}");
+    let status = pair.a.wait(Duration::from_secs(30)).await.unwrap();
+    assert!(status.success(), "{status}");
+    pair.b.registry.pull("nodes/drain", &blob.digest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_node_sends_what_is_pending() {
+    let pair = Pair::new().await;
+    let proxy = Proxy::start(&pair.server.s3.endpoint).await.unwrap();
+    let bucket = s3::node_bucket(&proxy.url, pair.keys.path()).unwrap();
+    let plan = Plan::over(bucket).with(|config| config.replication.mode = ReplicationMode::WriteBack);
+    let mut node = plan.start().await.unwrap();
+    proxy.fail(Rule::always("/blobs/", Fault::Delay(Duration::from_secs(2))).of(Method::PUT));
+    let blobs: Vec<_> = (0..4).map(|_| Content::fresh(100_000)).collect();
+    for blob in &blobs {
+        node.registry.push("nodes/back", blob).await.unwrap();
+    }
+    let pending = node.metrics().await.unwrap().sum("pending_blobs", &[]);
+    assert!(pending > 0.0, "an acknowledged blob waited for the bucket");
+    let status = node.stop().await.unwrap();
+    assert!(status.success(), "{status}");
+    for blob in &blobs {
+        pair.b.registry.pull("nodes/back", &blob.digest).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_is_acknowledged_only_when_all_it_refers_to_is_in_the_bucket() {
+    let pair = Pair::new().await;
+    let proxy = Proxy::start(&pair.server.s3.endpoint).await.unwrap();
+    let bucket = s3::node_bucket(&proxy.url, pair.keys.path()).unwrap();
+    let plan = Plan::over(bucket).with(|config| config.replication.mode = ReplicationMode::WriteBack);
+    let mut node = plan.start().await.unwrap();
+    proxy.fail(Rule::always("/blobs/", Fault::Delay(Duration::from_secs(1))).of(Method::PUT));
+    let image = Image::fresh(&[100_000, 200_000]);
+    node.registry.push_image("nodes/barrier", "v1", &image).await.unwrap();
+    // With its store gone for ever, the image is there all the same.
+    node.kill().unwrap();
+    pair.b.registry.pull_image("nodes/barrier", "v1", &image).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_session_is_gone_at_every_node() -> Result<()> {
+    let pair = Pair::new().await;
+    let session = pair.a.registry.open_session("nodes/app").await?;
+    pair.b.registry.send(Method::DELETE, &session, &[], empty()).await?.expect(204)?;
+    for node in [&pair.a, &pair.b] {
+        node.registry.get(&session).await?.expect(404)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! What a running node takes from a changed configuration, and what waits for its next start.
+
+use crate::{NodeConfig, Store};
+use serde_json::Value;
+
+/// Fields that a running node applies at once. A change of any other waits for a restart.
+pub const LIVE_FIELDS: [&str; 2] = ["store.lowFree", "store.targetFree"];
+
+impl NodeConfig {
+    /// The configuration without what can be changed live: two that are equal in this need no restart between them.
+    #[must_use]
+    pub fn at_start(&self) -> NodeConfig {
+        let defaults = Store::default();
+        let mut config = self.clone();
+        (config.store.low_free, config.store.target_free) = (defaults.low_free, defaults.target_free);
+        config
+    }
+
+    /// The paths of the fields in which `other` differs, in the order of their names.
+    pub fn differences(&self, other: &NodeConfig) -> Vec<String> {
+        let mut found = Vec::new();
+        // These types cannot fail to be values; if one did, everything would differ.
+        match (serde_json::to_value(self), serde_json::to_value(other)) {
+            (Ok(one), Ok(other)) => compare("", &one, &other, &mut found),
+            _ => found.push(String::new()),
+        }
+        found
+    }
+}
+
+fn compare(path: &str, one: &Value, other: &Value, found: &mut Vec<String>) {
+    if let (Value::Object(members), Value::Object(others)) = (one, other) {
+        for (name, value) in members {
+            let field = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            compare(&field, value, others.get(name).unwrap_or(&Value::Null), found);
+        }
+    } else if one != other {
+        found.push(path.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{S3, Threshold};
+
+    #[test]
+    fn the_live_fields_are_those_that_do_not_tell_configurations_apart() {
+        let old = NodeConfig::default();
+        let mut new = old.clone();
+        (new.store.low_free, new.store.target_free) = (Threshold::percent(1), Threshold::percent(2));
+        assert_eq!(old.differences(&new), LIVE_FIELDS);
+        assert_eq!(old.at_start(), new.at_start());
+        new.read_only = true;
+        assert_ne!(old.at_start(), new.at_start());
+    }
+
+    #[test]
+    fn a_difference_is_named_by_its_path() {
+        let (old, mut new) = (NodeConfig::default(), NodeConfig::default());
+        assert!(old.differences(&new).is_empty());
+        new.http.max_requests = 7;
+        new.bucket.s3 = Some(S3::default());
+        assert_eq!(old.differences(&new), ["bucket.s3", "http.maxRequests"]);
+    }
+}

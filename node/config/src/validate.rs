@@ -1,0 +1,310 @@
+//! Reading a configuration: what YAML cannot say is checked here, and every refusal names the field.
+
+use crate::{Bucket, NodeConfig, S3, Threshold};
+use std::path::Path;
+
+/// A configuration that was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The text is not YAML of this form.
+    #[error("{path}: {message}")]
+    Form { path: String, message: String },
+    /// The value of a field cannot be.
+    #[error("{field}: {problem}")]
+    Value { field: &'static str, problem: String },
+    /// `${VAR}` names a variable that is not set.
+    #[error("node.name: the environment variable {0} is not set")]
+    Environment(String),
+    #[error("cannot write the configuration: {0}")]
+    Write(String),
+}
+
+fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError::Value { field, problem: problem.into() })
+}
+
+pub(crate) fn from_yaml(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<NodeConfig, ConfigError> {
+    // An empty document is an empty configuration, and null is not a map to the deserializer.
+    let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    let mut config = if blank { NodeConfig::default() } else { parse(text)? };
+    // The folder is the default only where there is no S3.
+    if config.bucket.s3.is_some() && config.bucket.file_system == Some(crate::FileSystem::default()) {
+        config.bucket.file_system = None;
+    }
+    config.node.name = expand(&config.node.name, environment)?;
+    check(&config)?;
+    Ok(config)
+}
+
+fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
+    let mut track = serde_path_to_error::Track::new();
+    let parsed = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        serde::Deserialize::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))
+    });
+    parsed.map_err(|error: serde_saphyr::Error| {
+        let path = match track.path().to_string().as_str() {
+            "." => "the configuration".to_owned(),
+            path => path.to_owned(),
+        };
+        ConfigError::Form { path, message: error.to_string() }
+    })
+}
+
+/// Replaces each `${VAR}`.
+fn expand(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<String, ConfigError> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, after)) = after.split_once('}') else {
+            return refuse("node.name", "a ${ without its }");
+        };
+        expanded.push_str(before);
+        expanded.push_str(&environment(name).ok_or_else(|| ConfigError::Environment(name.to_owned()))?);
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+pub(crate) fn to_yaml(config: &NodeConfig) -> Result<String, ConfigError> {
+    serde_saphyr::to_string(config).map_err(|error| ConfigError::Write(error.to_string()))
+}
+
+fn check(config: &NodeConfig) -> Result<(), ConfigError> {
+    check_node(config)?;
+    check_bucket(&config.bucket)?;
+    check_store(config)?;
+    check_counts(config)?;
+    check_replication(config)?;
+    check_patterns(&config.tags.immutable)
+}
+
+fn check_node(config: &NodeConfig) -> Result<(), ConfigError> {
+    let name = &config.node.name;
+    let label = (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !label {
+        return refuse(
+            "node.name",
+            format!("{name:?} is not a DNS label: 1 to 63 lower-case letters, digits and '-', not at an end"),
+        );
+    }
+    if let Some(peers) = &config.node.peers {
+        if !peers.contains("{node}") {
+            return refuse("node.peers", "has no {node} in which the name of a node goes");
+        }
+        check_url("node.peers", &peers.replace("{node}", "node"), &["http"])?;
+    }
+    if config.http.listen == config.http.operations && config.http.listen.port() != 0 {
+        return refuse("http.operations", "is the same address as http.listen");
+    }
+    Ok(())
+}
+
+fn check_url(field: &'static str, url: &str, schemes: &[&str]) -> Result<(), ConfigError> {
+    let parsed: http::Uri = match url.parse() {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(field, format!("{url:?} is not a URL: {error}")),
+    };
+    let known = parsed.scheme_str().is_some_and(|scheme| schemes.contains(&scheme));
+    if !known || parsed.host().is_none_or(str::is_empty) {
+        return refuse(field, format!("{url:?} is not a URL of the form {}://host:port", schemes.join(":// or ")));
+    }
+    Ok(())
+}
+
+fn check_bucket(bucket: &Bucket) -> Result<(), ConfigError> {
+    let prefix = &bucket.prefix;
+    let segments_ok = prefix.split('/').all(|segment| segment != "." && segment != "..") && !prefix.contains("//");
+    if !prefix.is_empty() && (prefix.starts_with('/') || !prefix.ends_with('/') || !segments_ok) {
+        return refuse("bucket.prefix", format!("{prefix:?} is neither empty nor a relative path that ends with '/'"));
+    }
+    match (&bucket.s3, &bucket.file_system) {
+        (None, None) => refuse("bucket", "there is none; give s3 or fileSystem"),
+        (Some(_), Some(_)) => refuse("bucket", "both s3 and fileSystem are given; give one"),
+        (Some(s3), None) => check_s3(s3),
+        (None, Some(folder)) => check_path("bucket.fileSystem.path", &folder.path),
+    }
+}
+
+fn check_s3(s3: &S3) -> Result<(), ConfigError> {
+    // S3's naming rules, loosely: compatible services have their own.
+    let name_ok =
+        (3..=255).contains(&s3.name.len()) && s3.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    if !name_ok {
+        return refuse("bucket.s3.name", format!("{:?} is not the name of a bucket", s3.name));
+    }
+    if let Some(endpoint) = &s3.endpoint {
+        check_url("bucket.s3.endpoint", endpoint, &["http", "https"])?;
+    }
+    if let Some(credentials) = &s3.credentials {
+        check_path("bucket.s3.credentials.accessKeyIdFile", &credentials.access_key_id_file)?;
+        check_path("bucket.s3.credentials.secretAccessKeyFile", &credentials.secret_access_key_file)?;
+    }
+    Ok(())
+}
+
+fn check_path(field: &'static str, path: &Path) -> Result<(), ConfigError> {
+    if path.as_os_str().is_empty() { refuse(field, "is empty") } else { Ok(()) }
+}
+
+fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
+    let store = &config.store;
+    check_path("store.path", &store.path)?;
+    if config.bucket.s3.is_none()
+        && let Some(folder) = &config.bucket.file_system
+        && (folder.path.starts_with(&store.path) || store.path.starts_with(&folder.path))
+    {
+        return refuse("store.path", "and bucket.fileSystem.path lie one in the other");
+    }
+    // What is a percentage of an unknown capacity is compared as a percentage.
+    let capacity = store.capacity.map_or(u64::MAX, crate::ByteSize::get);
+    if store.capacity.is_some_and(|capacity| capacity.get() == 0) {
+        return refuse("store.capacity", "is zero");
+    }
+    let comparable = store.capacity.is_some()
+        || std::mem::discriminant(&store.low_free) == std::mem::discriminant(&store.target_free);
+    let (low, target) = (store.low_free.of(capacity), store.target_free.of(capacity));
+    if comparable && target < low {
+        return refuse(
+            "store.targetFree",
+            format!("{} lies below store.lowFree, {}; cleaning could never stop", store.target_free, store.low_free),
+        );
+    }
+    if store.target_free == Threshold::percent(100) || (store.capacity.is_some() && target >= capacity) {
+        return refuse("store.targetFree", format!("{} is the whole store; nothing could be kept", store.target_free));
+    }
+    Ok(())
+}
+
+fn check_counts(config: &NodeConfig) -> Result<(), ConfigError> {
+    let counts = [
+        ("http.maxConnections", config.http.max_connections),
+        ("http.maxRequests", config.http.max_requests),
+        ("bucket.maxRequests", config.bucket.max_requests),
+        ("upload.maxSessions", config.upload.max_sessions),
+        ("replication.parallelBlobs", config.replication.parallel_blobs),
+        ("replication.parallelParts", config.replication.parallel_parts),
+        ("fetch.parallelRanges", config.fetch.parallel_ranges),
+    ];
+    if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+        return refuse(field, "is zero");
+    }
+    let spans = [
+        ("http.headerTimeout", config.http.header_timeout),
+        ("http.stallTimeout", config.http.stall_timeout),
+        ("bucket.requestTimeout", config.bucket.request_timeout),
+        ("upload.sessionExpiry", config.upload.session_expiry),
+    ];
+    if let Some((field, _)) = spans.into_iter().find(|(_, span)| span.get().is_zero()) {
+        return refuse(field, "is zero");
+    }
+    Ok(())
+}
+
+fn check_replication(config: &NodeConfig) -> Result<(), ConfigError> {
+    let part = config.replication.part_size.get();
+    if !(5 << 20..=5 << 30).contains(&part) {
+        return refuse("replication.partSize", "S3 allows parts of 5Mi to 5Gi");
+    }
+    if config.bucket.max_bytes_in_flight.get() < part {
+        return refuse("bucket.maxBytesInFlight", "is less than one part (replication.partSize)");
+    }
+    if config.fetch.range_size.get() < 1 << 20 {
+        return refuse("fetch.rangeSize", "is less than 1Mi");
+    }
+    if config.upload.max_blob_size.get() == 0 {
+        return refuse("upload.maxBlobSize", "is zero");
+    }
+    Ok(())
+}
+
+fn check_patterns(patterns: &[String]) -> Result<(), ConfigError> {
+    for pattern in patterns {
+        if let Err(error) = globset::Glob::new(pattern) {
+            return refuse("tags.immutable", error.to_string());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<NodeConfig, ConfigError> {
+        from_yaml(text, |name| (name == "POD").then(|| "images-0".to_owned()))
+    }
+
+    fn refusal(text: &str) -> String {
+        read(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_configuration_is_the_default() {
+        for text in ["", "\n", "# nothing\n", "{}"] {
+            assert_eq!(read(text).unwrap(), NodeConfig::default(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let text = NodeConfig::default().to_yaml().unwrap();
+        assert_eq!(read(&text).unwrap(), NodeConfig::default(), "{text}");
+    }
+
+    #[test]
+    fn the_node_name_comes_from_the_environment() {
+        assert_eq!(read("node: {name: '${POD}'}").unwrap().node.name, "images-0");
+        assert!(refusal("node: {name: '${NOPE}'}").contains("NOPE is not set"));
+        assert!(refusal("node: {name: '${NOPE'}").starts_with("node.name: "));
+    }
+
+    #[test]
+    fn a_refusal_names_the_path_of_the_field() {
+        for (text, path) in [
+            ("store: {lowFre: 10%}", "store.lowFre"),
+            ("store: {lowFree: ten}", "store.lowFree"),
+            ("http: {maxRequests: many}", "http.maxRequests"),
+            ("http: {listen: here}", "http.listen"),
+            ("replication: {mode: Sometimes}", "replication.mode"),
+            ("http: {headerTimeout: 5}", "http.headerTimeout"),
+            ("store: {targetFree: 5%}", "store.targetFree"),
+            ("store: {capacity: 0}", "store.capacity"),
+            ("store: {lowFree: 1Gi, targetFree: 2Gi, capacity: 1Gi}", "store.targetFree"),
+            ("bucket: {fileSystem: null}", "bucket"),
+            ("bucket: {s3: {name: images}, fileSystem: {path: /x}}", "bucket"),
+            ("bucket: {s3: {name: ''}}", "bucket.s3.name"),
+            ("bucket: {s3: {name: images, endpoint: 'ftp://x'}}", "bucket.s3.endpoint"),
+            ("bucket: {prefix: /a}", "bucket.prefix"),
+            ("bucket: {prefix: ../}", "bucket.prefix"),
+            ("bucket: {fileSystem: {path: data}}\nstore: {path: data/store}", "store.path"),
+            ("node: {name: A.b}", "node.name"),
+            ("node: {peers: 'http://x'}", "node.peers"),
+            ("http: {operations: 127.0.0.1:5000}", "http.operations"),
+            ("replication: {partSize: 1Mi}", "replication.partSize"),
+            ("bucket: {maxBytesInFlight: 1Mi}", "bucket.maxBytesInFlight"),
+            ("tags: {immutable: ['[']}", "tags.immutable"),
+            ("fetch: {parallelRanges: 0}", "fetch.parallelRanges"),
+        ] {
+            let refusal = refusal(text);
+            assert!(refusal.starts_with(&format!("{path}: ")), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_with_what_there_is() {
+        let refusal = refusal("store: {lowFre: 10%}");
+        assert!(refusal.contains("lowFre") && refusal.contains("lowFree"), "{refusal}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_panic(text in "\\PC{0,200}") {
+            let _ = read(&text);
+        }
+    }
+}

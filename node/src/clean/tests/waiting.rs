@@ -1,0 +1,156 @@
+//! Those who wait for room.
+
+use super::no_sessions;
+use crate::clean::worker::{Cleaner, Round};
+use crate::clean::{ExpiredSessions, start};
+use crate::run::Tasks;
+use crate::store::disk::testing::{Fixture, content, store_content};
+use crate::store::disk::{Reservation, StoreError};
+use async_trait::async_trait;
+use entrepot_config::EvictionPolicy::LeastRecentlyUsed;
+use entrepot_config::Threshold;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Far more than any of it takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// A session that expires once, and keeps the cleaner for ever if it is told so.
+struct OneSession {
+    held: Mutex<Option<Reservation>>,
+    endless: bool,
+}
+
+#[async_trait]
+impl ExpiredSessions for OneSession {
+    async fn expire(&self) -> u64 {
+        let held = self.held.lock().unwrap().take();
+        let bytes = held.as_ref().map_or(0, Reservation::bytes);
+        drop(held);
+        if self.endless {
+            std::future::pending::<()>().await;
+        }
+        bytes
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_that_does_not_fit_is_given_the_room_of_victims() {
+    let fixture = Fixture::new(1000, 0, 100);
+    let (store, tasks) = (fixture.open(), Tasks::new());
+    start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
+    for seed in 0..10 {
+        let (digest, bytes) = content(seed, 100);
+        soon(store_content(&store, &digest, &bytes)).await.unwrap();
+        fixture.clock.advance(Duration::from_secs(1));
+    }
+    let reservation = soon(store.reserve(550)).await.unwrap();
+    assert_eq!(reservation.bytes(), 550);
+    let (oldest, _) = content(0, 100);
+    let (newest, _) = content(9, 100);
+    assert_eq!((store.size(&oldest), store.size(&newest)), (None, Some(100)));
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn everything_pinned_is_no_room_promptly_and_room_again_when_it_is_durable() {
+    let fixture = Fixture::new(1000, 200, 300);
+    let (store, tasks) = (fixture.open(), Tasks::new());
+    start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
+    let mut pins = Vec::new();
+    for seed in 0..9 {
+        let (digest, bytes) = content(seed, 100);
+        pins.push(store.pin(&digest));
+        soon(store_content(&store, &digest, &bytes)).await.unwrap();
+    }
+    assert!(matches!(soon(store.reserve(200)).await, Err(StoreError::NoRoom(200))));
+    assert!(soon(store.reserve(100)).await.is_ok());
+    assert_eq!(store.usage().used, 900);
+    drop(pins);
+    // The last pin's end wakes the cleaner, for less than the first threshold is free.
+    soon(async {
+        while store.usage().free < 300 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(soon(store.reserve(200)).await.is_ok());
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+/// Whoever comes after the round began must not be told that there is no room because of what the round found.
+#[tokio::test]
+async fn a_round_that_came_too_late_says_so_and_not_that_nothing_can_be_removed() {
+    let fixture = Fixture::new(1000, 0, 100);
+    let store = fixture.open();
+    let cleaner = Cleaner::new(store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
+    assert_eq!(cleaner.remove_victims(100).await, Round::NothingRemovable);
+    let (digest, bytes) = content(1, 100);
+    store_content(&store, &digest, &bytes).await.unwrap();
+    assert_eq!(cleaner.remove_victims(100).await, Round::Outdated, "nobody waits and enough is free");
+    assert_eq!(store.size(&digest), Some(100));
+    store.set_thresholds(Threshold::percent(95), Threshold::percent(95));
+    assert_eq!(cleaner.remove_victims(50).await, Round::Freed(100));
+    assert_eq!(store.size(&digest), None);
+}
+
+#[tokio::test]
+async fn expired_sessions_go_before_any_content() {
+    let fixture = Fixture::new(1000, 0, 0);
+    let (store, tasks) = (fixture.open(), Tasks::new());
+    let (digest, bytes) = content(1, 100);
+    store_content(&store, &digest, &bytes).await.unwrap();
+    let held = Mutex::new(Some(store.reserve(900).await.unwrap()));
+    let sessions = Arc::new(OneSession { held, endless: false });
+    start(&tasks, store.clone(), LeastRecentlyUsed, sessions, fixture.metrics.clone());
+    assert!(soon(store.reserve(500)).await.is_ok());
+    assert_eq!(store.size(&digest), Some(100));
+    assert_eq!(fixture.metrics.evicted_bytes.get(), 900);
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn who_waits_is_answered_as_soon_as_there_is_room_and_not_when_cleaning_ends() {
+    let fixture = Fixture::new(1000, 0, 0);
+    let (store, tasks) = (fixture.open(), Tasks::new());
+    let held = Mutex::new(Some(store.reserve(900).await.unwrap()));
+    let sessions = Arc::new(OneSession { held, endless: true });
+    start(&tasks, store.clone(), LeastRecentlyUsed, sessions, fixture.metrics.clone());
+    assert!(soon(store.reserve(500)).await.is_ok());
+    assert!(tasks.stop(PATIENCE).await, "a cleaner in the middle of its work stops too");
+}
+
+#[tokio::test]
+async fn when_the_tasks_stop_nobody_is_left_waiting() {
+    let fixture = Fixture::new(1000, 0, 0);
+    let (store, tasks) = (fixture.open(), Tasks::new());
+    let _held = store.reserve(900).await.unwrap();
+    let sessions = Arc::new(OneSession { held: Mutex::new(None), endless: true });
+    start(&tasks, store.clone(), LeastRecentlyUsed, sessions, fixture.metrics.clone());
+    let mut waiting = Box::pin(store.reserve(500));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    assert!(tasks.stop(PATIENCE).await);
+    assert!(soon(waiting).await.unwrap_err().is_no_room());
+}
+
+#[tokio::test]
+async fn the_gauges_say_how_full_the_store_is() {
+    let fixture = Fixture::new(1000, 100, 200);
+    let store = fixture.open();
+    let (digest, bytes) = content(1, 300);
+    store_content(&store, &digest, &bytes).await.unwrap();
+    let _reservation = store.reserve(50).await.unwrap();
+    let metrics = &fixture.metrics;
+    let gauges = [
+        &metrics.store_capacity,
+        &metrics.store_used,
+        &metrics.store_free,
+        &metrics.store_low_free,
+        &metrics.store_target_free,
+    ];
+    assert_eq!(gauges.map(prometheus::IntGauge::get), [1000, 350, 650, 100, 200]);
+}

@@ -1,0 +1,230 @@
+use super::repositories::Walk;
+use super::*;
+use crate::oci::Algorithm;
+use crate::store::bucket::memory::Memory;
+use crate::store::bucket::{PutBody, PutMode};
+use crate::store::layout::{Key, LinkKind, link_content};
+use futures::TryStreamExt;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+fn repository(name: &str) -> Repository {
+    Repository::parse(name).unwrap()
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(Algorithm::Sha256, text.as_bytes())
+}
+
+async fn put(bucket: &dyn Bucket, key: &Key, content: impl Into<bytes::Bytes>) {
+    bucket.put(key, PutBody::Bytes(content.into()), PutMode::Overwrite).await.unwrap();
+}
+
+async fn put_tag(bucket: &dyn Bucket, layout: &Layout, name: &Repository, tag: &str, of: &Digest) {
+    let tag = Tag::parse(tag).unwrap();
+    put(bucket, &layout.tag_index(name, &tag, of), link_content(of)).await;
+    put(bucket, &layout.tag_current(name, &tag), link_content(of)).await;
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
+fn discover() -> (Arc<Memory>, Layout, Discover) {
+    let (bucket, layout) = (Arc::new(Memory::default()), Layout::new("team/"));
+    let discover = Discover::new(bucket.clone(), layout.clone());
+    (bucket, layout, discover)
+}
+
+fn names<T: std::fmt::Display>(items: &[T]) -> Vec<String> {
+    items.iter().map(T::to_string).collect()
+}
+
+#[test]
+fn tags_are_in_the_order_of_their_bytes() {
+    run(async {
+        let (bucket, layout, discover) = discover();
+        let name = repository("a/b");
+        for tag in ["v1.2", "v1", "v10", "v1-a", "V"] {
+            put_tag(&*bucket, &layout, &name, tag, &digest("x")).await;
+        }
+        let page = discover.tags(&name, None, 100).await.unwrap().unwrap();
+        assert_eq!(names(&page.items), ["V", "v1", "v1-a", "v1.2", "v10"]);
+        assert!(!page.more);
+        let page = discover.tags(&name, Some("v1"), 2).await.unwrap().unwrap();
+        assert_eq!((names(&page.items), page.more), (vec!["v1-a".into(), "v1.2".into()], true));
+    });
+}
+
+#[test]
+fn an_unknown_repository_has_no_list_and_one_without_tags_an_empty_one() {
+    run(async {
+        let (bucket, layout, discover) = discover();
+        let below = repository("library/alpine");
+        put(&*bucket, &layout.link(&below, LinkKind::Layer, &digest("x")), link_content(&digest("x"))).await;
+        assert_eq!(discover.tags(&repository("library"), None, 10).await.unwrap(), None);
+        assert_eq!(discover.tags(&repository("other"), None, 10).await.unwrap(), None);
+        let empty = Some(Listed { items: vec![], more: false });
+        assert_eq!(discover.tags(&below, None, 10).await.unwrap(), empty);
+        assert_eq!(discover.tags(&below, Some("z"), 10).await.unwrap(), empty);
+    });
+}
+
+#[test]
+fn a_page_does_not_wait_for_a_long_listing_that_one_shorter_tag_could_follow() {
+    run(async {
+        let (bucket, layout, _) = discover();
+        let name = repository("a");
+        for number in 0..60 {
+            put_tag(&*bucket, &layout, &name, &format!("b-{number:03}"), &digest("x")).await;
+        }
+        put_tag(&*bucket, &layout, &name, "b", &digest("x")).await;
+        let page = tags::list(&*bucket, &layout, &name, None, 3, 10).await.unwrap().unwrap();
+        assert_eq!((names(&page.items), page.more), (vec!["b".into(), "b-000".into(), "b-001".into()], true));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn pages_of_tags_are_the_sorted_set_cut_in_pieces(
+        tags in proptest::collection::btree_set("[ab_][ab.-]{0,4}", 0..40),
+        max in 1usize..6,
+        at_once in 1usize..6,
+        start in "[ab.-]{0,3}",
+    ) {
+        run(async {
+            let (bucket, layout, _) = discover();
+            let name = repository("a");
+            put(&*bucket, &layout.link(&name, LinkKind::Layer, &digest("x")), link_content(&digest("x"))).await;
+            for tag in &tags {
+                put_tag(&*bucket, &layout, &name, tag, &digest("x")).await;
+            }
+            let expected: Vec<&String> = tags.iter().filter(|tag| **tag > start).collect();
+            let mut found = Vec::new();
+            let mut last = (!start.is_empty()).then(|| start.clone());
+            loop {
+                let page = tags::list(&*bucket, &layout, &name, last.as_deref(), max, at_once).await.unwrap().unwrap();
+                prop_assert!(page.items.len() == max || !page.more, "a short page is the last");
+                found.extend(names(&page.items));
+                last = found.last().cloned();
+                if !page.more { break }
+            }
+            prop_assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn the_walk_finds_every_repository_once_and_goes_on_anywhere(
+        all in proptest::collection::btree_set("[a0]([-.]?[a0]){0,1}(/[a0]([-.]?[a0]){0,1}){0,2}", 0..25),
+        at_once in 1usize..5,
+        max in 1usize..6,
+    ) {
+        run(async {
+            let (bucket, layout, discover) = discover();
+            for name in &all {
+                let name = repository(name);
+                put(&*bucket, &layout.link(&name, LinkKind::Layer, &digest("x")), link_content(&digest("x"))).await;
+                put(&*bucket, &layout.link(&name, LinkKind::Revision, &digest("x")), link_content(&digest("x"))).await;
+            }
+            let mut expected: Vec<String> = all.iter().cloned().collect();
+            expected.sort_by_key(|name| format!("{name}/"));
+            let walk = Walk { bucket: &*bucket, root: layout.repositories(), at_once };
+            let found: Vec<Repository> = walk.after(None).try_collect().await.unwrap();
+            prop_assert_eq!(names(&found), expected.clone());
+            for start in &all {
+                let found: Vec<Repository> = walk.after(Some(&repository(start))).try_collect().await.unwrap();
+                let rest = expected.iter().skip_while(|name| *name != start).skip(1).cloned();
+                prop_assert_eq!(names(&found), rest.collect::<Vec<_>>());
+            }
+            let page = discover.repositories(None, max).await.unwrap();
+            prop_assert_eq!((page.items.len(), page.more), (max.min(all.len()), all.len() > max));
+            Ok(())
+        })?;
+    }
+}
+
+fn referrer(text: &str, artifact_type: &str) -> Referrer {
+    Referrer {
+        media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+        digest: digest(text).to_string(),
+        size: 10,
+        artifact_type: Some(artifact_type.into()),
+        annotations: Default::default(),
+    }
+}
+
+async fn put_referrer(bucket: &dyn Bucket, layout: &Layout, name: &Repository, subject: &Digest, of: &Referrer) {
+    let key = layout.referrer(name, subject, &Digest::parse(&of.digest).unwrap());
+    put(bucket, &key, serde_json::to_vec(of).unwrap()).await;
+}
+
+#[test]
+fn referrers_come_in_pages_filtered_and_with_those_of_the_fallback_tag_once() {
+    run(async {
+        let (bucket, layout, discover) = discover();
+        let (name, subject) = (repository("a"), digest("subject"));
+        let mut all = BTreeSet::new();
+        for number in 0..30 {
+            let of = referrer(&format!("{number}"), if number % 3 == 0 { "sbom" } else { "signature" });
+            all.insert((Digest::parse(&of.digest).unwrap(), number % 3 == 0));
+            if number % 5 != 0 {
+                put_referrer(&*bucket, &layout, &name, &subject, &of).await;
+            }
+        }
+        // The fallback index names those that are missing in the list, and some that are not.
+        let listed: Vec<Referrer> = (0..30)
+            .filter(|number| number % 5 == 0 || number % 7 == 0)
+            .map(|number| referrer(&format!("{number}"), if number % 3 == 0 { "sbom" } else { "signature" }))
+            .collect();
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": listed}).to_string();
+        put(&*bucket, &layout.data(&digest(&index)), index.clone()).await;
+        let tag = crate::oci::manifest::fallback_tag(&subject);
+        put_tag(&*bucket, &layout, &name, &tag, &digest(&index)).await;
+
+        for filter in [None, Some("sbom")] {
+            let expected: Vec<String> = all
+                .iter()
+                .filter(|(_, sbom)| filter.is_none() || *sbom)
+                .map(|(digest, _)| digest.to_string())
+                .collect();
+            let (mut found, mut last) = (Vec::new(), None);
+            loop {
+                let page = discover.referrers(&name, &subject, filter, last.as_ref(), 4).await.unwrap();
+                assert!(page.items.len() == 4 || !page.more, "a short page is the last");
+                found.extend(page.items.into_iter().map(|referrer| referrer.digest));
+                last = found.last().map(|digest| Digest::parse(digest).unwrap());
+                if !page.more {
+                    break;
+                }
+            }
+            assert_eq!(found, expected);
+        }
+    });
+}
+
+#[test]
+fn a_subject_that_nobody_knows_has_no_referrers() {
+    run(async {
+        let (_, _, discover) = discover();
+        let page = discover.referrers(&repository("a"), &digest("none"), None, None, 10).await.unwrap();
+        assert_eq!(page, Listed { items: vec![], more: false });
+    });
+}
+
+#[test]
+fn a_damaged_descriptor_is_left_out() {
+    run(async {
+        let (bucket, layout, discover) = discover();
+        let (name, subject) = (repository("a"), digest("subject"));
+        put(&*bucket, &layout.referrer(&name, &subject, &digest("bad")), "{").await;
+        put_referrer(&*bucket, &layout, &name, &subject, &referrer("good", "sbom")).await;
+        let page = discover.referrers(&name, &subject, None, None, 10).await.unwrap();
+        assert_eq!(
+            names(&page.items.iter().map(|r| r.digest.clone()).collect::<Vec<_>>()),
+            [digest("good").to_string()]
+        );
+    });
+}

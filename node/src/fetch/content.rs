@@ -1,0 +1,152 @@
+//! Content that can be read: from the store, from a fill, or through from the bucket; and if this node's disk fails
+//! half way, from the bucket for the rest.
+
+use super::Shared;
+use super::failure::Failure;
+use super::fill::{Fill, Phase};
+use super::reader::Reader;
+use super::through;
+use crate::oci::Digest;
+use crate::store::bucket::Object;
+use crate::store::disk::StoredContent;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Content that can be read now.
+pub struct Content {
+    /// Size in bytes.
+    pub size: u64,
+    pub(super) digest: Digest,
+    pub(super) shared: Arc<Shared>,
+    pub(super) source: Source,
+}
+
+/// Where content is read from.
+pub(super) enum Source {
+    Stored(StoredContent),
+    Filling {
+        fill: Arc<Fill>,
+        phase: watch::Receiver<Phase>,
+        /// This request began the fill.
+        new: bool,
+    },
+    /// Not stored; perhaps the answer to a request for its beginning is open already.
+    Through(Option<Object>),
+}
+
+impl Content {
+    /// The bytes of a range that lies within the content. Ends with an error, short, when the content turns out not
+    /// to match its digest.
+    pub fn read(self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
+        let Content { size, digest, shared, source } = self;
+        let mut serving = Serving { shared, digest, size, at: range.start, range, from: From::Nothing };
+        let result = serving.begin(source);
+        serving.shared.parts.metrics.fetches.with_label_values(&[result]).inc();
+        stream::try_unfold(serving, Serving::step).boxed()
+    }
+}
+
+/// A range being served.
+struct Serving {
+    shared: Arc<Shared>,
+    digest: Digest,
+    size: u64,
+    range: Range<u64>,
+    /// The next byte to give.
+    at: u64,
+    from: From,
+}
+
+enum From {
+    Nothing,
+    Store(BoxStream<'static, io::Result<Bytes>>),
+    Fill(Box<Reader>),
+    Bucket(BoxStream<'static, Result<Bytes, Failure>>),
+}
+
+impl From {
+    fn name(&self) -> &'static str {
+        match self {
+            From::Nothing | From::Store(_) => "store",
+            From::Fill(_) => "fill",
+            From::Bucket(_) => "bucket",
+        }
+    }
+}
+
+impl Serving {
+    /// Chooses where the range is read from. Returns what the fetch came to, for the metric.
+    fn begin(&mut self, source: Source) -> &'static str {
+        match source {
+            Source::Stored(content) => {
+                self.from = From::Store(content.stream(self.range.clone()));
+                "hit"
+            }
+            Source::Filling { fill, phase, new } if fill.is_near(self.at) => {
+                self.from = From::Fill(Box::new(Reader::new(fill, phase)));
+                if new { "fill" } else { "joined" }
+            }
+            // Far ahead of the fill: the range is asked for at once, and the fill goes on.
+            Source::Filling { .. } => {
+                self.pass_through(None);
+                "through"
+            }
+            Source::Through(opened) => {
+                self.pass_through(opened);
+                "through"
+            }
+        }
+    }
+
+    /// From now on from the bucket. Whole content is read from its first byte, whatever was given already, for it is
+    /// to be verified.
+    fn pass_through(&mut self, opened: Option<Object>) {
+        let origin = self.shared.origin(&self.digest);
+        let opened = |at| opened.filter(|object| object.range.start == at);
+        self.from = From::Bucket(if self.range == (0..self.size) {
+            through::whole(&origin, self.digest, self.size, self.at, opened(0))
+        } else {
+            through::part(&origin, self.size, self.at..self.range.end, opened(self.at))
+        });
+    }
+
+    async fn step(mut self) -> io::Result<Option<(Bytes, Serving)>> {
+        while self.at < self.range.end {
+            match self.piece().await {
+                Ok(bytes) => {
+                    self.at += bytes.len() as u64;
+                    let served = &self.shared.parts.metrics.served_bytes;
+                    served.with_label_values(&[self.from.name()]).inc_by(bytes.len() as u64);
+                    return Ok(Some((bytes, self)));
+                }
+                Err(Failure::Local(error)) if !matches!(self.from, From::Bucket(_)) => {
+                    tracing::warn!(digest = %self.digest, at = self.at, %error, "the disk failed; reading from the bucket");
+                    self.pass_through(None);
+                }
+                Err(failure) => {
+                    if matches!(failure, Failure::Mismatch) && matches!(self.from, From::Bucket(_)) {
+                        self.shared.mismatch(&self.digest);
+                    }
+                    return Err(failure.into_io(&self.digest));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next bytes, at least one.
+    async fn piece(&mut self) -> Result<Bytes, Failure> {
+        let ended = || Failure::from(io::Error::from(io::ErrorKind::UnexpectedEof));
+        match &mut self.from {
+            From::Nothing => Err(ended()),
+            From::Store(stream) => Ok(stream.next().await.ok_or_else(ended)??),
+            From::Fill(reader) => reader.next(self.at, self.range.end).await,
+            From::Bucket(stream) => stream.next().await.ok_or_else(ended)?,
+        }
+    }
+}

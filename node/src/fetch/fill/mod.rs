@@ -1,0 +1,173 @@
+//! A fill: content on its way from the bucket into a file of the store, readable as it grows.
+//!
+//! ```text
+//!  range ─ gather ─ write ┐                    readers: what is written, but for the last
+//!  range ─ gather ─ write ┼─ progress ──────►  bytes, which wait for the digest
+//!  range ─ gather ─ write ┘
+//!     └── pieces of the head ──► hash (a thread of its own, in order)
+//! ```
+//!
+//! Receiving, writing and hashing overlap, and none holds more than a few batches: the memory of a fill does not grow
+//! with its content. A fill knows nothing of requests and readers; they look at it.
+
+mod file;
+mod hash;
+mod receive;
+mod window;
+
+use super::failure::Failure;
+use super::origin::Origin;
+use crate::oci::Digest;
+use crate::run::tasks;
+use crate::store::bucket::Object;
+use bytes::Bytes;
+use file::Batch;
+pub(super) use file::FillFile;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::watch;
+use window::Window;
+
+/// How far a fill is, beside its bytes.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Filling,
+    /// All bytes are in the file and are those of the digest.
+    Verified,
+    Failed(Failure),
+}
+
+/// Content being filled, or just filled. It stays readable for as long as someone holds it.
+pub(super) struct Fill {
+    pub(super) digest: Digest,
+    /// Size of the whole content in bytes.
+    pub(super) size: u64,
+    pub(super) file: FillFile,
+    /// Size of a range read from the bucket by one request, but for the last.
+    range_size: u64,
+    /// Bytes written of each range, from its start.
+    written: Box<[AtomicU64]>,
+    /// Ranges before this one are being read or were.
+    claimed: AtomicUsize,
+    /// The range in which the hash is.
+    head: AtomicUsize,
+    phase: watch::Sender<Phase>,
+    window: Window,
+}
+
+impl Fill {
+    /// A fill of content of `size` bytes into `file`, of which nothing is written.
+    pub(super) fn new(digest: Digest, size: u64, range_size: u64, file: FillFile) -> Fill {
+        let range_size = range_size.max(1);
+        let ranges = usize::try_from(size.div_ceil(range_size)).unwrap_or(usize::MAX);
+        Fill {
+            digest,
+            size,
+            file,
+            range_size,
+            written: std::iter::repeat_with(AtomicU64::default).take(ranges).collect(),
+            // The first range is under way: its answer told the size.
+            claimed: AtomicUsize::new(1),
+            head: AtomicUsize::new(0),
+            phase: watch::Sender::new(Phase::Filling),
+            window: Window::default(),
+        }
+    }
+
+    /// The phase; also notified of each progress. Holding it shows that someone reads.
+    pub(super) fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Resolves when no reader is left.
+    pub(super) async fn unread(&self) {
+        self.phase.closed().await;
+    }
+
+    /// The beginning of a range that can be read, if it is still in memory.
+    pub(super) fn in_memory(&self, range: &Range<u64>) -> Option<Bytes> {
+        self.window.get(range)
+    }
+
+    /// Ends the fill, once: a later end changes nothing.
+    pub(super) fn end(&self, phase: Phase) {
+        self.window.clear();
+        self.phase.send_if_modified(|current| {
+            let running = matches!(current, Phase::Filling);
+            if running {
+                *current = phase;
+            }
+            running
+        });
+    }
+
+    /// The end of the bytes that can be read from `at` on; not above `at` when there are none.
+    pub(super) fn readable(&self, at: u64) -> u64 {
+        match self.range_of(at) {
+            Some(range) => self.reached(range),
+            None => at,
+        }
+    }
+
+    /// Whether the byte at `at` is there or soon will be: a range under way is less than one range short of it.
+    pub(super) fn is_near(&self, at: u64) -> bool {
+        let Some(range) = self.range_of(at) else { return true };
+        let claimed = self.claimed.load(Ordering::SeqCst);
+        let near = |range: usize| range < claimed && at < self.reached(range) + self.near_distance();
+        near(range) || range.checked_sub(1).is_some_and(near)
+    }
+
+    /// Content that is read through one request is one large range: there, what a parallel range would be is near.
+    fn near_distance(&self) -> u64 {
+        self.range_size.min(NEAR)
+    }
+
+    fn range_of(&self, at: u64) -> Option<usize> {
+        if at < self.size { usize::try_from(at / self.range_size).ok() } else { None }
+    }
+
+    fn range(&self, index: usize) -> Range<u64> {
+        let start = index as u64 * self.range_size;
+        start..(start + self.range_size).min(self.size)
+    }
+
+    /// The end of what is written of a range.
+    fn reached(&self, index: usize) -> u64 {
+        let written = self.written.get(index).map_or(0, |written| written.load(Ordering::SeqCst));
+        index as u64 * self.range_size + written
+    }
+
+    /// Takes the next range to read, if there is one.
+    fn claim(&self) -> Option<usize> {
+        let next = self.claimed.fetch_add(1, Ordering::SeqCst);
+        (next < self.written.len()).then_some(next)
+    }
+
+    /// Makes bytes of a range readable, which were written, and wakes those that wait for them.
+    fn publish(&self, index: usize, batch: Batch) {
+        let bytes = batch.len();
+        self.window.push(batch);
+        if let Some(written) = self.written.get(index) {
+            written.fetch_add(bytes, Ordering::SeqCst);
+        }
+        self.phase.send_modify(|_| {});
+    }
+}
+
+/// The largest distance that a reader waits for instead of asking the bucket itself: what a fill of 100 MB/s reaches
+/// in a sixth of a second, about what a request of its own would cost.
+const NEAR: u64 = 16 << 20;
+
+/// Reads the whole content from the bucket and verifies it. `first` is the answer to the first request, which begins
+/// at byte 0. Returns when every byte is in the file and the digest is that of the fill, or else why not.
+pub(super) async fn run(fill: &Arc<Fill>, origin: &Origin, first: Object, parallel: usize) -> Result<(), Failure> {
+    let (to_hash, inbox) = std::sync::mpsc::sync_channel(hash::QUEUE);
+    let hashing = async {
+        let fill = fill.clone();
+        Ok(tasks::blocking(move || hash::in_order(&fill, &inbox)).await??)
+    };
+    let receiving = receive::all(fill, origin, first, parallel, to_hash);
+    let (digest, ()) = futures::try_join!(hashing, receiving)?;
+    if digest == Some(fill.digest) { Ok(()) } else { Err(Failure::Mismatch) }
+}

@@ -1,0 +1,100 @@
+//! What of a fill was written last, still in memory: readers close behind it are given the very bytes that arrived.
+//!
+//! Reading them back from the file would copy each once more, into a buffer of its own.
+
+use super::file::Batch;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Bytes kept of one fill: eight batches, two of each range that is read at once by default.
+const KEPT_BYTES: u64 = 4 << 20;
+
+/// The batches written last, oldest first.
+#[derive(Default)]
+pub(super) struct Window {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    batches: VecDeque<Batch>,
+    bytes: u64,
+}
+
+impl Window {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, batch: Batch) {
+        let mut kept = self.kept();
+        kept.bytes += batch.len();
+        kept.batches.push_back(batch);
+        while kept.bytes > KEPT_BYTES {
+            let Some(oldest) = kept.batches.pop_front() else { break };
+            kept.bytes -= oldest.len();
+        }
+    }
+
+    /// The beginning of the range, as far as one piece goes.
+    pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
+        let kept = self.kept();
+        let batch = kept.batches.iter().find(|batch| (batch.at..batch.at + batch.len()).contains(&range.start))?;
+        let mut at = batch.at;
+        for piece in batch.pieces.iter() {
+            let end = at + piece.len() as u64;
+            if range.start < end {
+                let from = usize::try_from(range.start - at).ok()?;
+                let to = usize::try_from(range.end.min(end) - at).ok()?;
+                return Some(piece.slice(from..to));
+            }
+            at = end;
+        }
+        None
+    }
+
+    /// Lets go of all: the fill is over, and who still reads it finds the file.
+    pub(super) fn clear(&self) {
+        *self.kept() = Kept::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(at: u64, pieces: &[&'static [u8]]) -> Batch {
+        Batch { at, pieces: pieces.iter().map(|piece| Bytes::from_static(piece)).collect() }
+    }
+
+    #[test]
+    fn a_range_is_given_as_far_as_its_piece_goes() {
+        let window = Window::default();
+        window.push(batch(10, &[b"abc", b"defg"]));
+        window.push(batch(40, &[b"xyz"]));
+        assert_eq!(window.get(&(10..12)).unwrap(), "ab");
+        assert_eq!(window.get(&(11..17)).unwrap(), "bc");
+        assert_eq!(window.get(&(13..17)).unwrap(), "defg");
+        assert_eq!(window.get(&(42..50)).unwrap(), "z");
+        for outside in [9..10, 17..18, 39..41, 43..44] {
+            assert!(window.get(&outside).is_none(), "{outside:?}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_are_let_go_of_when_there_are_too_many() {
+        static PIECE: [u8; 1 << 20] = [7; 1 << 20];
+        let window = Window::default();
+        for number in 0..6 {
+            window.push(batch(number << 20, &[&PIECE]));
+        }
+        assert!(window.get(&(0..1)).is_none() && window.get(&(1 << 20..(1 << 20) + 1)).is_none());
+        for number in 2..6u64 {
+            assert!(window.get(&(number << 20..(number << 20) + 1)).is_some(), "{number}");
+        }
+        window.clear();
+        assert!(window.get(&(5 << 20..6 << 20)).is_none());
+    }
+}

@@ -1,0 +1,117 @@
+//! Where a blob is read from: the store, the fill under way, or a new fill.
+
+use super::content::{Content, Source};
+use super::fill::Fill;
+use super::flight::Entry;
+use super::task;
+use super::{FetchError, Shared};
+use crate::oci::{Digest, Repository};
+use crate::store::bucket::Object;
+use crate::store::layout::LinkKind;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the beginning of a fill came to.
+#[derive(Clone)]
+pub(super) enum Opened {
+    Fill(Arc<Fill>, Arc<Linking>),
+    /// There is no room for the content. The answer to the first request serves the first that takes it.
+    Through(u64, Arc<Mutex<Option<Object>>>),
+}
+
+/// The repositories through which a fill was asked for: that they link the content is remembered with the content,
+/// and so not before it is stored.
+#[derive(Default)]
+pub(super) struct Linking {
+    state: Mutex<(bool, HashSet<Repository>)>,
+}
+
+impl Linking {
+    fn add(&self, shared: &Shared, repository: &Repository, digest: &Digest) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            shared.parts.store.remember_link(repository, LinkKind::Layer, digest);
+        } else {
+            state.1.insert(repository.clone());
+        }
+    }
+
+    pub(super) fn stored(&self, shared: &Shared, digest: &Digest) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        for repository in state.1.drain() {
+            shared.parts.store.remember_link(&repository, LinkKind::Layer, digest);
+        }
+    }
+}
+
+/// See [`super::Fetch::blob`].
+pub(super) async fn blob(
+    shared: &Arc<Shared>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Content, FetchError> {
+    if !shared.parts.links.exists(repository, LinkKind::Layer, digest).await? {
+        return Err(FetchError::NotFound);
+    }
+    let content = |size, source| Content { size, digest: *digest, shared: shared.clone(), source };
+    let mut use_store = true;
+    let mut looks = 0;
+    loop {
+        if use_store {
+            match shared.parts.store.open_content(digest).await {
+                Ok(Some(stored)) => return Ok(content(stored.size, Source::Stored(stored))),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "stored content cannot be opened; reading from the bucket");
+                    use_store = false;
+                }
+            }
+        }
+        let (arrival, new) = match shared.fills.enter(digest, || use_store && shared.parts.store.size(digest).is_some())
+        {
+            Entry::Joined(arrival) => (arrival, false),
+            Entry::New(departure, arrival) => {
+                shared.parts.tasks.spawn("fill", task::fill(shared.clone(), *digest, departure));
+                (arrival, true)
+            }
+            Entry::Landed => {
+                // Stored since this request looked. Should it not be found there again, the bucket is asked.
+                looks += 1;
+                use_store = looks < 2;
+                continue;
+            }
+        };
+        return match arrival.outcome().await {
+            Ok(Opened::Fill(fill, linking)) => {
+                linking.add(shared, repository, digest);
+                let phase = fill.watch();
+                Ok(content(fill.size, Source::Filling { fill, phase, new }))
+            }
+            Ok(Opened::Through(size, object)) => {
+                let object = object.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Ok(content(size, Source::Through(object)))
+            }
+            Err(failure) => Err(failure.into_error(digest)),
+        };
+    }
+}
+
+/// See [`super::Fetch::blob_size`].
+pub(super) async fn blob_size(
+    shared: &Arc<Shared>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<u64, FetchError> {
+    if !shared.parts.links.exists(repository, LinkKind::Layer, digest).await? {
+        return Err(FetchError::NotFound);
+    }
+    if let Some(size) = shared.parts.store.size(digest) {
+        return Ok(size);
+    }
+    match shared.fills.peek(digest) {
+        Some(Opened::Fill(fill, _)) => Ok(fill.size),
+        Some(Opened::Through(size, _)) => Ok(size),
+        None => Ok(shared.origin(digest).head().await.map_err(|failure| failure.into_error(digest))?.size),
+    }
+}

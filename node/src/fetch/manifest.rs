@@ -1,0 +1,95 @@
+//! Manifests: small, so fetched whole, verified before the first byte is served, and kept.
+
+use super::failure::Failure;
+use super::flight::{Departure, Entry};
+use super::{FetchError, Shared};
+use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
+use crate::store::bucket::BucketErrorKind;
+use crate::store::layout::LinkKind;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use std::sync::Arc;
+
+/// See [`super::Fetch::manifest`].
+pub(super) async fn manifest(
+    shared: &Arc<Shared>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Bytes, FetchError> {
+    if !shared.parts.links.exists(repository, LinkKind::Revision, digest).await? {
+        return Err(FetchError::NotFound);
+    }
+    let mut landed = false;
+    let (arrival, result) = loop {
+        if let Some(content) = stored(shared, digest).await {
+            return Ok(served(shared, content, "hit", "store"));
+        }
+        // Stored since this request looked: it looks once more, and no more than that.
+        match shared.manifests.enter(digest, || !landed && shared.parts.store.size(digest).is_some()) {
+            Entry::Landed => landed = true,
+            Entry::Joined(arrival) => break (arrival, "joined"),
+            Entry::New(departure, arrival) => {
+                shared.parts.tasks.spawn("fetch manifest", fill(shared.clone(), *digest, departure));
+                break (arrival, "fill");
+            }
+        }
+    };
+    let content = arrival.outcome().await.map_err(|failure| failure.into_error(digest))?;
+    // It is stored only now, so that only now its link can be remembered with it.
+    shared.parts.store.remember_link(repository, LinkKind::Revision, digest);
+    Ok(served(shared, content, result, "fill"))
+}
+
+async fn stored(shared: &Shared, digest: &Digest) -> Option<Bytes> {
+    match shared.parts.store.read_small(digest).await {
+        Ok(content) => content,
+        Err(error) => {
+            tracing::warn!(%digest, %error, "a stored manifest cannot be read; reading from the bucket");
+            None
+        }
+    }
+}
+
+fn served(shared: &Shared, content: Bytes, result: &str, source: &str) -> Bytes {
+    let metrics = &shared.parts.metrics;
+    metrics.fetches.with_label_values(&[result]).inc();
+    metrics.served_bytes.with_label_values(&[source]).inc_by(content.len() as u64);
+    content
+}
+
+async fn fill(shared: Arc<Shared>, digest: Digest, departure: Departure<Bytes>) {
+    let fetched = fetch(&shared, &digest).await;
+    let result = match &fetched {
+        Ok(content) => match shared.parts.store.insert_small(&digest, content.clone()).await {
+            Ok(()) => "stored",
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a manifest was read and could not be stored");
+                if error.is_no_room() { "no_room" } else { "failed" }
+            }
+        },
+        Err(Failure::Mismatch) => {
+            shared.mismatch(&digest);
+            "mismatch"
+        }
+        Err(_) => "failed",
+    };
+    shared.parts.metrics.fills.with_label_values(&[result]).inc();
+    departure.end(fetched);
+}
+
+/// Reads the whole content from the bucket and verifies it.
+async fn fetch(shared: &Shared, digest: &Digest) -> Result<Bytes, Failure> {
+    let origin = shared.origin(digest);
+    let object = origin.open(None).await?;
+    let size = object.meta.size;
+    if size > MAX_MANIFEST_BYTES as u64 {
+        let error = origin.error(BucketErrorKind::Refused);
+        return Err(error.because(format!("{size} bytes are more than a manifest may have")).into());
+    }
+    let collect = |mut all: Vec<u8>, piece: Bytes| async move {
+        all.extend_from_slice(&piece);
+        Ok(all)
+    };
+    let content = origin.bytes(size, 0..size, Some(object)).try_fold(Vec::new(), collect).await?;
+    if Digest::of(digest.algorithm(), &content) == *digest { Ok(content.into()) } else { Err(Failure::Mismatch) }
+}

@@ -1,0 +1,142 @@
+//! An object of the bucket as a source of bytes that does not break off: a body that fails goes on from the byte it
+//! reached, as long as the retry budget does not pass without one more byte.
+
+use super::failure::Failure;
+use crate::run::clock::Stopwatch;
+use crate::run::retry;
+use crate::store::bucket::{
+    BodyStream, Bucket, BucketError, BucketErrorKind, Get, GetOptions, Object, ObjectMeta, Operation,
+};
+use crate::store::layout::Key;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One object of the bucket. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Origin {
+    bucket: Arc<dyn Bucket>,
+    key: Key,
+    retry_budget: Duration,
+    stall_timeout: Duration,
+}
+
+impl Origin {
+    pub(super) fn new(bucket: Arc<dyn Bucket>, key: Key, retry_budget: Duration, stall_timeout: Duration) -> Origin {
+        Origin { bucket, key, retry_budget, stall_timeout }
+    }
+
+    /// What the bucket says of the object.
+    pub(super) async fn head(&self) -> Result<ObjectMeta, Failure> {
+        self.bucket.head(&self.key).await?.ok_or(Failure::Missing)
+    }
+
+    /// Asks for the object, or a range of it; one request. Its body is to be read by [`Origin::bytes`].
+    pub(super) async fn open(&self, range: Option<Range<u64>>) -> Result<Object, Failure> {
+        match self.bucket.get(&self.key, GetOptions { range, if_none_match: None }).await? {
+            Get::Found(object) => Ok(object),
+            Get::NotModified | Get::Missing => Err(Failure::Missing),
+        }
+    }
+
+    /// The bytes of a range of the object, which has `size` bytes in all: never more, and fewer only with an error.
+    /// `opened` is an answer that begins at the range's start and spares its request.
+    pub(super) fn bytes(
+        &self,
+        size: u64,
+        range: Range<u64>,
+        opened: Option<Object>,
+    ) -> BoxStream<'static, Result<Bytes, Failure>> {
+        let reading = Reading {
+            origin: self.clone(),
+            size,
+            at: range.start,
+            end: range.end,
+            body: opened.map(|object| (object.range.end, object.body)),
+            failing: None,
+        };
+        stream::try_unfold(reading, Reading::step).boxed()
+    }
+
+    /// Asks for the rest of an object of which some was read already.
+    async fn reopen(&self, size: u64, range: Range<u64>) -> Result<(u64, BodyStream), Failure> {
+        let start = range.start;
+        let object = self.open(Some(range)).await?;
+        if object.meta.size != size || object.range.start != start {
+            let error = self.error(BucketErrorKind::Refused);
+            return Err(error.because("the object changed while it was read").into());
+        }
+        Ok((object.range.end, object.body))
+    }
+
+    pub(super) fn error(&self, kind: BucketErrorKind) -> BucketError {
+        BucketError::new(Operation::Get, self.key.as_str(), kind)
+    }
+}
+
+/// Where reading is.
+struct Reading {
+    origin: Origin,
+    size: u64,
+    at: u64,
+    end: u64,
+    /// The body being read, and the offset at which it ends.
+    body: Option<(u64, BodyStream)>,
+    /// Since the first failure after the last byte, and the pauses between tries.
+    failing: Option<(Stopwatch, Box<dyn Iterator<Item = Duration> + Send>)>,
+}
+
+impl Reading {
+    async fn step(mut self) -> Result<Option<(Bytes, Reading)>, Failure> {
+        while self.at < self.end {
+            match self.piece().await {
+                Ok(None) => self.body = None,
+                Ok(Some(mut piece)) => {
+                    piece.truncate(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
+                    self.at += piece.len() as u64;
+                    self.failing = None;
+                    return Ok(Some((piece, self)));
+                }
+                Err(failure) => {
+                    self.body = None;
+                    self.pause_after(failure).await?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next bytes that are not none; `None` when the body ended where it was to end.
+    async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        if self.body.is_none() {
+            self.body = Some(self.origin.reopen(self.size, self.at..self.end).await?);
+        }
+        let Some((body_end, body)) = &mut self.body else { return Ok(None) };
+        loop {
+            match tokio::time::timeout(self.origin.stall_timeout, body.next()).await {
+                Ok(Some(Ok(piece))) if piece.is_empty() => {}
+                Ok(Some(Ok(piece))) => return Ok(Some(piece)),
+                Ok(Some(Err(error))) => return Err(error.into()),
+                Ok(None) if self.at >= *body_end => return Ok(None),
+                Ok(None) => return Err(self.origin.error(BucketErrorKind::Truncated).into()),
+                Err(_) => return Err(self.origin.error(BucketErrorKind::Timeout).into()),
+            }
+        }
+    }
+
+    /// Waits before the next try, or gives up.
+    async fn pause_after(&mut self, failure: Failure) -> Result<(), Failure> {
+        let Failure::Bucket(error) = &failure else { return Err(failure) };
+        let (since, pauses) = self.failing.get_or_insert_with(|| (Stopwatch::start(), Box::new(retry::pauses())));
+        let pause = pauses.next().unwrap_or_default();
+        if !error.is_transient() || since.elapsed() + pause > self.origin.retry_budget {
+            return Err(failure);
+        }
+        tracing::debug!(%error, at = self.at, "a body broke off; it goes on from the byte it reached");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Reading a fill: what is written already at once, the rest as it comes, the end when it is verified.
+
+use super::failure::Failure;
+use super::fill::{Fill, Phase};
+use crate::run::tasks;
+use crate::store::disk::pieces;
+use bytes::Bytes;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The end of unverified content that no reader is given, in bytes: content up to this size is verified before its
+/// first byte leaves, and of larger content a damaged body is always seen to be short.
+pub(super) const HELD_BACK: u64 = 64 << 10;
+
+/// A reader of a fill.
+pub(super) struct Reader {
+    fill: Arc<Fill>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Reader {
+    pub(super) fn new(fill: Arc<Fill>, phase: watch::Receiver<Phase>) -> Reader {
+        Reader { fill, phase }
+    }
+
+    /// The next bytes from `at` on, at least one and none beyond `end`, as soon as there are any.
+    ///
+    /// # Errors
+    /// When the fill failed.
+    pub(super) async fn next(&mut self, at: u64, end: u64) -> Result<Bytes, Failure> {
+        loop {
+            // The phase is looked at before the progress: a progress after that look wakes this reader again.
+            let phase = self.phase.borrow_and_update().clone();
+            let given = match phase {
+                Phase::Failed(failure) => return Err(failure),
+                Phase::Verified => self.fill.size,
+                Phase::Filling => self.fill.size.saturating_sub(HELD_BACK),
+            };
+            let readable = self.fill.readable(at).min(given).min(end);
+            if readable > at {
+                return Ok(self.read(at..readable).await?);
+            }
+            self.phase.changed().await.map_err(|_| Failure::abandoned(&self.fill.digest))?;
+        }
+    }
+
+    /// The beginning of a range that is written: from memory what was written last, and what was written just before,
+    /// which is in the page cache, on the spot: that takes no longer than the copy.
+    async fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        if let Some(bytes) = self.fill.in_memory(&range) {
+            return Ok(bytes);
+        }
+        if let Some(bytes) = pieces::read_cached(self.fill.file.file(), &range) {
+            return Ok(bytes);
+        }
+        let file = self.fill.file.file().clone();
+        tasks::blocking(move || pieces::read(&file, &range)).await?
+    }
+}

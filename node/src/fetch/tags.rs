@@ -1,0 +1,118 @@
+//! What a tag is now: asked of the bucket by conditional get, so that every node serves the newest push; and, while
+//! the bucket cannot be asked, what it was when last seen.
+
+use super::circuit::Advice;
+use super::{FetchError, Resolved, Shared};
+use crate::oci::{Digest, Repository, Tag};
+use crate::run::retry;
+use crate::store::bucket::{BucketError, ETag, Get, GetOptions, collect_small};
+use crate::store::disk::KnownTag;
+use crate::store::layout::read_link;
+use crate::store::links::MAX_LINK_BYTES;
+use std::sync::Arc;
+
+/// See [`super::Fetch::resolve`].
+pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: &Tag) -> Result<Resolved, FetchError> {
+    let parts = &shared.parts;
+    let known = parts.store.known_tag(repository, tag);
+    let age = known.as_ref().map(|known| parts.clock.now().since(known.seen));
+    if let Some(known) = &known
+        && age.is_some_and(|age| age < parts.tags.fresh_for.get())
+    {
+        return Ok(Resolved { digest: known.digest, stale: false });
+    }
+    let fallback = known.as_ref().filter(|_| age.is_some_and(|age| age <= parts.tags.stale_if_error.get()));
+    if let Some(fallback) = fallback {
+        match shared.circuit.advice() {
+            Advice::Ask => {}
+            Advice::Probe => {
+                probe(shared, repository, tag, fallback.clone());
+                return Ok(stale(shared, fallback));
+            }
+            Advice::DoWithout => return Ok(stale(shared, fallback)),
+        }
+    }
+    match (ask(shared, repository, tag, known.as_ref()).await, fallback) {
+        (Ok(Some(digest)), _) => Ok(Resolved { digest, stale: false }),
+        (Ok(None), _) => Err(FetchError::NotFound),
+        (Err(error), Some(fallback)) => {
+            tracing::warn!(%repository, %tag, %error, "serving the tag as it was when last seen");
+            Ok(stale(shared, fallback))
+        }
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+fn stale(shared: &Shared, known: &KnownTag) -> Resolved {
+    shared.parts.metrics.stale_tags.inc();
+    Resolved { digest: known.digest, stale: true }
+}
+
+/// Finds out in the background whether the bucket works again.
+fn probe(shared: &Arc<Shared>, repository: &Repository, tag: &Tag, known: KnownTag) {
+    let (shared, repository, tag) = (shared.clone(), repository.clone(), tag.clone());
+    shared.parts.tasks.clone().spawn("probe bucket", async move {
+        if let Err(error) = ask(&shared, &repository, &tag, Some(&known)).await {
+            tracing::debug!(%error, "the bucket still fails");
+        }
+    });
+}
+
+/// Asks the bucket and remembers its answer. `None`: there is no such tag, or its link names nothing.
+async fn ask(
+    shared: &Shared,
+    repository: &Repository,
+    tag: &Tag,
+    known: Option<&KnownTag>,
+) -> Result<Option<Digest>, BucketError> {
+    let parts = &shared.parts;
+    let answer = retry::within(parts.retry_budget, BucketError::is_transient, || get(shared, repository, tag, known));
+    let answer = answer.await;
+    shared.circuit.report(answer.is_ok());
+    let found = match (answer?, known) {
+        (Answer::Same, Some(known)) => Some((known.digest, known.etag.clone())),
+        (Answer::Link(content, etag), _) => {
+            let digest = read_link(&content);
+            if digest.is_none() {
+                tracing::warn!(%repository, %tag, "the tag's link in the bucket is damaged");
+            }
+            digest.map(|digest| (digest, etag))
+        }
+        (Answer::Missing | Answer::Same, _) => None,
+    };
+    match found {
+        Some((digest, etag)) => {
+            parts.store.remember_tag(repository, tag, KnownTag { digest, etag, seen: parts.clock.now() });
+            Ok(Some(digest))
+        }
+        None => {
+            parts.store.forget_tag(repository, tag);
+            Ok(None)
+        }
+    }
+}
+
+enum Answer {
+    /// The link is the known one.
+    Same,
+    Link(bytes::Bytes, ETag),
+    Missing,
+}
+
+async fn get(
+    shared: &Shared,
+    repository: &Repository,
+    tag: &Tag,
+    known: Option<&KnownTag>,
+) -> Result<Answer, BucketError> {
+    let key = shared.parts.layout.tag_current(repository, tag);
+    let if_none_match = known.map(|known| known.etag.clone());
+    Ok(match shared.parts.bucket.get(&key, GetOptions { range: None, if_none_match }).await? {
+        Get::Found(object) => {
+            let (content, etag) = collect_small(&key, object, MAX_LINK_BYTES).await?;
+            Answer::Link(content, etag)
+        }
+        Get::NotModified => Answer::Same,
+        Get::Missing => Answer::Missing,
+    })
+}

@@ -1,0 +1,279 @@
+//! The fetch flow on a bucket in memory whose bodies the tests hold back, and on a real store.
+
+mod fills;
+mod manifests;
+mod ranges;
+mod room;
+mod tags;
+mod trouble;
+
+use super::*;
+use crate::oci::Algorithm;
+use crate::store::bucket::fault::{Faults, Faulty};
+use crate::store::bucket::memory::Memory;
+use crate::store::bucket::{
+    Capabilities, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Page, PartTag, Put, PutBody, PutMode,
+};
+use crate::store::disk::testing::{Fixture, content};
+use crate::store::layout::{Key, LinkKind, link_content};
+use async_trait::async_trait;
+use entrepot_config::ByteSize;
+use futures::{StreamExt, TryStreamExt};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Semaphore;
+
+/// Size of the ranges in which these tests fetch.
+const RANGE: u64 = 64 << 10;
+/// Size of the pieces in which the bucket's bodies come.
+const PIECE: usize = 8 << 10;
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Counts requests, and lets the pieces of bodies pass one by one.
+struct Gate {
+    inner: Arc<dyn Bucket>,
+    gets: Mutex<Vec<(String, Option<Range<u64>>)>>,
+    heads: AtomicU64,
+    /// Bodies of ranges that begin before this offset wait for a permit for each piece.
+    held_before: AtomicU64,
+    permits: Semaphore,
+}
+
+impl Gate {
+    /// From now on bodies that begin before `offset` wait.
+    fn hold_before(&self, offset: u64) {
+        self.held_before.store(offset, Ordering::SeqCst);
+    }
+
+    fn let_pass(&self, pieces: usize) {
+        self.permits.add_permits(pieces);
+    }
+
+    /// Nothing passes any more.
+    fn close(&self) {
+        self.hold_before(u64::MAX);
+        self.permits.forget_permits(usize::MAX);
+    }
+
+    fn open(&self) {
+        self.held_before.store(0, Ordering::SeqCst);
+        self.permits.add_permits(1 << 20);
+    }
+
+    /// Gets so far of keys that contain `part`.
+    fn gets(&self, part: &str) -> usize {
+        self.gets.lock().unwrap().iter().filter(|(key, _)| key.contains(part)).count()
+    }
+}
+
+#[async_trait]
+impl Bucket for Handle {
+    fn capabilities(&self) -> Capabilities {
+        self.0.inner.capabilities()
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, BucketError> {
+        self.0.heads.fetch_add(1, Ordering::SeqCst);
+        self.0.inner.head(key).await
+    }
+
+    async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
+        self.0.gets.lock().unwrap().push((key.to_string(), options.range.clone()));
+        let mut object = match self.0.inner.get(key, options).await? {
+            Get::Found(object) => object,
+            other => return Ok(other),
+        };
+        if !key.as_str().ends_with("/data") {
+            return Ok(Get::Found(object));
+        }
+        let (gate, start) = (self.0.clone(), object.range.start);
+        let pieces = object.body.flat_map(|piece| {
+            let pieces: Vec<_> = match piece {
+                Ok(bytes) => (0..bytes.len())
+                    .step_by(PIECE)
+                    .map(|at| Ok(bytes.slice(at..(at + PIECE).min(bytes.len()))))
+                    .collect(),
+                Err(error) => vec![Err(error)],
+            };
+            futures::stream::iter(pieces)
+        });
+        object.body = pieces
+            .then(move |piece| {
+                let gate = gate.clone();
+                async move {
+                    if start < gate.held_before.load(Ordering::SeqCst) {
+                        gate.permits.acquire().await.unwrap().forget();
+                    }
+                    piece
+                }
+            })
+            .boxed();
+        Ok(Get::Found(object))
+    }
+
+    async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError> {
+        self.0.inner.put(key, body, mode).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), BucketError> {
+        self.0.inner.delete(key).await
+    }
+
+    async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {
+        self.0.inner.list(options).await
+    }
+
+    async fn multipart_begin(&self, key: &Key) -> Result<MultipartId, BucketError> {
+        self.0.inner.multipart_begin(key).await
+    }
+
+    async fn multipart_part(
+        &self,
+        key: &Key,
+        upload: &MultipartId,
+        number: u32,
+        body: PutBody,
+    ) -> Result<PartTag, BucketError> {
+        self.0.inner.multipart_part(key, upload, number, body).await
+    }
+
+    async fn multipart_complete(
+        &self,
+        key: &Key,
+        upload: &MultipartId,
+        parts: Vec<PartTag>,
+        mode: PutMode,
+    ) -> Result<Put, BucketError> {
+        self.0.inner.multipart_complete(key, upload, parts, mode).await
+    }
+
+    async fn multipart_abort(&self, key: &Key, upload: &MultipartId) -> Result<(), BucketError> {
+        self.0.inner.multipart_abort(key, upload).await
+    }
+
+    async fn multipart_unfinished(&self, key: &Key) -> Result<Vec<MultipartId>, BucketError> {
+        self.0.inner.multipart_unfinished(key).await
+    }
+}
+
+/// The gate as the flow holds it.
+struct Handle(Arc<Gate>);
+
+/// A node's fetch flow and all around it.
+struct Setup {
+    disk: Fixture,
+    memory: Arc<Memory>,
+    gate: Arc<Gate>,
+    faults: Faults,
+    layout: Layout,
+    store: Store,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    clock: Clock,
+    fetch: Fetch,
+    repository: Repository,
+}
+
+impl Setup {
+    fn new() -> Setup {
+        Setup::on(Fixture::roomy(), true)
+    }
+
+    fn on(disk: Fixture, parallel_ranges: bool) -> Setup {
+        let capabilities =
+            Capabilities { conditional_put: true, part_threshold: u64::MAX, parallel_ranges, adopts_files: false };
+        let memory = Arc::new(Memory::with_capabilities(capabilities));
+        let faults = Faults::default();
+        let gate = Arc::new(Gate {
+            inner: Arc::new(Faulty::new(memory.clone(), &faults)),
+            gets: Mutex::default(),
+            heads: AtomicU64::new(0),
+            held_before: AtomicU64::new(0),
+            permits: Semaphore::new(0),
+        });
+        let bucket: Arc<dyn Bucket> = Arc::new(Handle(gate.clone()));
+        let (layout, store, clock, tasks) = (Layout::new(""), disk.open(), disk.clock.clone(), Tasks::new());
+        let metrics = disk.metrics.clone();
+        let (fresh, stale) = (Duration::from_secs(600), Duration::from_secs(3600));
+        let links = Links::new(bucket.clone(), layout.clone(), store.clone(), fresh, stale);
+        let fetch = Fetch::new(FetchParts {
+            bucket,
+            layout: layout.clone(),
+            store: store.clone(),
+            links,
+            config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
+            tags: config::Tags::default(),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            retry_budget: Duration::from_millis(400),
+            stall_timeout: Duration::from_secs(60),
+        });
+        let repository = Repository::parse("library/alpine").unwrap();
+        Setup { disk, memory, gate, faults, layout, store, metrics, tasks, clock, fetch, repository }
+    }
+
+    async fn put(&self, key: &Key, content: impl Into<Bytes>) {
+        self.memory.put(key, PutBody::Bytes(content.into()), PutMode::Overwrite).await.unwrap();
+    }
+
+    async fn link(&self, kind: LinkKind, digest: &Digest) {
+        self.put(&self.layout.link(&self.repository, kind, digest), link_content(digest)).await;
+    }
+
+    /// Puts a blob into the bucket and links it.
+    async fn blob(&self, size: usize) -> (Digest, Bytes) {
+        let (digest, bytes) = content(size as u64, size);
+        self.put(&self.layout.data(&digest), bytes.clone()).await;
+        self.link(LinkKind::Layer, &digest).await;
+        (digest, bytes)
+    }
+
+    /// Puts bytes into the bucket that are not those of the digest they are under.
+    async fn damaged_blob(&self, size: usize) -> Digest {
+        let (digest, bytes) = self.blob(size).await;
+        let mut bytes = bytes.to_vec();
+        bytes[size / 2] ^= 1;
+        self.put(&self.layout.data(&digest), bytes).await;
+        digest
+    }
+
+    async fn open(&self, digest: &Digest) -> Content {
+        self.fetch.blob(&self.repository, digest).await.unwrap()
+    }
+
+    async fn read(&self, digest: &Digest) -> Vec<u8> {
+        let content = self.open(digest).await;
+        let size = content.size;
+        collect(content, 0..size).await.unwrap()
+    }
+
+    fn fills(&self, result: &str) -> u64 {
+        self.metrics.fills.with_label_values(&[result]).get()
+    }
+
+    fn fetches(&self, result: &str) -> u64 {
+        self.metrics.fetches.with_label_values(&[result]).get()
+    }
+
+    async fn stored(&self, digest: &Digest) {
+        eventually("stored", || self.store.size(digest).is_some() && self.metrics.fills_running.get() == 0).await;
+    }
+}
+
+async fn collect(content: Content, range: Range<u64>) -> std::io::Result<Vec<u8>> {
+    let pieces: Vec<Bytes> = tokio::time::timeout(PATIENCE, content.read(range).try_collect()).await.unwrap()?;
+    Ok(pieces.concat())
+}
+
+/// Waits for a condition that other tasks make true.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}

@@ -1,0 +1,105 @@
+//! Without room, and with a disk that fails.
+
+use super::*;
+use crate::fetch::failure::Failure;
+use crate::fetch::fill::Phase;
+use crate::fetch::locate::Opened;
+use crate::store::bucket::Operation;
+use crate::store::bucket::fault::{Effect, Fault};
+use std::io::ErrorKind;
+
+/// A store that is too small for the blobs of these tests.
+fn cramped() -> Setup {
+    Setup::on(Fixture::new(100_000, 0, 0), true)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_does_not_fit_passes_through_verified_with_the_answer_that_was_open() {
+    let setup = cramped();
+    let (digest, bytes) = setup.blob(300_000).await;
+    assert!(setup.read(&digest).await == bytes);
+    assert_eq!(setup.gate.gets("/data"), 2, "the open answer is the beginning, a second request the rest");
+    assert_eq!((setup.fills("no_room"), setup.fetches("through"), setup.store.size(&digest)), (1, 1, None));
+
+    let readers: Vec<_> = futures::future::join_all((0..8).map(|_| setup.read(&digest))).await;
+    assert!(readers.iter().all(|all| *all == bytes));
+
+    let damaged = setup.damaged_blob(400_000).await;
+    let content = setup.open(&damaged).await;
+    let error = collect(content, 0..400_000).await.unwrap_err();
+    assert!(error.to_string().contains("does not match"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pass_through_that_breaks_off_goes_on() {
+    let setup = cramped();
+    let (digest, bytes) = setup.blob(300_000).await;
+    setup.faults.add(Fault::new(Operation::Get, Effect::Reset { after: 50_000 }).on_key("/data").times(4));
+    assert!(setup.read(&digest).await == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_of_content_that_does_not_fit_is_the_only_thing_read() {
+    let setup = cramped();
+    let (digest, bytes) = setup.blob(300_000).await;
+    for range in [0..10, 0..200_000, 100_000..300_000, 299_999..300_000] {
+        let part = collect(setup.open(&digest).await, range.start as u64..range.end as u64).await.unwrap();
+        assert!(part == bytes[range]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_takes_no_file_is_done_without() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(300_000).await;
+    // The folder of fills is a file now: whoever runs the tests, no fill can be made.
+    let fills = setup.disk.config.path.join("fills");
+    std::fs::remove_dir(&fills).unwrap();
+    std::fs::write(&fills, "").unwrap();
+    assert!(setup.read(&digest).await == bytes);
+    assert_eq!((setup.fills("failed"), setup.fetches("through")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_a_fill_whose_disk_fails_go_on_from_the_bucket() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(600_000).await;
+    setup.gate.hold_before(u64::MAX);
+    setup.gate.let_pass(4);
+    let mut whole = setup.open(&digest).await.read(0..600_000);
+    let part = setup.open(&digest).await.read(100..500_000);
+    let mut given = whole.next().await.unwrap().unwrap().to_vec();
+    let Some(Opened::Fill(fill, _)) = setup.fetch.shared.fills.peek(&digest) else { panic!("no fill") };
+    fill.end(Phase::Failed(Failure::from(std::io::Error::from(ErrorKind::StorageFull))));
+    setup.gate.open();
+    given.extend(whole.try_collect::<Vec<Bytes>>().await.unwrap().concat());
+    assert!(given == bytes);
+    assert!(part.try_collect::<Vec<Bytes>>().await.unwrap().concat() == bytes[100..500_000]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_in_the_middle_of_a_fill_is_the_disks_failure() {
+    use crate::fetch::fill::{self, Fill, FillFile};
+    let setup = Setup::new();
+    let (digest, _) = setup.blob(600_000).await;
+    let origin = setup.fetch.shared.origin(&digest);
+    let first = origin.open(Some(0..RANGE)).await.unwrap();
+    let full = std::fs::OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+    let fill = Arc::new(Fill::new(digest, 600_000, RANGE, FillFile::over("/dev/full".into(), full)));
+    let failure = fill::run(&fill, &origin, first, 4).await.unwrap_err();
+    assert!(matches!(failure, Failure::Local(error) if error.kind() == ErrorKind::StorageFull));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stored_content_that_cannot_be_read_is_read_from_the_bucket() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(2_000_000).await;
+    setup.read(&digest).await;
+    setup.stored(&digest).await;
+    let content = setup.open(&digest).await;
+    // The file loses its end behind the node's back.
+    let file = std::fs::OpenOptions::new().write(true).open(setup.disk.file_of(&digest)).unwrap();
+    file.set_len(900_000).unwrap();
+    assert!(collect(content, 0..2_000_000).await.unwrap() == bytes);
+    assert!(setup.read(&digest).await == bytes);
+}

@@ -1,0 +1,78 @@
+//! Pass-through: content straight from the bucket to a reader, without the store.
+
+use super::failure::Failure;
+use super::origin::Origin;
+use crate::oci::{Digest, Hasher};
+use crate::run::tasks;
+use crate::store::bucket::Object;
+use bytes::{Buf, Bytes};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use std::io;
+use std::ops::Range;
+
+/// Larger pieces are hashed off the async threads: this many bytes take tens of microseconds.
+const HASHED_INLINE: usize = 64 << 10;
+
+/// A range of the content, unverified: a part of content says nothing of the digest of the whole.
+pub(super) fn part(
+    origin: &Origin,
+    size: u64,
+    range: Range<u64>,
+    opened: Option<Object>,
+) -> BoxStream<'static, Result<Bytes, Failure>> {
+    origin.bytes(size, range, opened)
+}
+
+/// The whole content from `from` on, verified from its first byte: the piece that ends it is given only when the
+/// digest of all is the right one.
+pub(super) fn whole(
+    origin: &Origin,
+    digest: Digest,
+    size: u64,
+    from: u64,
+    opened: Option<Object>,
+) -> BoxStream<'static, Result<Bytes, Failure>> {
+    let body = origin.bytes(size, 0..size, opened);
+    let passing = Passing { body, digest, size, from, at: 0, hasher: Hasher::new(digest.algorithm()) };
+    stream::try_unfold(passing, Passing::step).boxed()
+}
+
+struct Passing {
+    body: BoxStream<'static, Result<Bytes, Failure>>,
+    digest: Digest,
+    size: u64,
+    from: u64,
+    at: u64,
+    hasher: Hasher,
+}
+
+impl Passing {
+    async fn step(mut self) -> Result<Option<(Bytes, Passing)>, Failure> {
+        while let Some(mut piece) = self.body.try_next().await? {
+            self.hasher = hashed(self.hasher, piece.clone()).await?;
+            let start = self.at;
+            self.at += piece.len() as u64;
+            if self.at == self.size && self.hasher.clone().finish() != self.digest {
+                return Err(Failure::Mismatch);
+            }
+            if self.at > self.from {
+                piece.advance(usize::try_from(self.from.saturating_sub(start)).unwrap_or_default());
+                return Ok(Some((piece, self)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+async fn hashed(mut hasher: Hasher, piece: Bytes) -> io::Result<Hasher> {
+    if piece.len() <= HASHED_INLINE {
+        hasher.update(&piece);
+        return Ok(hasher);
+    }
+    tasks::blocking(move || {
+        hasher.update(&piece);
+        hasher
+    })
+    .await
+}

@@ -1,0 +1,94 @@
+use super::*;
+use crate::oci::Algorithm;
+use crate::store::bucket::{BucketErrorKind, Operation};
+use http_body_util::BodyExt;
+
+async fn answer(error: ApiError) -> (u16, HeaderMap, Value) {
+    let asked = HeaderMap::from_iter([(headers::REQUEST_ID, HeaderValue::from_static("request-1"))]);
+    let (head, body) = error.of_request(&RequestId::of(&asked)).into_response().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status.as_u16(), head.headers, serde_json::from_slice(&body).unwrap())
+}
+
+fn bucket_error() -> BucketError {
+    BucketError::new(Operation::Put, "secret/key", BucketErrorKind::Denied).because("https://bucket.example:9000/x")
+}
+
+fn disk_error(kind: io::ErrorKind) -> StoreError {
+    StoreError::Io { action: "write", path: "/secret/folder".into(), source: kind.into() }
+}
+
+fn session() -> (Repository, SessionId) {
+    let id = SessionId::parse("a.67e55044-10b1-426f-9247-bb680e5fe0c8").unwrap();
+    (Repository::parse("library/alpine").unwrap(), id)
+}
+
+#[tokio::test]
+async fn no_failure_tells_what_is_inside() {
+    for error in [
+        ApiError::Bucket(bucket_error()),
+        ApiError::Upload(bucket_error().into()),
+        ApiError::Fetch { error: bucket_error().into(), what: What::Blob },
+        ApiError::Manage { error: bucket_error().into(), what: What::Manifest },
+        ApiError::Upload(disk_error(io::ErrorKind::Other).into()),
+        ApiError::Fetch { error: disk_error(io::ErrorKind::StorageFull).into(), what: What::Blob },
+        ApiError::Internal("secret".into()),
+        ApiError::OwnerFailed("secret host".into()),
+    ] {
+        let (status, _, body) = answer(error).await;
+        let text = body.to_string();
+        assert!(status >= 500 && text.contains("request-1"), "{status} {text}");
+        assert!(!text.contains("secret") && !text.contains("example"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_says_when_to_try_again() {
+    for (error, expected) in [
+        (ApiError::Bucket(bucket_error()), 503),
+        (ApiError::TooManyRequests, 503),
+        (ApiError::Upload(StoreError::NoRoom(1).into()), 503),
+        (ApiError::Upload(disk_error(io::ErrorKind::StorageFull).into()), 503),
+        (ApiError::Upload(UploadError::TooManySessions(3)), 429),
+        (ApiError::Upload(UploadError::Busy), 409),
+    ] {
+        let (status, headers, _) = answer(error).await;
+        assert_eq!(status, expected);
+        assert!(headers.contains_key(RETRY_AFTER), "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_out_of_order_is_told_where_the_upload_ends() {
+    let (repository, id) = session();
+    let error = ApiError::of_session(UploadError::OutOfOrder { offset: 10 }, &repository, &id);
+    let (status, headers, body) = answer(error).await;
+    assert_eq!((status, body["errors"][0]["code"].as_str().unwrap()), (416, "BLOB_UPLOAD_INVALID"));
+    assert_eq!(headers[RANGE], "0-9");
+    assert_eq!(headers[LOCATION], format!("/v2/library/alpine/blobs/uploads/{id}"));
+    assert_eq!(headers[headers::UPLOAD_UUID], id.to_string());
+}
+
+#[tokio::test]
+async fn each_missing_reference_is_named() {
+    let digest = Digest::of(Algorithm::Sha256, b"x");
+    let error = UploadError::MissingReferences { blobs: vec![digest], manifests: vec![digest, digest] };
+    let (status, _, body) = answer(error.into()).await;
+    assert_eq!((status, body["errors"].as_array().unwrap().len()), (400, 3));
+    assert_eq!(body["errors"][2]["code"], "MANIFEST_BLOB_UNKNOWN");
+    assert_eq!(body["errors"][2]["detail"]["digest"], digest.to_string());
+}
+
+#[tokio::test]
+async fn every_405_says_what_is_allowed_and_a_416_the_size() {
+    assert_eq!(answer(ApiError::Method { allowed: "POST" }).await.1[ALLOW], "POST");
+    assert_eq!(answer(ApiError::ReadOnly).await.1[ALLOW], "GET, HEAD");
+    assert_eq!(answer(RangeRefused { size: 7 }.into()).await.1[CONTENT_RANGE], "bytes */7");
+}
+
+#[test]
+fn a_client_that_went_away_is_no_failure_of_the_node() {
+    for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::Other, io::ErrorKind::TimedOut] {
+        assert!(!ApiError::Upload(UploadError::Body(kind.into())).is_failure());
+    }
+}

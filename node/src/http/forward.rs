@@ -1,0 +1,126 @@
+//! A request of a session that another node has is passed on to it, and its answer back, both as streams: nothing is
+//! kept here, and whoever is slow slows the others down.
+
+use super::body::RequestBody;
+use super::error::ApiError;
+use super::headers::REQUEST_ID;
+use super::request_id::RequestId;
+use axum::body::Body;
+use axum::http::header::{
+    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use axum::http::{Request, Uri, Version};
+use axum::response::Response;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::time::Duration;
+
+/// Marks a request that was passed on: it is answered where it arrives and never passed on again, so that two nodes
+/// that take each other for the owner do not send it round.
+const FORWARDED: HeaderName = HeaderName::from_static("entrepot-forwarded");
+
+/// Peers are in one cluster: one that takes no connection within this is gone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// After so long a silence the connection is probed, so that a peer whose machine died is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Of one connection and not of a request (RFC 9110, section 7.6.1); the rest of these are in `Connection` itself.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Passes requests on to other nodes.
+pub struct Forwarder {
+    client: Client<HttpConnector, RequestBody>,
+}
+
+impl Forwarder {
+    pub fn new() -> Forwarder {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_keepalive(Some(KEEP_ALIVE));
+        // A connection of its own for each request: one kept from before may turn out dead only when half a layer was
+        // sent, while a new one that fails has sent nothing, so that "gone" is known for sure.
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Forwarder { client }
+    }
+
+    /// Sends the request to the node at `peer`, a URL without a path.
+    ///
+    /// # Errors
+    /// `UnknownSession` when that node is gone or the request was passed on already; `OwnerFailed` when it failed
+    /// after it may have taken some of the body.
+    pub async fn forward(
+        &self,
+        peer: &str,
+        request: Request<RequestBody>,
+        request_id: &RequestId,
+    ) -> Result<Response, ApiError> {
+        if request.headers().contains_key(FORWARDED) {
+            return Err(ApiError::UnknownSession);
+        }
+        let request = readdressed(peer, request, request_id)?;
+        match self.client.request(request).await {
+            Ok(response) => {
+                let (mut head, body) = response.into_parts();
+                remove_hop_by_hop(&mut head.headers);
+                head.version = Version::HTTP_11;
+                Ok(Response::from_parts(head, Body::new(body)))
+            }
+            Err(error) if error.is_connect() => {
+                tracing::info!(peer, %error, "the node that has the upload session is gone");
+                Err(ApiError::UnknownSession)
+            }
+            Err(error) => Err(ApiError::OwnerFailed(error.into())),
+        }
+    }
+}
+
+fn readdressed(
+    peer: &str,
+    request: Request<RequestBody>,
+    request_id: &RequestId,
+) -> Result<Request<RequestBody>, ApiError> {
+    let (mut head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    head.uri = format!("{}{path}", peer.trim_end_matches('/'))
+        .parse::<Uri>()
+        .map_err(|error| ApiError::Internal(format!("node.peers makes no URL of {peer}: {error}")))?;
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    remove_hop_by_hop(&mut head.headers);
+    head.headers.remove(HOST);
+    // This node has asked the client to go on already, by reading the body.
+    head.headers.remove(EXPECT);
+    head.headers.insert(FORWARDED, HeaderValue::from_static("1"));
+    head.headers.insert(REQUEST_ID, request_id.header());
+    Ok(Request::from_parts(head, body))
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;

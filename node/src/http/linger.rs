@@ -1,0 +1,107 @@
+//! What a client still sends when its request is answered already.
+//!
+//! A connection that is closed with unread bytes is reset, and a reset may destroy the answer before the client has
+//! read it: a client that sends a chunk out of order would see a broken pipe and never the 416 that tells it where to
+//! go on. So what nobody reads is taken and thrown away, within bounds.
+
+use crate::run::tasks;
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Thrown away at most; a client with more to send is cut off. S3 clients and registries' clients send chunks of up to
+/// this size.
+const BYTES: usize = 64 << 20;
+/// For at most this long, as nginx's `lingering_timeout` is 5 s.
+const TIME: Duration = Duration::from_secs(5);
+
+/// The body of a request, of which what is left when it is dropped is read and thrown away.
+pub struct Lingering {
+    inner: Option<Body>,
+}
+
+impl Lingering {
+    pub fn new(inner: Body) -> Lingering {
+        Lingering { inner: Some(inner) }
+    }
+}
+
+impl HttpBody for Lingering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let frame = Pin::new(inner).poll_frame(cx);
+        if let Poll::Ready(None | Some(Err(_))) = frame {
+            self.inner = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or(SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        if let Some(body) = self.inner.take().filter(|body| !body.is_end_stream()) {
+            tasks::brief(TIME, throw_away(body));
+        }
+    }
+}
+
+async fn throw_away(mut body: Body) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > BYTES {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{StreamExt, stream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A body of many pieces, and how many of them were taken.
+    fn pieces(count: usize, size: usize) -> (Body, Arc<AtomicUsize>) {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = taken.clone();
+        let pieces = stream::iter(0..count).map(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(Bytes::from(vec![0; size]))
+        });
+        (Body::from_stream(pieces), taken)
+    }
+
+    #[tokio::test]
+    async fn what_nobody_read_is_taken() {
+        let (body, taken) = pieces(10, 1000);
+        let mut body = Lingering::new(body);
+        body.frame().await.unwrap().unwrap();
+        drop(body);
+        crate::testing::eventually("all is taken", || taken.load(Ordering::SeqCst) == 10).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_with_far_too_much_is_cut_off() {
+        let (body, taken) = pieces(1000, 1 << 20);
+        drop(Lingering::new(body));
+        crate::testing::eventually("as much as allowed is taken", || taken.load(Ordering::SeqCst) > 64).await;
+        assert_eq!(taken.load(Ordering::SeqCst), 65);
+    }
+}

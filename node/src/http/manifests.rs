@@ -1,0 +1,160 @@
+//! `GET`, `HEAD`, `PUT` and `DELETE /v2/<name>/manifests/<reference>` (distribution-spec, "Pulling manifests",
+//! "Pushing Manifests", "Deleting Manifests").
+//!
+//! What is stored is what is served, whatever `Accept` says: another form would have another digest.
+
+use super::body::RequestBody;
+use super::dispatch::Services;
+use super::error::{ApiError, What};
+use super::headers::{self, Identity};
+use crate::fetch::FetchError;
+use crate::oci::manifest::media_type_of;
+use crate::oci::{Digest, MAX_MANIFEST_BYTES, Reference, Repository};
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, LOCATION, WARNING,
+};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use http_body::Body as _;
+use quick_cache::sync::Cache;
+use std::io;
+
+/// Manifests whose headers are remembered; about 300 bytes each.
+const REMEMBERED: usize = 10_000;
+
+/// RFC 7234, section 5.5.1: the tag is the last known value, and may have changed since.
+const STALE: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"");
+
+/// The headers of manifests served lately, by digest, so that none is parsed a second time to be served.
+pub struct Described(Cache<Digest, Description>);
+
+#[derive(Clone)]
+struct Description {
+    identity: Identity,
+    media_type: HeaderValue,
+}
+
+impl Default for Described {
+    fn default() -> Described {
+        Described(Cache::new(REMEMBERED))
+    }
+}
+
+impl Described {
+    fn of(&self, digest: &Digest, content: &[u8]) -> Result<Description, ApiError> {
+        if let Some(known) = self.0.get(digest) {
+            return Ok(known);
+        }
+        let internal = || ApiError::Internal(format!("the headers of {digest} cannot be written"));
+        let description = Description {
+            identity: Identity::of(digest).ok_or_else(internal)?,
+            media_type: HeaderValue::from_maybe_shared(Bytes::from(media_type_of(content))).map_err(|_| internal())?,
+        };
+        self.0.insert(*digest, description.clone());
+        Ok(description)
+    }
+}
+
+fn failed(error: FetchError) -> ApiError {
+    ApiError::Fetch { error, what: What::Manifest }
+}
+
+/// Answers `GET`; `HEAD` has the same answer without its body.
+pub async fn get(
+    services: &Services,
+    described: &Described,
+    repository: &Repository,
+    reference: &Reference,
+    asked: &HeaderMap,
+    with_body: bool,
+) -> Result<Response, ApiError> {
+    let (digest, stale) = match reference {
+        Reference::Digest(digest) => (*digest, false),
+        Reference::Tag(tag) => {
+            let resolved = services.fetch.resolve(repository, tag).await.map_err(failed)?;
+            (resolved.digest, resolved.stale)
+        }
+    };
+    let content = services.fetch.manifest(repository, &digest).await.map_err(failed)?;
+    let description = described.of(&digest, &content)?;
+    let length = content.len();
+    let known = description.identity.is_known(asked);
+    let body = if known || !with_body { Body::empty() } else { Body::from(content) };
+    let mut response = Response::new(body);
+    let map = response.headers_mut();
+    if known {
+        map.insert(ETAG, description.identity.etag);
+        map.insert(headers::CONTENT_DIGEST, description.identity.digest);
+    } else {
+        map.insert(CONTENT_TYPE, description.media_type);
+        map.insert(CONTENT_LENGTH, length.into());
+        map.insert(ETAG, description.identity.etag);
+        map.insert(headers::CONTENT_DIGEST, description.identity.digest);
+    }
+    if matches!(reference, Reference::Digest(_)) {
+        map.insert(CACHE_CONTROL, headers::IMMUTABLE);
+    }
+    if stale {
+        map.insert(WARNING, STALE);
+    }
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    Ok(response)
+}
+
+pub async fn put(
+    services: &Services,
+    repository: &Repository,
+    reference: &Reference,
+    asked: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response, ApiError> {
+    let content = collect(body).await?;
+    // A content type that is not text is none that a manifest has; the manifest's own then counts.
+    let content_type = asked.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let accepted = services.uploads.manifest(repository, reference, content_type, content).await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    let map = response.headers_mut();
+    headers::set(map, LOCATION, &format!("/v2/{repository}/manifests/{}", accepted.digest));
+    headers::set(map, headers::CONTENT_DIGEST, &accepted.digest.to_string());
+    if let Some(subject) = accepted.subject {
+        headers::set(map, headers::SUBJECT, &subject.to_string());
+    }
+    Ok(response)
+}
+
+pub async fn delete(services: &Services, repository: &Repository, reference: &Reference) -> Result<Response, ApiError> {
+    let deleted = match reference {
+        Reference::Tag(tag) => services.manage.delete_tag(repository, tag).await,
+        Reference::Digest(digest) => services.manage.delete_manifest(repository, digest).await,
+    };
+    deleted.map_err(|error| ApiError::Manage { error, what: What::Manifest })?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+/// The whole manifest. One that is too large is refused by the length it says, before a byte of it is taken, or else
+/// as soon as it passes the limit.
+async fn collect(mut body: RequestBody) -> Result<Bytes, ApiError> {
+    let length = body.size_hint().lower();
+    if length > MAX_MANIFEST_BYTES as u64 {
+        return Err(ApiError::ManifestTooLarge);
+    }
+    let mut content = BytesMut::new();
+    while let Some(piece) = body.try_next().await.map_err(ApiError::Body)? {
+        if content.len() + piece.len() > MAX_MANIFEST_BYTES {
+            return Err(ApiError::ManifestTooLarge);
+        }
+        content.extend_from_slice(&piece);
+    }
+    if (content.len() as u64) < length {
+        return Err(ApiError::Body(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(content.freeze())
+}

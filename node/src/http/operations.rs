@@ -1,0 +1,133 @@
+//! The second listener: `/livez`, `/readyz`, `/metrics`, `/status`. It has no limit on requests, so that an overloaded node is
+//! still seen.
+
+use crate::observe::Metrics;
+use crate::run::shutdown::Readiness;
+use crate::run::status::Reporter;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::sync::Arc;
+
+/// Prometheus' text format.
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Answers probes and scrapes.
+pub fn router(metrics: Arc<Metrics>, readiness: Readiness, reporter: Arc<Reporter>) -> Router {
+    Router::new()
+        .route("/status", get(status).with_state(reporter))
+        .route("/livez", get("alive\n"))
+        .route("/readyz", get(ready).with_state(readiness))
+        .route("/metrics", get(scrape).with_state(metrics))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "only GET\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /status are here\n"))
+}
+
+/// Not of the bucket: a node that has lost it still serves what it stores.
+async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
+    if readiness.is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n")
+    }
+}
+
+/// In JSON, for the operator and for people.
+async fn status(State(reporter): State<Arc<Reporter>>) -> Response {
+    match serde_json::to_string_pretty(&reporter.report().await) {
+        Ok(text) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text + "\n").into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the status cannot be written");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be written\n").into_response()
+        }
+    }
+}
+
+async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.text() {
+        Ok(text) => ([(CONTENT_TYPE, METRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be written");
+            (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n").into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Clock;
+    use crate::run::bucket_health::BucketHealth;
+    use crate::run::live::LiveConfig;
+    use crate::store::Store;
+    use crate::store::bucket::Memory;
+    use axum::body::Body;
+    use axum::http::{Method, Request};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    fn operations(readiness: &Readiness) -> Router {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let config = entrepot_config::NodeConfig::default();
+        let store = entrepot_config::Store { path: folder.path().to_owned(), ..config.store.clone() };
+        let store = Store::open(&store, Clock::system(), metrics.clone()).unwrap();
+        let reporter = Reporter {
+            node: "images-0".into(),
+            health: BucketHealth::new(Arc::new(Memory::default()), ""),
+            live: LiveConfig::new(config, store.clone(), metrics.registry()).unwrap(),
+            store,
+            metrics: metrics.clone(),
+        };
+        router(metrics, readiness.clone(), Arc::new(reporter))
+    }
+
+    #[tokio::test]
+    async fn a_node_says_how_it_is() {
+        let answer = ask(&operations(&Readiness::default()), Method::GET, "/status").await;
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let status: entrepot_config::NodeStatus = serde_json::from_slice(&text).unwrap();
+        assert_eq!((status.node.as_str(), status.bucket.state), ("images-0", entrepot_config::BucketState::Reachable));
+        assert!(status.store.capacity > 0);
+    }
+
+    async fn ask(router: &Router, method: Method, path: &str) -> Response {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_node_is_alive_from_the_first_moment_and_ready_only_in_between() {
+        let readiness = Readiness::default();
+        let operations = operations(&readiness);
+        for (is_ready, expected) in [(false, 503), (true, 200), (false, 503)] {
+            readiness.set(is_ready);
+            assert_eq!(ask(&operations, Method::GET, "/livez").await.status(), 200);
+            assert_eq!(ask(&operations, Method::GET, "/readyz").await.status(), expected);
+            assert_eq!(ask(&operations, Method::HEAD, "/readyz").await.status(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_four_paths_are_there_and_only_to_be_read() {
+        let operations = operations(&Readiness::default());
+        assert_eq!(ask(&operations, Method::GET, "/").await.status(), 404);
+        let refused = ask(&operations, Method::POST, "/livez").await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["allow"]),
+            (405, &HeaderValue::from_static("GET,HEAD"))
+        );
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn the_metrics_tell_of_the_process_too() {
+        let answer = ask(&operations(&Readiness::default()), Method::GET, "/metrics").await;
+        assert_eq!(answer.headers()[CONTENT_TYPE], METRICS);
+        let text = String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        assert!(text.contains("process_resident_memory_bytes") && text.contains("entrepot_store_free_bytes"), "{text}");
+    }
+}

@@ -1,0 +1,88 @@
+//! The query of a URL: bounded, percent-decoded, the first of each name.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use std::borrow::Cow;
+use std::fmt::Display;
+
+/// More parameters than any request of the specification has.
+const MAX_PARAMETERS: usize = 16;
+
+/// Everything but RFC 3986's unreserved characters.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The parameters of a request, not yet decoded. A `+` is a plus and not a space: media types have one, and clients
+/// send it as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a>(&'a str);
+
+/// A query that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    #[error("the query has more than {MAX_PARAMETERS} parameters")]
+    TooMany,
+    #[error("a parameter of the query is not UTF-8")]
+    NotUtf8,
+}
+
+impl<'a> Query<'a> {
+    /// # Errors
+    /// When it has too many parameters.
+    pub fn new(text: Option<&'a str>) -> Result<Query<'a>, QueryError> {
+        let text = text.unwrap_or_default();
+        let separators = text.bytes().filter(|byte| *byte == b'&').count();
+        if separators >= MAX_PARAMETERS { Err(QueryError::TooMany) } else { Ok(Query(text)) }
+    }
+
+    /// The first value of a parameter; one without a value, or with an empty one, is as if it were not there.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    pub fn get(&self, name: &str) -> Result<Option<Cow<'a, str>>, QueryError> {
+        let value = self
+            .0
+            .split('&')
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(key, value)| *key == name && !value.is_empty());
+        value.map(|(_, value)| percent_decode_str(value).decode_utf8().map_err(|_| QueryError::NotUtf8)).transpose()
+    }
+}
+
+/// A value as it is written into a query.
+pub fn encode(value: &str) -> impl Display + '_ {
+    utf8_percent_encode(value, ENCODED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_value_counts_and_an_empty_one_does_not() {
+        let query = Query::new(Some("n=&n=5&n=6&flag&last=a%2Fb")).unwrap();
+        assert_eq!(query.get("n").unwrap().as_deref(), Some("5"));
+        assert_eq!(query.get("last").unwrap().as_deref(), Some("a/b"));
+        assert_eq!(query.get("flag"), Ok(None));
+        assert_eq!(Query::new(None).unwrap().get("n"), Ok(None));
+    }
+
+    #[test]
+    fn a_plus_is_a_plus() {
+        let query = Query::new(Some("artifactType=application/x+json")).unwrap();
+        assert_eq!(query.get("artifactType").unwrap().as_deref(), Some("application/x+json"));
+    }
+
+    #[test]
+    fn too_many_parameters_and_other_encodings_are_refused() {
+        assert_eq!(Query::new(Some(&"a=1&".repeat(16))).err(), Some(QueryError::TooMany));
+        assert_eq!(Query::new(Some("n=%ff")).unwrap().get("n"), Err(QueryError::NotUtf8));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_read_back(value in "\\PC{1,40}") {
+            let text = format!("n={}", encode(&value));
+            prop_assert_eq!(Query::new(Some(&text)).unwrap().get("n").unwrap().unwrap(), value);
+        }
+    }
+}

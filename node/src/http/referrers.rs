@@ -1,0 +1,93 @@
+//! `GET /v2/<name>/referrers/<digest>` (distribution-spec, "Listing Referrers").
+
+use super::dispatch::Services;
+use super::error::ApiError;
+use super::headers::FILTERS_APPLIED;
+use super::page;
+use super::routes::PageAsked;
+use crate::oci::manifest::{INDEX_MEDIA_TYPE, Referrer};
+use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
+use axum::http::header::HeaderValue;
+use axum::response::Response;
+
+/// An unknown subject has an empty list: never 404.
+pub async fn list(
+    services: &Services,
+    repository: &Repository,
+    subject: &Digest,
+    artifact_type: Option<&str>,
+    page: &PageAsked,
+) -> Result<Response, ApiError> {
+    let last = page.last.as_deref().map(Digest::parse).transpose()?;
+    let listed = services.discover.referrers(repository, subject, artifact_type, last.as_ref(), page.count()).await?;
+    let items = if page.is_empty() { &[][..] } else { &listed.items };
+    let index = index(items, MAX_MANIFEST_BYTES)?;
+    let more = !page.is_empty() && (listed.more || index.entries < items.len());
+    let filter = artifact_type.map(|value| ("artifactType", value));
+    let next = items[..index.entries]
+        .last()
+        .filter(|_| more)
+        .map(|last| page::next(&format!("/v2/{repository}/referrers/{subject}"), filter, page, &last.digest));
+    let mut response = page::answer(index.text.into(), HeaderValue::from_static(INDEX_MEDIA_TYPE), next);
+    if artifact_type.is_some() {
+        response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    Ok(response)
+}
+
+struct Index {
+    text: String,
+    /// How many referrers are in it.
+    entries: usize,
+}
+
+/// The index of the first referrers, as many as a client accepts in one manifest, at least one.
+fn index(items: &[Referrer], limit: usize) -> Result<Index, ApiError> {
+    let mut text = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX_MEDIA_TYPE}","manifests":["#);
+    let mut entries = 0;
+    for item in items {
+        let entry = serde_json::to_string(item).map_err(|error| ApiError::Internal(error.to_string()))?;
+        if entries > 0 {
+            if text.len() + entry.len() + ",]}".len() > limit {
+                break;
+            }
+            text.push(',');
+        }
+        text.push_str(&entry);
+        entries += 1;
+    }
+    text.push_str("]}");
+    Ok(Index { text, entries })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn referrer(number: usize) -> Referrer {
+        Referrer {
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            digest: format!("sha256:{number:064x}"),
+            size: 7,
+            artifact_type: Some("a/b".into()),
+            annotations: [("key".to_owned(), "\"quoted\"".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn the_list_is_an_index_that_reads_back() {
+        let items = [referrer(0), referrer(1)];
+        let index = index(&items, MAX_MANIFEST_BYTES).unwrap();
+        assert_eq!(crate::oci::manifest::fallback_referrers(index.text.as_bytes()).unwrap(), items);
+        let manifest = crate::oci::Manifest::parse(index.text.as_bytes(), Some(INDEX_MEDIA_TYPE)).unwrap();
+        assert_eq!(manifest.manifests.len(), 2);
+    }
+
+    #[test]
+    fn a_list_never_grows_larger_than_a_manifest_and_never_stands_still() {
+        let items: Vec<Referrer> = (0..100).map(referrer).collect();
+        let some = index(&items, 2000).unwrap();
+        assert!(some.entries > 1 && some.entries < 100 && some.text.len() <= 2000);
+        assert_eq!(index(&items, 10).unwrap().entries, 1);
+    }
+}

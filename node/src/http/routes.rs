@@ -1,0 +1,298 @@
+//! What a request asks for, from its method, path and query alone.
+//!
+//! Repository names contain slashes, so a path is read from its right end (distribution-spec, "Endpoints"). Everything
+//! in it is parsed into the types of `oci`; no text of a path goes any further.
+
+use super::error::ApiError;
+use super::query::Query;
+use crate::oci::{Digest, Reference, Repository, SessionId, Tag};
+use axum::http::Method;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+/// Which part of a list is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageAsked {
+    /// At most so many; none: as many as this registry gives.
+    pub n: Option<usize>,
+    /// What comes after this.
+    pub last: Option<String>,
+}
+
+/// How an upload begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With a session.
+    Session,
+    /// With the whole blob in the body of this request.
+    Whole(Digest),
+    /// With a blob that another repository has.
+    Mount { digest: Digest, from: Repository },
+}
+
+/// A request that this registry knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    Home,
+    Version,
+    Catalog { page: PageAsked },
+    Tags { repository: Repository, page: PageAsked },
+    Referrers { repository: Repository, subject: Digest, artifact_type: Option<String>, page: PageAsked },
+    PullManifest { repository: Repository, reference: Reference },
+    PushManifest { repository: Repository, reference: Reference },
+    DeleteManifest { repository: Repository, reference: Reference },
+    PullBlob { repository: Repository, digest: Digest },
+    DeleteBlob { repository: Repository, digest: Digest },
+    BeginUpload { repository: Repository, begin: Begin },
+    UploadStatus { repository: Repository, id: SessionId },
+    AppendUpload { repository: Repository, id: SessionId },
+    FinishUpload { repository: Repository, id: SessionId, digest: Digest },
+    CancelUpload { repository: Repository, id: SessionId },
+}
+
+impl Route {
+    /// Reads a request; `query` is the text after `?`.
+    ///
+    /// # Errors
+    /// With the answer: 404 for no route, 405 for a method that the path does not have, 400 for a name or digest that
+    /// cannot be.
+    pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Route, ApiError> {
+        let endpoint = Endpoint::of(path);
+        let allowed = endpoint.kind.methods();
+        if allowed.is_empty() {
+            return Err(ApiError::NoRoute);
+        }
+        if !allowed.split(", ").any(|name| name == method.as_str()) {
+            return Err(ApiError::Method { allowed });
+        }
+        endpoint.route(method, &Query::new(query)?)
+    }
+
+    /// The repository, for the access log.
+    pub fn repository(&self) -> Option<&Repository> {
+        match self {
+            Route::Home | Route::Version | Route::Catalog { .. } => None,
+            Route::Tags { repository, .. }
+            | Route::Referrers { repository, .. }
+            | Route::PullManifest { repository, .. }
+            | Route::PushManifest { repository, .. }
+            | Route::DeleteManifest { repository, .. }
+            | Route::PullBlob { repository, .. }
+            | Route::DeleteBlob { repository, .. }
+            | Route::BeginUpload { repository, .. }
+            | Route::UploadStatus { repository, .. }
+            | Route::AppendUpload { repository, .. }
+            | Route::FinishUpload { repository, .. }
+            | Route::CancelUpload { repository, .. } => Some(repository),
+        }
+    }
+
+    /// Whether it changes the registry, and so is refused by one that is read-only.
+    pub fn writes(&self) -> bool {
+        match self {
+            Route::Home
+            | Route::Version
+            | Route::Catalog { .. }
+            | Route::Tags { .. }
+            | Route::Referrers { .. }
+            | Route::PullManifest { .. }
+            | Route::PullBlob { .. } => false,
+            Route::PushManifest { .. }
+            | Route::DeleteManifest { .. }
+            | Route::DeleteBlob { .. }
+            | Route::BeginUpload { .. }
+            | Route::UploadStatus { .. }
+            | Route::AppendUpload { .. }
+            | Route::FinishUpload { .. }
+            | Route::CancelUpload { .. } => true,
+        }
+    }
+}
+
+/// What a path is of; for metrics and the log too, so that they have a fixed set of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Home,
+    Version,
+    Catalog,
+    Tags,
+    Referrers,
+    Manifest,
+    Blob,
+    Uploads,
+    Session,
+    Unknown,
+}
+
+impl Kind {
+    pub const COUNT: usize = Kind::Unknown as usize + 1;
+
+    pub fn of(path: &str) -> Kind {
+        Endpoint::of(path).kind
+    }
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Home => "home",
+            Kind::Version => "version",
+            Kind::Catalog => "catalog",
+            Kind::Tags => "tags",
+            Kind::Referrers => "referrers",
+            Kind::Manifest => "manifest",
+            Kind::Blob => "blob",
+            Kind::Uploads => "uploads",
+            Kind::Session => "session",
+            Kind::Unknown => "unknown",
+        }
+    }
+
+    /// As in `Allow`; empty: no method at all, for there is no such path.
+    fn methods(self) -> &'static str {
+        match self {
+            Kind::Home | Kind::Version | Kind::Catalog | Kind::Tags | Kind::Referrers => "GET, HEAD",
+            Kind::Manifest => "GET, HEAD, PUT, DELETE",
+            Kind::Blob => "GET, HEAD, DELETE",
+            Kind::Uploads => "POST",
+            Kind::Session => "GET, HEAD, PATCH, PUT, DELETE",
+            Kind::Unknown => "",
+        }
+    }
+}
+
+/// A path cut into its parts, which are as the client sent them.
+struct Endpoint<'a> {
+    kind: Kind,
+    name: &'a str,
+    /// What follows the kind: a reference, a digest, a session.
+    item: &'a str,
+}
+
+impl<'a> Endpoint<'a> {
+    fn of(path: &'a str) -> Endpoint<'a> {
+        let bare = |kind| Endpoint { kind, name: "", item: "" };
+        let rest = match path {
+            "/" => return bare(Kind::Home),
+            "/v2" | "/v2/" => return bare(Kind::Version),
+            "/v2/_catalog" => return bare(Kind::Catalog),
+            _ => path.strip_prefix("/v2/").unwrap_or_default(),
+        };
+        let cut = |kind, name, item| Endpoint { kind, name, item };
+        if let Some(name) = rest.strip_suffix("/tags/list") {
+            return cut(Kind::Tags, name, "");
+        }
+        if let Some(name) = rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads")) {
+            return cut(Kind::Uploads, name, "");
+        }
+        let Some((head, item)) = rest.rsplit_once('/') else { return bare(Kind::Unknown) };
+        // The longest first: `…/blobs/uploads` ends with no other.
+        let kinds = [
+            ("/blobs/uploads", Kind::Session),
+            ("/manifests", Kind::Manifest),
+            ("/blobs", Kind::Blob),
+            ("/referrers", Kind::Referrers),
+        ];
+        kinds
+            .into_iter()
+            .find_map(|(suffix, kind)| head.strip_suffix(suffix).map(|name| cut(kind, name, item)))
+            .unwrap_or_else(|| bare(Kind::Unknown))
+    }
+
+    fn route(&self, method: &Method, query: &Query<'_>) -> Result<Route, ApiError> {
+        let repository = || Ok::<_, ApiError>(Repository::parse(&decode(self.name)?)?);
+        Ok(match (self.kind, method) {
+            (Kind::Unknown, _) => return Err(ApiError::NoRoute),
+            (Kind::Home, _) => Route::Home,
+            (Kind::Version, _) => Route::Version,
+            (Kind::Catalog, _) => Route::Catalog { page: page(query)? },
+            (Kind::Tags, _) => Route::Tags { repository: repository()?, page: page(query)? },
+            (Kind::Referrers, _) => Route::Referrers {
+                repository: repository()?,
+                subject: self.digest()?,
+                artifact_type: query.get("artifactType")?.map(Cow::into_owned),
+                page: page(query)?,
+            },
+            (Kind::Manifest, &Method::PUT) => {
+                let (repository, item) = (repository()?, decode(self.item)?);
+                let reference = Reference::parse(&item).map_err(ApiError::PushedReference)?;
+                Route::PushManifest { repository, reference }
+            }
+            (Kind::Manifest, &Method::DELETE) => {
+                Route::DeleteManifest { repository: repository()?, reference: self.known_reference()? }
+            }
+            (Kind::Manifest, _) => {
+                Route::PullManifest { repository: repository()?, reference: self.known_reference()? }
+            }
+            (Kind::Blob, &Method::DELETE) => Route::DeleteBlob { repository: repository()?, digest: self.digest()? },
+            (Kind::Blob, _) => Route::PullBlob { repository: repository()?, digest: self.digest()? },
+            (Kind::Uploads, _) => Route::BeginUpload { repository: repository()?, begin: begin(query)? },
+            (Kind::Session, _) => self.session(method, repository()?, query)?,
+        })
+    }
+
+    fn session(&self, method: &Method, repository: Repository, query: &Query<'_>) -> Result<Route, ApiError> {
+        // An id that is none of ours is an id of no session.
+        let id = SessionId::parse(&decode(self.item)?).map_err(|_| ApiError::UnknownSession)?;
+        Ok(match *method {
+            Method::PATCH => Route::AppendUpload { repository, id },
+            Method::PUT => {
+                let digest = query.get("digest")?.ok_or(ApiError::DigestMissing)?;
+                Route::FinishUpload { repository, id, digest: Digest::parse(&digest)? }
+            }
+            Method::DELETE => Route::CancelUpload { repository, id },
+            _ => Route::UploadStatus { repository, id },
+        })
+    }
+
+    fn digest(&self) -> Result<Digest, ApiError> {
+        Ok(Digest::parse(&decode(self.item)?)?)
+    }
+
+    /// A reference to something that is there already. What cannot be a tag is a tag that is not there: 404, as the
+    /// conformance suite asks of `.INVALID_MANIFEST_NAME`.
+    fn known_reference(&self) -> Result<Reference, ApiError> {
+        let item = decode(self.item)?;
+        if item.contains(':') {
+            return Ok(Reference::Digest(Digest::parse(&item)?));
+        }
+        Tag::parse(&item).map(Reference::Tag).map_err(|_| ApiError::UnknownManifest)
+    }
+}
+
+/// Percent-decodes a part of a path. A slash that is encoded is refused: it would be another path to whoever looks at
+/// the URL before it is decoded, such as a proxy with rules on paths.
+fn decode(part: &str) -> Result<Cow<'_, str>, ApiError> {
+    if !part.contains('%') {
+        return Ok(Cow::Borrowed(part));
+    }
+    let decoded = percent_decode_str(part).decode_utf8().map_err(|_| ApiError::PathEncoding)?;
+    let slashes = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
+    if slashes(&decoded) == slashes(part) { Ok(decoded) } else { Err(ApiError::PathEncoding) }
+}
+
+fn page(query: &Query<'_>) -> Result<PageAsked, ApiError> {
+    let n = query.get("n")?.map(|text| parse_count(&text).ok_or(ApiError::PageSize)).transpose()?;
+    Ok(PageAsked { n, last: query.get("last")?.map(Cow::into_owned) })
+}
+
+/// A plain decimal number; one that is too large for any list is as large as can be.
+fn parse_count(text: &str) -> Option<usize> {
+    let plain = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| text.parse().unwrap_or(usize::MAX))
+}
+
+/// A mount whose source cannot be is an upload like any other, as one whose source does not have the blob.
+fn begin(query: &Query<'_>) -> Result<Begin, ApiError> {
+    if let Some(digest) = query.get("mount")? {
+        let digest = Digest::parse(&digest)?;
+        let from = query.get("from")?.and_then(|from| Repository::parse(&from).ok());
+        return Ok(from.map_or(Begin::Session, |from| Begin::Mount { digest, from }));
+    }
+    match query.get("digest")? {
+        Some(digest) => Ok(Begin::Whole(Digest::parse(&digest)?)),
+        None => Ok(Begin::Session),
+    }
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

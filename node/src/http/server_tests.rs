@@ -1,0 +1,265 @@
+use super::*;
+use crate::http::body::{RequestBody, exactly};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use http_body_util::{BodyExt, Empty};
+use std::io;
+use std::sync::atomic::AtomicUsize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+
+/// Short, so that the tests are; what must not time out takes several times as long.
+const TIMEOUT: config::Duration = config::Duration::from_millis(300);
+/// A large answer: far more than sockets hold, and not so much that a server that piles it up takes the machine along.
+const PIECE: usize = 65536;
+const PIECES: usize = 2048;
+/// Nothing in these tests takes so long unless it hangs.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Default)]
+struct Example {
+    /// Answers that were begun and are not over.
+    running: Arc<AtomicUsize>,
+    /// Pieces of large answers that were made.
+    produced: Arc<AtomicUsize>,
+    release: Arc<Notify>,
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn answer(State(example): State<Example>, ConnectInfo(_): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    example.running.fetch_add(1, Ordering::SeqCst);
+    let running = Running(Arc::clone(&example.running));
+    match request.uri().path() {
+        "/read" => {
+            let body = RequestBody::new(request.into_body(), TIMEOUT.get());
+            let read = body.try_fold(0, |sum, piece| async move { Ok(sum + piece.len()) }).await;
+            Response::new(Body::from(format!("{:?}", read.map_err(|error| error.kind()))))
+        }
+        "/large" => {
+            let produced = Arc::clone(&example.produced);
+            let pieces = futures::stream::repeat_with(move || {
+                let _ = &running;
+                produced.fetch_add(1, Ordering::SeqCst);
+                Ok(Bytes::from_static(&[0; PIECE]))
+            });
+            Response::new(exactly((PIECES * PIECE) as u64, pieces.take(PIECES).boxed()))
+        }
+        "/slow" => {
+            tokio::time::sleep(TIMEOUT.get() * 4).await;
+            Response::new(Body::from("slow"))
+        }
+        "/held" => {
+            example.release.notified().await;
+            Response::new(Body::from("held"))
+        }
+        _ => Response::new(Body::from("hello")),
+    }
+}
+
+struct Started {
+    address: SocketAddr,
+    handler: Example,
+    stop: oneshot::Sender<()>,
+    server: JoinSet<usize>,
+}
+
+impl Started {
+    /// Tells the server to stop, and returns how many connections it cut off.
+    async fn stop(mut self) -> usize {
+        self.stop.send(()).unwrap();
+        within(self.server.join_next()).await.unwrap().unwrap()
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+}
+
+async fn start(connections: u32, patience: Duration) -> Started {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let handler = Example::default();
+    let config = config::Http {
+        header_timeout: TIMEOUT,
+        stall_timeout: TIMEOUT,
+        max_connections: connections,
+        ..config::Http::default()
+    };
+    let (stop, stopped) = oneshot::channel();
+    let mut server = JoinSet::new();
+    let serving = Server::new(listener, Router::new().fallback(answer).with_state(handler.clone()), &config);
+    server.spawn(serving.serve(async move { drop(stopped.await) }, patience));
+    Started { address, handler, stop, server }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("it hangs")
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Sends that and returns all that comes until the server closes the connection.
+async fn exchange(started: &Started, request: &str) -> String {
+    let mut stream = started.connect().await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    match within(stream.read_to_end(&mut answer)).await {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_send_its_head_in_time_is_cut_off_wherever_it_stops() {
+    let started = start(8, DEADLINE).await;
+    for beginning in ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n", "PRI * HTTP/2.0\r\n"] {
+        let answer = exchange(&started, beginning).await;
+        assert!(!answer.contains("200 OK"), "{beginning:?}: {answer}");
+    }
+    assert_eq!(started.stop().await, 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_after_its_answer() {
+    let started = start(8, DEADLINE).await;
+    let answer = exchange(&started, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_in_the_middle_of_its_body_is_told_so_and_cut_off() {
+    let started = start(8, DEADLINE).await;
+    let answer = exchange(&started, "PUT /read HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
+    assert!(answer.ends_with("Err(TimedOut)"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_byte_of_its_answer_is_cut_off_and_nothing_piles_up() {
+    let started = start(8, DEADLINE).await;
+    let mut stream = started.connect().await;
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(|| started.handler.running.load(Ordering::SeqCst) == 1).await;
+    until(|| started.handler.running.load(Ordering::SeqCst) == 0).await;
+    assert!(started.handler.produced.load(Ordering::SeqCst) < PIECES / 2);
+}
+
+#[tokio::test]
+async fn a_slow_client_that_goes_on_and_a_slow_server_are_not_cut_off() {
+    let started = start(8, DEADLINE).await;
+    let answer = exchange(&started, "GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("slow"), "{answer}");
+    let mut stream = started.connect().await;
+    stream.write_all(b"PUT /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 8\r\n\r\n").await.unwrap();
+    for _ in 0..8 {
+        tokio::time::sleep(TIMEOUT.get() / 3).await;
+        stream.write_all(b"x").await.unwrap();
+    }
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("Ok(8)"), "{answer}");
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_their_turn() {
+    let started = start(1, DEADLINE).await;
+    let mut first = started.connect().await;
+    first.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    until(|| started.handler.running.load(Ordering::SeqCst) == 1).await;
+    let mut second = started.connect().await;
+    second.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    let early = tokio::time::timeout(TIMEOUT.get(), second.read_to_string(&mut answer)).await;
+    assert!(early.is_err(), "{answer}");
+    started.handler.release.notify_one();
+    within(second.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("hello"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_requests_in_flight_and_takes_no_new_connection() {
+    let started = start(8, DEADLINE).await;
+    let (address, handler) = (started.address, started.handler.clone());
+    let mut idle = started.connect().await;
+    let mut stream = started.connect().await;
+    stream.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(|| handler.running.load(Ordering::SeqCst) == 1).await;
+    let after = async {
+        within(async { while TcpStream::connect(address).await.is_ok() {} }).await;
+        assert_eq!(within(idle.read(&mut [0; 1])).await.unwrap(), 0);
+        handler.release.notify_one();
+        let mut answer = String::new();
+        within(stream.read_to_string(&mut answer)).await.unwrap();
+        answer
+    };
+    let (cut_off, answer) = tokio::join!(started.stop(), after);
+    assert_eq!(cut_off, 0);
+    assert!(answer.ends_with("held"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_does_not_end_within_the_patience_is_cut_off_and_counted() {
+    let started = start(8, Duration::from_millis(50)).await;
+    let mut stream = started.connect().await;
+    stream.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let handler = started.handler.clone();
+    until(|| handler.running.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(started.stop().await, 1);
+    assert_eq!(handler.running.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_to_clients_that_begin_with_it() {
+    let started = start(8, DEADLINE).await;
+    let client: hyper_util::client::legacy::Client<_, Empty<Bytes>> =
+        hyper_util::client::legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let uri = format!("http://{}/", started.address).parse().unwrap();
+    let answer = within(client.get(uri)).await.unwrap();
+    assert_eq!(answer.version(), hyper::Version::HTTP_2);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_takes_no_byte_of_its_answer_is_cut_off() {
+    let started = start(8, DEADLINE).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(started.connect().await))
+            .await
+            .unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let request = |path| Request::get(format!("http://a{path}")).body(Empty::<Bytes>::new()).unwrap();
+    let answer = within(sender.send_request(request("/large"))).await.unwrap();
+    until(|| started.handler.running.load(Ordering::SeqCst) == 0).await;
+    assert!(started.handler.produced.load(Ordering::SeqCst) < PIECES / 2);
+    drop(answer);
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_waits_for_a_slow_server_is_not_cut_off() {
+    let started = start(8, DEADLINE).await;
+    let client: hyper_util::client::legacy::Client<_, Empty<Bytes>> =
+        hyper_util::client::legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    for (path, bytes) in [("/slow", 4), ("/large", PIECE * PIECES)] {
+        let answer = within(client.get(format!("http://{}{path}", started.address).parse().unwrap())).await.unwrap();
+        assert_eq!(within(answer.into_body().collect()).await.unwrap().to_bytes().len(), bytes);
+    }
+}

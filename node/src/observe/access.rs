@@ -1,0 +1,181 @@
+//! One request as an operator sees it: a span while it runs, one line and its metrics when it ends.
+//!
+//! A request ends with the last byte of its answer. When the level is off, no span and no line is made.
+
+use super::Metrics;
+use super::series::Series;
+use crate::run::clock::Stopwatch;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::Span;
+
+/// The target of access lines, so that a filter can leave them out: `info,access=off`.
+const TARGET: &str = "access";
+
+/// What is known of a request at its beginning.
+pub struct Asked<'a> {
+    /// What it counts for.
+    pub series: Arc<Series>,
+    pub repository: Option<&'a str>,
+    pub request_id: &'a str,
+    pub peer: SocketAddr,
+}
+
+/// A request that is being answered. When it is dropped, the request has ended.
+pub struct Access {
+    metrics: Arc<Metrics>,
+    series: Arc<Series>,
+    span: Span,
+    begun: Stopwatch,
+    status: u16,
+    /// Bytes that the body will have, if that is known.
+    expected: Option<u64>,
+    sent: u64,
+    end: End,
+    /// Why a failure is one; for the log only.
+    cause: Option<String>,
+    /// The request's place among those that run at once.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+enum End {
+    None,
+    Complete,
+    Broken(String),
+}
+
+impl Access {
+    pub fn begin(metrics: &Arc<Metrics>, asked: Asked<'_>, place: Option<OwnedSemaphorePermit>) -> Access {
+        let span = tracing::info_span!(
+            target: TARGET,
+            "request",
+            method = asked.series.method,
+            route = asked.series.route,
+            repository = asked.repository,
+            id = asked.request_id,
+            peer = %asked.peer,
+        );
+        metrics.requests_running.inc();
+        Access {
+            metrics: Arc::clone(metrics),
+            series: asked.series,
+            span,
+            begun: Stopwatch::start(),
+            status: 0,
+            expected: None,
+            sent: 0,
+            end: End::None,
+            cause: None,
+            _place: place,
+        }
+    }
+
+    /// The span in which the request is answered.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// The head of the answer is known; `expected` is the length of its body in bytes.
+    pub fn answered(&mut self, status: u16, expected: Option<u64>) {
+        self.status = status;
+        self.expected = expected;
+    }
+
+    /// Why the answer is a failure.
+    pub fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.cause = Some(chain(error));
+    }
+
+    /// So many bytes more were handed to the connection.
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// The answer ends short.
+    pub fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.end = End::Broken(chain(error));
+    }
+
+    pub fn complete(&mut self) {
+        self.end = End::Complete;
+    }
+
+    fn log(&self, seconds: f64) {
+        // Whole microseconds: the rest is noise, and most of the digits to write.
+        let (status, bytes, duration_ms) = (self.status, self.sent, (seconds * 1e6).round() / 1e3);
+        let gone = matches!(self.end, End::None) && self.expected != Some(self.sent);
+        match (&self.end, &self.cause) {
+            (End::Broken(error), _) => {
+                tracing::warn!(target: TARGET, status, bytes, duration_ms, error, "the answer ended short");
+            }
+            (_, Some(error)) => tracing::warn!(target: TARGET, status, bytes, duration_ms, error, "failed"),
+            _ if self.status == 0 => tracing::info!(target: TARGET, duration_ms, "the client went away, unanswered"),
+            _ if gone => tracing::info!(target: TARGET, status, bytes, duration_ms, "the client went away"),
+            _ => tracing::info!(target: TARGET, status, bytes, duration_ms, "answered"),
+        }
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        self.metrics.requests_running.dec();
+        self.series.count(self.status, seconds);
+        self.span.in_scope(|| self.log(seconds));
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        append(&mut text, cause);
+        next = cause.source();
+    }
+    text
+}
+
+/// A transparent error repeats its source; once is enough.
+fn append(text: &mut String, cause: impl Display) {
+    let cause = cause.to_string();
+    if !text.ends_with(&cause) {
+        text.push_str(": ");
+        text.push_str(&cause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_request_is_counted_once_with_its_labels_when_it_ends() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let asked = Asked {
+            series: Arc::new(Series::new(&metrics, "blob", "GET")),
+            repository: Some("a/b"),
+            request_id: "1",
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        };
+        let mut access = Access::begin(&metrics, asked, None);
+        access.answered(206, Some(10));
+        assert_eq!(metrics.requests_running.get(), 1);
+        assert_eq!(metrics.requests.with_label_values(&["blob", "GET", "206"]).get(), 0);
+        drop(access);
+        assert_eq!(metrics.requests_running.get(), 0);
+        assert_eq!(metrics.requests.with_label_values(&["blob", "GET", "206"]).get(), 1);
+        assert!(!String::from_utf8(metrics.text().unwrap()).unwrap().contains("a/b"));
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let inner = io::Error::other("no answer");
+        let outer = crate::store::disk::StoreError::Io { action: "read", path: "x".into(), source: inner };
+        assert_eq!(chain(&outer), "read x: no answer");
+        assert_eq!(chain(&crate::upload::UploadError::from(outer)), "read x: no answer");
+    }
+}

@@ -1,0 +1,234 @@
+//! Content digests: `<algorithm>:<hex>`, of the algorithms that the image-spec registers.
+
+use sha2::digest::common::hazmat::SerializableState;
+use sha2::{Digest as _, Sha256, Sha512};
+use std::fmt;
+
+/// A registered digest algorithm (image-spec, descriptor.md, "Registered algorithms").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    Sha256,
+    Sha512,
+}
+
+impl Algorithm {
+    /// Both algorithms, in the order of their names.
+    pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+    /// The name in a digest and in a bucket key.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    /// The algorithm of that name.
+    pub fn named(name: &str) -> Option<Algorithm> {
+        Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// Length of the digest in bytes; its hexadecimal form is twice as long.
+    pub fn bytes(self) -> usize {
+        match self {
+            Algorithm::Sha256 => 32,
+            Algorithm::Sha512 => 64,
+        }
+    }
+}
+
+/// A valid digest. It is small and `Copy`, so that it travels by value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    algorithm: Algorithm,
+    /// The first `algorithm.bytes()` are the digest, the rest is zero.
+    bytes: [u8; 64],
+}
+
+/// Why a text is not a digest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    #[error("a digest is <algorithm>:<hex>, and this has no colon")]
+    NoColon,
+    #[error("the digest algorithm is not supported; use sha256 or sha512")]
+    UnknownAlgorithm,
+    #[error("a {algorithm} digest has {expected} lower-case hexadecimal digits")]
+    NotHex { algorithm: &'static str, expected: usize },
+}
+
+impl Digest {
+    /// Parses `<algorithm>:<hex>` (distribution-spec, "Digests").
+    ///
+    /// # Errors
+    /// When the algorithm is not registered, or the rest is not exactly its number of lower-case hex digits.
+    pub fn parse(text: &str) -> Result<Digest, DigestError> {
+        let (name, hexadecimal) = text.split_once(':').ok_or(DigestError::NoColon)?;
+        let algorithm = Algorithm::named(name).ok_or(DigestError::UnknownAlgorithm)?;
+        Digest::from_hex(algorithm, hexadecimal)
+    }
+
+    /// A digest from its algorithm and its hexadecimal part.
+    ///
+    /// # Errors
+    /// When the text is not exactly the algorithm's number of lower-case hex digits.
+    pub fn from_hex(algorithm: Algorithm, hexadecimal: &str) -> Result<Digest, DigestError> {
+        let refused = DigestError::NotHex { algorithm: algorithm.name(), expected: algorithm.bytes() * 2 };
+        if hexadecimal.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(refused);
+        }
+        let mut bytes = [0; 64];
+        hex::decode_to_slice(hexadecimal, &mut bytes[..algorithm.bytes()]).map_err(|_| refused)?;
+        Ok(Digest { algorithm, bytes })
+    }
+
+    /// The digest of bytes that are all in memory.
+    pub fn of(algorithm: Algorithm, content: &[u8]) -> Digest {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(content);
+        hasher.finish()
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hexadecimal part, lower case.
+    pub fn hex(&self) -> String {
+        hex::encode(&self.bytes[..self.algorithm.bytes()])
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = DigestError;
+    fn from_str(text: &str) -> Result<Digest, DigestError> {
+        Digest::parse(text)
+    }
+}
+
+/// A digest in the making. Its state can be written down, so that an upload goes on after a restart without reading
+/// what it already received.
+#[derive(Clone)]
+pub enum Hasher {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+/// The written state of a [`Hasher`] is not one of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the saved hash state is not readable")]
+pub struct HashStateError;
+
+impl Hasher {
+    pub fn new(algorithm: Algorithm) -> Hasher {
+        match algorithm {
+            Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Hasher::Sha512(Sha512::new()),
+        }
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Hasher::Sha256(_) => Algorithm::Sha256,
+            Hasher::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    pub fn finish(self) -> Digest {
+        let algorithm = self.algorithm();
+        let mut bytes = [0; 64];
+        match self {
+            Hasher::Sha256(hasher) => bytes[..32].copy_from_slice(&hasher.finalize()),
+            Hasher::Sha512(hasher) => bytes.copy_from_slice(&hasher.finalize()),
+        }
+        Digest { algorithm, bytes }
+    }
+
+    /// The state after the bytes so far, for [`Hasher::resume`].
+    pub fn state(&self) -> Vec<u8> {
+        match self {
+            Hasher::Sha256(hasher) => hasher.serialize().to_vec(),
+            Hasher::Sha512(hasher) => hasher.serialize().to_vec(),
+        }
+    }
+
+    /// Goes on from a [`Hasher::state`].
+    ///
+    /// # Errors
+    /// When the state is not one that this version wrote.
+    pub fn resume(algorithm: Algorithm, state: &[u8]) -> Result<Hasher, HashStateError> {
+        match algorithm {
+            Algorithm::Sha256 => {
+                let state = state.try_into().map_err(|_| HashStateError)?;
+                Sha256::deserialize(&state).map(Hasher::Sha256).map_err(|_| HashStateError)
+            }
+            Algorithm::Sha512 => {
+                let state = state.try_into().map_err(|_| HashStateError)?;
+                Sha512::deserialize(&state).map(Hasher::Sha512).map_err(|_| HashStateError)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_digest_is_written_as_it_was_read() {
+        let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::parse(text).unwrap().to_string(), text);
+        assert_eq!(Digest::of(Algorithm::Sha256, b"").to_string(), text);
+    }
+
+    #[test]
+    fn upper_case_short_and_unknown_digests_are_refused() {
+        let upper = "sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855";
+        assert!(matches!(Digest::parse(upper), Err(DigestError::NotHex { expected: 64, .. })));
+        assert!(matches!(Digest::parse("sha512:00"), Err(DigestError::NotHex { expected: 128, .. })));
+        assert_eq!(Digest::parse("md5:00"), Err(DigestError::UnknownAlgorithm));
+        assert_eq!(Digest::parse("sha256"), Err(DigestError::NoColon));
+    }
+
+    proptest! {
+        #[test]
+        fn a_resumed_hasher_ends_at_the_digest_of_the_whole(
+            content in proptest::collection::vec(any::<u8>(), 0..4096),
+            cut in 0usize..4096,
+            algorithm in prop_oneof![Just(Algorithm::Sha256), Just(Algorithm::Sha512)],
+        ) {
+            let cut = cut.min(content.len());
+            let mut first = Hasher::new(algorithm);
+            first.update(&content[..cut]);
+            let mut second = Hasher::resume(algorithm, &first.state()).unwrap();
+            second.update(&content[cut..]);
+            prop_assert_eq!(second.finish(), Digest::of(algorithm, &content));
+        }
+
+        #[test]
+        fn any_text_that_parses_is_written_back_unchanged(text in "\\PC{0,160}") {
+            if let Ok(digest) = Digest::parse(&text) {
+                prop_assert_eq!(digest.to_string(), text);
+            }
+        }
+    }
+}

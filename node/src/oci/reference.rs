@@ -1,0 +1,98 @@
+//! A manifest's reference: a tag or a digest.
+
+use super::digest::{Digest, DigestError};
+use std::fmt;
+use std::sync::Arc;
+
+/// A valid tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Arc<str>);
+
+impl Tag {
+    /// Parses a tag (distribution-spec, "Pulling manifests").
+    ///
+    /// # Errors
+    /// When it is empty, longer than 128 characters, or has other characters.
+    pub fn parse(text: &str) -> Result<Tag, ReferenceError> {
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let mut bytes = text.bytes();
+        let valid = bytes.next().is_some_and(word)
+            && bytes.all(|byte| word(byte) || byte == b'.' || byte == b'-')
+            && text.len() <= 128;
+        if valid { Ok(Tag(text.into())) } else { Err(ReferenceError::Tag) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a manifest is asked for by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reference {
+    Tag(Tag),
+    Digest(Digest),
+}
+
+/// Why a text is neither a tag nor a digest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    #[error("a tag is 1 to 128 letters, digits, '_', '.' or '-', and begins with a letter, a digit or '_'")]
+    Tag,
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+}
+
+impl Reference {
+    /// Parses a tag or a digest; a colon makes it a digest, for a tag has none.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Reference, ReferenceError> {
+        if text.contains(':') {
+            Ok(Reference::Digest(Digest::parse(text)?))
+        } else {
+            Ok(Reference::Tag(Tag::parse(text)?))
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reference::Tag(tag) => tag.fmt(f),
+            Reference::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn tags_of_the_specification_are_accepted_and_others_refused() {
+        for tag in ["latest", "_", "v1.2.3-rc_1", "A", &"a".repeat(128)] {
+            assert!(Tag::parse(tag).is_ok(), "{tag}");
+        }
+        for tag in ["", ".", "-a", "..", "a/b", "a b", "é", &"a".repeat(129)] {
+            assert!(Tag::parse(tag).is_err(), "{tag}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_reference_that_parses_is_written_back_unchanged(text in "\\PC{0,140}") {
+            if let Ok(reference) = Reference::parse(&text) {
+                prop_assert_eq!(reference.to_string(), text);
+            }
+        }
+    }
+}

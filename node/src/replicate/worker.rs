@@ -1,0 +1,278 @@
+//! Who is pending, and the tasks that make them durable: several blobs at once, each until it is done.
+
+use super::journal::Journal;
+use super::send::Sender;
+use crate::observe::Metrics;
+use crate::oci::{Digest, Repository};
+use crate::run::clock::{Clock, Timestamp};
+use crate::run::{Tasks, crash, retry};
+use crate::store::bucket::{BucketError, BucketErrorKind, Operation};
+use crate::store::disk::{Pin, StoreError};
+use crate::store::replicator::{Journaled, Pending, Replicator};
+use crate::store::{Bucket, Layout, Links, Store};
+use async_trait::async_trait;
+use dashmap::DashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore, watch};
+
+/// What the replicate flow is made of.
+pub struct ReplicateParts {
+    pub bucket: Arc<dyn Bucket>,
+    pub layout: Layout,
+    pub store: Store,
+    pub links: Links,
+    pub tasks: Tasks,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The replicate flow. Clones share it.
+#[derive(Clone)]
+pub struct Replicate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    sender: Sender,
+    journal: Journal,
+    tasks: Tasks,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    /// Blobs sent at once.
+    turns: Semaphore,
+    pending: DashMap<Name, Vec<Waited>>,
+    /// Held while the data of a digest is sent, so that two repositories do not send it at the same time.
+    sending: DashMap<Digest, Weak<Mutex<()>>>,
+}
+
+type Name = (Repository, Digest);
+
+/// One pending blob, as those see it who wait for it.
+struct Waited {
+    size: u64,
+    since: Timestamp,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far a pending blob is.
+#[derive(Clone, Debug)]
+enum Progress {
+    /// Not yet tried to the end.
+    Sending,
+    /// The bucket failed for a whole retry budget; it is tried again.
+    Failing {
+        operation: Operation,
+        key: String,
+        kind: BucketErrorKind,
+    },
+    Durable,
+    /// There is nothing to send: the store lost the content before it was durable.
+    Lost,
+}
+
+impl Replicate {
+    /// Takes up what earlier runs left pending. Blocking, for it reads the journal.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Result<Replicate, StoreError> {
+        let journal = Journal::new(parts.store.pending_dir());
+        let left = journal.left()?;
+        let sender = Sender {
+            bucket: parts.bucket,
+            layout: parts.layout,
+            links: parts.links,
+            part_size: config.part_size.get(),
+            parallel_parts: config.parallel_parts as usize,
+        };
+        let replicate = Replicate {
+            inner: Arc::new(Inner {
+                store: parts.store,
+                sender,
+                journal,
+                tasks: parts.tasks,
+                clock: parts.clock,
+                metrics: parts.metrics,
+                turns: Semaphore::new(config.parallel_blobs as usize),
+                pending: DashMap::new(),
+                sending: DashMap::new(),
+            }),
+        };
+        if !left.is_empty() {
+            tracing::info!(blobs = left.len(), "resuming blobs that are not yet durable");
+        }
+        for journaled in left {
+            let pin = replicate.inner.store.pin(&journaled.pending.digest);
+            replicate.begin(journaled, pin, true);
+        }
+        // What is pending is pinned by now.
+        replicate.inner.store.let_go_of_shared();
+        Ok(replicate)
+    }
+
+    /// Age of the oldest pending blob.
+    pub fn oldest(&self) -> Duration {
+        let now = self.inner.clock.now();
+        let ages = self.inner.pending.iter();
+        ages.flat_map(|waited| waited.iter().map(|one| now.since(one.since)).max()).max().unwrap_or_default()
+    }
+
+    /// `resumed`: an earlier run journaled it, and may have left it in any state.
+    fn begin(&self, journaled: Journaled, pin: Pin, resumed: bool) {
+        let (progress, receiver) = watch::channel(Progress::Sending);
+        let Pending { repository, digest, size, since } = journaled.pending.clone();
+        let waited = Waited { size, since, progress: receiver };
+        self.inner.metrics.pending.inc();
+        self.inner.metrics.pending_bytes.add(waited.size.cast_signed());
+        self.inner.pending.entry((repository, digest)).or_default().push(waited);
+        let inner = self.inner.clone();
+        self.inner.tasks.spawn("replicate", async move {
+            inner.until_durable(&journaled, &progress, resumed).await;
+            inner.forget(&journaled.pending, &progress);
+            // Only now may it be a victim.
+            drop(pin);
+            if inner.sender.bucket.capabilities().adopts_files
+                && let Err(error) = inner.store.let_go_if_shared(&journaled.pending.digest).await
+            {
+                tracing::warn!(%error, "content stays in the store as the same file as in the bucket");
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// Sends a blob until it is durable or the node stops; then the journal keeps it for the next start.
+    async fn until_durable(&self, journaled: &Journaled, progress: &watch::Sender<Progress>, resumed: bool) {
+        let pending = &journaled.pending;
+        let mut pauses = retry::pauses();
+        let mut again = resumed;
+        loop {
+            match self.attempt(pending, again).await {
+                Ok(Attempt::Durable) => {
+                    self.finish(journaled).await;
+                    progress.send_replace(Progress::Durable);
+                    return;
+                }
+                Ok(Attempt::NothingToSend) => {
+                    tracing::warn!(digest = %pending.digest, repository = %pending.repository,
+                        "a pending blob is not in the store; it was never acknowledged, or the disk lost it");
+                    self.finish(journaled).await;
+                    progress.send_replace(Progress::Lost);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(digest = %pending.digest, %error, "replicating failed, and is tried again");
+                    progress.send_replace(Progress::Failing {
+                        operation: error.operation,
+                        key: error.key,
+                        kind: error.kind,
+                    });
+                    again = true;
+                }
+            }
+            let pause = pauses.next().unwrap_or_default();
+            tokio::select! {
+                () = self.tasks.stopping() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn attempt(&self, pending: &Pending, again: bool) -> Result<Attempt, BucketError> {
+        let Ok(_turn) = self.turns.acquire().await else { return Ok(Attempt::NothingToSend) };
+        let lock = self.lock_of(pending.digest);
+        let _sending = lock.lock().await;
+        // After an unclean stop this verifies the content: what is damaged must not become durable.
+        if again {
+            let stored = self.store.open_content(&pending.digest).await;
+            match stored {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(Attempt::NothingToSend),
+                Err(error) => return Err(local(pending, error)),
+            }
+        }
+        self.sender.send(pending, self.store.content_path(&pending.digest), again).await?;
+        Ok(Attempt::Durable)
+    }
+
+    fn lock_of(&self, digest: Digest) -> Arc<Mutex<()>> {
+        let mut entry = self.sending.entry(digest).or_default();
+        if let Some(lock) = entry.upgrade() {
+            return lock;
+        }
+        let lock = Arc::new(Mutex::new(()));
+        *entry = Arc::downgrade(&lock);
+        lock
+    }
+
+    /// A journal entry that stays is harmless: the next start finds its blob durable and removes it.
+    async fn finish(&self, journaled: &Journaled) {
+        if let Err(error) = self.journal.remove(journaled).await {
+            tracing::error!(%error, "a journal entry of a durable blob stays");
+        }
+        crash::point("replicate.journal-removed");
+    }
+
+    fn forget(&self, pending: &Pending, progress: &watch::Sender<Progress>) {
+        self.metrics.pending.dec();
+        self.metrics.pending_bytes.sub(pending.size.cast_signed());
+        let name = (pending.repository.clone(), pending.digest);
+        if let Some(mut waited) = self.pending.get_mut(&name) {
+            let own = progress.subscribe();
+            waited.retain(|one| !one.progress.same_channel(&own));
+        }
+        self.pending.remove_if(&name, |_, waited| waited.is_empty());
+        self.sending.remove_if(&pending.digest, |_, lock| lock.strong_count() == 0);
+    }
+}
+
+enum Attempt {
+    Durable,
+    NothingToSend,
+}
+
+fn local(pending: &Pending, error: StoreError) -> BucketError {
+    BucketError::new(Operation::Put, pending.digest.to_string(), BucketErrorKind::LocalFile).because(error)
+}
+
+#[async_trait]
+impl Replicator for Replicate {
+    async fn journal(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+        sync: bool,
+    ) -> Result<Journaled, StoreError> {
+        let since = self.inner.clock.now();
+        let pending = Pending { repository: repository.clone(), digest: *digest, size, since };
+        self.inner.journal.write(pending, sync).await
+    }
+
+    fn send(&self, journaled: Journaled, pin: Pin) {
+        self.begin(journaled, pin, false);
+    }
+
+    async fn durable(&self, repository: &Repository, digest: &Digest) -> Result<(), BucketError> {
+        let name = (repository.clone(), *digest);
+        let Some(progress) =
+            self.inner.pending.get(&name).and_then(|waited| waited.last().map(|one| one.progress.clone()))
+        else {
+            return Ok(());
+        };
+        wait(progress, digest).await
+    }
+}
+
+async fn wait(mut progress: watch::Receiver<Progress>, digest: &Digest) -> Result<(), BucketError> {
+    let reached = progress.wait_for(|progress| !matches!(progress, Progress::Sending)).await.map(|now| now.clone());
+    match reached {
+        Ok(Progress::Durable) => Ok(()),
+        Ok(Progress::Failing { operation, key, kind }) => Err(BucketError::new(operation, key, kind)),
+        Ok(Progress::Sending | Progress::Lost) | Err(_) => {
+            Err(BucketError::new(Operation::Put, digest.to_string(), BucketErrorKind::LocalFile))
+        }
+    }
+}

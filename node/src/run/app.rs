@@ -1,0 +1,307 @@
+//! The wiring: a node from its configuration, from start to stop.
+
+use super::bucket_health::BucketHealth;
+use super::live::LiveConfig;
+use super::shutdown::{Readiness, Signals, drain, unless_again};
+use super::status::Reporter;
+use super::{Clock, Tasks};
+use crate::clean::{self, ExpiredSessions};
+use crate::discover::Discover;
+use crate::fetch::{Fetch, FetchParts};
+use crate::http::{Server, Services, operations, router};
+use crate::manage::Manage;
+use crate::observe::{self, Metrics};
+use crate::oci::NodeName;
+use crate::replicate::{OldestPending, Replicate, ReplicateParts};
+use crate::store::bucket::{self, ListOptions, OpenError};
+use crate::store::disk::StoreError;
+use crate::store::{Bucket, Layout, Links, Store};
+use crate::upload::{UploadParts, Uploads};
+use async_trait::async_trait;
+use entrepot_config::{self as config, NodeConfig};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// How long the start waits for the bucket to say that it is there. It is only to tell what is wrong early: a node
+/// starts, and serves what it stores, while the bucket is away.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{field}: cannot listen on {address}: {source}")]
+    Listen { field: &'static str, address: SocketAddr, source: io::Error },
+    #[error("node.name: {0}")]
+    Name(#[from] crate::oci::SessionIdError),
+    #[error("tags.immutable: {0}")]
+    Patterns(#[from] globset::Error),
+    #[error(transparent)]
+    Bucket(#[from] OpenError),
+    #[error("store.path: {0}")]
+    Store(#[from] StoreError),
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("log: {0}")]
+    Log(#[from] observe::tracing::LogError),
+    #[error("the system refuses {what}: {source}")]
+    System { what: &'static str, source: io::Error },
+}
+
+/// Runs a node until SIGTERM or SIGINT, and takes over what changes in `file`, where its configuration is from. Returns when everything that was accepted is finished, or the grace period is
+/// over.
+///
+/// # Errors
+/// When the node cannot start.
+pub fn run(config: NodeConfig, file: Option<PathBuf>) -> Result<(), StartError> {
+    observe::tracing::init(&config.log)?;
+    let runtime = Runtime::new().map_err(|source| StartError::System { what: "threads", source })?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::catch().map_err(|source| StartError::System { what: "signals", source })?;
+        let node = Node::start(config, file).await?;
+        node.announce();
+        node.until_stopped(&mut signals).await;
+        Ok(())
+    });
+    // What did not finish within the grace period is not waited for any longer.
+    runtime.shutdown_timeout(Duration::ZERO);
+    result
+}
+
+/// A running node.
+struct Node {
+    config: NodeConfig,
+    store: Store,
+    tasks: Tasks,
+    readiness: Readiness,
+    registry: Server,
+    registry_address: SocketAddr,
+    operations: Server,
+    operations_address: SocketAddr,
+}
+
+impl Node {
+    async fn start(config: NodeConfig, file: Option<PathBuf>) -> Result<Node, StartError> {
+        let (registry, registry_address) = listen("http.listen", config.http.listen).await?;
+        let (probes, operations_address) = listen("http.operations", config.http.operations).await?;
+        let metrics = Arc::new(Metrics::new()?);
+        let bucket = bucket::open(&config.bucket, metrics.clone())?;
+        let clock = Clock::system();
+        let store = Store::open(&config.store, clock.clone(), metrics.clone())?;
+        let tasks = Tasks::new();
+        store.start_recording(&tasks);
+        let shared = Shared { bucket, store: store.clone(), clock, metrics: metrics.clone(), tasks };
+        let services = shared.wire(&config)?;
+        shared.probe(&config).await;
+        let reporter = shared.reporter(&config)?;
+        if let Some(file) = file {
+            reporter.live.watch(file, &shared.tasks);
+        }
+        let readiness = Readiness::default();
+        readiness.set(true);
+        Ok(Node {
+            registry: Server::new(registry, router(services, &config.http), &config.http),
+            operations: Server::new(
+                probes,
+                operations::router(metrics, readiness.clone(), Arc::new(reporter)),
+                &config.http,
+            ),
+            tasks: shared.tasks,
+            config,
+            store,
+            readiness,
+            registry_address,
+            operations_address,
+        })
+    }
+
+    /// The first lines on standard output: where it listens, where data lies, and how to push something.
+    fn announce(&self) {
+        let usage = self.store.usage();
+        let gibibytes = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+        let bucket = match (&self.config.bucket.s3, &self.config.bucket.file_system) {
+            (Some(s3), _) => format!("s3 {} at {}", s3.name, s3.endpoint.as_deref().unwrap_or("Amazon S3")),
+            (None, Some(folder)) => format!("folder {}", folder.path.display()),
+            (None, None) => "none".into(),
+        };
+        println!("registry    http://{}", self.registry_address);
+        println!("operations  http://{}/metrics", self.operations_address);
+        println!("bucket      {bucket}");
+        println!(
+            "store       folder {}: {}, cleaned below {} free until {} are free",
+            self.config.store.path.display(),
+            gibibytes(usage.capacity),
+            gibibytes(usage.low_free),
+            gibibytes(usage.target_free),
+        );
+        println!("push        podman push --tls-verify=false IMAGE {}/NAME:TAG", self.registry_address);
+    }
+
+    async fn until_stopped(self, signals: &mut Signals) {
+        let (stop_registry, registry_stopped) = tokio::sync::oneshot::channel::<()>();
+        let grace = self.config.shutdown.grace_period.get();
+        let registry = self.registry.serve(async { drop(registry_stopped.await) }, grace);
+        // The operations listener serves to the very end, so that probes and metrics see the node stop.
+        self.tasks.spawn("operations", {
+            let tasks = self.tasks.clone();
+            async move {
+                self.operations.serve(async move { tasks.stopping().await }, Duration::ZERO).await;
+            }
+        });
+        let stopped = async {
+            let grace = drain(&self.readiness, &self.config.shutdown).await;
+            drop(stop_registry);
+            grace
+        };
+        tokio::pin!(registry);
+        let name = tokio::select! {
+            name = signals.next() => name,
+            _ = &mut registry => "the listener's end",
+        };
+        tracing::info!(signal = name, "stopping: finishing what is in flight and pending");
+        let orderly = async {
+            let (cut_off, grace) = tokio::join!(registry, stopped);
+            if cut_off > 0 {
+                tracing::warn!(connections = cut_off, "cut off at the end of the grace period");
+            }
+            self.tasks.stop(grace.left()).await
+        };
+        if unless_again(signals, orderly).await == Some(false) {
+            tracing::warn!("some tasks did not end in the grace period; what is pending goes on at the next start");
+        }
+        if let Err(error) = self.store.close() {
+            tracing::error!(%error, "the store could not be closed in order; it is verified at the next start");
+        }
+    }
+}
+
+async fn listen(field: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { field, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn patterns(immutable: &[String]) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in immutable {
+        set.add(Glob::new(pattern)?);
+    }
+    set.build()
+}
+
+/// What all flows of a node share.
+struct Shared {
+    bucket: Arc<dyn Bucket>,
+    store: Store,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+}
+
+impl Shared {
+    fn wire(&self, config: &NodeConfig) -> Result<Services, StartError> {
+        let layout = Layout::new(&config.bucket.prefix);
+        let immutable = patterns(&config.tags.immutable)?;
+        let links = Links::new(
+            self.bucket.clone(),
+            layout.clone(),
+            self.store.clone(),
+            config.fetch.links_fresh_for.get(),
+            config.tags.stale_if_error.get(),
+        );
+        let replicate = self.replicate(&layout, &links, &config.replication)?;
+        self.metrics.registry().register(Box::new(OldestPending::new(&replicate)?))?;
+        let replicator = Arc::new(replicate);
+        let uploads = Uploads::start(UploadParts {
+            bucket: self.bucket.clone(),
+            layout: layout.clone(),
+            store: self.store.clone(),
+            links: links.clone(),
+            replicator: replicator.clone(),
+            tasks: self.tasks.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            node: NodeName::parse(&config.node.name)?,
+            peers: config.node.peers.clone(),
+            mode: config.replication.mode,
+            config: config.upload.clone(),
+            immutable: immutable.clone(),
+        })?;
+        let policy = config.store.eviction_policy;
+        let sessions = Arc::new(Sessions(uploads.clone()));
+        clean::start(&self.tasks, self.store.clone(), policy, sessions, self.metrics.clone());
+        let fetch = self.fetch(&layout, &links, config);
+        let manage = Manage::new(self.bucket.clone(), layout.clone(), self.store.clone(), links, replicator, immutable);
+        let discover = Discover::new(self.bucket.clone(), layout);
+        let metrics = self.metrics.clone();
+        Ok(Services { uploads, fetch, discover, manage, metrics, read_only: config.read_only })
+    }
+
+    fn replicate(&self, layout: &Layout, links: &Links, config: &config::Replication) -> Result<Replicate, StoreError> {
+        let parts = ReplicateParts {
+            bucket: self.bucket.clone(),
+            layout: layout.clone(),
+            store: self.store.clone(),
+            links: links.clone(),
+            tasks: self.tasks.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        Replicate::start(parts, config)
+    }
+
+    fn fetch(&self, layout: &Layout, links: &Links, config: &NodeConfig) -> Fetch {
+        Fetch::new(FetchParts {
+            bucket: self.bucket.clone(),
+            layout: layout.clone(),
+            store: self.store.clone(),
+            links: links.clone(),
+            config: config.fetch.clone(),
+            tags: config.tags.clone(),
+            tasks: self.tasks.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            retry_budget: config.bucket.retry_budget.get(),
+            stall_timeout: config.bucket.request_timeout.get(),
+        })
+    }
+
+    fn reporter(&self, config: &NodeConfig) -> Result<Reporter, StartError> {
+        Ok(Reporter {
+            node: config.node.name.clone(),
+            health: BucketHealth::new(self.bucket.clone(), &config.bucket.prefix),
+            live: LiveConfig::new(config.clone(), self.store.clone(), self.metrics.registry())?,
+            store: self.store.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
+    /// Says early what is wrong with the bucket or its credentials.
+    async fn probe(&self, config: &NodeConfig) {
+        let prefix = Layout::new(&config.bucket.prefix).repositories();
+        let asked = self.bucket.list(ListOptions { prefix, delimiter: true, after: None, max: 1 });
+        match tokio::time::timeout(PROBE, asked).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the bucket does not answer as it should; serving what is stored")
+            }
+            Err(_) => tracing::error!("the bucket does not answer; serving what is stored"),
+        }
+    }
+}
+
+/// Expired sessions go before victims.
+struct Sessions(Uploads);
+
+#[async_trait]
+impl ExpiredSessions for Sessions {
+    async fn expire(&self) -> u64 {
+        self.0.expire().await
+    }
+}

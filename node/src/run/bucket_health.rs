@@ -1,0 +1,118 @@
+//! How the bucket answers, for `/status`. It is asked when somebody asks this node, and not otherwise: an idle node
+//! costs no requests.
+
+use crate::run::clock::Stopwatch;
+use crate::store::Bucket;
+use crate::store::bucket::{BucketError, BucketErrorKind, GetOptions};
+use crate::store::layout::{Key, Layout};
+use entrepot_config::{BucketState, BucketStatus};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// For how long an answer is good.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// A bucket that has not answered by then is taken to be away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// S3's codes for a bucket that lies in another region, or a signature for another ("Amazon S3 error responses").
+const REGION_CODES: [&str; 4] = [
+    "code AuthorizationHeaderMalformed",
+    "code PermanentRedirect",
+    "code IllegalLocationConstraint",
+    "code MovedPermanently",
+];
+
+/// Asks the bucket, one request at a time.
+pub struct BucketHealth {
+    bucket: Arc<dyn Bucket>,
+    key: Key,
+    last: Mutex<Option<(Stopwatch, BucketStatus)>>,
+}
+
+impl BucketHealth {
+    pub fn new(bucket: Arc<dyn Bucket>, prefix: &str) -> BucketHealth {
+        // There is none of this key: a get of it costs the least, and says what is wrong where a head cannot.
+        let key = Key::new(format!("{}_entrepot/probe", Layout::new(prefix).repositories()));
+        BucketHealth { bucket, key, last: Mutex::new(None) }
+    }
+
+    /// How the bucket answers, as of a few seconds ago at most.
+    pub async fn ask(&self) -> BucketStatus {
+        let mut last = self.last.lock().await;
+        if let Some((asked, status)) = &*last
+            && asked.elapsed() < FRESH
+        {
+            return status.clone();
+        }
+        let status = match tokio::time::timeout(PATIENCE, self.bucket.get(&self.key, GetOptions::default())).await {
+            Ok(Ok(_)) => BucketStatus { state: BucketState::Reachable, message: String::new() },
+            Ok(Err(error)) => told(&error),
+            Err(_) => BucketStatus { state: BucketState::Unreachable, message: "no answer in time".into() },
+        };
+        *last = Some((Stopwatch::start(), status.clone()));
+        status
+    }
+}
+
+fn told(error: &BucketError) -> BucketStatus {
+    use BucketErrorKind::{
+        Connection, Denied, Full, LocalFile, NoBucket, Refused, Server, SlowDown, Timeout, Truncated,
+    };
+    let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
+    let state = match error.kind {
+        Denied | Refused | Server if REGION_CODES.iter().any(|code| cause.contains(code)) => BucketState::WrongRegion,
+        // What the bucket itself refuses has a status.
+        Denied if !cause.is_empty() && !cause.starts_with("status ") => BucketState::NoCredentials,
+        Denied => BucketState::Denied,
+        NoBucket => BucketState::Missing,
+        Timeout | Connection => BucketState::Unreachable,
+        SlowDown | Server | Truncated | Full | Refused | LocalFile => BucketState::Failing,
+    };
+    BucketStatus { state, message: format!("{}; {cause}", error.kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::bucket::fault::{Effect, Fault, Faults, Faulty};
+    use crate::store::bucket::{Memory, Operation};
+
+    fn error(kind: BucketErrorKind, cause: &'static str) -> BucketError {
+        let error = BucketError::new(Operation::Get, "probe", kind);
+        if cause.is_empty() { error } else { error.because(cause) }
+    }
+
+    #[test]
+    fn every_failure_has_a_state() {
+        for (kind, cause, state) in [
+            (BucketErrorKind::Timeout, "", BucketState::Unreachable),
+            (BucketErrorKind::Connection, "dns error", BucketState::Unreachable),
+            (BucketErrorKind::Denied, "status 403, code InvalidAccessKeyId: no", BucketState::Denied),
+            (
+                BucketErrorKind::Denied,
+                "/etc/entrepot/credentials/accessKeyId: No such file",
+                BucketState::NoCredentials,
+            ),
+            (BucketErrorKind::NoBucket, "status 404, code NoSuchBucket: no", BucketState::Missing),
+            (BucketErrorKind::Refused, "status 301, code PermanentRedirect: x", BucketState::WrongRegion),
+            (BucketErrorKind::Refused, "status 400, code AuthorizationHeaderMalformed: x", BucketState::WrongRegion),
+            (BucketErrorKind::Server, "status 500, code InternalError: x", BucketState::Failing),
+        ] {
+            assert_eq!(told(&error(kind, cause)).state, state, "{kind:?} {cause}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bucket_is_asked_once_for_all_who_ask_at_a_time() {
+        let faults = Faults::default();
+        let bucket = Arc::new(Faulty::new(Arc::new(Memory::default()), &faults));
+        faults.add(Fault::new(Operation::Get, Effect::Error(BucketErrorKind::NoBucket)).times(1));
+        let health = BucketHealth::new(bucket, "");
+        let (one, other) = tokio::join!(health.ask(), health.ask());
+        assert_eq!((one.state, other.state), (BucketState::Missing, BucketState::Missing));
+        *health.last.lock().await = None;
+        assert_eq!(health.ask().await.state, BucketState::Reachable);
+    }
+}

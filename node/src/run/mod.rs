@@ -1,0 +1,14 @@
+//! How the node runs: the clock, supervised tasks, retries, crash points for tests, the wiring and the way down.
+
+pub mod app;
+pub mod bucket_health;
+pub mod clock;
+pub mod crash;
+pub mod live;
+pub mod retry;
+pub mod shutdown;
+pub mod status;
+pub mod tasks;
+
+pub use clock::Clock;
+pub use tasks::Tasks;

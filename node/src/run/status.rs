@@ -1,0 +1,40 @@
+//! What the node says of itself at `/status`.
+
+use super::bucket_health::BucketHealth;
+use super::live::LiveConfig;
+use crate::observe::Metrics;
+use crate::store::Store;
+use entrepot_config::{NodeStatus, StoreStatus};
+use std::sync::Arc;
+
+/// Puts a status together when it is asked for.
+pub struct Reporter {
+    pub node: String,
+    pub health: BucketHealth,
+    pub live: LiveConfig,
+    pub store: Store,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reporter {
+    /// The status of this moment.
+    pub async fn report(&self) -> NodeStatus {
+        let bucket = self.health.ask().await;
+        let usage = self.store.usage();
+        let count = |gauge: &prometheus::IntGauge| u64::try_from(gauge.get()).unwrap_or_default();
+        NodeStatus {
+            node: self.node.clone(),
+            bucket,
+            config: self.live.status(),
+            store: StoreStatus {
+                capacity: usage.capacity,
+                used: usage.used.saturating_add(usage.reserved),
+                free: usage.free,
+                low_free: usage.low_free,
+                target_free: usage.target_free,
+            },
+            pending_blobs: count(&self.metrics.pending),
+            pending_bytes: count(&self.metrics.pending_bytes),
+        }
+    }
+}

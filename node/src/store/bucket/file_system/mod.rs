@@ -1,0 +1,328 @@
+//! A folder as a bucket: keys are paths below it, exactly as in the file-system driver of CNCF Distribution, so that
+//! `registry` with `filesystem.rootdirectory` serves the same folder.
+//!
+//! An object is written beside the tree, made durable, and then takes its name in one step: by a hard link where it
+//! must be the first, by a rename where it replaces. A reader that has it open keeps the version that it opened.
+//! A whole file that lies on the same file system becomes the object without a copy, by a hard link: whoever gave it
+//! lets go of it then, for one damaged file would be both copies.
+//! Several nodes may mount one folder; nothing here relies on being alone.
+
+mod copy;
+mod folders;
+mod multipart;
+mod temporary;
+mod walk;
+
+use super::{
+    Bucket, BucketError, BucketErrorKind, Capabilities, ETag, Get, GetOptions, ListOptions, MultipartId, Object,
+    ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, file_pieces, resolve_range,
+};
+use crate::run::Clock;
+use crate::run::tasks::blocking;
+use crate::store::layout::Key;
+use async_trait::async_trait;
+use folders::Folders;
+use futures::StreamExt;
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use temporary::Temporaries;
+
+/// The folder of what is not an object: temporary files and the parts of multipart uploads.
+const OWN_FOLDER: &str = ".entrepot";
+
+/// A bucket in a folder.
+#[derive(Clone)]
+pub struct FileSystem {
+    tree: Arc<Tree>,
+}
+
+/// The folder and what is remembered of it; its methods block.
+struct Tree {
+    root: PathBuf,
+    folders: Folders,
+    temporaries: Temporaries,
+    /// A file that was to become an object did not reach the disk.
+    sync_failed: AtomicBool,
+}
+
+impl FileSystem {
+    /// Opens the folder, makes it if need be, and removes what crashed nodes left in it long ago.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or written.
+    pub fn open(root: &Path, clock: Clock) -> io::Result<FileSystem> {
+        let temporaries = Temporaries::open(&root.join(OWN_FOLDER), clock)?;
+        let (folders, sync_failed) = (Folders::new(root), AtomicBool::new(false));
+        let tree = Tree { root: root.to_owned(), folders, temporaries, sync_failed };
+        Ok(FileSystem { tree: Arc::new(tree) })
+    }
+
+    /// Runs blocking work on the tree and says of its failure what operation it was.
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        key: &str,
+        work: impl FnOnce(&Tree) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, BucketError> {
+        let tree = self.tree.clone();
+        let done = blocking(move || work(&tree)).await.unwrap_or_else(|error| Err(error.into()));
+        done.map_err(|failure| {
+            let error = BucketError::new(operation, key, failure.kind());
+            match failure {
+                Failure::Refused(why) => error.because(why),
+                Failure::Local(source) | Failure::Bucket(source) => error.because(source),
+            }
+        })
+    }
+}
+
+/// Why work on the tree failed.
+enum Failure {
+    /// The local file of a put could not be read.
+    Local(io::Error),
+    Bucket(io::Error),
+    Refused(&'static str),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Bucket(error)
+    }
+}
+
+impl Failure {
+    fn kind(&self) -> BucketErrorKind {
+        match self {
+            Failure::Local(_) => BucketErrorKind::LocalFile,
+            Failure::Refused(_) => BucketErrorKind::Refused,
+            Failure::Bucket(error) => kind_of(error),
+        }
+    }
+}
+
+fn kind_of(error: &io::Error) -> BucketErrorKind {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => BucketErrorKind::Full,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => BucketErrorKind::Denied,
+        ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::DirectoryNotEmpty
+        | ErrorKind::InvalidFilename
+        | ErrorKind::FileTooLarge => BucketErrorKind::Refused,
+        ErrorKind::TimedOut => BucketErrorKind::Timeout,
+        _ => BucketErrorKind::Server,
+    }
+}
+
+/// Whether the error says that there is no object of that name.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
+}
+
+/// What tells versions of a file apart: another file has another inode, and an inode that is used again another time
+/// (see [`temporary::Temporaries::create`]).
+fn etag_of(metadata: &Metadata) -> ETag {
+    let time = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    ETag(format!("{:x}-{time:x}-{:x}", metadata.ino(), metadata.len()))
+}
+
+fn meta_of(metadata: &Metadata) -> ObjectMeta {
+    ObjectMeta { size: metadata.len(), etag: etag_of(metadata) }
+}
+
+impl Tree {
+    fn path(&self, key: &str) -> PathBuf {
+        self.root.join(key)
+    }
+
+    fn metadata(&self, key: &str) -> io::Result<Option<Metadata>> {
+        match std::fs::metadata(self.path(key)) {
+            Ok(metadata) => Ok(Some(metadata).filter(Metadata::is_file)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(&self, key: &str) -> io::Result<Option<(File, Metadata)>> {
+        let file = match File::open(self.path(key)) {
+            Ok(file) => file,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata()?;
+        Ok(metadata.is_file().then_some((file, metadata)))
+    }
+
+    /// Gives a durable temporary file its name.
+    fn publish(&self, temporary: temporary::Temporary, key: &str, mode: &PutMode) -> io::Result<Put> {
+        let target = self.path(key);
+        let etag = etag_of(&temporary.file.metadata()?);
+        let before = self.folders.now();
+        let named = self.folders.within(&target, || match mode {
+            PutMode::IfAbsent => temporary.link(&target),
+            PutMode::Overwrite => temporary.rename(&target),
+        });
+        match named {
+            Ok(()) => Ok(Put::Done(etag)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // The other's put may not be durable yet, and the caller goes on as if it were.
+                self.folders.sync(&target, before)?;
+                Ok(Put::Exists)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a conditional write need not begin. It spares the copy in the usual case; the link at the end decides.
+    fn is_taken(&self, key: &str, mode: &PutMode) -> io::Result<bool> {
+        let before = self.folders.now();
+        let is_taken = *mode == PutMode::IfAbsent && self.metadata(key)?.is_some();
+        if is_taken {
+            self.folders.sync(&self.path(key), before)?;
+        }
+        Ok(is_taken)
+    }
+
+    fn put(&self, key: &str, body: &PutBody, mode: &PutMode) -> Result<Put, Failure> {
+        if self.is_taken(key, mode)? {
+            return Ok(Put::Exists);
+        }
+        let temporary = match self.adopt(body) {
+            Some(adopted) => adopted,
+            None => {
+                let temporary = self.temporaries.create()?;
+                copy::write(body, &temporary.file)?;
+                temporary.finish()?;
+                temporary
+            }
+        };
+        Ok(self.publish(temporary, key, mode)?)
+    }
+
+    /// A whole file of the same file system as a durable object to be, without a copy.
+    fn adopt(&self, body: &PutBody) -> Option<temporary::Temporary> {
+        let PutBody::File { path, range } = body else { return None };
+        if range.start != 0 || self.sync_failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let temporary = self.temporaries.adopt(path, range.end)?;
+        match temporary.finish() {
+            Ok(()) => Some(temporary),
+            Err(error) => {
+                // The system reports a failed write once and then takes the bytes for written: another try of this
+                // file would seem to succeed. A copy is written anew.
+                self.sync_failed.store(true, Ordering::Relaxed);
+                tracing::warn!(path = %path.display(), %error, "files are copied into the bucket from now on");
+                None
+            }
+        }
+    }
+
+    fn delete(&self, key: &str) -> io::Result<()> {
+        let path = self.path(key);
+        match std::fs::remove_file(&path) {
+            Err(error) if is_missing(&error) || error.kind() == ErrorKind::IsADirectory => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.folders.removed(&path),
+        }
+    }
+}
+
+#[async_trait]
+impl Bucket for FileSystem {
+    fn capabilities(&self) -> Capabilities {
+        // One file is written by one copy in the kernel, and read as fast as the disk gives it: parts gain nothing.
+        Capabilities { conditional_put: true, part_threshold: u64::MAX, parallel_ranges: false, adopts_files: true }
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, BucketError> {
+        let name = key.clone();
+        let found = self.run(Operation::Head, key.as_str(), move |tree| Ok(tree.metadata(name.as_str())?));
+        Ok(found.await?.as_ref().map(meta_of))
+    }
+
+    async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
+        let name = key.clone();
+        let opened = self.run(Operation::Get, key.as_str(), move |tree| Ok(tree.open(name.as_str())?)).await?;
+        let Some((file, metadata)) = opened else { return Ok(Get::Missing) };
+        let meta = meta_of(&metadata);
+        if options.if_none_match.as_ref() == Some(&meta.etag) {
+            return Ok(Get::NotModified);
+        }
+        let range = resolve_range(key, options.range, meta.size)?;
+        let name = key.clone();
+        let body = file_pieces(Arc::new(file), range.clone()).map(move |piece| {
+            piece.map_err(|error| {
+                // A file never shrinks here, so one that does was cut by someone else.
+                let short = error.kind() == ErrorKind::UnexpectedEof;
+                let kind = if short { BucketErrorKind::Truncated } else { kind_of(&error) };
+                BucketError::new(Operation::Get, name.as_str(), kind).because(error)
+            })
+        });
+        Ok(Get::Found(Object { meta, range, body: body.boxed() }))
+    }
+
+    async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError> {
+        let name = key.clone();
+        self.run(Operation::Put, key.as_str(), move |tree| tree.put(name.as_str(), &body, &mode)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), BucketError> {
+        let name = key.clone();
+        self.run(Operation::Delete, key.as_str(), move |tree| Ok(tree.delete(name.as_str())?)).await
+    }
+
+    async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {
+        let prefix = options.prefix.clone();
+        self.run(Operation::List, &prefix, move |tree| Ok(walk::page(&tree.root, &options)?)).await
+    }
+
+    async fn multipart_begin(&self, key: &Key) -> Result<MultipartId, BucketError> {
+        let name = key.clone();
+        let work = move |tree: &Tree| Ok(tree.temporaries.begin_upload(name.as_str())?);
+        self.run(Operation::MultipartBegin, key.as_str(), work).await
+    }
+
+    async fn multipart_part(
+        &self,
+        key: &Key,
+        upload: &MultipartId,
+        number: u32,
+        body: PutBody,
+    ) -> Result<PartTag, BucketError> {
+        let upload = upload.clone();
+        let work = move |tree: &Tree| multipart::put_part(&tree.temporaries, &upload, number, &body);
+        self.run(Operation::MultipartPart, key.as_str(), work).await
+    }
+
+    async fn multipart_complete(
+        &self,
+        key: &Key,
+        upload: &MultipartId,
+        parts: Vec<PartTag>,
+        mode: PutMode,
+    ) -> Result<Put, BucketError> {
+        let (name, upload) = (key.clone(), upload.clone());
+        let work = move |tree: &Tree| multipart::complete(tree, name.as_str(), &upload, &parts, &mode);
+        self.run(Operation::MultipartComplete, key.as_str(), work).await
+    }
+
+    async fn multipart_unfinished(&self, key: &Key) -> Result<Vec<MultipartId>, BucketError> {
+        let name = key.clone();
+        let work = move |tree: &Tree| Ok(tree.temporaries.uploads_of(name.as_str())?);
+        self.run(Operation::MultipartUnfinished, key.as_str(), work).await
+    }
+
+    async fn multipart_abort(&self, key: &Key, upload: &MultipartId) -> Result<(), BucketError> {
+        let upload = upload.clone();
+        let work = move |tree: &Tree| Ok(tree.temporaries.end_upload(&upload)?);
+        self.run(Operation::MultipartAbort, key.as_str(), work).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+use super::super::contract;
+use super::*;
+use crate::run::clock::Timestamp;
+use bytes::Bytes;
+use std::time::Duration;
+
+struct Folder {
+    root: tempfile::TempDir,
+    bucket: FileSystem,
+}
+
+fn folder() -> Folder {
+    let root = tempfile::tempdir().unwrap();
+    let bucket = FileSystem::open(root.path(), Clock::system()).unwrap();
+    Folder { root, bucket }
+}
+
+fn bytes(content: &'static str) -> PutBody {
+    PutBody::Bytes(Bytes::from_static(content.as_bytes()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_keeps_the_contract() {
+    let folder = folder();
+    contract::holds(Arc::new(folder.bucket.clone()), "team-a/").await;
+    assert_eq!(left_over(&folder), Vec::<PathBuf>::new());
+}
+
+/// What lies in the bucket's own folder.
+fn left_over(folder: &Folder) -> Vec<PathBuf> {
+    let own = folder.root.path().join(OWN_FOLDER);
+    let entries = ["put", "multipart"].map(|name| std::fs::read_dir(own.join(name)).unwrap());
+    entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test]
+async fn a_key_is_the_path_of_a_plain_file() {
+    let folder = folder();
+    let key = Key::new("docker/registry/v2/blobs/sha256/ab/abc/data");
+    folder.bucket.put(&key, bytes("content"), PutMode::IfAbsent).await.unwrap();
+    assert_eq!(std::fs::read(folder.root.path().join(key.as_str())).unwrap(), b"content");
+    // What another program wrote is served too.
+    std::fs::write(folder.root.path().join("docker/other"), "theirs").unwrap();
+    assert_eq!(folder.bucket.head(&Key::new("docker/other")).await.unwrap().unwrap().size, 6);
+}
+
+#[tokio::test]
+async fn the_last_delete_removes_the_folders_but_not_the_root() {
+    let folder = folder();
+    for key in ["docker/a/b/data", "docker/a/c/data"] {
+        folder.bucket.put(&Key::new(key), bytes("x"), PutMode::IfAbsent).await.unwrap();
+    }
+    folder.bucket.delete(&Key::new("docker/a/b/data")).await.unwrap();
+    assert!(!folder.root.path().join("docker/a/b").exists() && folder.root.path().join("docker/a/c").exists());
+    folder.bucket.delete(&Key::new("docker/a/c/data")).await.unwrap();
+    assert!(!folder.root.path().join("docker").exists() && folder.root.path().exists());
+}
+
+#[tokio::test]
+async fn a_folder_that_an_interrupted_put_left_is_not_listed() {
+    let folder = folder();
+    folder.bucket.put(&Key::new("tags/b/link"), bytes("x"), PutMode::IfAbsent).await.unwrap();
+    std::fs::create_dir_all(folder.root.path().join("tags/a/current")).unwrap();
+    let options = ListOptions { prefix: "tags/".into(), delimiter: true, after: None, max: 10 };
+    assert_eq!(folder.bucket.list(options).await.unwrap().prefixes, ["tags/b/"]);
+}
+
+#[tokio::test]
+async fn two_nodes_share_a_folder() {
+    let folder = folder();
+    let other = FileSystem::open(folder.root.path(), Clock::system()).unwrap();
+    let key = Key::new("docker/data");
+    let answers = futures::join!(
+        folder.bucket.put(&key, bytes("one"), PutMode::IfAbsent),
+        other.put(&key, bytes("other"), PutMode::IfAbsent)
+    );
+    let exists = [answers.0.unwrap(), answers.1.unwrap()].iter().filter(|put| **put == Put::Exists).count();
+    assert_eq!(exists, 1);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_is_removed_after_a_day_and_not_before() {
+    let root = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let bucket = FileSystem::open(root.path(), clock.clone()).unwrap();
+    let upload = bucket.multipart_begin(&Key::new("a")).await.unwrap();
+    bucket.multipart_part(&Key::new("a"), &upload, 1, bytes("part")).await.unwrap();
+    std::fs::write(root.path().join(OWN_FOLDER).join("put/left"), "half").unwrap();
+    let folder = Folder { root, bucket };
+    let open_later = |hours: u64| {
+        let later = Timestamp(clock.now().0 + hours * 3_600_000);
+        FileSystem::open(folder.root.path(), Clock::manual(later)).unwrap()
+    };
+    open_later(23);
+    assert_eq!(left_over(&folder).len(), 2);
+    open_later(25);
+    assert_eq!(left_over(&folder), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn versions_of_one_size_written_at_once_are_told_apart() {
+    let root = tempfile::tempdir().unwrap();
+    // The clock stands still, as it does for the kernel between two of its ticks.
+    let bucket = FileSystem::open(root.path(), Clock::manual(Timestamp(1_700_000_000_000))).unwrap();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..50 {
+        let Put::Done(etag) = bucket.put(&Key::new("tag"), bytes("x"), PutMode::Overwrite).await.unwrap() else {
+            panic!("an overwrite is always done")
+        };
+        assert!(seen.insert(etag));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_id_cannot_lead_out_of_the_folder() {
+    let folder = folder();
+    std::fs::create_dir(folder.root.path().join("precious")).unwrap();
+    let id = MultipartId("../../precious".into());
+    folder.bucket.multipart_abort(&Key::new("a"), &id).await.unwrap();
+    assert!(folder.root.path().join("precious").exists());
+    let sent = folder.bucket.multipart_part(&Key::new("a"), &id, 1, bytes("x")).await;
+    assert_eq!(sent.unwrap_err().kind, BucketErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_while_it_is_read_ends_in_an_error() {
+    let folder = folder();
+    let key = Key::new("data");
+    let content = vec![1; 3 * super::super::READ_SIZE];
+    folder.bucket.put(&key, PutBody::Bytes(content.into()), PutMode::IfAbsent).await.unwrap();
+    let Get::Found(mut object) = folder.bucket.get(&key, GetOptions::default()).await.unwrap() else {
+        panic!("it is there")
+    };
+    assert!(object.body.next().await.unwrap().is_ok());
+    File::options().write(true).open(folder.root.path().join("data")).unwrap().set_len(10).unwrap();
+    assert_eq!(object.body.next().await.unwrap().unwrap_err().kind, BucketErrorKind::Truncated);
+    assert!(tokio::time::timeout(Duration::from_secs(5), object.body.next()).await.unwrap().is_none());
+}
+
+#[test]
+fn a_full_disk_is_told_apart_from_a_failing_one() {
+    let of = |errno: rustix::io::Errno| kind_of(&errno.into());
+    assert_eq!(of(rustix::io::Errno::NOSPC), BucketErrorKind::Full);
+    assert_eq!(of(rustix::io::Errno::DQUOT), BucketErrorKind::Full);
+    assert_eq!(of(rustix::io::Errno::IO), BucketErrorKind::Server);
+    assert_eq!(of(rustix::io::Errno::ROFS), BucketErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn a_whole_file_of_the_same_file_system_becomes_the_object_without_a_copy() {
+    let folder = folder();
+    let source = folder.root.path().join("stored");
+    std::fs::write(&source, "content").unwrap();
+    let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    let file = |range| PutBody::File { path: source.clone(), range };
+
+    let whole = Key::new("docker/whole");
+    folder.bucket.put(&whole, file(0..7), PutMode::IfAbsent).await.unwrap();
+    assert_eq!(inode(&folder.root.path().join(whole.as_str())), inode(&source));
+    let exists = folder.bucket.put(&whole, file(0..7), PutMode::IfAbsent).await.unwrap();
+    assert_eq!(exists, Put::Exists);
+
+    for (key, range, content) in [("docker/end", 3..7, "tent"), ("docker/beginning", 0..3, "con")] {
+        folder.bucket.put(&Key::new(key), file(range), PutMode::Overwrite).await.unwrap();
+        let object = folder.root.path().join(key);
+        assert_eq!(std::fs::read_to_string(&object).unwrap(), content);
+        assert_ne!(inode(&object), inode(&source), "a part of a file is another file");
+    }
+    assert_eq!(left_over(&folder), Vec::<PathBuf>::new());
+    std::fs::remove_file(&source).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.root.path().join(whole.as_str())).unwrap(), "content");
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_files_are_copied() {
+    let folder = folder();
+    let source = folder.root.path().join("stored");
+    std::fs::write(&source, "content").unwrap();
+    folder.bucket.tree.sync_failed.store(true, Ordering::Relaxed);
+    let key = Key::new("docker/copied");
+    folder.bucket.put(&key, PutBody::File { path: source.clone(), range: 0..7 }, PutMode::IfAbsent).await.unwrap();
+    let object = std::fs::metadata(folder.root.path().join(key.as_str())).unwrap();
+    assert_eq!((object.len(), object.nlink()), (7, 1));
+    assert_eq!(std::fs::metadata(&source).unwrap().nlink(), 1);
+}

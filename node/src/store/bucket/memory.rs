@@ -1,0 +1,237 @@
+//! A bucket in memory: what the tests of the flows run on, and the plainest reading of what a bucket is.
+
+use super::list::page_of;
+use super::{
+    BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, ETag, Get, GetOptions, ListOptions, MultipartId,
+    Object, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, READ_SIZE, resolve_range,
+};
+use crate::run::tasks::blocking;
+use crate::store::layout::Key;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// An empty bucket; it lasts as long as the value.
+pub struct Memory {
+    capabilities: Capabilities,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Stored>,
+    uploads: BTreeMap<String, Upload>,
+    /// Counts versions and multipart uploads, so that no two have one name.
+    counter: u64,
+}
+
+#[derive(Clone)]
+struct Stored {
+    content: Bytes,
+    etag: ETag,
+}
+
+struct Upload {
+    key: Key,
+    parts: BTreeMap<u32, (PartTag, Bytes)>,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::with_capabilities(Capabilities {
+            conditional_put: true,
+            part_threshold: 0,
+            parallel_ranges: false,
+            adopts_files: false,
+        })
+    }
+}
+
+impl Memory {
+    /// A bucket that claims these capabilities, so that a flow goes the way it goes with S3. Without
+    /// `conditional_put` it overwrites.
+    pub fn with_capabilities(capabilities: Capabilities) -> Memory {
+        Memory { capabilities, state: Mutex::default() }
+    }
+
+    /// All keys, in order.
+    pub fn keys(&self) -> Vec<Key> {
+        self.state().objects.keys().map(|key| Key::new(key.as_str())).collect()
+    }
+
+    /// The bytes of an object.
+    pub fn content(&self, key: &Key) -> Option<Bytes> {
+        self.state().objects.get(key.as_str()).map(|stored| stored.content.clone())
+    }
+
+    /// The number of multipart uploads that were begun and neither completed nor aborted.
+    pub fn unfinished_uploads(&self) -> usize {
+        self.state().uploads.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No change leaves the maps half done, so a panic of another holder does not spoil them.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    fn write(&mut self, key: &Key, content: Bytes, overwrite: bool) -> Put {
+        if !overwrite && self.objects.contains_key(key.as_str()) {
+            return Put::Exists;
+        }
+        let etag = ETag(format!("version-{}", self.next()));
+        self.objects.insert(key.as_str().to_owned(), Stored { content, etag: etag.clone() });
+        Put::Done(etag)
+    }
+}
+
+#[async_trait]
+impl Bucket for Memory {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, BucketError> {
+        Ok(self.state().objects.get(key.as_str()).map(meta_of))
+    }
+
+    async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
+        let Some(stored) = self.state().objects.get(key.as_str()).cloned() else { return Ok(Get::Missing) };
+        if options.if_none_match.as_ref() == Some(&stored.etag) {
+            return Ok(Get::NotModified);
+        }
+        let meta = meta_of(&stored);
+        let range = resolve_range(key, options.range, meta.size)?;
+        Ok(Get::Found(Object { body: body(&stored.content, &range), meta, range }))
+    }
+
+    async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError> {
+        let content = collect(Operation::Put, key, body).await?;
+        let overwrite = mode == PutMode::Overwrite || !self.capabilities.conditional_put;
+        Ok(self.state().write(key, content, overwrite))
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), BucketError> {
+        self.state().objects.remove(key.as_str());
+        Ok(())
+    }
+
+    async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {
+        let state = self.state();
+        // Both bounds hold; the later one is where reading begins.
+        let start = options.after.clone().unwrap_or_default().max(options.prefix.clone());
+        let keys = state.objects.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+        Ok(page_of(&options, keys.map(|(key, _)| key.as_str())))
+    }
+
+    async fn multipart_begin(&self, key: &Key) -> Result<MultipartId, BucketError> {
+        let mut state = self.state();
+        let id = format!("upload-{}", state.next());
+        state.uploads.insert(id.clone(), Upload { key: key.clone(), parts: BTreeMap::new() });
+        Ok(MultipartId(id))
+    }
+
+    async fn multipart_part(
+        &self,
+        key: &Key,
+        upload: &MultipartId,
+        number: u32,
+        body: PutBody,
+    ) -> Result<PartTag, BucketError> {
+        let content = collect(Operation::MultipartPart, key, body).await?;
+        let mut state = self.state();
+        let tag = PartTag(format!("part-{number}-{}", state.next()));
+        match state.uploads.get_mut(&upload.0).filter(|found| found.key == *key) {
+            Some(found) => found.parts.insert(number, (tag.clone(), content)),
+            None => return Err(no_upload(Operation::MultipartPart, key)),
+        };
+        Ok(tag)
+    }
+
+    async fn multipart_complete(
+        &self,
+        key: &Key,
+        upload: &MultipartId,
+        parts: Vec<PartTag>,
+        mode: PutMode,
+    ) -> Result<Put, BucketError> {
+        let mut state = self.state();
+        let Some(found) = state.uploads.get(&upload.0).filter(|found| found.key == *key) else {
+            return Err(no_upload(Operation::MultipartComplete, key));
+        };
+        let mut content = Vec::new();
+        for (number, tag) in (1..).zip(&parts) {
+            match found.parts.get(&number) {
+                Some((known, part)) if known == tag => content.extend_from_slice(part),
+                _ => return Err(no_part(key, number)),
+            }
+        }
+        let overwrite = mode == PutMode::Overwrite || !self.capabilities.conditional_put;
+        let put = state.write(key, content.into(), overwrite);
+        if put != Put::Exists {
+            state.uploads.remove(&upload.0);
+        }
+        Ok(put)
+    }
+
+    async fn multipart_unfinished(&self, key: &Key) -> Result<Vec<MultipartId>, BucketError> {
+        let state = self.state();
+        let unfinished = state.uploads.iter().filter(|(_, upload)| upload.key == *key);
+        Ok(unfinished.map(|(id, _)| MultipartId(id.clone())).collect())
+    }
+
+    async fn multipart_abort(&self, _key: &Key, upload: &MultipartId) -> Result<(), BucketError> {
+        self.state().uploads.remove(&upload.0);
+        Ok(())
+    }
+}
+
+fn meta_of(stored: &Stored) -> ObjectMeta {
+    ObjectMeta { size: stored.content.len() as u64, etag: stored.etag.clone() }
+}
+
+/// The bytes in pieces as other buckets yield them, each a view of the object.
+fn body(content: &Bytes, range: &Range<u64>) -> BodyStream {
+    // The range lies within content that is in memory, so its ends fit.
+    let position = |offset: u64| usize::try_from(offset).unwrap_or(content.len()).min(content.len());
+    let mut rest = content.slice(position(range.start)..position(range.end));
+    futures::stream::iter(std::iter::from_fn(move || {
+        let piece = rest.split_to(rest.len().min(READ_SIZE));
+        (!piece.is_empty()).then_some(Ok(piece))
+    }))
+    .boxed()
+}
+
+async fn collect(operation: Operation, key: &Key, body: PutBody) -> Result<Bytes, BucketError> {
+    let (path, range) = match body {
+        PutBody::Bytes(bytes) => return Ok(bytes),
+        PutBody::File { path, range } => (path, range),
+    };
+    let read = blocking(move || {
+        let mut content = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
+        std::fs::File::open(path)?.read_exact_at(&mut content, range.start)?;
+        Ok(content.into())
+    });
+    read.await.and_then(|read| read).map_err(|error: std::io::Error| {
+        BucketError::new(operation, key.as_str(), BucketErrorKind::LocalFile).because(error)
+    })
+}
+
+fn no_upload(operation: Operation, key: &Key) -> BucketError {
+    BucketError::new(operation, key.as_str(), BucketErrorKind::Refused).because("there is no such multipart upload")
+}
+
+fn no_part(key: &Key, number: u32) -> BucketError {
+    BucketError::new(Operation::MultipartComplete, key.as_str(), BucketErrorKind::Refused)
+        .because(format!("part {number} was not sent, or was sent again since"))
+}

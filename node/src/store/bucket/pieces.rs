@@ -1,0 +1,48 @@
+//! A part of a file as a stream of large pieces, read off the async threads.
+
+use super::READ_SIZE;
+use crate::run::tasks::blocking;
+use bytes::Bytes;
+use futures::Stream;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The bytes of `range`. A file that ends before it fails with [`ErrorKind::UnexpectedEof`].
+pub(crate) fn file_pieces(
+    file: Arc<File>,
+    range: Range<u64>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static {
+    futures::stream::try_unfold(range, move |range| {
+        let file = file.clone();
+        async move {
+            if range.is_empty() {
+                return Ok(None);
+            }
+            let (offset, left) = (range.start, range.end - range.start);
+            let piece = blocking(move || read_at(&file, offset, left)).await??;
+            let next = offset + piece.len() as u64..range.end;
+            Ok(Some((piece, next)))
+        }
+    })
+}
+
+/// One piece of at most `left` bytes, and at least one.
+fn read_at(file: &File, offset: u64, left: u64) -> io::Result<Bytes> {
+    let size = usize::try_from(left).unwrap_or(usize::MAX).min(READ_SIZE);
+    // Read into memory that was never written: clearing 512 KiB first would cost a tenth of the read.
+    let mut piece = Vec::with_capacity(size);
+    while piece.len() < size {
+        let at = offset + piece.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut piece), at) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The allocator may have given more room than was asked for, and the read filled it.
+    piece.truncate(size);
+    Ok(piece.into())
+}

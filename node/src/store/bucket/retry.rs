@@ -1,0 +1,202 @@
+//! Tries again what failed in passing.
+
+use super::{
+    Bucket, BucketError, BucketErrorKind, Capabilities, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Page,
+    PartTag, Put, PutBody, PutMode,
+};
+use crate::run::retry::within;
+use crate::store::layout::Key;
+use async_trait::async_trait;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A bucket whose transient failures are tried again under one budget of time for each call.
+///
+/// - The body of a get is not resumed here: whoever reads it knows what it still needs, and asks for that range.
+/// - A put whose answer was lost may have been done. Tried again with `IfAbsent` it then answers `Exists`, and cannot
+///   tell its own work from another's; both hold the same content, for such keys are made of its digest.
+/// - So may the completion of a multipart upload, whose second try finds no upload; with `IfAbsent` it answers
+///   `Exists` if the object is there.
+pub struct Retried {
+    inner: Arc<dyn Bucket>,
+    budget: Duration,
+}
+
+impl Retried {
+    /// `budget` bounds the time that tries and pauses of one call take together, but for the last try.
+    pub fn new(inner: Arc<dyn Bucket>, budget: Duration) -> Retried {
+        Retried { inner, budget }
+    }
+
+    async fn tried<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, BucketError>
+    where
+        F: Future<Output = Result<T, BucketError>>,
+    {
+        let logged = || {
+            let try_once = attempt();
+            async move {
+                try_once.await.inspect_err(|error| {
+                    let cause = error.source.as_deref().map_or(String::new(), chain);
+                    if error.is_transient() {
+                        tracing::warn!(%error, cause, "a request to the bucket failed");
+                    } else {
+                        tracing::error!(%error, cause, "the bucket refused a request");
+                    }
+                })
+            }
+        };
+        within(self.budget, BucketError::is_transient, logged).await
+    }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[async_trait]
+impl Bucket for Retried {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, BucketError> {
+        self.tried(|| self.inner.head(key)).await
+    }
+
+    async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
+        self.tried(|| self.inner.get(key, options.clone())).await
+    }
+
+    async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError> {
+        self.tried(|| self.inner.put(key, body.clone(), mode.clone())).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), BucketError> {
+        self.tried(|| self.inner.delete(key)).await
+    }
+
+    async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {
+        self.tried(|| self.inner.list(options.clone())).await
+    }
+
+    async fn multipart_begin(&self, key: &Key) -> Result<MultipartId, BucketError> {
+        // A begin whose answer was lost leaves an upload without parts; the bucket's lifecycle rule removes it.
+        self.tried(|| self.inner.multipart_begin(key)).await
+    }
+
+    async fn multipart_part(
+        &self,
+        key: &Key,
+        upload: &MultipartId,
+        number: u32,
+        body: PutBody,
+    ) -> Result<PartTag, BucketError> {
+        self.tried(|| self.inner.multipart_part(key, upload, number, body.clone())).await
+    }
+
+    async fn multipart_complete(
+        &self,
+        key: &Key,
+        upload: &MultipartId,
+        parts: Vec<PartTag>,
+        mode: PutMode,
+    ) -> Result<Put, BucketError> {
+        let answer_lost = AtomicBool::new(false);
+        self.tried(|| async {
+            let answer = self.inner.multipart_complete(key, upload, parts.clone(), mode.clone()).await;
+            match answer {
+                Err(error) if error.is_transient() => {
+                    answer_lost.store(true, Ordering::Relaxed);
+                    Err(error)
+                }
+                Err(error) if error.kind == BucketErrorKind::Refused && answer_lost.load(Ordering::Relaxed) => {
+                    let is_there = mode == PutMode::IfAbsent && self.inner.head(key).await?.is_some();
+                    if is_there { Ok(Put::Exists) } else { Err(error) }
+                }
+                other => other,
+            }
+        })
+        .await
+    }
+
+    async fn multipart_unfinished(&self, key: &Key) -> Result<Vec<MultipartId>, BucketError> {
+        self.tried(|| self.inner.multipart_unfinished(key)).await
+    }
+
+    async fn multipart_abort(&self, key: &Key, upload: &MultipartId) -> Result<(), BucketError> {
+        self.tried(|| self.inner.multipart_abort(key, upload)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::{Effect, Fault, Faults, Faulty};
+    use super::super::{Memory, Operation, get_small};
+    use super::*;
+    use bytes::Bytes;
+
+    fn bucket(budget: Duration) -> (Retried, Arc<Memory>, Faults) {
+        let (memory, faults) = (Arc::new(Memory::default()), Faults::default());
+        (Retried::new(Arc::new(Faulty::new(memory.clone(), &faults)), budget), memory, faults)
+    }
+
+    fn content() -> PutBody {
+        PutBody::Bytes(Bytes::from_static(b"content"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_in_passing_is_not_seen() {
+        let (bucket, _, faults) = bucket(Duration::from_secs(15));
+        let key = Key::new("a");
+        let fault = faults.add(Fault::error(Operation::Put, BucketErrorKind::SlowDown).times(3));
+        bucket.put(&key, content(), PutMode::IfAbsent).await.unwrap();
+        assert_eq!(faults.hits(fault), 3);
+        assert_eq!(get_small(&bucket, &key, 10).await.unwrap().unwrap().0, "content");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_will_not_pass_is_tried_once() {
+        let (bucket, _, faults) = bucket(Duration::from_secs(15));
+        let fault = faults.add(Fault::error(Operation::Head, BucketErrorKind::Denied));
+        assert_eq!(bucket.head(&Key::new("a")).await.unwrap_err().kind, BucketErrorKind::Denied);
+        assert_eq!(faults.hits(fault), 1);
+    }
+
+    #[tokio::test]
+    async fn without_budget_the_first_failure_is_the_answer() {
+        let (bucket, _, faults) = bucket(Duration::ZERO);
+        let fault = faults.add(Fault::error(Operation::Head, BucketErrorKind::Server));
+        assert_eq!(bucket.head(&Key::new("a")).await.unwrap_err().kind, BucketErrorKind::Server);
+        assert_eq!(faults.hits(fault), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_put_whose_answer_was_lost_finds_its_own_object() {
+        let (bucket, memory, faults) = bucket(Duration::from_secs(15));
+        let key = Key::new("a");
+        faults.add(Fault::new(Operation::Put, Effect::LoseAnswer).times(1));
+        assert_eq!(bucket.put(&key, content(), PutMode::IfAbsent).await.unwrap(), Put::Exists);
+        assert_eq!(memory.content(&key).unwrap(), "content");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_completion_whose_answer_was_lost_finds_its_own_object() {
+        let (bucket, memory, faults) = bucket(Duration::from_secs(15));
+        let key = Key::new("a");
+        let upload = bucket.multipart_begin(&key).await.unwrap();
+        let part = bucket.multipart_part(&key, &upload, 1, content()).await.unwrap();
+        faults.add(Fault::new(Operation::MultipartComplete, Effect::LoseAnswer).times(1));
+        let put = bucket.multipart_complete(&key, &upload, vec![part], PutMode::IfAbsent).await.unwrap();
+        assert_eq!(put, Put::Exists);
+        assert_eq!(memory.content(&key).unwrap(), "content");
+    }
+}

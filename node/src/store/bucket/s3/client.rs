@@ -1,0 +1,140 @@
+//! The SDK's client: connections, trust, region, credentials. Retries, checksums and stall protection of the SDK are
+//! off, for the decorators and `body` do their work.
+
+use super::credentials::FileCredentials;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+    StalledStreamProtectionConfig,
+};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Services that are not Amazon's take any region, and this one is what they and their tools assume.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// How long the instance's metadata service may take to say where it runs; it is on the same machine or not there.
+const METADATA_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why S3 cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("caFile: {path}: {why}")]
+    CaFile { path: PathBuf, why: String },
+}
+
+/// All that a client is made of. It is made with the first request, for the region may have to be looked up.
+pub(super) struct Settings {
+    http: SharedHttpClient,
+    region: Option<String>,
+    endpoint: Option<String>,
+    path_style: bool,
+    credentials: Option<FileCredentials>,
+    connect_timeout: Duration,
+}
+
+impl Settings {
+    pub(super) fn new(bucket: &entrepot_config::Bucket, s3: &entrepot_config::S3) -> Result<Settings, ConnectError> {
+        let mut trust = TrustStore::default();
+        if let Some(path) = &s3.ca_file {
+            trust.add_pem_certificate(certificates(path)?);
+        }
+        let tls = TlsContext::builder().with_trust_store(trust).build();
+        let tls = tls.map_err(|error| ConnectError::CaFile {
+            path: s3.ca_file.clone().unwrap_or_default(),
+            why: error.to_string(),
+        })?;
+        let http = aws_smithy_http_client::Builder::new()
+            // As many as there may be requests: a burst does not leave the next one to shake hands again.
+            .pool_max_idle_per_host(bucket.max_requests as usize)
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls)
+            .build_https();
+        Ok(Settings {
+            http,
+            region: s3.region.clone(),
+            endpoint: s3.endpoint.clone(),
+            path_style: s3.path_style,
+            credentials: s3.credentials.as_ref().map(FileCredentials::open),
+            connect_timeout: bucket.request_timeout.get(),
+        })
+    }
+
+    pub(super) async fn client(&self) -> Client {
+        let timeouts = TimeoutConfig::builder().connect_timeout(self.connect_timeout).build();
+        let mut environment = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(self.http.clone())
+            .timeout_config(timeouts)
+            .region(self.region().await);
+        if let Some(credentials) = &self.credentials {
+            // They keep themselves, and look for new ones.
+            environment =
+                environment.credentials_provider(credentials.clone()).identity_cache(IdentityCache::no_cache());
+        }
+        let environment = environment.load().await;
+        let mut config = aws_sdk_s3::config::Builder::from(&environment)
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .force_path_style(self.path_style);
+        // Without it, that of the environment stays.
+        if let Some(endpoint) = &self.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        Client::from_conf(config.build())
+    }
+
+    /// The region: configured, or of the environment, or of the shared files, or where this machine is.
+    async fn region(&self) -> Region {
+        if let Some(region) = &self.region {
+            return Region::new(region.clone());
+        }
+        let named = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new());
+        if let Some(region) = named.region().await {
+            return region;
+        }
+        // A service that is not Amazon's has no metadata to ask for.
+        let found = if self.endpoint.is_none() { self.region_of_machine().await } else { None };
+        found.unwrap_or_else(|| Region::from_static(DEFAULT_REGION))
+    }
+
+    async fn region_of_machine(&self) -> Option<Region> {
+        let provider = ProviderConfig::default().with_http_client(self.http.clone());
+        let metadata = aws_config::imds::Client::builder()
+            .configure(&provider)
+            .connect_timeout(METADATA_PATIENCE)
+            .read_timeout(METADATA_PATIENCE)
+            .max_attempts(1)
+            .build();
+        ImdsRegionProvider::builder().configure(&provider).imds_client(metadata).build().region().await
+    }
+}
+
+/// The certificates of a PEM file, each checked, for the TLS library takes the process down over one that is not.
+fn certificates(path: &Path) -> Result<Vec<u8>, ConnectError> {
+    let refused = |why: String| ConnectError::CaFile { path: path.to_owned(), why };
+    let pem = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|error| refused(format!("not a PEM file of certificates: {error}")))?;
+    if found.is_empty() {
+        return Err(refused("there is no certificate in it".to_owned()));
+    }
+    for certificate in found {
+        rustls::RootCertStore::empty().add(certificate).map_err(|error| refused(error.to_string()))?;
+    }
+    Ok(pem)
+}

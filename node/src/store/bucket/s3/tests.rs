@@ -1,0 +1,359 @@
+//! What goes over the wire, against a server that says what the test wants. The contract runs against real servers in
+//! `e2e/tests/bucket_contract.rs`.
+
+use super::*;
+use crate::store::bucket::collect_small;
+use bytes::Bytes;
+use futures::StreamExt;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Answers requests in turn with what the script says, one connection each, and remembers their heads.
+struct Scripted {
+    endpoint: String,
+    heads: Arc<Mutex<Vec<String>>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+/// What the server does with one request.
+#[derive(Clone)]
+enum Answer {
+    /// Takes the whole request and writes this.
+    Text(String),
+    /// Takes the whole request, writes this, and then neither writes nor closes.
+    Stall(String),
+    /// Reads nothing.
+    Deaf,
+    /// Takes the whole request and closes.
+    Close,
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Scripted {
+    async fn start(script: impl IntoIterator<Item = Answer>) -> Scripted {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let mut script: VecDeque<_> = script.into_iter().collect();
+        let seen = heads.clone();
+        #[allow(clippy::disallowed_methods, reason = "a server of a test, which ends with it")]
+        let server = tokio::spawn(async move {
+            // Connections that stall stay open as long as the server.
+            let mut held = Vec::new();
+            while let Some(answer) = script.pop_front() {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if !matches!(answer, Answer::Deaf) {
+                    let head = take_request(&mut stream).await;
+                    seen.lock().unwrap().push(head);
+                }
+                match answer {
+                    Answer::Text(text) => stream.write_all(text.as_bytes()).await.unwrap(),
+                    Answer::Close => {}
+                    Answer::Deaf => held.push(stream),
+                    Answer::Stall(text) => {
+                        stream.write_all(text.as_bytes()).await.unwrap();
+                        held.push(stream);
+                    }
+                }
+            }
+            std::future::pending::<()>().await;
+        });
+        Scripted { endpoint, heads, server }
+    }
+
+    fn bucket(&self, patience: &str) -> Connected {
+        bucket(&self.endpoint, patience)
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// A bucket and the files of its keys, which it may read again.
+struct Connected {
+    s3: S3,
+    _keys: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Connected {
+    type Target = S3;
+    fn deref(&self) -> &S3 {
+        &self.s3
+    }
+}
+
+fn bucket(endpoint: &str, patience: &str) -> Connected {
+    let keys = tempfile::tempdir().unwrap();
+    let (id, secret) = (keys.path().join("id"), keys.path().join("secret"));
+    std::fs::write(&id, "test").unwrap();
+    std::fs::write(&secret, "secret").unwrap();
+    let s3 = entrepot_config::S3 {
+        name: "images".into(),
+        region: Some("us-east-1".into()),
+        endpoint: Some(endpoint.into()),
+        path_style: true,
+        ca_file: None,
+        credentials: Some(entrepot_config::S3Credentials {
+            access_key_id_file: id,
+            secret_access_key_file: secret,
+            session_token_file: None,
+        }),
+    };
+    let bucket = entrepot_config::Bucket { request_timeout: patience.parse().unwrap(), ..Default::default() };
+    Connected { s3: S3::connect(&bucket, &s3).unwrap(), _keys: keys }
+}
+
+/// The head of a request, after its body has been taken too.
+async fn take_request(stream: &mut TcpStream) -> String {
+    let mut taken = Vec::new();
+    let end = loop {
+        if let Some(end) = taken.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        assert_ne!(stream.read_buf(&mut taken).await.unwrap(), 0, "the request ended in its head");
+    };
+    let head = String::from_utf8(taken[..end].to_vec()).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    while taken.len() < end + length {
+        if stream.read_buf(&mut taken).await.unwrap() == 0 {
+            break;
+        }
+    }
+    head
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    Answer::Text(format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}"))
+}
+
+fn refusal(status: &str, code: &str) -> Answer {
+    answer(status, "", &format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>because</Message></Error>"))
+}
+
+fn key() -> Key {
+    Key::new("docker/data")
+}
+
+fn content() -> PutBody {
+    PutBody::Bytes(Bytes::from_static(b"content"))
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_by_its_status_and_code() {
+    for (status, code, kind) in [
+        ("404 Not Found", "NoSuchBucket", BucketErrorKind::NoBucket),
+        ("403 Forbidden", "AccessDenied", BucketErrorKind::Denied),
+        ("403 Forbidden", "InvalidAccessKeyId", BucketErrorKind::Denied),
+        ("400 Bad Request", "ExpiredToken", BucketErrorKind::Denied),
+        ("503 Service Unavailable", "SlowDown", BucketErrorKind::SlowDown),
+        ("429 Too Many Requests", "TooManyRequests", BucketErrorKind::SlowDown),
+        ("500 Internal Server Error", "InternalError", BucketErrorKind::Server),
+        ("502 Bad Gateway", "", BucketErrorKind::Server),
+        ("409 Conflict", "ExistingObjectIsDirectory", BucketErrorKind::Server),
+        ("507 Insufficient Storage", "XMinioStorageFull", BucketErrorKind::Full),
+        ("400 Bad Request", "RequestTimeout", BucketErrorKind::Timeout),
+        ("400 Bad Request", "InvalidArgument", BucketErrorKind::Refused),
+    ] {
+        let server = Scripted::start([refusal(status, code)]).await;
+        let error = server.bucket("5s").get(&key(), GetOptions::default()).await.err().expect("it is refused");
+        assert_eq!(error.kind, kind, "{status} {code}");
+        let cause = error.source.unwrap().to_string();
+        assert!(cause.contains("because") && cause.contains(code), "{cause}");
+        assert_eq!(server.heads().len(), 1, "the SDK does not try again");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_xml_is_a_failure_of_the_server() {
+    let server =
+        Scripted::start([answer("502 Bad Gateway", "", "<html>proxy</html>"), answer("200 OK", "", "junk")]).await;
+    let bucket = server.bucket("5s");
+    assert_eq!(bucket.delete(&key()).await.unwrap_err().kind, BucketErrorKind::Server);
+    assert_eq!(
+        bucket.list(ListOptions { max: 1, ..Default::default() }).await.unwrap_err().kind,
+        BucketErrorKind::Server
+    );
+}
+
+#[tokio::test]
+async fn a_missing_object_is_an_answer() {
+    let script = [
+        refusal("404 Not Found", "NoSuchKey"),
+        answer("404 Not Found", "", ""),
+        refusal("404 Not Found", "NoSuchUpload"),
+    ];
+    let server = Scripted::start(script).await;
+    let bucket = server.bucket("5s");
+    assert!(matches!(bucket.get(&key(), GetOptions::default()).await.unwrap(), Get::Missing));
+    assert!(bucket.head(&key()).await.unwrap().is_none());
+    bucket.multipart_abort(&key(), &MultipartId("gone".into())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_is_sent_with_quotes_and_kept_without() {
+    let server = Scripted::start([answer("304 Not Modified", "etag: \"abc\"\r\n", "")]).await;
+    let options = GetOptions { range: Some(2..5), if_none_match: Some(ETag("abc".into())) };
+    assert!(matches!(server.bucket("5s").get(&key(), options).await.unwrap(), Get::NotModified));
+    let heads = server.heads();
+    assert_eq!(header(&heads[0], "if-none-match"), Some("\"abc\""));
+    assert_eq!(header(&heads[0], "range"), Some("bytes=2-4"));
+}
+
+#[tokio::test]
+async fn a_range_is_what_the_answer_says_it_is() {
+    let part =
+        |range: &str| answer("206 Partial Content", &format!("content-range: bytes {range}\r\netag: \"v\"\r\n"), "abc");
+    let whole = answer("200 OK", "etag: \"v\"\r\n", "0123456789");
+    let server = Scripted::start([part("2-4/10"), part("3-5/10"), whole]).await;
+    let bucket = server.bucket("5s");
+    let options = || GetOptions { range: Some(2..5), if_none_match: None };
+    let Get::Found(object) = bucket.get(&key(), options()).await.unwrap() else { panic!("it is there") };
+    assert_eq!((object.meta.size, object.range.clone()), (10, 2..5));
+    assert_eq!(object.meta.etag, ETag("v".into()));
+    assert_eq!(collect_small(&key(), object, 10).await.unwrap().0, "abc");
+    for what in ["another range", "no range"] {
+        let error =
+            bucket.get(&key(), options()).await.err().unwrap_or_else(|| panic!("{what} is not what was asked for"));
+        assert_eq!(error.kind, BucketErrorKind::Server, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_range_of_an_empty_object_is_empty() {
+    let server =
+        Scripted::start([refusal("416 Range Not Satisfiable", "InvalidRange"), answer("200 OK", "", "")]).await;
+    let options = GetOptions { range: Some(0..100), if_none_match: None };
+    let Get::Found(object) = server.bucket("5s").get(&key(), options).await.unwrap() else { panic!("it is there") };
+    assert_eq!((object.meta.size, object.range), (0, 0..0));
+}
+
+#[tokio::test]
+async fn a_conditional_put_answers_exists_and_a_conflict_is_tried_again() {
+    let conflict = refusal("409 Conflict", "ConditionalRequestConflict");
+    let server = Scripted::start([refusal("412 Precondition Failed", "PreconditionFailed"), conflict]).await;
+    let bucket = server.bucket("5s");
+    assert_eq!(bucket.put(&key(), content(), PutMode::IfAbsent).await.unwrap(), Put::Exists);
+    let error = bucket.put(&key(), content(), PutMode::IfAbsent).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    for head in server.heads() {
+        assert_eq!(header(&head, "if-none-match"), Some("*"));
+        assert_eq!(header(&head, "content-type"), Some(CONTENT_TYPE));
+        assert_eq!(header(&head, "content-encoding"), None, "the body goes as it is");
+        assert!(!head.contains("x-amz-checksum") && !head.contains("x-amz-trailer"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_without_conditions_is_asked_once_and_then_overwritten() {
+    let done = || answer("200 OK", "etag: \"v\"\r\n", "");
+    let server = Scripted::start([refusal("501 Not Implemented", "NotImplemented"), done(), done()]).await;
+    let bucket = server.bucket("5s");
+    assert!(bucket.capabilities().conditional_put);
+    for _ in 0..2 {
+        assert_eq!(bucket.put(&key(), content(), PutMode::IfAbsent).await.unwrap(), Put::Done(ETag("v".into())));
+    }
+    assert!(!bucket.capabilities().conditional_put);
+    let conditions: Vec<_> = server.heads().iter().map(|head| header(head, "if-none-match").is_some()).collect();
+    assert_eq!(conditions, [true, false, false]);
+}
+
+#[tokio::test]
+async fn an_error_below_the_status_200_of_a_completion_is_an_error() {
+    let server = Scripted::start([refusal("200 OK", "InternalError")]).await;
+    let parts = vec![PartTag("\"a\"".into())];
+    let (bucket, upload) = (server.bucket("5s"), MultipartId("u".into()));
+    let key = key();
+    let completed = bucket.multipart_complete(&key, &upload, parts, PutMode::IfAbsent);
+    assert_eq!(completed.await.unwrap_err().kind, BucketErrorKind::Server);
+}
+
+#[tokio::test]
+async fn no_answer_in_time_is_a_timeout() {
+    let server = Scripted::start([Answer::Stall(String::new())]).await;
+    assert_eq!(server.bucket("200ms").head(&key()).await.unwrap_err().kind, BucketErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_taken_is_a_timeout() {
+    let server = Scripted::start([Answer::Deaf]).await;
+    // More than the buffers of the connection hold.
+    let body = PutBody::Bytes(vec![0; 64 << 20].into());
+    let put = server.bucket("200ms").put(&key(), body, PutMode::Overwrite).await;
+    assert_eq!(put.unwrap_err().kind, BucketErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_or_ends_early_is_an_error() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\nabc".to_owned();
+    let script = [Answer::Stall(head.clone()), Answer::Text(head)];
+    let server = Scripted::start(script).await;
+    let bucket = server.bucket("200ms");
+    for kind in [BucketErrorKind::Timeout, BucketErrorKind::Truncated] {
+        let Get::Found(mut object) = bucket.get(&key(), GetOptions::default()).await.unwrap() else {
+            panic!("it is there")
+        };
+        assert_eq!(object.body.next().await.unwrap().unwrap(), "abc");
+        assert_eq!(object.body.next().await.unwrap().unwrap_err().kind, kind);
+        assert!(object.body.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_or_hangs_up_is_a_failed_connection() {
+    let server = Scripted::start([Answer::Close]).await;
+    assert_eq!(server.bucket("5s").head(&key()).await.unwrap_err().kind, BucketErrorKind::Connection);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = bucket(&endpoint, "5s").head(&key()).await.unwrap_err();
+    assert_eq!(error.kind, BucketErrorKind::Connection);
+    assert!(error.source.unwrap().to_string().contains("refused"));
+}
+
+#[tokio::test]
+async fn a_file_is_sent_unsigned_with_its_length() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), vec![7; 3_000_000]).unwrap();
+    let server = Scripted::start([answer("200 OK", "etag: \"v\"\r\n", "")]).await;
+    let body = PutBody::File { path: file.path().to_owned(), range: 1_000_000..2_500_000 };
+    server.bucket("5s").put(&key(), body, PutMode::Overwrite).await.unwrap();
+    let heads = server.heads();
+    assert_eq!(header(&heads[0], "content-length"), Some("1500000"));
+    assert_eq!(header(&heads[0], "x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
+    assert_eq!(header(&heads[0], "if-none-match"), None);
+}
+
+#[test]
+fn a_file_of_authorities_that_is_none_is_refused_by_name() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let connect = || {
+        let s3 = entrepot_config::S3 { ca_file: Some(file.path().to_owned()), ..Default::default() };
+        S3::connect(&entrepot_config::Bucket::default(), &s3).err().expect("it is refused").to_string()
+    };
+    for content in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        std::fs::write(file.path(), content).unwrap();
+        let refused = connect();
+        assert!(refused.contains(file.path().to_str().unwrap()), "{refused}");
+    }
+}
+
+#[test]
+fn content_ranges_are_read() {
+    assert_eq!(content_range("bytes 0-9/100"), Some((0..10, 100)));
+    for text in ["", "bytes */100", "bytes 9-0/100", "bytes 0-100/100", "bytes 0-9/*", "0-9/100"] {
+        assert_eq!(content_range(text), None, "{text}");
+    }
+}

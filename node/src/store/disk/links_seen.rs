@@ -1,0 +1,61 @@
+//! Which repositories were seen to link some content, and when.
+
+use crate::oci::Repository;
+use crate::run::clock::Timestamp;
+use crate::store::layout::LinkKind;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Links remembered for one digest, so that a base layer which a thousand repositories share does not cost a
+/// thousand entries. Forgetting one costs one request to the bucket.
+const MAX_LINKS: usize = 64;
+
+/// A link that the bucket was seen to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LinkSeen {
+    pub(super) repository: Repository,
+    pub(super) kind: LinkKind,
+    pub(super) seen: Timestamp,
+}
+
+/// The links of one digest.
+#[derive(Default)]
+pub(super) struct LinksSeen(RwLock<Vec<LinkSeen>>);
+
+impl LinksSeen {
+    fn read(&self) -> RwLockReadGuard<'_, Vec<LinkSeen>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<LinkSeen>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a link; with too many, the one not seen for the longest is forgotten.
+    pub(super) fn remember(&self, link: LinkSeen) {
+        let mut links = self.write();
+        links.retain(|known| known.kind != link.kind || known.repository != link.repository);
+        if links.len() >= MAX_LINKS
+            && let Some(oldest) = (0..links.len()).min_by_key(|index| links[*index].seen)
+        {
+            links.swap_remove(oldest);
+        }
+        links.push(link);
+    }
+
+    pub(super) fn seen(&self, repository: &Repository, kind: LinkKind) -> Option<Timestamp> {
+        let links = self.read();
+        links.iter().find(|link| link.kind == kind && link.repository == *repository).map(|link| link.seen)
+    }
+
+    /// Whether there was one to forget.
+    pub(super) fn forget(&self, repository: &Repository, kind: LinkKind) -> bool {
+        let mut links = self.write();
+        let before = links.len();
+        links.retain(|link| link.kind != kind || link.repository != *repository);
+        links.len() != before
+    }
+
+    pub(super) fn all(&self) -> Vec<LinkSeen> {
+        self.read().clone()
+    }
+}

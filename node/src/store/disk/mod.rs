@@ -1,0 +1,261 @@
+//! This node's local disk store: content by digest, what is known of it, and how much room is left.
+//!
+//! ```text
+//! <store>/lock                           held while a node runs
+//! <store>/clean                          there after an orderly stop; without it, stored files are verified at first use
+//! <store>/records.redb                   access records, links seen, last known tags: may be lost at any time
+//! <store>/blobs/<alg>/<aa>/<hex>         content, blobs and manifests alike
+//! <store>/fills/<random>                 fills under way; removed at start
+//! <store>/uploads/<session>/             sessions (`upload`)
+//! <store>/pending/                       the journal (`replicate`)
+//! ```
+//!
+//! It knows no bucket and no HTTP. It never removes sound content by itself: it says when room is short
+//! ([`Store::pressure`]), and the cleaner chooses. Content that is damaged it removes as soon as it notices.
+//!
+//! `open` and `scan` are its start, `adopt` how content comes in, `content`, `pieces` and `memory` how it is read,
+//! `verify` what happens first after an unclean stop, `capacity` the accounts of room, `index`, `records` and
+//! `recorder` what is known in memory and on disk, `inner` the steps that keep all these at one.
+
+mod adopt;
+mod capacity;
+mod content;
+mod error;
+mod folders;
+mod frequency;
+mod index;
+mod inner;
+mod links_seen;
+mod memory;
+mod open;
+pub(crate) mod pieces;
+mod pin;
+mod pressure;
+mod read;
+mod recorder;
+mod records;
+mod reservation;
+mod scan;
+mod tags_seen;
+mod usage;
+mod verify;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use content::StoredContent;
+pub use error::StoreError;
+pub use frequency::Frequency;
+pub use index::Record;
+pub use pin::Pin;
+pub use pressure::Pressure;
+pub use reservation::Reservation;
+pub use tags_seen::KnownTag;
+pub use usage::Usage;
+
+use crate::observe::Metrics;
+use crate::oci::{Digest, Repository, Tag};
+use crate::run::Tasks;
+use crate::run::clock::Clock;
+use crate::store::layout::LinkKind;
+use bytes::Bytes;
+use entrepot_config as config;
+use inner::{Inner, Removal};
+use links_seen::LinkSeen;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The local disk store. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Store {
+    /// Opens or makes the store, locks it, finds what is stored and forgets unfinished fills. Blocking.
+    ///
+    /// # Errors
+    /// When another process holds it, or the folder cannot be read or written.
+    pub fn open(config: &config::Store, clock: Clock, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
+        Ok(Store { inner: Arc::new(Inner::open(config, clock, metrics)?) })
+    }
+
+    /// Writes records down and marks the store as closed in order. Nothing is stored after it. Blocking.
+    ///
+    /// # Errors
+    /// When the mark cannot be written; records that cannot be written are logged and lost.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.inner.close()
+    }
+
+    /// Writes records down every now and then, in the background.
+    pub fn start_recording(&self, tasks: &Tasks) {
+        self.inner.keep_recording(tasks);
+    }
+
+    /// Size of stored content in bytes. No I/O, and not counted as a use.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        self.inner.index.get(digest).map(|entry| entry.size)
+    }
+
+    /// Opens stored content for reading, and counts a use. After an unclean stop it is verified first. What does not
+    /// match its digest or cannot be read is removed and `None`.
+    ///
+    /// # Errors
+    /// When the disk fails; a caller may then fetch from the bucket instead.
+    pub async fn open_content(&self, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
+        self.inner.open_content(digest).await
+    }
+
+    /// The whole of small stored content (a manifest), kept in memory; counts a use.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn read_small(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        self.inner.read_small(digest).await
+    }
+
+    /// Sets room aside, in bytes, and waits for the cleaner when there is not enough.
+    ///
+    /// # Errors
+    /// `NoRoom` when cleaning cannot make that much, or nobody cleans.
+    pub async fn reserve(&self, bytes: u64) -> Result<Reservation, StoreError> {
+        self.inner.capacity.reserve(bytes).await
+    }
+
+    /// Accounts for bytes that are on disk already: sessions found at the start. Never refused.
+    pub fn readmit(&self, bytes: u64) -> Reservation {
+        self.inner.capacity.readmit(bytes)
+    }
+
+    /// Where stored content lies, for sending it to the bucket. Pin it first, so that it stays there.
+    pub fn content_path(&self, digest: &Digest) -> PathBuf {
+        self.inner.folders.content(digest)
+    }
+
+    /// Moves a complete, verified file into the store under its digest. The reservation becomes its size. When the
+    /// content is stored already, the file is removed. `sync`: on disk, name and all, before this returns.
+    ///
+    /// # Errors
+    /// When the disk fails; the file is then still at `file`, or in place.
+    pub async fn adopt(
+        &self,
+        digest: &Digest,
+        file: &Path,
+        reservation: Reservation,
+        sync: bool,
+    ) -> Result<(), StoreError> {
+        self.inner.adopt(*digest, file.to_owned(), reservation, sync).await
+    }
+
+    /// Stores small content that is in memory and verified (a manifest). Not synced: the bucket has it.
+    ///
+    /// # Errors
+    /// When there is no room or the disk fails.
+    pub async fn insert_small(&self, digest: &Digest, content: Bytes) -> Result<(), StoreError> {
+        self.inner.insert_small(*digest, content).await
+    }
+
+    /// Keeps content from being a victim.
+    pub fn pin(&self, digest: &Digest) -> Pin {
+        Pin::new(Arc::clone(&self.inner), *digest)
+    }
+
+    /// Removes content, unless it is pinned. Returns the bytes freed. Those who have it open go on reading.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn remove(&self, digest: &Digest) -> Result<u64, StoreError> {
+        let Some(entry) = self.inner.index.get(digest) else { return Ok(0) };
+        let digest = *digest;
+        let removed = self.inner.run(move |inner| inner.remove(&digest, &entry, Removal::Asked)).await?;
+        Ok(removed.unwrap_or_default())
+    }
+
+    /// Lets go of content whose file the bucket took as its object ([`crate::store::bucket::Capabilities`]): of one file
+    /// two copies cannot be kept, and one that is damaged would be both. Not while it is pinned.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn let_go_if_shared(&self, digest: &Digest) -> Result<(), StoreError> {
+        let digest = *digest;
+        self.inner.run(move |inner| inner.let_go_if_shared(&digest)).await
+    }
+
+    /// The same for all that a start found so. Blocking.
+    pub fn let_go_of_shared(&self) {
+        self.inner.let_go_of_shared();
+    }
+
+    /// What the cleaner chooses victims from: all that is stored.
+    pub fn records(&self) -> Vec<Record> {
+        self.inner.index.records()
+    }
+
+    /// Remembers that the repository links stored content; nothing for what is not stored.
+    pub fn remember_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
+        if let Some(entry) = self.inner.index.get(digest) {
+            entry.links.remember(LinkSeen { repository: repository.clone(), kind, seen: self.inner.clock.now() });
+            entry.mark_dirty();
+        }
+    }
+
+    /// How long ago that was remembered.
+    pub fn link_age(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Option<Duration> {
+        let seen = self.inner.index.get(digest)?.links.seen(repository, kind)?;
+        Some(self.inner.clock.now().since(seen))
+    }
+
+    pub fn forget_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
+        if let Some(entry) = self.inner.index.get(digest)
+            && entry.links.forget(repository, kind)
+        {
+            entry.mark_dirty();
+        }
+    }
+
+    /// Remembers what the bucket said of a tag.
+    pub fn remember_tag(&self, repository: &Repository, tag: &Tag, known: KnownTag) {
+        self.inner.tags.remember((repository.clone(), tag.clone()), known);
+    }
+
+    pub fn known_tag(&self, repository: &Repository, tag: &Tag) -> Option<KnownTag> {
+        self.inner.tags.get(repository, tag)
+    }
+
+    pub fn forget_tag(&self, repository: &Repository, tag: &Tag) {
+        self.inner.tags.forget((repository.clone(), tag.clone()));
+    }
+
+    pub fn usage(&self) -> Usage {
+        self.inner.capacity.usage()
+    }
+
+    /// Changes the thresholds of cleaning while the node runs.
+    pub fn set_thresholds(&self, low_free: config::Threshold, target_free: config::Threshold) {
+        self.inner.capacity.set_thresholds(low_free, target_free);
+    }
+
+    /// The seat of the cleaner. While somebody holds it, reservations without room wait for it; else they are refused.
+    pub fn pressure(&self) -> Pressure {
+        Pressure::new(Arc::clone(&self.inner.capacity))
+    }
+
+    /// A path for a new fill; the folder is there and nothing is at the path.
+    pub fn new_fill(&self) -> PathBuf {
+        self.inner.new_fill()
+    }
+
+    /// The folder of upload sessions; it is there.
+    pub fn uploads_dir(&self) -> PathBuf {
+        self.inner.folders.uploads()
+    }
+
+    /// The folder of the journal; it is there.
+    pub fn pending_dir(&self) -> PathBuf {
+        self.inner.folders.pending()
+    }
+}

@@ -1,0 +1,33 @@
+//! Content that must stay.
+
+use super::inner::Inner;
+use crate::oci::Digest;
+use std::sync::Arc;
+
+/// Keeps content from being a victim, for as long as it lives: content that is not yet durable. Content need not be
+/// stored yet to be pinned.
+pub struct Pin {
+    inner: Arc<Inner>,
+    digest: Digest,
+}
+
+impl Pin {
+    pub(super) fn new(inner: Arc<Inner>, digest: Digest) -> Pin {
+        inner.index.pin(digest);
+        Pin { inner, digest }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if self.inner.index.unpin(&self.digest) {
+            self.inner.capacity.unpinned();
+        }
+    }
+}
+
+impl std::fmt::Debug for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pin").field("digest", &self.digest).finish_non_exhaustive()
+    }
+}

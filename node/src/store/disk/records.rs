@@ -1,0 +1,178 @@
+//! The file of records: when and how often content was asked for, which links and tags were seen.
+//!
+//! It may be lost at any time. What it holds makes a restarted node as quick as it was before, and its cleaner as
+//! wise; nothing that is right or wrong depends on it. So a damaged file is deleted and begun anew, and without any
+//! file a node works all the same.
+
+use super::folders::remove_file;
+use super::frequency::Frequency;
+use super::links_seen::LinkSeen;
+use super::tags_seen::{KnownTag, TagName};
+use crate::oci::{Digest, Repository, Tag};
+use crate::run::clock::Timestamp;
+use crate::store::bucket::ETag;
+use crate::store::layout::LinkKind;
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Milliseconds since the epoch when a link was seen, of which kind, in which repository.
+type LinkRow<'a> = (u64, u8, &'a str);
+/// Last use in milliseconds since the epoch, the bits of the frequency, links.
+type ContentRow<'a> = (u64, u64, Vec<LinkRow<'a>>);
+/// Digest, ETag, milliseconds since the epoch when it was seen.
+type TagRow<'a> = (&'a str, &'a str, u64);
+
+// A change of a row's type changes the table's name, so that a node of another version begins anew.
+const CONTENT: TableDefinition<&str, ContentRow> = TableDefinition::new("content-1");
+const TAGS: TableDefinition<(&str, &str), TagRow> = TableDefinition::new("tags-1");
+
+/// Memory for pages of the file. It is read once and written in batches, so it gains nothing from more.
+const CACHE: usize = 8 << 20;
+
+/// What is known of one stored content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ContentRecord {
+    pub(super) digest: Digest,
+    pub(super) used: Timestamp,
+    pub(super) frequency: Frequency,
+    pub(super) links: Vec<LinkSeen>,
+}
+
+/// All that the file holds.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) content: Vec<ContentRecord>,
+    pub(super) tags: Vec<(TagName, KnownTag)>,
+}
+
+/// What has changed since the last batch.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Not stored any more; done before `content`, for it may have been stored again.
+    pub(super) removed: Vec<Digest>,
+    pub(super) content: Vec<ContentRecord>,
+    /// `None`: forgotten.
+    pub(super) tags: Vec<(TagName, Option<KnownTag>)>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.content.is_empty() && self.tags.is_empty()
+    }
+}
+
+/// The open file.
+pub(super) struct Records {
+    file: Database,
+}
+
+impl Records {
+    /// Opens the file and reads it. `None` when there can be none, which is logged. Blocking.
+    pub(super) fn open(path: &Path) -> Option<(Records, Known)> {
+        let damage = match Records::try_open(path) {
+            Ok(opened) => return Some(opened),
+            Err(damage) => damage,
+        };
+        tracing::warn!(file = %path.display(), %damage, "the records cannot be read; beginning anew");
+        let begun = remove_file(path).map_err(|error| error.to_string()).and_then(|()| Records::try_open(path));
+        begun.inspect_err(|error| tracing::warn!(file = %path.display(), error, "doing without records")).ok()
+    }
+
+    fn try_open(path: &Path) -> Result<(Records, Known), String> {
+        let open = || -> Result<(Records, Known), redb::Error> {
+            let records = Records { file: Database::builder().set_cache_size(CACHE).create(path)? };
+            let known = records.read()?;
+            Ok((records, known))
+        };
+        // The library panics at some kinds of damage. This file must never be what keeps a node from starting.
+        match catch_unwind(AssertUnwindSafe(open)) {
+            Ok(opened) => opened.map_err(|error| error.to_string()),
+            Err(_) => Err("reading it panicked".to_owned()),
+        }
+    }
+
+    fn read(&self) -> Result<Known, redb::Error> {
+        let mut known = Known::default();
+        let transaction = self.file.begin_read()?;
+        // The first batch makes both tables, so a file without one holds nothing.
+        let content = match transaction.open_table(CONTENT) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(known),
+            opened => opened?,
+        };
+        for row in content.iter()? {
+            let (digest, row) = row?;
+            known.content.extend(read_content(digest.value(), row.value()));
+        }
+        for row in transaction.open_table(TAGS)?.iter()? {
+            let (name, row) = row?;
+            known.tags.extend(read_tag(name.value(), row.value()));
+        }
+        Ok(known)
+    }
+
+    /// Writes a batch: all of it is on disk afterwards, or none. `keeps` says which tags are known at all: should the
+    /// file hold more than `most`, the others are dropped. Blocking.
+    pub(super) fn write(&self, batch: &Batch, most: u64, keeps: impl Fn(&TagName) -> bool) -> Result<(), redb::Error> {
+        let transaction = self.file.begin_write()?;
+        {
+            let mut table = transaction.open_table(CONTENT)?;
+            for digest in &batch.removed {
+                table.remove(digest.to_string().as_str())?;
+            }
+            for record in &batch.content {
+                let links = record.links.iter().map(|link| (link.seen.0, number(link.kind), link.repository.as_str()));
+                let row = (record.used.0, record.frequency.to_bits(), links.collect());
+                table.insert(record.digest.to_string().as_str(), row)?;
+            }
+            let mut table = transaction.open_table(TAGS)?;
+            for ((repository, tag), known) in &batch.tags {
+                let name = (repository.as_str(), tag.as_str());
+                match known {
+                    Some(known) => {
+                        table.insert(name, (known.digest.to_string().as_str(), known.etag.0.as_str(), known.seen.0))?
+                    }
+                    None => table.remove(name)?,
+                };
+            }
+            if table.len()? > most {
+                table.retain(|name, _| tag_name(name).is_some_and(|name| keeps(&name)))?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn read_content(digest: &str, (used, frequency, links): ContentRow) -> Option<ContentRecord> {
+    let link = |(seen, kind, repository): LinkRow| {
+        let (kind, repository) = (kind_of(kind)?, Repository::parse(repository).ok()?);
+        Some(LinkSeen { repository, kind, seen: Timestamp(seen) })
+    };
+    Some(ContentRecord {
+        digest: Digest::parse(digest).ok()?,
+        used: Timestamp(used),
+        frequency: Frequency::from_bits(frequency),
+        links: links.into_iter().filter_map(link).collect(),
+    })
+}
+
+fn read_tag(name: (&str, &str), (digest, etag, seen): TagRow) -> Option<(TagName, KnownTag)> {
+    let digest = Digest::parse(digest).ok()?;
+    Some((tag_name(name)?, KnownTag { digest, etag: ETag(etag.to_owned()), seen: Timestamp(seen) }))
+}
+
+fn tag_name((repository, tag): (&str, &str)) -> Option<TagName> {
+    Some((Repository::parse(repository).ok()?, Tag::parse(tag).ok()?))
+}
+
+fn number(kind: LinkKind) -> u8 {
+    match kind {
+        LinkKind::Layer => 0,
+        LinkKind::Revision => 1,
+    }
+}
+
+fn kind_of(number: u8) -> Option<LinkKind> {
+    [LinkKind::Layer, LinkKind::Revision].into_iter().find(|kind| self::number(*kind) == number)
+}

@@ -1,0 +1,92 @@
+//! What tests of the store and of the cleaner share.
+
+use super::Store;
+use crate::observe::Metrics;
+use crate::oci::{Algorithm, Digest};
+use crate::run::Clock;
+use crate::run::clock::Timestamp;
+use bytes::Bytes;
+use entrepot_config::{self as config, ByteSize, Threshold};
+use futures::TryStreamExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// A store in a folder of its own, with a clock that stands still.
+pub(crate) struct Fixture {
+    pub(crate) folder: TempDir,
+    pub(crate) config: config::Store,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Fixture {
+    /// `capacity`, `low` and `target` in bytes.
+    pub(crate) fn new(capacity: u64, low: u64, target: u64) -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config::Store {
+            path: folder.path().join("store"),
+            capacity: Some(ByteSize::bytes(capacity)),
+            low_free: Threshold::Bytes(ByteSize::bytes(low)),
+            target_free: Threshold::Bytes(ByteSize::bytes(target)),
+            ..config::Store::default()
+        };
+        let clock = Clock::manual(Timestamp(1_770_000_000_000));
+        Fixture { folder, config, clock, metrics: Arc::new(Metrics::new().unwrap()) }
+    }
+
+    /// With room for everything.
+    pub(crate) fn roomy() -> Fixture {
+        Fixture::new(1 << 30, 0, 0)
+    }
+
+    pub(crate) fn open(&self) -> Store {
+        Store::open(&self.config, self.clock.clone(), Arc::clone(&self.metrics)).unwrap()
+    }
+
+    /// Where the store keeps content.
+    pub(crate) fn file_of(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.config.path.join("blobs").join(digest.algorithm().name()).join(&hex[..2]).join(hex)
+    }
+
+    pub(crate) fn evictions(&self, reason: &str) -> u64 {
+        self.metrics.evictions.with_label_values(&[reason]).get()
+    }
+}
+
+/// Content of a size, different for each seed, and its digest.
+pub(crate) fn content(seed: u64, size: usize) -> (Digest, Bytes) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let bytes = (0..size).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    });
+    let content = Bytes::from(bytes.collect::<Vec<u8>>());
+    (Digest::of(Algorithm::Sha256, &content), content)
+}
+
+/// Stores content the way a fill does.
+pub(crate) async fn store_content(store: &Store, digest: &Digest, content: &Bytes) -> Result<(), super::StoreError> {
+    let mut reservation = store.reserve(size(content)).await?;
+    let file = store.new_fill();
+    std::fs::write(&file, content).unwrap();
+    reservation.wrote(size(content));
+    store.adopt(digest, &file, reservation, false).await
+}
+
+/// The whole of stored content, `None` when it is not stored.
+pub(crate) async fn read(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
+    let content = store.open_content(digest).await.unwrap()?;
+    let pieces: Vec<Bytes> = content.stream(0..content.size).try_collect().await.unwrap();
+    Some(pieces.concat())
+}
+
+pub(crate) fn size(content: &Bytes) -> u64 {
+    u64::try_from(content.len()).unwrap()
+}
+
+/// Files in a folder, not in those below.
+pub(crate) fn files_in(folder: &Path) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}

@@ -1,0 +1,128 @@
+//! Capacity and reservations.
+
+use crate::store::disk::testing::Fixture;
+use crate::store::disk::{Store, StoreError};
+use entrepot_config::{ByteSize, Threshold};
+use futures::FutureExt;
+use std::time::Duration;
+
+fn taken(store: &Store) -> u64 {
+    store.usage().used + store.usage().reserved
+}
+
+#[tokio::test]
+async fn a_dropped_reservation_gives_its_room_back() {
+    let store = Fixture::new(100, 0, 0).open();
+    let mut first = store.reserve(40).await.unwrap();
+    first.wrote(10);
+    first.grow(10).await.unwrap();
+    assert_eq!((first.bytes(), taken(&store), store.usage().free), (50, 50, 50));
+    drop(first);
+    assert_eq!((taken(&store), store.usage().free), (0, 100));
+}
+
+#[tokio::test]
+async fn without_a_cleaner_nobody_waits() {
+    let store = Fixture::new(100, 0, 0).open();
+    let _held = store.reserve(60).await.unwrap();
+    assert!(matches!(store.reserve(41).await, Err(StoreError::NoRoom(41))));
+    assert!(store.reserve(40).await.is_ok());
+}
+
+#[tokio::test]
+async fn more_than_the_capacity_is_refused_at_once_though_a_cleaner_is_there() {
+    let store = Fixture::new(100, 0, 0).open();
+    let _pressure = store.pressure();
+    assert!(matches!(store.reserve(101).now_or_never(), Some(Err(StoreError::NoRoom(101)))));
+}
+
+#[tokio::test]
+async fn who_waits_gets_room_in_turn() {
+    let store = Fixture::new(100, 0, 0).open();
+    let pressure = store.pressure();
+    let held = store.reserve(60).await.unwrap();
+    let mut large = Box::pin(store.reserve(90));
+    let mut small = Box::pin(store.reserve(10));
+    assert!(large.as_mut().now_or_never().is_none());
+    assert!(small.as_mut().now_or_never().is_none(), "it would fit, and yet the first to wait is first");
+    assert!(pressure.is_short());
+    assert_eq!(pressure.wanted(), 60);
+    drop(held);
+    let (large, small) = (large.await.unwrap(), small.await.unwrap());
+    assert_eq!(large.bytes() + small.bytes(), taken(&store));
+}
+
+#[tokio::test]
+async fn who_stops_waiting_keeps_nobody_waiting() {
+    let store = Fixture::new(100, 0, 0).open();
+    let pressure = store.pressure();
+    let _held = store.reserve(60).await.unwrap();
+    let mut large = Box::pin(store.reserve(90));
+    let mut small = Box::pin(store.reserve(10));
+    assert!(large.as_mut().now_or_never().is_none());
+    assert!(small.as_mut().now_or_never().is_none());
+    drop(large);
+    pressure.refuse_waiting();
+    assert_eq!(small.await.unwrap().bytes(), 10);
+}
+
+#[tokio::test]
+async fn room_granted_to_nobody_is_given_back() {
+    let store = Fixture::new(100, 0, 0).open();
+    let _pressure = store.pressure();
+    let held = store.reserve(60).await.unwrap();
+    let mut waiting = Box::pin(store.reserve(90));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(held);
+    assert_eq!(taken(&store), 90, "granted, and not taken yet");
+    drop(waiting);
+    assert_eq!(taken(&store), 0);
+}
+
+#[tokio::test]
+async fn when_the_cleaner_goes_those_who_wait_are_refused() {
+    let store = Fixture::new(100, 0, 0).open();
+    let pressure = store.pressure();
+    let _held = store.reserve(60).await.unwrap();
+    let mut waiting = Box::pin(store.reserve(90));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(pressure);
+    assert!(waiting.await.unwrap_err().is_no_room());
+}
+
+#[tokio::test]
+async fn what_is_found_on_disk_is_never_refused_and_counts() {
+    let store = Fixture::new(100, 0, 0).open();
+    let found = store.readmit(150);
+    assert_eq!((taken(&store), store.usage().free), (150, 0));
+    assert!(store.reserve(1).await.is_err());
+    drop(found);
+    assert_eq!(store.usage().free, 100);
+}
+
+#[tokio::test]
+async fn crossing_the_first_threshold_wakes_the_cleaner_and_nothing_else_does() {
+    let store = Fixture::new(100, 20, 40).open();
+    let pressure = store.pressure();
+    let _most = store.reserve(80).await.unwrap();
+    assert!(pressure.wait().now_or_never().is_none(), "20 are free, as the threshold wants");
+    let one = store.reserve(1).await.unwrap();
+    let woken = tokio::time::timeout(Duration::from_secs(10), pressure.wait()).await;
+    assert!(woken.is_ok());
+    assert_eq!(pressure.wanted(), 21);
+    drop(one);
+    assert!(!pressure.is_short());
+    store.set_thresholds(Threshold::Bytes(ByteSize::bytes(30)), Threshold::percent(50));
+    assert!(pressure.is_short());
+    assert_eq!((store.usage().low_free, store.usage().target_free, pressure.wanted()), (30, 50, 30));
+}
+
+#[tokio::test]
+async fn without_a_configured_capacity_it_is_the_file_system_s() {
+    let mut fixture = Fixture::roomy();
+    fixture.config.capacity = None;
+    let usage = fixture.open().usage();
+    let system = rustix::fs::statvfs(fixture.folder.path()).unwrap();
+    assert_eq!(usage.capacity, system.f_blocks * system.f_frsize);
+    assert!(usage.free < usage.capacity, "no file system is wholly free for everybody");
+}

@@ -1,0 +1,166 @@
+//! The keys of the bucket: CNCF Distribution's layout, and one folder of ours beside it (`docs/architecture.md`).
+//!
+//! Keys are built from parsed types only, so no text of a client reaches a key unchecked.
+
+use crate::oci::{Digest, Repository, Tag};
+use std::fmt;
+use std::sync::Arc;
+
+/// The key of an object in the bucket: segments joined by `/`, none of them empty, `.` or `..`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// A key from text that this program made.
+    pub(crate) fn new(text: impl Into<Arc<str>>) -> Key {
+        Key(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a link makes visible in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkKind {
+    /// A blob, by `_layers`.
+    Layer,
+    /// A manifest, by `_manifests/revisions`.
+    Revision,
+}
+
+/// Builds keys below `<prefix>docker/registry/v2/`.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: Arc<str>,
+}
+
+impl Layout {
+    /// `prefix` is empty or ends where the folder `docker` is to begin: `""`, `"team-a/"`.
+    pub fn new(prefix: &str) -> Layout {
+        Layout { root: format!("{prefix}docker/registry/v2/").into() }
+    }
+
+    /// The bytes of a blob or manifest.
+    pub fn data(&self, digest: &Digest) -> Key {
+        let hex = digest.hex();
+        Key::new(format!("{}blobs/{}/{}/{hex}/data", self.root, digest.algorithm().name(), &hex[..2]))
+    }
+
+    /// The link that makes content visible in a repository.
+    pub fn link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Key {
+        let folder = match kind {
+            LinkKind::Layer => "_layers",
+            LinkKind::Revision => "_manifests/revisions",
+        };
+        Key::new(format!("{}{folder}/{}/link", self.repository(repository), slashed(digest)))
+    }
+
+    /// The link that says which manifest a tag is.
+    pub fn tag_current(&self, repository: &Repository, tag: &Tag) -> Key {
+        Key::new(format!("{}{tag}/current/link", self.tags(repository)))
+    }
+
+    /// The link that remembers that a manifest was once this tag.
+    pub fn tag_index(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Key {
+        Key::new(format!("{}{tag}/index/{}/link", self.tags(repository), slashed(digest)))
+    }
+
+    /// Everything of one tag, as a prefix that ends with `/`.
+    pub fn tag(&self, repository: &Repository, tag: &Tag) -> String {
+        format!("{}{tag}/", self.tags(repository))
+    }
+
+    /// All tags of a repository, as a prefix that ends with `/`.
+    pub fn tags(&self, repository: &Repository) -> String {
+        format!("{}_manifests/tags/", self.repository(repository))
+    }
+
+    /// The descriptor of one referrer of a subject.
+    pub fn referrer(&self, repository: &Repository, subject: &Digest, referrer: &Digest) -> Key {
+        let (algorithm, hex) = (referrer.algorithm().name(), referrer.hex());
+        Key::new(format!("{}{algorithm}-{hex}", self.referrers(repository, subject)))
+    }
+
+    /// All referrers of a subject, as a prefix that ends with `/`.
+    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> String {
+        format!("{}_entrepot/referrers/{}/", self.repository(repository), slashed(subject))
+    }
+
+    /// Everything of a repository, as a prefix that ends with `/`.
+    pub fn repository(&self, repository: &Repository) -> String {
+        format!("{}{repository}/", self.repositories())
+    }
+
+    /// All repositories, as a prefix that ends with `/`.
+    pub fn repositories(&self) -> String {
+        format!("{}repositories/", self.root)
+    }
+}
+
+/// `<alg>/<hex>`, as links name a digest in their key.
+fn slashed(digest: &Digest) -> String {
+    format!("{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+/// The content of a link: the digest, and no newline.
+pub fn link_content(digest: &Digest) -> String {
+    digest.to_string()
+}
+
+/// Reads a link. `None` for one that is empty or damaged: it then names nothing, as if it were not there.
+pub fn read_link(content: &[u8]) -> Option<Digest> {
+    Digest::parse(std::str::from_utf8(content).ok()?.trim_end()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn keys_are_those_of_distribution() {
+        let layout = Layout::new("team-a/");
+        let repository = Repository::parse("library/alpine").unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let tag = Tag::parse("3.20").unwrap();
+        let root = "team-a/docker/registry/v2";
+        let repo = format!("{root}/repositories/library/alpine");
+        assert_eq!(layout.data(&digest).as_str(), format!("{root}/blobs/sha256/e3/{hex}/data"));
+        assert_eq!(
+            layout.link(&repository, LinkKind::Layer, &digest).as_str(),
+            format!("{repo}/_layers/sha256/{hex}/link")
+        );
+        assert_eq!(
+            layout.link(&repository, LinkKind::Revision, &digest).as_str(),
+            format!("{repo}/_manifests/revisions/sha256/{hex}/link")
+        );
+        assert_eq!(layout.tag_current(&repository, &tag).as_str(), format!("{repo}/_manifests/tags/3.20/current/link"));
+        assert_eq!(
+            layout.tag_index(&repository, &tag, &digest).as_str(),
+            format!("{repo}/_manifests/tags/3.20/index/sha256/{hex}/link")
+        );
+        assert_eq!(
+            layout.referrer(&repository, &digest, &digest).as_str(),
+            format!("{repo}/_entrepot/referrers/sha256/{hex}/sha256-{hex}")
+        );
+    }
+
+    #[test]
+    fn a_damaged_link_names_nothing() {
+        let digest = Digest::of(Algorithm::Sha512, b"x");
+        assert_eq!(read_link(link_content(&digest).as_bytes()), Some(digest));
+        assert_eq!(read_link(format!("{digest}\n").as_bytes()), Some(digest));
+        for damaged in [&b""[..], b"sha256:", b"\xff", b"sha256:abc"] {
+            assert_eq!(read_link(damaged), None);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Where content lies: the bucket that all nodes share, this node's disk, and the layout of keys and links that makes
+//! content reachable through a repository.
+
+pub mod bucket;
+pub mod disk;
+pub mod layout;
+pub mod links;
+pub mod replicator;
+
+pub use bucket::{Bucket, BucketError};
+pub use disk::Store;
+pub use layout::{Key, Layout};
+pub use links::Links;
+pub use replicator::Replicator;

@@ -1,0 +1,180 @@
+//! What tests of the flows share: a store in a folder of its own, a bucket in memory, and the flows around them.
+
+use crate::manage::Manage;
+use crate::observe::Metrics;
+use crate::oci::{Algorithm, Digest, NodeName, Repository, SessionId};
+use crate::replicate::{Replicate, ReplicateParts};
+use crate::run::clock::Timestamp;
+use crate::run::{Clock, Tasks};
+use crate::store::bucket::fault::{Faults, Faulty};
+use crate::store::bucket::memory::Memory;
+use crate::store::bucket::{Counted, Operation};
+use crate::store::{Bucket, Layout, Links, Store};
+use crate::upload::{UploadParts, Uploads};
+use bytes::Bytes;
+use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode};
+use futures::{Stream, stream};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A part this small lets a test see several of them.
+pub const PART: u64 = 1000;
+
+pub fn repository(name: &str) -> Repository {
+    Repository::parse(name).unwrap()
+}
+
+pub fn sha256(content: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, content)
+}
+
+/// A body that arrives in the pieces given.
+pub fn body(pieces: &[&[u8]]) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + use<> {
+    let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    stream::iter(pieces)
+}
+
+/// A body whose connection fails after these bytes.
+pub fn broken_body(content: &[u8]) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + use<> {
+    stream::iter(vec![Ok(Bytes::copy_from_slice(content)), Err(io::ErrorKind::ConnectionReset.into())])
+}
+
+/// Waits for a condition, and fails the test when it does not come about.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(30), async {
+        while !condition() {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("in vain: {what}"));
+}
+
+/// A bucket in memory that fails as the handle says.
+pub fn faulty() -> (Arc<dyn Bucket>, Faults) {
+    let faults = Faults::default();
+    (Arc::new(Faulty::new(Arc::new(Memory::default()), &faults)), faults)
+}
+
+/// A bucket in memory, and how many requests of an operation it has answered.
+pub fn counted() -> (Arc<dyn Bucket>, impl Fn(Operation) -> u64) {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let bucket = Counted::new(Arc::new(Memory::default()), metrics.clone());
+    let requests =
+        move |operation: Operation| metrics.bucket_requests.with_label_values(&[operation.name(), "ok"]).get();
+    (Arc::new(bucket), requests)
+}
+
+/// The flows that write, of one node.
+pub struct Node {
+    pub bucket: Arc<dyn Bucket>,
+    pub layout: Layout,
+    pub store: Store,
+    pub links: Links,
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub metrics: Arc<Metrics>,
+    pub replicate: Replicate,
+    pub uploads: Uploads,
+    pub manage: Manage,
+}
+
+/// How a test's node differs from the usual.
+pub struct Setup {
+    pub bucket: Arc<dyn Bucket>,
+    pub mode: ReplicationMode,
+    pub capacity: ByteSize,
+    pub max_sessions: u32,
+    pub immutable: &'static [&'static str],
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            bucket: Arc::new(Memory::default()),
+            mode: ReplicationMode::WriteThrough,
+            capacity: ByteSize::mebibytes(64),
+            max_sessions: 100,
+            immutable: &[],
+        }
+    }
+}
+
+fn patterns(globs: &[&str]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(Glob::new(glob).unwrap());
+    }
+    set.build().unwrap()
+}
+
+impl Node {
+    /// A node whose store is the folder; the folder may be that of a node before.
+    pub fn start(folder: &Path, setup: Setup) -> Node {
+        let defaults = NodeConfig::default();
+        let store = config::Store { path: folder.to_owned(), capacity: Some(setup.capacity), ..defaults.store.clone() };
+        let clock = Clock::manual(Timestamp(1_000_000));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let store = Store::open(&store, clock.clone(), metrics.clone()).unwrap();
+        let tasks = Tasks::new();
+        let layout = Layout::new("");
+        let hour = Duration::from_secs(3600);
+        let links = Links::new(setup.bucket.clone(), layout.clone(), store.clone(), hour, hour);
+        let replication = config::Replication { part_size: ByteSize::bytes(PART), ..defaults.replication };
+        let parts = ReplicateParts {
+            bucket: setup.bucket.clone(),
+            layout: layout.clone(),
+            store: store.clone(),
+            links: links.clone(),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let replicate = Replicate::start(parts, &replication).unwrap();
+        let uploads = Uploads::start(UploadParts {
+            bucket: setup.bucket.clone(),
+            layout: layout.clone(),
+            store: store.clone(),
+            links: links.clone(),
+            replicator: Arc::new(replicate.clone()),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            node: NodeName::parse("a").unwrap(),
+            peers: Some("http://{node}.peers:5000".into()),
+            mode: setup.mode,
+            config: config::Upload { max_sessions: setup.max_sessions, ..defaults.upload },
+            immutable: patterns(setup.immutable),
+        })
+        .unwrap();
+        let manage = Manage::new(
+            setup.bucket.clone(),
+            layout.clone(),
+            store.clone(),
+            links.clone(),
+            Arc::new(replicate.clone()),
+            patterns(setup.immutable),
+        );
+        Node { bucket: setup.bucket, layout, store, links, clock, tasks, metrics, replicate, uploads, manage }
+    }
+
+    /// Stops the node in order and lets go of its store.
+    pub async fn stop(self) {
+        assert!(self.tasks.stop(Duration::from_secs(30)).await);
+        self.store.close().unwrap();
+    }
+
+    pub async fn open(&self, repository: &Repository) -> SessionId {
+        self.uploads.open(repository).await.unwrap().id
+    }
+
+    /// Pushes a blob in one piece.
+    pub async fn push(&self, repository: &Repository, content: &[u8]) -> Digest {
+        let (id, digest) = (self.open(repository).await, sha256(content));
+        self.uploads.finish(repository, &id, &digest, None, body(&[content])).await.unwrap();
+        digest
+    }
+}

@@ -1,0 +1,367 @@
+//! Upload: sessions that take bytes, verify them and commit them to the store; and the manifest, which is the
+//! barrier after which an image is durable.
+
+mod commit;
+mod manifest;
+mod receive;
+mod session;
+mod spool;
+mod writer;
+
+use crate::observe::Metrics;
+use crate::oci::{Digest, ManifestError, NodeName, Reference, Repository, SessionId, UploadRange};
+use crate::run::{Clock, Tasks};
+use crate::store::bucket::BucketError;
+use crate::store::disk::StoreError;
+use crate::store::layout::LinkKind;
+use crate::store::{Bucket, Layout, Links, Replicator, Store};
+use bytes::Bytes;
+use dashmap::DashMap;
+use entrepot_config::{self as config, ReplicationMode};
+use futures::Stream;
+use globset::GlobSet;
+use session::Session;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a request waits for another that writes to the same session: a client that lost its connection and comes
+/// back is not to be refused because the node has not noticed the loss yet.
+const OTHERS_WRITE: Duration = Duration::from_secs(10);
+
+/// Why an upload did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// There is no such session, at this node or any other.
+    #[error("there is no such upload session; start again with POST")]
+    UnknownSession,
+    /// The chunk does not begin where the session ends.
+    #[error("the chunk does not begin at byte {offset}, where the upload ends")]
+    OutOfOrder { offset: u64 },
+    /// The body has another length than its range or `Content-Length` says.
+    #[error("the body has another length than its Content-Range says")]
+    Length { offset: u64 },
+    /// Another request is writing to the session.
+    #[error("another request is writing to this upload session")]
+    Busy,
+    #[error("the content has the digest {actual}, not {expected}")]
+    DigestMismatch { expected: Box<Digest>, actual: Box<Digest> },
+    #[error("this node keeps {0} unfinished uploads already")]
+    TooManySessions(u32),
+    #[error("the blob is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The client's connection failed; the session stays as far as it got.
+    #[error("the request's body failed: {0}")]
+    Body(#[source] io::Error),
+    #[error("the manifest refers to content that this repository does not have")]
+    MissingReferences { blobs: Vec<Digest>, manifests: Vec<Digest> },
+    #[error("the tag is immutable (tags.immutable) and is another manifest already")]
+    Immutable,
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How far a session is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStatus {
+    pub id: SessionId,
+    /// Bytes received.
+    pub offset: u64,
+}
+
+/// A manifest that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub digest: Digest,
+    /// The manifest that it refers to, for `OCI-Subject`.
+    pub subject: Option<Digest>,
+}
+
+/// Who answers for a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This node.
+    Here,
+    /// Another; the URL of its listener, without a path.
+    Peer(String),
+    /// A node that cannot be reached from here.
+    Unknown,
+}
+
+/// What the upload flow is made of.
+pub struct UploadParts {
+    pub bucket: Arc<dyn Bucket>,
+    pub layout: Layout,
+    pub store: Store,
+    pub links: Links,
+    pub replicator: Arc<dyn Replicator>,
+    pub tasks: Tasks,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    /// This node's name, for the sessions that begin here.
+    pub node: NodeName,
+    /// How another node is reached, `{node}` standing for its name.
+    pub peers: Option<String>,
+    pub mode: ReplicationMode,
+    pub config: config::Upload,
+    /// Tags that match can be pushed once.
+    pub immutable: GlobSet,
+}
+
+/// The upload flow. Clones share it.
+#[derive(Clone)]
+pub struct Uploads {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bucket: Arc<dyn Bucket>,
+    layout: Layout,
+    store: Store,
+    links: Links,
+    replicator: Arc<dyn Replicator>,
+    tasks: Tasks,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    node: NodeName,
+    peers: Option<String>,
+    mode: ReplicationMode,
+    config: config::Upload,
+    immutable: GlobSet,
+    sessions: DashMap<SessionId, Arc<Session>>,
+    /// What is received will have to be on disk when it is committed.
+    synced: bool,
+}
+
+impl Uploads {
+    /// Takes up the sessions of earlier runs, and removes what a crash left of others. Blocking, for it reads the
+    /// disk.
+    ///
+    /// # Errors
+    /// When the folder of sessions cannot be read.
+    pub fn start(parts: UploadParts) -> Result<Uploads, StoreError> {
+        let sessions = restore(&parts)?;
+        parts.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
+        let UploadParts { bucket, layout, store, links, replicator, tasks, clock, metrics, .. } = parts;
+        let UploadParts { node, peers, mode, config, immutable, .. } = parts;
+        let synced = mode == ReplicationMode::WriteBack || bucket.capabilities().adopts_files;
+        Ok(Uploads {
+            inner: Arc::new(Inner {
+                bucket,
+                layout,
+                store,
+                links,
+                replicator,
+                tasks,
+                clock,
+                metrics,
+                node,
+                peers,
+                mode,
+                config,
+                immutable,
+                sessions,
+                synced,
+            }),
+        })
+    }
+
+    /// Who answers for a session.
+    pub fn owner(&self, id: &SessionId) -> Owner {
+        if *id.owner() == self.inner.node {
+            return Owner::Here;
+        }
+        match &self.inner.peers {
+            Some(peers) => Owner::Peer(peers.replace("{node}", id.owner().as_str())),
+            None => Owner::Unknown,
+        }
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// When there are too many, or the disk fails.
+    pub async fn open(&self, repository: &Repository) -> Result<SessionStatus, UploadError> {
+        let most = self.inner.config.max_sessions;
+        if self.inner.sessions.len() >= most as usize {
+            return Err(UploadError::TooManySessions(most));
+        }
+        let reservation = self.inner.store.reserve(0).await?;
+        let id = SessionId::new(self.inner.node.clone());
+        let uploads = self.inner.store.uploads_dir();
+        let session = Session::create(&uploads, id.clone(), repository.clone(), reservation, &self.inner.clock).await?;
+        self.inner.sessions.insert(id.clone(), session);
+        self.inner.metrics.sessions.inc();
+        Ok(SessionStatus { id, offset: 0 })
+    }
+
+    fn session(&self, repository: &Repository, id: &SessionId) -> Result<Arc<Session>, UploadError> {
+        let session = self.inner.sessions.get(id).map(|session| session.clone());
+        let session = session.filter(|session| session.repository == *repository);
+        session.inspect(|session| session.touch(self.inner.clock.now())).ok_or(UploadError::UnknownSession)
+    }
+
+    /// How far the session is.
+    ///
+    /// # Errors
+    /// When there is none of this id in this repository.
+    pub async fn status(&self, repository: &Repository, id: &SessionId) -> Result<SessionStatus, UploadError> {
+        let session = self.session(repository, id)?;
+        Ok(SessionStatus { id: id.clone(), offset: session.offset() })
+    }
+
+    /// Appends a body. With a range, it must begin where the session ends and have the range's length.
+    ///
+    /// # Errors
+    /// Whatever is received before an error stays.
+    pub async fn append(
+        &self,
+        repository: &Repository,
+        id: &SessionId,
+        range: Option<UploadRange>,
+        body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
+    ) -> Result<SessionStatus, UploadError> {
+        let session = self.session(repository, id)?;
+        let writing = self.writing(&session).await?;
+        let writing = self.receive(&session, writing, range, body).await?;
+        let writing = session.write_record(writing).await?;
+        Ok(SessionStatus { id: id.clone(), offset: writing.offset() })
+    }
+
+    /// Appends the last body, verifies the digest and commits. When it returns, the blob is as durable as
+    /// `replication.mode` says.
+    ///
+    /// # Errors
+    /// A digest that does not match ends the session.
+    pub async fn finish(
+        &self,
+        repository: &Repository,
+        id: &SessionId,
+        digest: &Digest,
+        range: Option<UploadRange>,
+        body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
+    ) -> Result<(), UploadError> {
+        let session = self.session(repository, id)?;
+        let writing = self.writing(&session).await?;
+        let writing = self.receive(&session, writing, range, body).await?;
+        let writing = match session.complete(writing).await {
+            Ok(writing) => writing,
+            Err(error) => return Err(self.lost(&session, error).await),
+        };
+        let (uploads, digest) = (self.clone(), *digest);
+        self.to_the_end(async move { uploads.commit(session, writing, digest).await }).await
+    }
+
+    /// Ends a session without a blob.
+    ///
+    /// # Errors
+    /// When there is none of this id in this repository.
+    pub async fn cancel(&self, repository: &Repository, id: &SessionId) -> Result<(), UploadError> {
+        let session = self.session(repository, id)?;
+        let _writing = self.writing(&session).await?;
+        self.end(&session).await
+    }
+
+    /// Links a blob that the repository `from` has. `false`: it does not have it, upload it instead.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn mount(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: &Repository,
+    ) -> Result<bool, UploadError> {
+        if !self.inner.links.exists(from, LinkKind::Layer, digest).await? {
+            return Ok(false);
+        }
+        // Under WriteBack the source may be visible here and not yet durable; a link to it would be broken elsewhere.
+        self.inner.replicator.durable(from, digest).await?;
+        self.inner.links.write(repository, LinkKind::Layer, digest).await?;
+        Ok(true)
+    }
+
+    /// Takes a manifest: checks its references, waits until they are durable, and makes it visible, the tag last.
+    /// `reference` is the tag or digest of the request.
+    ///
+    /// # Errors
+    /// When it is not a manifest, refers to what is not there, or the bucket fails. Then nothing is visible of it
+    /// that is broken.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        content_type: Option<&str>,
+        content: Bytes,
+    ) -> Result<Accepted, UploadError> {
+        let (uploads, repository, reference) = (self.clone(), repository.clone(), reference.clone());
+        let content_type = content_type.map(str::to_owned);
+        self.to_the_end(async move { uploads.accept(&repository, &reference, content_type.as_deref(), content).await })
+            .await
+    }
+
+    /// Removes sessions that received nothing for `upload.sessionExpiry`. Returns the bytes freed.
+    pub async fn expire(&self) -> u64 {
+        let now = self.inner.clock.now();
+        let expiry = self.inner.config.session_expiry.get();
+        let sessions = self.inner.sessions.iter().map(|session| session.clone());
+        let expired: Vec<_> = sessions.filter(|session| now.since(session.touched()) > expiry).collect();
+        let mut freed = 0;
+        for session in expired {
+            let Some(writing) = session.idle() else { continue };
+            tracing::info!(session = %session.id, repository = %session.repository, "removing an expired session");
+            self.inner.metrics.evictions.with_label_values(&["session"]).inc();
+            match self.end(&session).await {
+                Ok(()) => freed += writing.offset(),
+                Err(error) => tracing::error!(%error, "an expired session stays on the disk until the next start"),
+            }
+        }
+        freed
+    }
+
+    async fn writing(&self, session: &Session) -> Result<session::Writing, UploadError> {
+        session.writing(OTHERS_WRITE).await.ok_or(UploadError::Busy)
+    }
+
+    /// Runs steps that are not to be left half way when the client goes away.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        steps: impl Future<Output = Result<T, UploadError>> + Send + 'static,
+    ) -> Result<T, UploadError> {
+        let (done, result) = oneshot::channel();
+        self.inner.tasks.spawn("commit", async move {
+            // A client that went away does not learn the outcome; it asks again.
+            let _ = done.send(steps.await);
+        });
+        result.await.unwrap_or_else(|_| Err(UploadError::Body(io::Error::other("the node stopped in the middle"))))
+    }
+}
+
+/// Sessions that a start finds; folders that hold none are removed.
+fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, StoreError> {
+    let uploads = parts.store.uploads_dir();
+    let sessions = DashMap::new();
+    for found in std::fs::read_dir(&uploads).map_err(StoreError::io("read the sessions", &uploads))? {
+        let folder = found.map_err(StoreError::io("read the sessions", &uploads))?.path();
+        match Session::restore(folder.clone(), |bytes| parts.store.readmit(bytes), &parts.clock) {
+            Some(session) => {
+                sessions.insert(session.id.clone(), Arc::new(session));
+            }
+            None => {
+                tracing::info!(folder = %folder.display(), "removing what a crash left of a session");
+                std::fs::remove_dir_all(&folder)
+                    .map_err(StoreError::io("remove what is left of a session", &uploads))?;
+            }
+        }
+    }
+    Ok(sessions)
+}
+
+#[cfg(test)]
+mod tests;

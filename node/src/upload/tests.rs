@@ -1,0 +1,346 @@
+use super::*;
+use crate::oci::{Algorithm, Tag};
+use crate::store::bucket::fault::Fault;
+use crate::store::bucket::{BucketErrorKind, Operation};
+use crate::testing::{Node, Setup, body, broken_body, eventually, faulty, repository, sha256};
+use entrepot_config::ByteSize;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+async fn in_bucket(node: &Node, digest: &Digest) -> bool {
+    node.bucket.head(&node.layout.data(digest)).await.unwrap().is_some()
+}
+
+async fn linked(node: &Node, name: &str, digest: &Digest) -> bool {
+    let key = node.layout.link(&repository(name), LinkKind::Layer, digest);
+    node.bucket.head(&key).await.unwrap().is_some()
+}
+
+fn write_back() -> Setup {
+    Setup { mode: ReplicationMode::WriteBack, ..Setup::default() }
+}
+
+fn image(blobs: &[Digest]) -> Bytes {
+    let layers: Vec<_> =
+        blobs.iter().map(|d| serde_json::json!({"mediaType": "l", "digest": d.to_string(), "size": 1})).collect();
+    serde_json::json!({"schemaVersion": 2, "config": layers[0], "layers": layers}).to_string().into()
+}
+
+async fn put(node: &Node, name: &str, reference: &str, content: &Bytes) -> Result<Accepted, UploadError> {
+    node.uploads.manifest(&repository(name), &Reference::parse(reference).unwrap(), None, content.clone()).await
+}
+
+#[tokio::test]
+async fn an_acknowledged_blob_is_in_the_bucket_and_linked() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let digest = node.push(&repository("a"), b"layer").await;
+    assert!(in_bucket(&node, &digest).await && linked(&node, "a", &digest).await);
+    assert_eq!(node.store.size(&digest), Some(5));
+    assert_eq!(std::fs::read_dir(node.store.uploads_dir()).unwrap().count(), 0, "the session is gone");
+    eventually("the journal is empty", || std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 0).await;
+}
+
+#[tokio::test]
+async fn chunks_are_appended_and_every_algorithm_is_verified() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let name = repository("a");
+    for algorithm in Algorithm::ALL {
+        let id = node.open(&name).await;
+        let first = UploadRange::parse("0-2").unwrap();
+        let status = node.uploads.append(&name, &id, Some(first), body(&[b"l", b"", b"ay"])).await.unwrap();
+        assert_eq!(status.offset, 3);
+        let digest = Digest::of(algorithm, b"layer");
+        node.uploads.finish(&name, &id, &digest, None, body(&[b"er"])).await.unwrap();
+        assert!(in_bucket(&node, &digest).await);
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_does_not_begin_at_the_end_is_refused_and_changes_nothing() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let name = repository("a");
+    let id = node.open(&name).await;
+    node.uploads.append(&name, &id, None, body(&[b"lay"])).await.unwrap();
+    for range in ["0-1", "4-5"] {
+        let range = UploadRange::parse(range).unwrap();
+        let refused = node.uploads.append(&name, &id, Some(range), body(&[b"er"])).await;
+        assert!(matches!(refused, Err(UploadError::OutOfOrder { offset: 3 })), "{refused:?}");
+    }
+    assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 3);
+}
+
+#[tokio::test]
+async fn a_body_of_another_length_than_its_range_is_refused() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let name = repository("a");
+    let id = node.open(&name).await;
+    let range = UploadRange::parse("0-4").unwrap();
+    let short = node.uploads.append(&name, &id, Some(range), body(&[b"lay"])).await;
+    assert!(matches!(short, Err(UploadError::Length { offset: 3 })), "{short:?}");
+    let range = UploadRange::parse("3-3").unwrap();
+    assert!(node.uploads.append(&name, &id, Some(range), body(&[b"er"])).await.is_err());
+    assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 3);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_leaves_what_came_before() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let name = repository("a");
+    let id = node.open(&name).await;
+    assert!(matches!(node.uploads.append(&name, &id, None, broken_body(b"lay")).await, Err(UploadError::Body(_))));
+    assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 3);
+    node.uploads.finish(&name, &id, &sha256(b"layer"), None, body(&[b"er"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_survives_a_restart_to_the_last_byte() {
+    let folder = folder();
+    let name = repository("a");
+    let bucket = Setup::default().bucket;
+    let node = Node::start(folder.path(), Setup { bucket: bucket.clone(), ..Setup::default() });
+    let id = node.open(&name).await;
+    node.uploads.append(&name, &id, None, body(&[b"la"])).await.unwrap();
+    // The record is not written after a broken body: what it does not cover is hashed again.
+    assert!(node.uploads.append(&name, &id, None, broken_body(b"y")).await.is_err());
+    node.stop().await;
+
+    let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
+    assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 3);
+    assert!(node.store.usage().used + node.store.usage().reserved >= 3, "its bytes are accounted for");
+    node.uploads.finish(&name, &id, &sha256(b"layer"), None, body(&[b"er"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_crash_left_of_a_session_is_removed_at_the_next_start() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let uploads = node.store.uploads_dir();
+    node.stop().await;
+    std::fs::create_dir(uploads.join(format!("a.{}", uuid::Uuid::new_v4()))).unwrap();
+    std::fs::create_dir(uploads.join("nonsense")).unwrap();
+    let node = Node::start(folder.path(), Setup::default());
+    assert_eq!(std::fs::read_dir(node.store.uploads_dir()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn content_of_another_digest_is_refused_and_ends_the_session() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let name = repository("a");
+    let id = node.open(&name).await;
+    let refused = node.uploads.finish(&name, &id, &sha256(b"other"), None, body(&[b"layer"])).await;
+    assert!(matches!(refused, Err(UploadError::DigestMismatch { .. })), "{refused:?}");
+    assert!(matches!(node.uploads.status(&name, &id).await, Err(UploadError::UnknownSession)));
+    assert_eq!(node.store.usage().reserved, 0);
+    assert!(!in_bucket(&node, &sha256(b"other")).await);
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_its_repository_and_its_node() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let id = node.open(&repository("a")).await;
+    assert!(matches!(node.uploads.status(&repository("b"), &id).await, Err(UploadError::UnknownSession)));
+    assert_eq!(node.uploads.owner(&id), Owner::Here);
+    let other = SessionId::new(NodeName::parse("b").unwrap());
+    assert_eq!(node.uploads.owner(&other), Owner::Peer("http://b.peers:5000".into()));
+}
+
+#[tokio::test]
+async fn more_sessions_than_allowed_are_refused_until_one_ends() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { max_sessions: 1, ..Setup::default() });
+    let name = repository("a");
+    let id = node.open(&name).await;
+    assert!(matches!(node.uploads.open(&name).await, Err(UploadError::TooManySessions(1))));
+    node.uploads.cancel(&name, &id).await.unwrap();
+    node.open(&name).await;
+}
+
+#[tokio::test]
+async fn only_sessions_that_received_nothing_for_long_expire() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let name = repository("a");
+    let (old, used) = (node.open(&name).await, node.open(&name).await);
+    node.uploads.append(&name, &old, None, body(&[b"old"])).await.unwrap();
+    node.clock.advance(Duration::from_secs(23 * 3600));
+    node.uploads.append(&name, &used, None, body(&[b"x"])).await.unwrap();
+    node.clock.advance(Duration::from_secs(2 * 3600));
+    assert_eq!(node.uploads.expire().await, 3);
+    assert!(matches!(node.uploads.status(&name, &old).await, Err(UploadError::UnknownSession)));
+    assert_eq!(node.uploads.status(&name, &used).await.unwrap().offset, 1);
+}
+
+#[tokio::test]
+async fn without_room_an_upload_is_refused_and_the_store_keeps_what_it_has() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(1000), ..Setup::default() });
+    let name = repository("a");
+    let id = node.open(&name).await;
+    node.uploads.append(&name, &id, None, body(&[&[1; 800]])).await.unwrap();
+    let refused = node.uploads.append(&name, &id, None, body(&[&[1; 800]])).await;
+    assert!(matches!(&refused, Err(UploadError::Store(error)) if error.is_no_room()), "{refused:?}");
+    assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 800);
+}
+
+#[tokio::test]
+async fn a_blob_is_mounted_from_a_repository_that_has_it_and_from_no_other() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let digest = node.push(&repository("a"), b"layer").await;
+    assert!(node.uploads.mount(&repository("b"), &digest, &repository("a")).await.unwrap());
+    assert!(linked(&node, "b", &digest).await);
+    assert!(!node.uploads.mount(&repository("c"), &digest, &repository("empty")).await.unwrap());
+    assert!(!linked(&node, "c", &digest).await);
+}
+
+#[tokio::test]
+async fn write_back_acknowledges_before_and_the_manifest_only_after_the_bucket_has_the_blobs() {
+    let folder = folder();
+    let (bucket, faults) = faulty();
+    let node = Node::start(folder.path(), Setup { bucket, ..write_back() });
+    faults.add(Fault::error(Operation::Put, BucketErrorKind::Server).on_key("/blobs/"));
+    let digest = node.push(&repository("a"), b"layer").await;
+    assert!(!in_bucket(&node, &digest).await, "acknowledged, and not yet durable");
+    let manifest = image(&[digest]);
+    let refused = put(&node, "a", "latest", &manifest).await;
+    assert!(matches!(refused, Err(UploadError::Bucket(_))), "{refused:?}");
+    faults.clear();
+    let (node, name) = (&node, repository("a"));
+    let tag = Reference::Tag(Tag::parse("latest").unwrap());
+    let accepted = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            if let Ok(accepted) = node.uploads.manifest(&name, &tag, None, manifest.clone()).await {
+                return accepted;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let accepted = accepted.await.unwrap();
+    assert!(in_bucket(node, &digest).await && in_bucket(node, &accepted.digest).await);
+}
+
+#[tokio::test]
+async fn write_through_reports_a_bucket_that_fails_and_delivers_the_blob_later() {
+    let folder = folder();
+    let (bucket, faults) = faulty();
+    let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
+    faults.add(Fault::error(Operation::Put, BucketErrorKind::Server).on_key("/blobs/"));
+    let name = repository("a");
+    let id = node.open(&name).await;
+    let refused = node.uploads.finish(&name, &id, &sha256(b"layer"), None, body(&[b"layer"])).await;
+    assert!(matches!(refused, Err(UploadError::Bucket(_))), "{refused:?}");
+    assert_eq!(node.metrics.pending.get(), 1);
+    faults.clear();
+    eventually("it is durable in the end", || node.metrics.pending.get() == 0).await;
+    assert!(linked(&node, "a", &sha256(b"layer")).await);
+}
+
+#[tokio::test]
+async fn a_manifest_with_a_missing_reference_is_refused_and_names_it() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let there = node.push(&repository("a"), b"layer").await;
+    // Present, but not through this repository.
+    let elsewhere = node.push(&repository("b"), b"elsewhere").await;
+    let refused = put(&node, "a", "latest", &image(&[there, elsewhere])).await;
+    let Err(UploadError::MissingReferences { blobs, manifests }) = refused else { panic!("{refused:?}") };
+    assert_eq!((blobs, manifests), (vec![elsewhere], vec![]));
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{"mediaType": "m", "digest": there.to_string(), "size": 1}]});
+    let refused = put(&node, "a", "latest", &index.to_string().into()).await;
+    assert!(matches!(refused, Err(UploadError::MissingReferences { manifests, .. }) if manifests == [there]));
+    let tag = node.layout.tag_current(&repository("a"), &Tag::parse("latest").unwrap());
+    assert_eq!(node.bucket.head(&tag).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_manifest_is_visible_by_digest_by_tag_and_among_referrers() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let name = repository("a");
+    let blob = node.push(&name, b"layer").await;
+    let subject = sha256(b"the subject need not exist");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&image(&[blob])).unwrap();
+    manifest["subject"] = serde_json::json!({"mediaType": "m", "digest": subject.to_string(), "size": 1});
+    let content = Bytes::from(manifest.to_string());
+    let accepted = put(&node, "a", "v1", &content).await.unwrap();
+    assert_eq!(accepted, Accepted { digest: sha256(&content), subject: Some(subject) });
+    let tag = Tag::parse("v1").unwrap();
+    for key in [
+        node.layout.data(&accepted.digest),
+        node.layout.link(&name, LinkKind::Revision, &accepted.digest),
+        node.layout.tag_index(&name, &tag, &accepted.digest),
+        node.layout.tag_current(&name, &tag),
+        node.layout.referrer(&name, &subject, &accepted.digest),
+    ] {
+        assert!(node.bucket.head(&key).await.unwrap().is_some(), "{key}");
+    }
+    assert_eq!(node.store.known_tag(&name, &tag).unwrap().digest, accepted.digest);
+    assert_eq!(node.store.read_small(&accepted.digest).await.unwrap().unwrap(), content);
+}
+
+#[tokio::test]
+async fn an_immutable_tag_is_pushed_once_and_may_be_pushed_again_unchanged() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { immutable: &["v*"], ..Setup::default() });
+    let blobs = [node.push(&repository("a"), b"1").await, node.push(&repository("a"), b"2").await];
+    let (first, second) = (image(&blobs[..1]), image(&blobs));
+    put(&node, "a", "v1", &first).await.unwrap();
+    put(&node, "a", "v1", &first).await.unwrap();
+    assert!(matches!(put(&node, "a", "v1", &second).await, Err(UploadError::Immutable)));
+    put(&node, "a", "latest", &first).await.unwrap();
+    put(&node, "a", "latest", &second).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_manifest_put_under_another_digest_is_refused() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let blob = node.push(&repository("a"), b"layer").await;
+    let refused = put(&node, "a", &sha256(b"other").to_string(), &image(&[blob])).await;
+    assert!(matches!(refused, Err(UploadError::DigestMismatch { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn over_a_folder_the_pushed_file_becomes_the_object_and_the_store_lets_go_of_it() {
+    let (folder, root) = (folder(), folder());
+    let bucket = Arc::new(crate::store::bucket::FileSystem::open(root.path(), Clock::system()).unwrap());
+    let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
+    let content: Vec<u8> = (0..20_000_000u32).map(|number| number.to_be_bytes()[3]).collect();
+    let digest = node.push(&repository("a"), &content).await;
+    let object = root.path().join(node.layout.data(&digest).as_str());
+    assert!(std::fs::read(&object).unwrap() == content);
+    let metadata = std::fs::metadata(&object).unwrap();
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+    assert!(blocks < metadata.len() + (1 << 20), "{blocks}: room that was taken ahead was not given back");
+    let names = || std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(&object).unwrap());
+    eventually("the object is a file of its own", || names() == 1).await;
+}
+
+#[tokio::test]
+async fn an_upload_of_many_batches_in_several_requests_is_hashed_in_order() {
+    let folder = folder();
+    let node = Node::start(folder.path(), write_back());
+    let name = repository("a");
+    let content: Vec<u8> =
+        (0..30_000_000u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let digest = Digest::of(Algorithm::Sha256, &content);
+    let id = node.open(&name).await;
+    let (first, second) = content.split_at(17_000_001);
+    let pieces: Vec<&[u8]> = first.chunks(70_000).collect();
+    let status = node.uploads.append(&name, &id, None, body(&pieces)).await.unwrap();
+    assert_eq!(status.offset, 17_000_001);
+    let pieces: Vec<&[u8]> = second.chunks(300_000).collect();
+    node.uploads.finish(&name, &id, &digest, None, body(&pieces)).await.unwrap();
+    eventually("it is durable", || node.metrics.pending.get() == 0).await;
+    assert!(in_bucket(&node, &digest).await);
+    assert!(std::fs::read(node.store.content_path(&digest)).unwrap() == content);
+}

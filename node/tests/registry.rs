@@ -1,0 +1,343 @@
+//! The endpoints of the distribution-spec, asked over sockets, with every flow behind them and a bucket in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use support::{Answer, INDEX, MANIFEST, Node, Setup, manifest, memory, sha256};
+
+const BLOB: &[u8] = b"0123456789";
+
+/// A node with one image: `library/alpine:latest` of one blob, which is [`BLOB`].
+async fn with_image() -> (Node, String) {
+    let node = Node::start(&memory(), Setup::default()).await;
+    let blob = node.push_blob("library/alpine", BLOB).await;
+    let text = manifest(&blob, BLOB.len(), "");
+    assert_eq!(node.push_manifest("library/alpine", "latest", &text).await.status, 201);
+    (node, text)
+}
+
+/// A request, and what its answer must have: the status, headers, and an error's code (or nothing).
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a [(&'a str, &'a str)], &'a str);
+
+#[tokio::test]
+async fn every_read_has_its_status_and_headers() {
+    let (node, text) = with_image().await;
+    let (blob, image) = (sha256(BLOB), sha256(text.as_bytes()));
+    let (blob_path, image_path) =
+        (format!("/v2/library/alpine/blobs/{blob}"), format!("/v2/library/alpine/manifests/{image}"));
+    let missing = sha256(b"nothing");
+    let missing_blob = format!("/v2/library/alpine/blobs/{missing}");
+    let missing_manifest = format!("/v2/library/alpine/manifests/{missing}");
+    let elsewhere = format!("/v2/other/blobs/{blob}");
+    let (blob_tag, image_tag) = (format!("\"{blob}\""), format!("\"{image}\""));
+    let (blob, image, length) = (blob.to_string(), image.to_string(), text.len().to_string());
+    let whole: &[(&str, &str)] = &[
+        ("docker-content-digest", &blob),
+        ("etag", &blob_tag),
+        ("content-type", "application/octet-stream"),
+        ("content-length", "10"),
+        ("accept-ranges", "bytes"),
+        ("cache-control", "max-age=31536000"),
+    ];
+    let found: &[(&str, &str)] = &[
+        ("docker-content-digest", &image),
+        ("etag", &image_tag),
+        ("content-type", MANIFEST),
+        ("content-length", &length),
+    ];
+    let cases: &[Case<'_>] = &[
+        ("GET", "/", &[], 200, &[("content-type", "text/plain; charset=utf-8")], ""),
+        ("GET", "/v2/", &[], 200, &[("content-type", "application/json")], ""),
+        ("GET", "/v3/", &[], 404, &[], "UNSUPPORTED"),
+        ("POST", "/v2/", &[], 405, &[("allow", "GET, HEAD")], "UNSUPPORTED"),
+        ("GET", &blob_path, &[], 200, whole, ""),
+        ("HEAD", &blob_path, &[], 200, whole, ""),
+        ("HEAD", &blob_path, &[("range", "bytes=0-1")], 200, whole, ""),
+        ("GET", &blob_path, &[("if-none-match", &blob_tag)], 304, &[("etag", &blob_tag), ("content-length", "")], ""),
+        ("HEAD", &blob_path, &[("if-none-match", &blob_tag)], 304, &[("content-length", "")], ""),
+        ("GET", &blob_path, &[("range", "bytes=2-4")], 206, &[("content-range", "bytes 2-4/10")], ""),
+        ("GET", &blob_path, &[("range", "bytes=-3")], 206, &[("content-range", "bytes 7-9/10")], ""),
+        ("GET", &blob_path, &[("range", "bytes=10-")], 416, &[("content-range", "bytes */10")], "RANGE_INVALID"),
+        ("GET", &blob_path, &[("range", "bytes=2-4"), ("if-range", "\"x\"")], 200, whole, ""),
+        ("GET", &missing_blob, &[], 404, &[], "BLOB_UNKNOWN"),
+        ("HEAD", &missing_blob, &[], 404, &[], ""),
+        ("GET", &elsewhere, &[], 404, &[], "BLOB_UNKNOWN"),
+        ("GET", &elsewhere, &[("if-none-match", &blob_tag)], 404, &[], "BLOB_UNKNOWN"),
+        ("GET", "/v2/library/alpine/blobs/sha256:0", &[], 400, &[], "DIGEST_INVALID"),
+        ("GET", "/v2/library/alpine/manifests/latest", &[], 200, found, ""),
+        ("HEAD", "/v2/library/alpine/manifests/latest", &[], 200, found, ""),
+        ("GET", "/v2/library/alpine/manifests/latest", &[("accept", "text/html")], 200, found, ""),
+        (
+            "GET",
+            "/v2/library/alpine/manifests/latest",
+            &[("if-none-match", &image_tag)],
+            304,
+            &[("content-length", "")],
+            "",
+        ),
+        ("GET", &image_path, &[], 200, &[("cache-control", "max-age=31536000")], ""),
+        ("GET", &missing_manifest, &[], 404, &[], "MANIFEST_UNKNOWN"),
+        ("GET", "/v2/library/alpine/manifests/none", &[], 404, &[], "MANIFEST_UNKNOWN"),
+        ("GET", "/v2/library/alpine/manifests/.INVALID", &[], 404, &[], "MANIFEST_UNKNOWN"),
+        ("GET", "/v2/none/manifests/latest", &[], 404, &[], "MANIFEST_UNKNOWN"),
+        ("GET", "/v2/Library/tags/list", &[], 400, &[], "NAME_INVALID"),
+        ("GET", "/v2/none/tags/list", &[], 404, &[], "NAME_UNKNOWN"),
+        ("GET", "/v2/library/alpine/tags/list?n=x", &[], 400, &[], "PAGINATION_NUMBER_INVALID"),
+        ("GET", "/v2/library/alpine/tags/list", &[], 200, &[("content-type", "application/json")], ""),
+        ("HEAD", "/v2/library/alpine/tags/list", &[], 200, &[("content-length", "43")], ""),
+        ("BREW", "/v2/library/alpine/tags/list", &[], 405, &[("allow", "GET, HEAD")], "UNSUPPORTED"),
+    ];
+    for (method, target, headers, status, expected, code) in cases {
+        let answer = node.ask(method, target, headers, "").await;
+        let asked = format!("{method} {target} {headers:?}: {answer:?}");
+        assert_eq!(answer.status, *status, "{asked}");
+        assert_eq!(answer.code(), *code, "{asked}");
+        assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0", "{asked}");
+        assert_eq!(answer.header("x-request-id").len(), 36, "{asked}");
+        for (name, value) in *expected {
+            assert_eq!(answer.header(name), *value, "{name}: {asked}");
+        }
+    }
+    assert_eq!(node.get(&blob_path).await.body, BLOB);
+    assert_eq!(node.ask("GET", &blob_path, &[("range", "bytes=2-4")], "").await.body, &BLOB[2..5]);
+    assert_eq!(node.get("/v2/library/alpine/manifests/latest").await.text(), text);
+}
+
+#[tokio::test]
+async fn an_upload_in_chunks_says_at_each_step_how_far_it_is() {
+    let node = Node::start(&memory(), Setup::default()).await;
+    let opened = node.ask("POST", "/v2/a/blobs/uploads/", &[], "").await;
+    let session = opened.header("location").to_owned();
+    assert_eq!((opened.status, opened.header("range")), (202, "0-0"));
+    assert_eq!(session, format!("/v2/a/blobs/uploads/{}", opened.header("docker-upload-uuid")));
+
+    let chunk = node.ask("PATCH", &session, &[("content-range", "0-3")], "0123").await;
+    assert_eq!((chunk.status, chunk.header("range"), chunk.header("location")), (202, "0-3", session.as_str()));
+    let early = node.ask("PATCH", &session, &[("content-range", "6-9")], "6789").await;
+    assert_eq!((early.status, early.header("range"), early.header("location")), (416, "0-3", session.as_str()));
+    let wrong = node.ask("PATCH", &session, &[("content-range", "bytes 4-5/10")], "45").await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "BLOB_UPLOAD_INVALID"));
+    let status = node.get(&session).await;
+    assert_eq!((status.status, status.header("range"), status.header("content-length")), (204, "0-3", ""));
+    assert_eq!(node.ask("PATCH", &session, &[], "45").await.header("range"), "0-5");
+
+    let undigested = node.ask("PUT", &session, &[], "6789").await;
+    assert_eq!((undigested.status, undigested.code().as_str()), (400, "DIGEST_INVALID"));
+    let digest = sha256(BLOB);
+    let done = node.ask("PUT", &format!("{session}?digest={digest}"), &[("content-range", "6-9")], "6789").await;
+    assert_eq!((done.status, done.header("location")), (201, format!("/v2/a/blobs/{digest}").as_str()));
+    assert_eq!(done.header("docker-content-digest"), digest.to_string());
+    assert_eq!(node.get(done.header("location")).await.body, BLOB);
+    for method in ["GET", "PATCH", "DELETE"] {
+        let answer = node.ask(method, &session, &[], "").await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, "BLOB_UPLOAD_UNKNOWN"), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_may_be_one_request_a_mount_or_given_up() {
+    let node = Node::start(&memory(), Setup { max_sessions: Some(1), ..Setup::default() }).await;
+    let digest = sha256(BLOB);
+    let post = |query: String| format!("/v2/a/blobs/uploads/{query}");
+    let wrong = node.ask("POST", &post(format!("?digest={digest}")), &[], "other").await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "DIGEST_INVALID"));
+    let whole = node.ask("POST", &post(format!("?digest={digest}")), &[], BLOB).await;
+    assert_eq!((whole.status, whole.header("location")), (201, format!("/v2/a/blobs/{digest}").as_str()));
+    let empty = sha256(b"");
+    assert_eq!(node.ask("POST", &post(format!("?digest={empty}")), &[], "").await.status, 201);
+    assert_eq!(node.get(&format!("/v2/a/blobs/{empty}")).await.header("content-length"), "0");
+
+    let mounted = node.ask("POST", &format!("/v2/b/blobs/uploads/?mount={digest}&from=a"), &[], "").await;
+    assert_eq!((mounted.status, mounted.header("location")), (201, format!("/v2/b/blobs/{digest}").as_str()));
+    assert_eq!(node.get(&format!("/v2/b/blobs/{digest}")).await.body, BLOB);
+    for from in ["", "&from=none", "&from=../a"] {
+        let session = node.ask("POST", &format!("/v2/c/blobs/uploads/?mount={digest}{from}"), &[], "").await;
+        assert_eq!(session.status, 202, "{from}");
+        let full = node.ask("POST", "/v2/c/blobs/uploads/", &[], "").await;
+        assert_eq!((full.status, full.code().as_str()), (429, "TOOMANYREQUESTS"));
+        assert_ne!(full.header("retry-after"), "");
+        assert_eq!(node.ask("DELETE", session.header("location"), &[], "").await.status, 204);
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_continued_through_any_node_and_unknown_when_its_owner_is_gone() {
+    let bucket = memory();
+    let (one, other) = (Node::start(&bucket, Setup::default()).await, Node::start(&bucket, Setup::default()).await);
+    let digest = sha256(BLOB);
+    let session = one.ask("POST", "/v2/a/blobs/uploads/", &[], "").await.header("location").to_owned();
+    let chunk = other.ask("PATCH", &session, &[("content-range", "0-3"), ("x-request-id", "mine")], "0123").await;
+    assert_eq!((chunk.status, chunk.header("range"), chunk.header("x-request-id")), (202, "0-3", "mine"));
+    let early = other.ask("PATCH", &session, &[("content-range", "9-9")], "9").await;
+    assert_eq!((early.status, early.header("range"), early.code().as_str()), (416, "0-3", "BLOB_UPLOAD_INVALID"));
+    assert_eq!(other.get(&session).await.status, 204);
+    let done = other.ask("PUT", &format!("{session}?digest={digest}"), &[], &BLOB[4..]).await;
+    assert_eq!(done.status, 201, "{}", done.text());
+    assert_eq!(other.get(&format!("/v2/a/blobs/{digest}")).await.body, BLOB);
+
+    let session = one.ask("POST", "/v2/a/blobs/uploads/", &[], "").await.header("location").to_owned();
+    drop(one);
+    let gone = other.ask("PATCH", &session, &[], "0").await;
+    assert_eq!((gone.status, gone.code().as_str()), (404, "BLOB_UPLOAD_UNKNOWN"));
+}
+
+#[tokio::test]
+async fn a_manifest_is_taken_whole_or_refused_with_a_reason() {
+    let (node, text) = with_image().await;
+    let image = sha256(text.as_bytes());
+    let again = node.push_manifest("library/alpine", &image.to_string(), &text).await;
+    assert_eq!((again.status, again.header("docker-content-digest")), (201, image.to_string().as_str()));
+    assert_eq!(again.header("location"), format!("/v2/library/alpine/manifests/{image}"));
+
+    let missing = sha256(b"nothing");
+    let refused = |answer: &Answer| (answer.status, answer.code());
+    let answer = node.push_manifest("library/alpine", "x", &manifest(&missing, 7, "")).await;
+    assert_eq!(refused(&answer), (400, "MANIFEST_BLOB_UNKNOWN".into()));
+    assert_eq!(answer.json()["errors"][0]["detail"]["digest"], missing.to_string());
+    let answer = node.push_manifest("library/alpine", "x", "{").await;
+    assert_eq!(refused(&answer), (400, "MANIFEST_INVALID".into()));
+    let answer = node.push_manifest("library/alpine", ".x", &text).await;
+    assert_eq!(refused(&answer), (400, "MANIFEST_INVALID".into()));
+    let answer = node.push_manifest("library/alpine", &missing.to_string(), &text).await;
+    assert_eq!(refused(&answer), (400, "DIGEST_INVALID".into()));
+    let large = " ".repeat(4 * 1024 * 1024 + 1);
+    assert_eq!(refused(&node.push_manifest("library/alpine", "x", &large).await), (413, "SIZE_INVALID".into()));
+    assert_eq!(node.get("/v2/library/alpine/manifests/x").await.status, 404);
+}
+
+#[tokio::test]
+async fn referrers_are_listed_filtered_and_paged() {
+    let (node, text) = with_image().await;
+    let (blob, image) = (sha256(BLOB), sha256(text.as_bytes()));
+    let path = format!("/v2/library/alpine/referrers/{image}");
+    let none = node.get(&path).await;
+    assert_eq!((none.status, none.header("content-type")), (200, INDEX));
+    assert_eq!(none.json()["manifests"].as_array().unwrap().len(), 0);
+    for kind in ["a/one", "a/two+json"] {
+        let subject = format!(r#"{{"mediaType":"{MANIFEST}","digest":"{image}","size":{}}}"#, text.len());
+        let extra = format!(r#","artifactType":"{kind}","subject":{subject}"#);
+        let text = manifest(&blob, BLOB.len(), &extra);
+        let pushed = node.push_manifest("library/alpine", &sha256(text.as_bytes()).to_string(), &text).await;
+        assert_eq!((pushed.status, pushed.header("oci-subject")), (201, image.to_string().as_str()));
+    }
+    assert_eq!(node.get(&path).await.json()["manifests"].as_array().unwrap().len(), 2);
+    let one = node.get(&format!("{path}?artifactType=a%2Ftwo%2Bjson")).await;
+    assert_eq!(one.header("oci-filters-applied"), "artifactType");
+    assert_eq!(one.json()["manifests"][0]["artifactType"], "a/two+json");
+    assert_eq!(one.json()["manifests"].as_array().unwrap().len(), 1);
+    let first = node.get(&format!("{path}?n=1")).await;
+    let next = next_of(&first);
+    assert_ne!(node.get(&next).await.json()["manifests"][0]["digest"], first.json()["manifests"][0]["digest"]);
+}
+
+/// The target of `Link: <…>; rel="next"`; empty when there is none.
+fn next_of(answer: &Answer) -> String {
+    let link = answer.header("link").strip_suffix(">; rel=\"next\"").unwrap_or_default();
+    link.trim_start_matches('<').to_owned()
+}
+
+#[tokio::test]
+async fn lists_are_read_a_page_at_a_time() {
+    let (node, text) = with_image().await;
+    for tag in ["a", "b", "c"] {
+        assert_eq!(node.push_manifest("library/alpine", tag, &text).await.status, 201);
+    }
+    let mut tags: Vec<String> = Vec::new();
+    let mut target = "/v2/library/alpine/tags/list?n=2".to_owned();
+    while !target.is_empty() {
+        let answer = node.get(&target).await;
+        assert_eq!((answer.status, &answer.json()["name"]), (200, &"library/alpine".into()));
+        tags.extend(answer.json()["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()));
+        target = next_of(&answer);
+    }
+    assert_eq!(tags, ["a", "b", "c", "latest"]);
+    let empty = node.get("/v2/library/alpine/tags/list?n=0").await;
+    assert_eq!((empty.json()["tags"].as_array().unwrap().len(), empty.header("link")), (0, ""));
+    let after = node.get("/v2/library/alpine/tags/list?last=b").await;
+    assert_eq!(after.json()["tags"], serde_json::json!(["c", "latest"]));
+    assert_eq!(node.get("/v2/_catalog").await.json()["repositories"], serde_json::json!(["library/alpine"]));
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone() {
+    let (node, text) = with_image().await;
+    let (blob, image) = (sha256(BLOB), sha256(text.as_bytes()));
+    for (target, code) in [
+        ("/v2/library/alpine/manifests/latest".to_owned(), "MANIFEST_UNKNOWN"),
+        (format!("/v2/library/alpine/manifests/{image}"), "MANIFEST_UNKNOWN"),
+        (format!("/v2/library/alpine/blobs/{blob}"), "BLOB_UNKNOWN"),
+    ] {
+        assert_eq!(node.get(&target).await.status, 200, "{target}");
+        assert_eq!(node.ask("DELETE", &target, &[], "").await.status, 202, "{target}");
+        let gone = node.get(&target).await;
+        assert_eq!((gone.status, gone.code().as_str()), (404, code), "{target}");
+        assert_eq!(node.ask("DELETE", &target, &[], "").await.status, 404, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_read_only_serves_and_takes_nothing() {
+    let bucket = memory();
+    let writer = Node::start(&bucket, Setup::default()).await;
+    let digest = writer.push_blob("a", BLOB).await;
+    let node = Node::start(&bucket, Setup { read_only: true, ..Setup::default() }).await;
+    assert_eq!(node.get(&format!("/v2/a/blobs/{digest}")).await.body, BLOB);
+    for (method, target) in [
+        ("POST", "/v2/a/blobs/uploads/".to_owned()),
+        ("PUT", "/v2/a/manifests/latest".into()),
+        ("DELETE", format!("/v2/a/blobs/{digest}")),
+    ] {
+        let answer = node.ask(method, &target, &[], "").await;
+        assert_eq!((answer.status, answer.code().as_str()), (405, "UNSUPPORTED"), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn an_immutable_tag_is_refused_with_a_message_that_says_so() {
+    let node = Node::start(&memory(), Setup { immutable: Some("v*"), ..Setup::default() }).await;
+    let blob = node.push_blob("a", BLOB).await;
+    let text = manifest(&blob, BLOB.len(), "");
+    assert_eq!(node.push_manifest("a", "v1", &text).await.status, 201);
+    let other = manifest(&blob, BLOB.len(), r#","annotations":{"a":"b"}"#);
+    let changed = node.push_manifest("a", "v1", &other).await;
+    let deleted = node.ask("DELETE", "/v2/a/manifests/v1", &[], "").await;
+    for answer in [changed, deleted] {
+        assert_eq!((answer.status, answer.code().as_str()), (409, "DENIED"));
+        assert!(answer.text().contains("immutable"), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn limits_on_the_head_of_a_request_are_told() {
+    let node = Node::start(&memory(), Setup::default()).await;
+    let long = node.get(&format!("/v2/a/tags/list?last={}", "a".repeat(5000))).await;
+    assert_eq!((long.status, long.code().as_str()), (414, "SIZE_INVALID"));
+    let large = "a".repeat(40_000);
+    let answer = node.ask("GET", "/v2/", &[("x-large", &large)], "").await;
+    assert_eq!((answer.status, answer.code().as_str()), (431, "SIZE_INVALID"));
+}
+
+#[tokio::test]
+async fn more_requests_than_allowed_are_told_to_come_again() {
+    let node = Node::start(&memory(), Setup { max_requests: Some(1), ..Setup::default() }).await;
+    let session = node.ask("POST", "/v2/a/blobs/uploads/", &[], "").await.header("location").to_owned();
+    let mut slow = tokio::net::TcpStream::connect(node.address).await.unwrap();
+    let head = format!("PATCH {session} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n1");
+    tokio::io::AsyncWriteExt::write_all(&mut slow, head.as_bytes()).await.unwrap();
+    let busy = async {
+        loop {
+            let answer = node.get("/v2/").await;
+            if answer.status != 200 {
+                break answer;
+            }
+        }
+    };
+    let busy = tokio::time::timeout(std::time::Duration::from_secs(20), busy).await.unwrap();
+    assert_eq!((busy.status, busy.header("retry-after"), busy.code().as_str()), (503, "1", "UNAVAILABLE"));
+    tokio::io::AsyncWriteExt::write_all(&mut slow, b"2").await.unwrap();
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut slow, &mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    assert_eq!(node.get("/v2/").await.status, 200);
+    assert_eq!(node.metrics.requests.with_label_values(&["version", "GET", "503"]).get(), 1);
+}

@@ -1,0 +1,200 @@
+//! Nodes in this process that share a bucket in memory, and a client.
+
+use bytes::Bytes;
+use entrepot_config::{self as config, ByteSize, NodeConfig};
+use entrepot_node::discover::Discover;
+use entrepot_node::fetch::{Fetch, FetchParts};
+use entrepot_node::http::{Server, Services, router};
+use entrepot_node::manage::Manage;
+use entrepot_node::observe::Metrics;
+use entrepot_node::oci::{Algorithm, Digest, NodeName};
+use entrepot_node::replicate::{Replicate, ReplicateParts};
+use entrepot_node::run::{Clock, Tasks};
+use entrepot_node::store::bucket::memory::Memory;
+use entrepot_node::store::{Bucket, Layout, Links, Store};
+use entrepot_node::upload::{UploadParts, Uploads};
+use globset::{Glob, GlobSet};
+use http_body_util::{BodyExt, Full};
+use hyper::header::HeaderMap;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// How a test's node differs from the usual.
+#[derive(Clone, Default)]
+pub struct Setup {
+    pub read_only: bool,
+    pub max_requests: Option<u32>,
+    pub max_sessions: Option<u32>,
+    pub immutable: Option<&'static str>,
+}
+
+/// A node that listens on loopback. It is named by its port, so that others find it.
+pub struct Node {
+    pub address: SocketAddr,
+    pub metrics: Arc<Metrics>,
+    client: Client<HttpConnector, Full<Bytes>>,
+    _serving: JoinSet<usize>,
+    _folder: tempfile::TempDir,
+}
+
+/// What a node answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// A header's value; empty when it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The first code of an error document.
+    pub fn code(&self) -> String {
+        self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+pub fn memory() -> Arc<dyn Bucket> {
+    Arc::new(Memory::default())
+}
+
+pub fn sha256(content: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, content)
+}
+
+impl Node {
+    pub async fn start(bucket: &Arc<dyn Bucket>, setup: Setup) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let defaults = NodeConfig::default().http;
+        let http = config::Http { max_requests: setup.max_requests.unwrap_or(defaults.max_requests), ..defaults };
+        let services = services(bucket, folder.path(), address.port(), &setup, &metrics);
+        let mut serving = JoinSet::new();
+        let server = Server::new(listener, router(services, &http), &http);
+        serving.spawn(server.serve(std::future::pending(), Duration::ZERO));
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Node { address, metrics, client, _serving: serving, _folder: folder }
+    }
+
+    /// Asks with headers and a body. `target` is a path, or what a `Location` said.
+    pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        let mut request = hyper::Request::builder().method(method).uri(format!("http://{}{target}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(30), self.client.request(request));
+        let (head, body) = answer.await.expect("it hangs").unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    pub async fn get(&self, target: &str) -> Answer {
+        self.ask("GET", target, &[], "").await
+    }
+
+    /// Pushes a blob with `POST` and `PUT`.
+    pub async fn push_blob(&self, repository: &str, content: &'static [u8]) -> Digest {
+        let digest = sha256(content);
+        let opened = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], "").await;
+        let target = format!("{}?digest={digest}", opened.header("location"));
+        let created = self.ask("PUT", &target, &[], content).await;
+        assert_eq!(created.status, 201, "{}", created.text());
+        digest
+    }
+
+    /// Pushes a manifest, and returns the answer.
+    pub async fn push_manifest(&self, repository: &str, reference: &str, content: &str) -> Answer {
+        let target = format!("/v2/{repository}/manifests/{reference}");
+        self.ask("PUT", &target, &[("content-type", MANIFEST)], content.to_owned()).await
+    }
+}
+
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A manifest of one blob, which is its config and its layer; `extra` is further JSON members.
+pub fn manifest(blob: &Digest, size: usize, extra: &str) -> String {
+    let descriptor = format!(r#"{{"mediaType":"application/x","digest":"{blob}","size":{size}}}"#);
+    format!(r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{descriptor},"layers":[{descriptor}]{extra}}}"#)
+}
+
+fn services(
+    bucket: &Arc<dyn Bucket>,
+    folder: &std::path::Path,
+    port: u16,
+    setup: &Setup,
+    metrics: &Arc<Metrics>,
+) -> Services {
+    let defaults = NodeConfig::default();
+    let store = config::Store { path: folder.to_owned(), capacity: Some(ByteSize::mebibytes(256)), ..defaults.store };
+    let (clock, tasks, layout) = (Clock::system(), Tasks::new(), Layout::new(""));
+    let store = Store::open(&store, clock.clone(), metrics.clone()).unwrap();
+    let hour = Duration::from_secs(3600);
+    let links = Links::new(bucket.clone(), layout.clone(), store.clone(), hour, hour);
+    let parts = ReplicateParts {
+        bucket: bucket.clone(),
+        layout: layout.clone(),
+        store: store.clone(),
+        links: links.clone(),
+        tasks: tasks.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    let replicator = Arc::new(Replicate::start(parts, &defaults.replication).unwrap());
+    let immutable = setup
+        .immutable
+        .map_or(GlobSet::empty(), |pattern| GlobSet::builder().add(Glob::new(pattern).unwrap()).build().unwrap());
+    let max_sessions = setup.max_sessions.unwrap_or(defaults.upload.max_sessions);
+    let uploads = Uploads::start(UploadParts {
+        bucket: bucket.clone(),
+        layout: layout.clone(),
+        store: store.clone(),
+        links: links.clone(),
+        replicator: replicator.clone(),
+        tasks: tasks.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        node: NodeName::parse(&port.to_string()).unwrap(),
+        peers: Some("http://127.0.0.1:{node}".into()),
+        mode: defaults.replication.mode,
+        config: config::Upload { max_sessions, ..defaults.upload },
+        immutable: immutable.clone(),
+    })
+    .unwrap();
+    let fetch = Fetch::new(FetchParts {
+        bucket: bucket.clone(),
+        layout: layout.clone(),
+        store: store.clone(),
+        links: links.clone(),
+        config: defaults.fetch,
+        tags: defaults.tags,
+        tasks,
+        clock,
+        metrics: metrics.clone(),
+        retry_budget: Duration::from_secs(1),
+        stall_timeout: Duration::from_secs(5),
+    });
+    let manage = Manage::new(bucket.clone(), layout.clone(), store, links, replicator, immutable);
+    let discover = Discover::new(bucket.clone(), layout);
+    Services { uploads, fetch, discover, manage, metrics: metrics.clone(), read_only: setup.read_only }
+}

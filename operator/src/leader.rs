@@ -1,0 +1,208 @@
+//! One of the replicas leads, by a Lease. Fail-stop: who leads and cannot renew in time says so, and the process ends,
+//! so that never two act at once. The clocks of two machines are never compared: a Lease has run out when it was not
+//! seen to change for its duration.
+#![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
+
+use crate::health::Readiness;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ObjectMeta, PostParams};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// A Lease that was not renewed for this long is anybody's.
+const DURATION: Duration = Duration::from_secs(15);
+/// Who could not renew for this long no longer leads: earlier than anybody else may think so.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// One try to renew; there is time for another.
+const TRY: Duration = Duration::from_secs(3);
+/// Between two renewals.
+const RENEWAL: Duration = Duration::from_secs(4);
+/// Between two looks at a Lease of another.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What to do with a Lease as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// There is none.
+    Create,
+    /// It is nobody's, or has run out, or is this replica's own from before.
+    Take,
+    /// It is another's.
+    Wait,
+}
+
+fn decide(lease: Option<&LeaseSpec>, me: &str, unchanged: Duration) -> Decision {
+    let Some(lease) = lease else { return Decision::Create };
+    let duration = lease.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let duration = duration.map_or(DURATION, Duration::from_secs);
+    match lease.holder_identity.as_deref() {
+        None | Some("") => Decision::Take,
+        Some(holder) if holder == me => Decision::Take,
+        Some(_) if unchanged >= duration => Decision::Take,
+        Some(_) => Decision::Wait,
+    }
+}
+
+/// This replica's part in the election.
+pub struct Election {
+    leases: Api<Lease>,
+    name: String,
+    me: String,
+    readiness: Readiness,
+}
+
+/// Leadership was lost, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("the lease could not be renewed for {DEADLINE:?}: {0}")]
+pub struct Lost(String);
+
+impl Election {
+    /// `me` tells this replica from the others: its pod's name.
+    pub fn new(leases: Api<Lease>, name: &str, me: String, readiness: Readiness) -> Election {
+        Election { leases, name: name.to_owned(), me, readiness }
+    }
+
+    /// Waits until this replica leads; returns the Lease that it holds.
+    pub async fn win(&self) -> Lease {
+        let mut seen: Option<(Option<String>, Instant)> = None;
+        loop {
+            match self.look(&mut seen).await {
+                Ok(Some(lease)) => return lease,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the election goes on"),
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn look(&self, seen: &mut Option<(Option<String>, Instant)>) -> Result<Option<Lease>, kube::Error> {
+        let found = self.leases.get_opt(&self.name).await?;
+        self.readiness.set(true);
+        let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+        let since = match seen {
+            Some((known, since)) if *known == version => *since,
+            _ => {
+                *seen = Some((version, Instant::now()));
+                Instant::now()
+            }
+        };
+        let spec = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
+        let taken = match (decide(spec.as_ref(), &self.me, since.elapsed()), found) {
+            (Decision::Wait, _) => return Ok(None),
+            (Decision::Take, Some(lease)) => self.write(lease).await,
+            (Decision::Take | Decision::Create, _) => {
+                let lease =
+                    Lease { metadata: ObjectMeta { name: Some(self.name.clone()), ..Default::default() }, spec: None };
+                self.leases.create(&PostParams::default(), &self.held(lease)).await
+            }
+        };
+        match taken {
+            Ok(lease) => Ok(Some(lease)),
+            // Another was faster.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The Lease as held by this replica from now on.
+    fn held(&self, mut lease: Lease) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let before = lease.spec.take().unwrap_or_default();
+        let mine = before.holder_identity.as_deref() == Some(&self.me);
+        lease.spec = Some(LeaseSpec {
+            holder_identity: Some(self.me.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: if mine { before.acquire_time } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(before.lease_transitions.unwrap_or_default() + i32::from(!mine)),
+            ..Default::default()
+        });
+        lease
+    }
+
+    /// Its resource version makes sure that nobody else wrote in between.
+    async fn write(&self, lease: Lease) -> Result<Lease, kube::Error> {
+        self.leases.replace(&self.name, &PostParams::default(), &self.held(lease)).await
+    }
+
+    /// Renews until it cannot be.
+    pub async fn hold(&self, mut lease: Lease) -> Lost {
+        let mut renewed = Instant::now();
+        let mut last_error = String::new();
+        loop {
+            sleep(if last_error.is_empty() { RENEWAL } else { Duration::from_secs(1) }).await;
+            let left = DEADLINE.saturating_sub(renewed.elapsed()).min(TRY);
+            let began = Instant::now();
+            match timeout(left, self.write(lease.clone())).await {
+                Ok(Ok(written)) => {
+                    lease = written;
+                    renewed = began;
+                    last_error.clear();
+                }
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                    // Somebody wrote: another that took it, or this replica's own write whose answer was lost.
+                    match self.leases.get(&self.name).await {
+                        Ok(found) if self.is_mine(&found) => lease = found,
+                        Ok(_) => return Lost("another replica holds it".into()),
+                        Err(error) => last_error = error.to_string(),
+                    }
+                }
+                Ok(Err(error)) => last_error = error.to_string(),
+                Err(_) => last_error = "no answer in time".into(),
+            }
+            if !last_error.is_empty() {
+                tracing::warn!(error = last_error, "the lease was not renewed");
+            }
+            if renewed.elapsed() >= DEADLINE {
+                return Lost(last_error);
+            }
+        }
+    }
+
+    fn is_mine(&self, lease: &Lease) -> bool {
+        lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.me)
+    }
+
+    /// Gives leadership up, so that another need not wait for the Lease to run out.
+    pub async fn release(&self) {
+        let released = async {
+            let mut lease = self.leases.get(&self.name).await?;
+            if self.is_mine(&lease) {
+                lease.spec.get_or_insert_default().holder_identity = Some(String::new());
+                self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        match timeout(LOOK, released).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lease was not released; it runs out"),
+            Err(_) => tracing::warn!("the lease was not released in time; it runs out"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(holder: &str) -> LeaseSpec {
+        LeaseSpec { holder_identity: Some(holder.into()), lease_duration_seconds: Some(15), ..Default::default() }
+    }
+
+    #[test]
+    fn a_lease_is_taken_when_nobody_holds_it_any_more() {
+        let moments = Duration::from_secs(14);
+        assert_eq!(decide(None, "me", moments), Decision::Create);
+        assert_eq!(decide(Some(&lease("")), "me", moments), Decision::Take);
+        assert_eq!(decide(Some(&lease("me")), "me", moments), Decision::Take);
+        assert_eq!(decide(Some(&lease("other")), "me", moments), Decision::Wait);
+        assert_eq!(decide(Some(&lease("other")), "me", DURATION), Decision::Take);
+    }
+
+    #[test]
+    fn who_leads_gives_up_before_another_takes_over() {
+        assert!(DEADLINE + RENEWAL <= DURATION);
+    }
+}

@@ -1,0 +1,343 @@
+//! Brings the cluster to what was built, with as few writes as there are differences: none, when there are none.
+
+pub mod compare;
+
+use super::build::{Child, Kind};
+use super::observe::Observed;
+use super::rollout;
+use super::storage::{Step, Volume};
+use super::{Context, ReconcileError};
+use crate::names::{Identity, MANAGER};
+use crate::watch::resource;
+use compare::{Difference, differences, restored};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::{Resource, ResourceExt};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// On every child: the hash of what was applied last. When it differs, what was built differs from then, even where
+/// that is only something left out; when it does not, whatever is different was changed by somebody else.
+pub const APPLIED: &str = "entrepot.dev/applied";
+
+/// Something that was done and that a user would ask about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// Whether somebody should look at it.
+    pub warning: bool,
+    pub reason: &'static str,
+    /// What it was done to: events of the same are counted together, and those of others are not.
+    pub about: String,
+    pub note: String,
+}
+
+impl Deed {
+    fn normal(reason: &'static str, about: &str, note: String) -> Deed {
+        Deed { warning: false, reason, about: about.to_owned(), note }
+    }
+
+    fn warning(reason: &'static str, about: &str, note: String) -> Deed {
+        Deed { warning: true, reason, about: about.to_owned(), note }
+    }
+}
+
+/// Applies the children and removes what is no longer one of them.
+///
+/// # Errors
+/// At the first write that is refused; what was done before it stays done.
+pub async fn apply(
+    identity: &Identity,
+    children: &[Child],
+    observed: &Observed,
+    step: &Step,
+    context: &Context,
+    deeds: &mut Vec<Deed>,
+) -> Result<(), ReconcileError> {
+    for child in children {
+        if child.kind == Kind::StatefulSet && !step.keeps_set() {
+            continue;
+        }
+        deeds.extend(apply_child(identity, child, observed, context).await?);
+    }
+    prune(identity, children, observed, context, deeds).await
+}
+
+fn signed(child: &Child) -> Value {
+    let mut object = child.object.clone();
+    let hash = hex::encode(&Sha256::digest(object.to_string().as_bytes())[..8]);
+    object["metadata"]["annotations"][APPLIED] = json!(hash);
+    object
+}
+
+async fn apply_child(
+    identity: &Identity,
+    child: &Child,
+    observed: &Observed,
+    context: &Context,
+) -> Result<Option<Deed>, ReconcileError> {
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &identity.namespace, &resource(child.kind));
+    let label = format!("{} {}", child.kind.name(), child.name);
+    let object = signed(child);
+    let count = |verb| context.metrics.writes.with_label_values(&[child.kind.name(), verb]).inc();
+    let Some(found) = observed.find(child) else {
+        // It may be there without the label: then it is this cluster's by its owner, or else somebody else's.
+        let hidden = hidden(&api, child).await?;
+        if let Some(hidden) = &hidden
+            && !identity.owns(hidden.owner_references())
+        {
+            return Err(ReconcileError::Taken(label));
+        }
+        server_side(&api, child, &object).await?;
+        count("create");
+        if hidden.is_some() {
+            context.metrics.drifts.with_label_values(&[child.kind.name()]).inc();
+            tracing::warn!(
+                cluster = identity.name,
+                namespace = identity.namespace,
+                child = label,
+                "put its labels back"
+            );
+            return Ok(Some(Deed::warning("Restored", &label, format!("put the labels of {label} back"))));
+        }
+        if observed.settled && !(child.kind == Kind::StatefulSet && observed.replacing) {
+            context.metrics.drifts.with_label_values(&[child.kind.name()]).inc();
+            tracing::warn!(
+                cluster = identity.name,
+                namespace = identity.namespace,
+                child = label,
+                "put back what somebody had deleted"
+            );
+            return Ok(Some(Deed::warning("Restored", &label, format!("made {label} again, which was deleted"))));
+        }
+        tracing::info!(cluster = identity.name, namespace = identity.namespace, child = label, "made");
+        return Ok(Some(Deed::normal("Created", &label, format!("made {label}"))));
+    };
+    let mut now = serde_json::to_value(found.as_ref()).map_err(ReconcileError::Form)?;
+    // A list leaves them out of its members.
+    (now["apiVersion"], now["kind"]) = (json!(child.kind.api_version()), json!(child.kind.name()));
+    let found_differences = differences(&object, &now);
+    if found_differences.is_empty() {
+        return Ok(None);
+    }
+    let applied = format!("metadata.annotations.{APPLIED}");
+    let drifted = found_differences.iter().all(|difference| difference.path != applied);
+    if found_differences.iter().any(|difference| difference.added) {
+        // An apply would leave what somebody else added. Of the version that was looked at, so that nothing is undone
+        // that was not seen.
+        let restored: DynamicObject = serde_json::from_value(restored(&object, &now)).map_err(ReconcileError::Form)?;
+        let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        api.replace(&child.name, &parameters, &restored).await.map_err(ReconcileError::write("put back", &label))?;
+        count("replace");
+    } else {
+        server_side(&api, child, &object).await?;
+        count("apply");
+    }
+    let fields = shown(&found_differences, &applied);
+    if drifted {
+        let who = last_editor(found);
+        context.metrics.drifts.with_label_values(&[child.kind.name()]).inc();
+        tracing::warn!(
+            cluster = identity.name,
+            namespace = identity.namespace,
+            child = label,
+            fields,
+            editor = who,
+            "put back what was changed by hand"
+        );
+        return Ok(Some(Deed::warning("Restored", &label, format!("{label}: put back {fields}, changed by {who}"))));
+    }
+    tracing::info!(cluster = identity.name, namespace = identity.namespace, child = label, fields, "updated");
+    Ok(Some(Deed::normal("Updated", &label, format!("{label}: {fields}"))))
+}
+
+/// A child that is there and that no watch shows. One whose definition is not installed is not there.
+async fn hidden(api: &Api<DynamicObject>, child: &Child) -> Result<Option<DynamicObject>, ReconcileError> {
+    match api.get(&child.name).await {
+        Ok(found) => Ok(Some(found)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(ReconcileError::api("look at what is there")(error)),
+    }
+}
+
+/// The first few fields, for a log line.
+fn shown(found: &[Difference], applied: &str) -> String {
+    let paths: Vec<_> = found.iter().map(|found| found.path.as_str()).filter(|path| *path != applied).collect();
+    match paths.len() {
+        0 => "fields that are no longer set".into(),
+        1..=4 => paths.join(", "),
+        more => format!("{} and {} more", paths[..3].join(", "), more - 3),
+    }
+}
+
+/// Who wrote last, as far as the API server knows.
+fn last_editor(object: &DynamicObject) -> String {
+    let managers = object.managed_fields().iter().filter(|entry| entry.subresource.is_none());
+    let last =
+        managers.filter(|entry| entry.manager.as_deref() != Some(MANAGER)).max_by_key(|entry| entry.time.clone());
+    last.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| "somebody".into())
+}
+
+async fn server_side(api: &Api<DynamicObject>, child: &Child, object: &Value) -> Result<(), ReconcileError> {
+    let label = format!("{} {}", child.kind.name(), child.name);
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch(&child.name, &parameters, &Patch::Apply(object)).await.map_err(ReconcileError::write("apply", &label))?;
+    Ok(())
+}
+
+/// Deletes what carries the cluster's label, has it as its owner, and is no longer built.
+async fn prune(
+    identity: &Identity,
+    children: &[Child],
+    observed: &Observed,
+    context: &Context,
+    deeds: &mut Vec<Deed>,
+) -> Result<(), ReconcileError> {
+    for (kind, object) in &observed.children {
+        let name = object.name_any();
+        let built = children.iter().any(|child| child.kind == *kind && child.name == name);
+        if built || !identity.owns(object.owner_references()) || object.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(context.client.clone(), &identity.namespace, &resource(*kind));
+        let label = format!("{} {name}", kind.name());
+        if delete(&api, &name, object.uid(), None, &label).await? {
+            context.metrics.writes.with_label_values(&[kind.name(), "delete"]).inc();
+            tracing::info!(
+                cluster = identity.name,
+                namespace = identity.namespace,
+                child = label,
+                "removed: no longer asked for"
+            );
+            deeds.push(Deed::normal("Deleted", &label, format!("removed {label}, which is no longer asked for")));
+        }
+    }
+    Ok(())
+}
+
+/// Deletes exactly the object of that uid. `false`: it is gone already, or another has its name.
+async fn delete<K>(
+    api: &Api<K>,
+    name: &str,
+    uid: Option<String>,
+    propagation: Option<PropagationPolicy>,
+    label: &str,
+) -> Result<bool, ReconcileError>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions { uid, resource_version: None }),
+        propagation_policy: propagation,
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &parameters).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
+        Err(error) => Err(ReconcileError::write("delete", label)(error)),
+    }
+}
+
+/// Takes the next step of a change of volumes.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn take_step(
+    identity: &Identity,
+    step: &Step,
+    desired: &Volume,
+    context: &Context,
+    deeds: &mut Vec<Deed>,
+) -> Result<(), ReconcileError> {
+    let namespace = identity.namespace.as_str();
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
+    let count = |kind, verb| context.metrics.writes.with_label_values(&[kind, verb]).inc();
+    let log = |note: &str| tracing::info!(cluster = identity.name, namespace, note, "volumes");
+    match step {
+        Step::Done | Step::Wait(_) => {}
+        Step::Resize(small) => {
+            for claim in small {
+                let patch = json!({
+                    "metadata": {"uid": claim.uid},
+                    "spec": {"resources": {"requests": {"storage": desired.size}}},
+                });
+                claims
+                    .patch(
+                        &claim.name,
+                        &PatchParams { field_manager: Some(MANAGER.into()), ..Default::default() },
+                        &Patch::Merge(&patch),
+                    )
+                    .await
+                    .map_err(ReconcileError::write("resize PersistentVolumeClaim", &claim.name))?;
+                count("PersistentVolumeClaim", "resize");
+                let note = format!("{}: asked to grow from {} to {}", claim.name, claim.requested, desired.size);
+                log(&note);
+                deeds.push(Deed::normal("Resizing", &claim.name, note));
+            }
+        }
+        Step::DeleteSet { uid } => {
+            let sets: Api<DynamicObject> =
+                Api::namespaced_with(context.client.clone(), namespace, &resource(Kind::StatefulSet));
+            let orphan = Some(PropagationPolicy::Orphan);
+            if delete(&sets, &identity.name, Some(uid.clone()), orphan, "StatefulSet").await? {
+                count("StatefulSet", "delete");
+                let note = "the StatefulSet is made anew, around its running pods, to change its volumes".to_owned();
+                log(&note);
+                deeds.push(Deed::normal("Recreating", &identity.name, note));
+            }
+        }
+        Step::DeleteClaim(claim) => {
+            let label = format!("PersistentVolumeClaim {}", claim.name);
+            if delete(&claims, &claim.name, Some(claim.uid.clone()), None, &label).await? {
+                count("PersistentVolumeClaim", "delete");
+                let note = format!("{}: replaced by a volume of {}", claim.name, desired.size);
+                log(&note);
+                deeds.push(Deed::normal("RecreatingNode", &claim.name, note));
+            }
+        }
+        Step::DeletePod(node) => {
+            let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+            if delete(&pods, &node.name, Some(node.uid.clone()), None, &format!("Pod {}", node.name)).await? {
+                count("Pod", "delete");
+                let note = format!("{}: restarted with its new volume", node.name);
+                log(&note);
+                deeds.push(Deed::normal("RecreatingNode", &node.name, note));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes pods that keep the wanted revision from being rolled out.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn unblock(
+    identity: &Identity,
+    observed: &Observed,
+    context: &Context,
+    deeds: &mut Vec<Deed>,
+) -> Result<(), ReconcileError> {
+    let Some(set) = &observed.set else { return Ok(()) };
+    let Some(status) = &set.status else { return Ok(()) };
+    // Until the controller has seen the StatefulSet as it is, its revisions are of yesterday.
+    if status.observed_generation != set.metadata.generation || !identity.owns(set.owner_references()) {
+        return Ok(());
+    }
+    let Some(wanted) = &status.update_revision else { return Ok(()) };
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
+    for pod in rollout::stuck(observed.pods.iter().map(AsRef::as_ref), wanted, Timestamp::now()) {
+        let name = pod.name_any();
+        if delete(&pods, &name, pod.meta().uid.clone(), None, &format!("Pod {name}")).await? {
+            context.metrics.writes.with_label_values(&["Pod", "delete"]).inc();
+            let why = rollout::trouble(pod).unwrap_or_else(|| "not ready".into());
+            let note =
+                format!("deleted {name}, of a revision that is no longer wanted and that cannot become ready: {why}");
+            tracing::info!(cluster = identity.name, namespace = identity.namespace, note, "rollout");
+            deeds.push(Deed::warning("Unblocked", &name, note));
+        }
+    }
+    Ok(())
+}

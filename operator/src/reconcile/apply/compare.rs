@@ -1,0 +1,276 @@
+//! Whether an object in the cluster is as it was built: every field that is the operator's, and no more than that, for
+//! defaults, statuses and what others add beside it are not drift. Pure.
+
+use serde_json::{Map, Value};
+
+/// A field that is not as it was built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its path, as `spec.ports[registry].port`.
+    pub path: String,
+    /// Somebody added it where only the operator's own may be: an apply would leave it there.
+    pub added: bool,
+}
+
+/// Maps of which every member is the operator's.
+const WHOLE_MAPS: [&str; 4] = ["data", "selector", "matchLabels", "nodeSelector"];
+
+/// By what the members of a list are told apart, as the API's schema has it; lists that are not here are taken whole.
+fn list_key(list: &str, member: &Value) -> Option<&'static str> {
+    match list {
+        "containers" | "env" | "volumes" => Some("name"),
+        "volumeMounts" => Some("mountPath"),
+        "topologySpreadConstraints" => Some("topologyKey"),
+        "ownerReferences" => Some("uid"),
+        "ports" if member.get("containerPort").is_some() => Some("containerPort"),
+        "ports" => Some("port"),
+        _ => None,
+    }
+}
+
+/// Everything in which `observed` is not as `built`.
+pub fn differences(built: &Value, observed: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    compare("", "", built, observed, &mut found);
+    found
+}
+
+fn compare(path: &str, name: &str, built: &Value, observed: &Value, found: &mut Vec<Difference>) {
+    match (built, observed) {
+        (Value::Object(built), Value::Object(observed)) => compare_maps(path, name, built, observed, found),
+        (Value::Array(built), Value::Array(observed)) => compare_lists(path, name, built, observed, found),
+        _ if same(built, observed) => {}
+        _ => found.push(Difference { path: path.to_owned(), added: false }),
+    }
+}
+
+fn compare_maps(
+    path: &str,
+    name: &str,
+    built: &Map<String, Value>,
+    observed: &Map<String, Value>,
+    found: &mut Vec<Difference>,
+) {
+    let join = |member: &str| if path.is_empty() { member.to_owned() } else { format!("{path}.{member}") };
+    for (member, value) in built {
+        match observed.get(member) {
+            Some(other) => compare(&join(member), member, value, other, found),
+            // The API server leaves out what is empty.
+            None if is_empty(value) => {}
+            None => found.push(Difference { path: join(member), added: false }),
+        }
+    }
+    // A selector of labels that has `matchLabels` may have more beside it; a plain one may not.
+    if WHOLE_MAPS.contains(&name) && !built.contains_key("matchLabels") {
+        let added = observed.keys().filter(|member| !built.contains_key(*member));
+        found.extend(added.map(|member| Difference { path: join(member), added: true }));
+    }
+}
+
+fn compare_lists(path: &str, name: &str, built: &[Value], observed: &[Value], found: &mut Vec<Difference>) {
+    let key = built.first().and_then(|member| list_key(name, member));
+    let Some(key) = key else {
+        if built.len() != observed.len() {
+            found.push(Difference { path: path.to_owned(), added: false });
+            return;
+        }
+        for (position, (built, observed)) in built.iter().zip(observed).enumerate() {
+            compare(&format!("{path}[{position}]"), "", built, observed, found);
+        }
+        return;
+    };
+    for member in built {
+        let member_path = format!("{path}[{}]", shown(&member[key]));
+        match observed.iter().find(|other| other[key] == member[key]) {
+            Some(other) => compare(&member_path, "", member, other, found),
+            None => found.push(Difference { path: member_path, added: false }),
+        }
+    }
+    // Another owner beside this one is none of the operator's business.
+    if name != "ownerReferences" {
+        let added = observed.iter().filter(|other| built.iter().all(|member| member[key] != other[key]));
+        found.extend(added.map(|other| Difference { path: format!("{path}[{}]", shown(&other[key])), added: true }));
+    }
+}
+
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(members) => members.is_empty(),
+        Value::Array(members) => members.is_empty(),
+        _ => false,
+    }
+}
+
+/// Equal, or two ways to write one quantity: the API server rewrites `1000m` as `1`.
+fn same(built: &Value, observed: &Value) -> bool {
+    built == observed
+        || matches!((quantity(built), quantity(observed)), (Some(built), Some(observed)) if built == observed)
+}
+
+/// A quantity in thousandths.
+fn quantity(value: &Value) -> Option<i128> {
+    let text = shown(value);
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || fraction.len() > 3 {
+        return None;
+    }
+    let thousandths = whole.parse::<i128>().ok()? * 1000 + format!("{fraction:0<3}").parse::<i128>().ok()?;
+    let power = |base: i128, exponent: u32| base.checked_pow(exponent);
+    let factor = match suffix {
+        "m" => return Some(thousandths / 1000),
+        "" => 1,
+        "k" => 1000,
+        "M" => power(1000, 2)?,
+        "G" => power(1000, 3)?,
+        "T" => power(1000, 4)?,
+        "P" => power(1000, 5)?,
+        "Ki" => 1024,
+        "Mi" => power(1024, 2)?,
+        "Gi" => power(1024, 3)?,
+        "Ti" => power(1024, 4)?,
+        "Pi" => power(1024, 5)?,
+        _ => return None,
+    };
+    thousandths.checked_mul(factor)
+}
+
+/// The observed object with what was built over it and what was added taken out: for a replace, where an apply would
+/// leave the addition.
+pub fn restored(built: &Value, observed: &Value) -> Value {
+    restore("", built, observed)
+}
+
+fn restore(name: &str, built: &Value, observed: &Value) -> Value {
+    match (built, observed) {
+        (Value::Object(built), Value::Object(observed)) => {
+            let whole = WHOLE_MAPS.contains(&name) && !built.contains_key("matchLabels");
+            let mut restored = if whole { Map::new() } else { observed.clone() };
+            for (member, value) in built {
+                let other = observed.get(member).unwrap_or(&Value::Null);
+                restored.insert(member.clone(), restore(member, value, other));
+            }
+            Value::Object(restored)
+        }
+        (Value::Array(members), Value::Array(others)) => {
+            let key = members.first().and_then(|member| list_key(name, member));
+            let Some(key) = key else { return built.clone() };
+            let mut restored: Vec<_> = members
+                .iter()
+                .map(|member| {
+                    let other = others.iter().find(|other| other[key] == member[key]);
+                    restore("", member, other.unwrap_or(&Value::Null))
+                })
+                .collect();
+            if name == "ownerReferences" {
+                let kept = others.iter().filter(|other| members.iter().all(|member| member[key] != other[key]));
+                restored.extend(kept.cloned());
+            }
+            Value::Array(restored)
+        }
+        _ => built.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn built() -> Value {
+        json!({
+            "metadata": {"labels": {"a": "b"}, "ownerReferences": [{"uid": "1", "controller": true}]},
+            "data": {"config.yaml": "x"},
+            "spec": {
+                "replicas": 3,
+                "selector": {"matchLabels": {"app": "x"}},
+                "containers": [{
+                    "name": "node", "image": "i", "args": ["--config", "f"],
+                    "ports": [{"name": "registry", "containerPort": 5000}],
+                    "env": [{"name": "POD_NAME", "value": "p"}],
+                    "resources": {"requests": {"cpu": "1000m", "memory": "1024Mi"}},
+                }],
+            },
+        })
+    }
+
+    /// As the API server gives it back.
+    fn observed() -> Value {
+        let mut observed = built();
+        observed["metadata"]["uid"] = json!("2");
+        observed["metadata"]["labels"]["added"] = json!("by another");
+        observed["metadata"]["ownerReferences"].as_array_mut().unwrap().push(json!({"uid": "9"}));
+        observed["spec"]["containers"][0]["resources"]["requests"] = json!({"cpu": "1", "memory": "1Gi"});
+        observed["spec"]["containers"][0]["ports"][0]["protocol"] = json!("TCP");
+        observed["spec"]["dnsPolicy"] = json!("ClusterFirst");
+        observed["status"] = json!({"readyReplicas": 3});
+        observed
+    }
+
+    fn found(change: impl FnOnce(&mut Value)) -> Vec<(String, bool)> {
+        let mut observed = observed();
+        change(&mut observed);
+        let found = differences(&built(), &observed);
+        if found.iter().any(|difference| difference.added) {
+            let restored = restored(&built(), &observed);
+            assert_eq!(differences(&built(), &restored), [], "{restored}");
+            assert_eq!(restored["status"], observed["status"]);
+        }
+        found.into_iter().map(|difference| (difference.path, difference.added)).collect()
+    }
+
+    #[test]
+    fn defaults_status_and_what_others_add_are_not_drift() {
+        assert_eq!(found(|_| {}), []);
+    }
+
+    #[test]
+    fn an_edit_is_named_by_its_path() {
+        let container = "spec.containers[node]";
+        assert_eq!(found(|o| o["spec"]["replicas"] = json!(1)), [("spec.replicas".into(), false)]);
+        let image = found(|o| o["spec"]["containers"][0]["image"] = json!("other"));
+        assert_eq!(image, [(format!("{container}.image"), false)]);
+        let cpu = found(|o| o["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("2"));
+        assert_eq!(cpu, [(format!("{container}.resources.requests.cpu"), false)]);
+        let argument = found(|o| o["spec"]["containers"][0]["args"] = json!(["--config"]));
+        assert_eq!(argument, [(format!("{container}.args"), false)]);
+        let label = found(|o| o["metadata"]["labels"] = json!({}));
+        assert_eq!(label, [("metadata.labels.a".into(), false)]);
+        let owner = found(|o| o["metadata"]["ownerReferences"] = json!([]));
+        assert_eq!(owner, [("metadata.ownerReferences[1]".into(), false)]);
+    }
+
+    #[test]
+    fn what_is_added_where_only_the_operators_own_may_be_is_taken_out() {
+        let data = found(|o| o["data"]["more"] = json!("y"));
+        assert_eq!(data, [("data.more".into(), true)]);
+        let env = found(|o| {
+            o["spec"]["containers"][0]["env"].as_array_mut().unwrap().insert(0, json!({"name": "RUST_LOG"}));
+        });
+        assert_eq!(env, [("spec.containers[node].env[RUST_LOG]".into(), true)]);
+        let port = found(|o| o["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(5001));
+        assert_eq!(
+            port,
+            [("spec.containers[node].ports[5000]".into(), false), ("spec.containers[node].ports[5001]".into(), true)]
+        );
+        let selector = found(|o| o["spec"]["selector"]["matchLabels"]["b"] = json!("y"));
+        assert_eq!(selector, [("spec.selector.matchLabels.b".into(), true)]);
+    }
+
+    #[test]
+    fn one_quantity_may_be_written_in_two_ways() {
+        for (one, other) in [("1", "1000m"), ("1.5Gi", "1536Mi"), ("0.5", "500m"), ("1G", "1000M")] {
+            assert!(same(&json!(one), &json!(other)), "{one} {other}");
+        }
+        assert!(same(&json!(2), &json!("2")));
+        for (one, other) in [("1", "1001m"), ("1Gi", "1G"), ("a", "b"), ("10%", "10")] {
+            assert!(!same(&json!(one), &json!(other)), "{one} {other}");
+        }
+    }
+}

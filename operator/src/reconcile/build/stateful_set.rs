@@ -1,0 +1,55 @@
+//! The nodes: a StatefulSet, for each has a name of its own, which its upload sessions carry, and a volume.
+
+use super::{Child, Kind, pod};
+use crate::crd::{RegistryClusterSpec, Retention};
+use crate::names::{Identity, VOLUME};
+use crate::reconcile::storage::Volume;
+use crate::reconcile::validate::Valid;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Between a pod's deletion and its SIGTERM: endpoints and load balancers take note while the node serves as before.
+pub(super) const PRE_STOP: Duration = Duration::from_secs(5);
+
+/// What a node has after SIGTERM to finish what is in flight and pending; it goes as soon as it is done.
+pub(crate) const DRAIN: Duration = Duration::from_secs(120);
+
+/// When the kubelet kills what is left: after the delay, the drain, and a little for the store to close.
+pub const TERMINATION_GRACE: Duration = PRE_STOP.saturating_add(DRAIN).saturating_add(Duration::from_secs(10));
+
+/// A node counts as available after this long, so that a rollout stops at one that starts and then fails.
+const SETTLED: Duration = Duration::from_secs(3);
+
+pub(super) fn nodes(identity: &Identity, spec: &RegistryClusterSpec, valid: &Valid) -> Child {
+    let retention = match spec.cache.retention {
+        Retention::Delete => "Delete",
+        Retention::Retain => "Retain",
+    };
+    let body = json!({"spec": {
+        "replicas": spec.replicas,
+        "serviceName": identity.nodes_service(),
+        "selector": {"matchLabels": identity.selector()},
+        // Nodes do not wait for each other to start or to stop.
+        "podManagementPolicy": "Parallel",
+        // One at a time, and no further while one is not ready.
+        "updateStrategy": {"type": "RollingUpdate"},
+        "minReadySeconds": SETTLED.as_secs(),
+        "revisionHistoryLimit": 5,
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": retention, "whenScaled": retention},
+        "template": pod::template(identity, spec, valid),
+        "volumeClaimTemplates": [claim(identity, &valid.volume)],
+    }});
+    Child::new(Kind::StatefulSet, identity, identity.name.clone(), body)
+}
+
+fn claim(identity: &Identity, volume: &Volume) -> Value {
+    let mut spec = json!({
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": volume.size}},
+    });
+    if let Some(class) = &volume.class {
+        spec["storageClassName"] = json!(class);
+    }
+    let metadata = json!({"name": VOLUME, "labels": identity.labels()});
+    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+}

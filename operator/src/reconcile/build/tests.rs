@@ -1,0 +1,154 @@
+use super::*;
+use crate::reconcile::storage::Volume;
+use crate::reconcile::validate::validate;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The shortest cluster there is.
+fn least() -> Value {
+    json!({
+        "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3-credentials"}}},
+        "cache": {"size": "200Gi"},
+    })
+}
+
+/// A cluster that says everything.
+fn most() -> Value {
+    json!({
+        "replicas": 5,
+        "image": "registry.example/entrepot-node:1",
+        "bucket": {
+            "name": "images", "prefix": "team/", "region": "eu-west-1", "endpoint": "https://s3.storage:7070",
+            "pathStyle": true, "caBundleRef": {"kind": "Secret", "name": "ca"},
+            "auth": {"workloadIdentity": {"serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:x"}}},
+        },
+        "cache": {
+            "size": "1Ti", "storageClassName": "fast", "lowFree": "50Gi", "targetFree": "10%",
+            "evictionPolicy": "LeastFrequentlyUsed", "resizePolicy": "Recreate", "retention": "Retain",
+        },
+        "replication": "WriteBack",
+        "tags": {"freshFor": "5s", "staleIfError": "2h", "immutable": ["v*"]},
+        "readOnly": true,
+        "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}},
+        "scheduling": {
+            "nodeSelector": {"disk": "nvme"},
+            "tolerations": [{"key": "registry", "operator": "Exists", "effect": "NoSchedule"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "system-cluster-critical",
+        },
+        "podDisruptionBudget": {"minAvailable": "60%"},
+        "service": {"type": "NodePort", "port": 80, "nodePort": 30500, "annotations": {"a": "b"}},
+        "ingress": {
+            "host": "images.example", "className": "nginx", "tlsSecretName": "images-tls",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "0"},
+        },
+        "monitoring": {"serviceMonitor": true, "labels": {"release": "prometheus"}, "interval": "15s"},
+    })
+}
+
+fn cluster(spec: &Value) -> RegistryCluster {
+    let metadata = json!({"name": "images", "namespace": "registry", "uid": "0-0-0"});
+    serde_json::from_value(json!({
+        "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "metadata": metadata, "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn children(spec: &Value) -> Vec<Child> {
+    let cluster = cluster(spec);
+    let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "entrepot-node:default").unwrap();
+    build(&cluster, &valid)
+}
+
+fn set_of(spec: &Value) -> Value {
+    children(spec).into_iter().find(|child| child.kind == Kind::StatefulSet).unwrap().object
+}
+
+/// Every child in a file of its own.
+fn assert_golden(folder: &str, spec: &Value) {
+    for child in children(spec) {
+        let name = format!("{folder}-{}-{}", child.kind.name(), child.name);
+        insta::with_settings!({snapshot_path => "../../../tests/golden", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!(name, serde_saphyr::to_string(&child.object).unwrap());
+        });
+    }
+}
+
+#[test]
+fn every_child_of_the_least_cluster_is_as_it_was() {
+    assert_golden("least", &least());
+}
+
+#[test]
+fn every_child_of_the_most_elaborate_cluster_is_as_it_was() {
+    assert_golden("most", &most());
+}
+
+/// Whether the API's type has every field, under that name and in that form.
+fn is_whole<T: DeserializeOwned + Serialize>(object: &Value) {
+    let read: T = serde_json::from_value(object.clone()).unwrap();
+    assert_eq!(&serde_json::to_value(read).unwrap(), object);
+}
+
+#[test]
+fn every_child_has_only_fields_that_the_api_knows() {
+    for child in children(&least()).iter().chain(&children(&most())) {
+        match child.kind {
+            Kind::ServiceAccount => is_whole::<ServiceAccount>(&child.object),
+            Kind::ConfigMap => is_whole::<ConfigMap>(&child.object),
+            Kind::Service => is_whole::<Service>(&child.object),
+            Kind::PodDisruptionBudget => is_whole::<PodDisruptionBudget>(&child.object),
+            Kind::StatefulSet => is_whole::<StatefulSet>(&child.object),
+            Kind::Ingress => is_whole::<Ingress>(&child.object),
+            Kind::ServiceMonitor => assert_eq!(child.object["spec"]["endpoints"][0]["port"], "operations"),
+        }
+    }
+}
+
+#[test]
+fn thresholds_do_not_restart_nodes_and_everything_else_does() {
+    let template = |difference: &str, value: Value| {
+        let mut spec = least();
+        *spec.pointer_mut(difference).unwrap() = value;
+        set_of(&spec)["spec"]["template"].clone()
+    };
+    let mut base = least();
+    base["cache"]["lowFree"] = json!("5%");
+    assert_eq!(set_of(&base)["spec"]["template"], set_of(&least())["spec"]["template"]);
+    assert_ne!(template("/bucket/name", json!("other")), set_of(&least())["spec"]["template"]);
+    assert_ne!(template("/cache/size", json!("300Gi")), set_of(&least())["spec"]["template"]);
+}
+
+#[test]
+fn the_kubelet_waits_longer_than_a_node_takes_to_drain() {
+    let set = set_of(&least());
+    let pod = &set["spec"]["template"]["spec"];
+    let delay = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
+    let text = children(&least()).remove(1).object["data"]["config.yaml"].as_str().unwrap().to_owned();
+    let config = entrepot_config::NodeConfig::from_yaml(&text.replace("${POD_NAME}", "images-0")).unwrap();
+    let drain = config.shutdown.drain_delay.get() + config.shutdown.grace_period.get();
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > delay + drain.as_secs());
+}
+
+#[test]
+fn a_cluster_that_nodes_would_refuse_is_refused_with_the_field() {
+    let mut spec = least();
+    spec["tags"] = json!({"immutable": ["["]});
+    let cluster = cluster(&spec);
+    let refusal = validate(&cluster, Volume::desired(&cluster.spec.cache), "x").unwrap_err().to_string();
+    assert!(refusal.contains("tags.immutable"), "{refusal}");
+}
+
+#[test]
+fn thresholds_for_the_new_size_are_taken_while_volumes_have_the_old() {
+    let mut spec = least();
+    spec["cache"] = json!({"size": "100Gi", "lowFree": "10Gi", "targetFree": "20Gi"});
+    let cluster = cluster(&spec);
+    let small = Volume { size: "10Gi".parse().unwrap(), class: None };
+    let valid = validate(&cluster, small, "x").unwrap();
+    assert!(valid.config_text.contains("capacity: 100Gi"), "{}", valid.config_text);
+}

@@ -1,0 +1,129 @@
+//! What a StatefulSet does not do itself: pods of a revision that is no longer wanted, and that cannot become ready,
+//! stand in the way of the wanted one until somebody deletes them. Pure.
+
+use crate::names::REVISION;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+/// Reasons for which a container waits and which do not go away by themselves.
+const HOPELESS: [&str; 8] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+
+/// A pod of a stale revision that was not ready for this long will not be, whatever the reason.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// Whether a pod's condition `Ready` is true.
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a k8s_openapi::api::core::v1::PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Whether somebody is deleting the pod.
+pub fn is_deleting(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Why a pod cannot become ready, in a word of the kubelet's or the scheduler's.
+pub fn trouble(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_deref().unwrap_or_default();
+    if let Some(reason) = statuses.iter().find_map(waiting_for) {
+        return Some(reason);
+    }
+    let scheduled = condition(pod, "PodScheduled")?;
+    (scheduled.status == "False").then(|| scheduled.reason.clone().unwrap_or_else(|| "Unschedulable".into()))
+}
+
+fn waiting_for(status: &ContainerStatus) -> Option<String> {
+    let reason = status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
+    HOPELESS.contains(&reason).then(|| reason.to_owned())
+}
+
+/// Pods to delete, so that the wanted revision takes their place.
+pub fn stuck<'a>(pods: impl IntoIterator<Item = &'a Pod>, wanted: &str, now: Timestamp) -> Vec<&'a Pod> {
+    pods.into_iter()
+        .filter(|pod| pod.labels().get(REVISION).is_some_and(|revision| revision != wanted))
+        .filter(|pod| !is_ready(pod) && !is_deleting(pod))
+        // One that merely starts may have been made of the old revision by a StatefulSet that replaces a lost pod
+        // during a rollout: deleting it over and over would keep it from ever being ready.
+        .filter(|pod| {
+            let made = pod.metadata.creation_timestamp.as_ref();
+            let unready_since = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref()).or(made);
+            let hopeless = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.container_statuses.as_ref())
+                .is_some_and(|statuses| statuses.iter().any(|status| waiting_for(status).is_some()));
+            hopeless || unready_since.is_some_and(|since| now.duration_since(since.0) > PATIENCE)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(revision: &str, ready: bool, waiting: Option<&str>) -> Pod {
+        let state = waiting.map_or(json!({"running": {}}), |reason| json!({"waiting": {"reason": reason}}));
+        let status = if ready { "True" } else { "False" };
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "images-0", "labels": {REVISION: revision}, "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "status": {
+                "conditions": [
+                    {"type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T01:00:00Z"},
+                ],
+                "containerStatuses": [
+                    {"name": "node", "image": "i", "imageID": "", "ready": ready, "restartCount": 0, "state": state},
+                ],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn is_stuck(pod: &Pod, minutes: i64) -> bool {
+        let since: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
+        let now = since.checked_add(SignedDuration::from_mins(minutes)).unwrap();
+        !stuck([pod], "new", now).is_empty()
+    }
+
+    #[test]
+    fn a_stale_pod_that_cannot_start_is_deleted_and_a_wanted_one_is_not() {
+        assert!(is_stuck(&pod("old", false, Some("ImagePullBackOff")), 0));
+        assert!(!is_stuck(&pod("new", false, Some("ImagePullBackOff")), 60));
+    }
+
+    #[test]
+    fn a_stale_pod_that_serves_or_only_starts_is_left_alone() {
+        assert!(!is_stuck(&pod("old", true, None), 60));
+        assert!(!is_stuck(&pod("old", false, None), 9));
+        assert!(!is_stuck(&pod("old", false, Some("ContainerCreating")), 9));
+        assert!(is_stuck(&pod("old", false, Some("ContainerCreating")), 11));
+    }
+
+    #[test]
+    fn a_pod_that_goes_already_is_not_deleted_again() {
+        let mut going = pod("old", false, Some("ErrImagePull"));
+        going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
+        assert!(!is_stuck(&going, 60));
+    }
+
+    #[test]
+    fn the_trouble_is_the_kubelets_word() {
+        assert_eq!(trouble(&pod("new", false, Some("ErrImagePull"))).as_deref(), Some("ErrImagePull"));
+        assert_eq!(trouble(&pod("new", false, None)), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! What a user is told: pure, from what was observed. It changes only when something does.
+
+mod bucket;
+mod conditions;
+mod ready;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+pub use conditions::{Verdict, changes};
+
+use super::observe::Missing;
+use super::storage::Step;
+use super::validate::Valid;
+use crate::crd::{CacheSummary, RegistryCluster, Status};
+use crate::names::Identity;
+use entrepot_config::{ByteSize, NodeStatus};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// All that the status depends on.
+pub struct Facts<'a> {
+    pub step: &'a Step,
+    /// How many volumes wait for a StorageClass that is not there is told apart from other waiting.
+    pub class: super::storage::Class,
+    /// Pods there are, ready or not.
+    pub pods: Vec<&'a Pod>,
+    /// Nodes that the StatefulSet counts.
+    pub replicas: i32,
+    pub ready_replicas: i32,
+    /// Nodes of the wanted revision; all of them, when a rollout is over.
+    pub updated_replicas: i32,
+    pub reports: &'a [NodeStatus],
+    pub missing: &'a Missing,
+    /// Why the last write was refused.
+    pub refused: Option<&'a str>,
+}
+
+/// The status of a cluster that was reconciled.
+pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: &Time) -> Status {
+    let verdicts = vec![
+        ready::verdict(cluster.spec.replicas, facts),
+        bucket::reachable(facts.reports),
+        bucket::credentials(&cluster.spec.bucket.auth, facts.missing, facts.reports),
+        storage::verdict(facts),
+        Verdict::no("Paused", "Reconciling", "changes are applied"),
+    ];
+    let (identity, before) = (Identity::of(cluster), cluster.status.clone().unwrap_or_default());
+    Status {
+        // A pass that was cut short by a refusal has not seen to all of the spec.
+        observed_generation: if facts.refused.is_none() {
+            cluster.metadata.generation
+        } else {
+            before.observed_generation
+        },
+        replicas: facts.replicas,
+        ready_replicas: facts.ready_replicas,
+        selector: identity.selector_text(),
+        endpoint: format!("http://{}.{}.svc:{}", identity.name, identity.namespace, cluster.spec.service.port),
+        config_hash: valid.config_hash.clone(),
+        cache: summary(facts.reports),
+        conditions: conditions::merged(&before.conditions, verdicts, cluster.metadata.generation, now),
+    }
+}
+
+/// The status of a cluster that is paused: what is known of it stays as it was.
+pub fn paused(cluster: &RegistryCluster, now: &Time) -> Status {
+    let verdict = Verdict::yes("Paused", "PausedByUser", "spec.paused is set: nothing is changed until it is not");
+    only(cluster, vec![verdict], now)
+}
+
+/// The status of a cluster that nodes would refuse: nothing of it is applied.
+pub fn invalid(cluster: &RegistryCluster, message: &str, now: &Time) -> Status {
+    let verdicts =
+        vec![Verdict::no("Ready", "InvalidSpec", message), Verdict::no("Paused", "Reconciling", "changes are applied")];
+    only(cluster, verdicts, now)
+}
+
+fn only(cluster: &RegistryCluster, verdicts: Vec<Verdict>, now: &Time) -> Status {
+    let before = cluster.status.clone().unwrap_or_default();
+    let conditions = conditions::merged(&before.conditions, verdicts, cluster.metadata.generation, now);
+    Status { observed_generation: cluster.metadata.generation, conditions, ..before }
+}
+
+/// In coarse steps, so that a cluster in use does not rewrite its status all the time.
+fn summary(reports: &[NodeStatus]) -> Option<CacheSummary> {
+    let first = reports.first()?;
+    let capacity = reports.iter().map(|report| report.store.capacity).sum();
+    let tenths = |report: &NodeStatus| {
+        let free = report.store.free.min(report.store.capacity);
+        (report.store.capacity - free) * 10 / report.store.capacity.max(1)
+    };
+    let fullest = reports.iter().map(tenths).max().unwrap_or_default().min(9) * 10;
+    let thresholds = |report: &NodeStatus| (report.store.low_free, report.store.target_free);
+    let agreed = reports.iter().all(|report| thresholds(report) == thresholds(first));
+    let (low, target) = thresholds(first);
+    Some(CacheSummary {
+        capacity: ByteSize::bytes(capacity).to_string(),
+        fullest: format!("{fullest}%"),
+        thresholds: if agreed {
+            format!("{} / {}", ByteSize::bytes(low), ByteSize::bytes(target))
+        } else {
+            String::new()
+        },
+    })
+}

@@ -1,0 +1,74 @@
+//! Conditions: what is found now, merged into what was told before.
+
+use crate::crd::Status;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// What is found of one condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub kind: &'static str,
+    pub status: &'static str,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Verdict {
+    pub fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
+        Verdict { kind, status: "True", reason, message: message.into() }
+    }
+
+    pub fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
+        Verdict { kind, status: "False", reason, message: message.into() }
+    }
+
+    pub fn unknown(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
+        Verdict { kind, status: "Unknown", reason, message: message.into() }
+    }
+}
+
+/// The conditions with these verdicts in the place of the former; others stay. The time of a transition changes with
+/// the status and with nothing else.
+pub(super) fn merged(
+    before: &[Condition],
+    verdicts: Vec<Verdict>,
+    generation: Option<i64>,
+    now: &Time,
+) -> Vec<Condition> {
+    let mut conditions = before.to_vec();
+    for verdict in verdicts {
+        let known = conditions.iter_mut().find(|condition| condition.type_ == verdict.kind);
+        let since = known.as_ref().filter(|known| known.status == verdict.status);
+        let condition = Condition {
+            type_: verdict.kind.into(),
+            status: verdict.status.into(),
+            reason: verdict.reason.into(),
+            message: verdict.message,
+            observed_generation: generation,
+            last_transition_time: since.map_or_else(|| now.clone(), |known| known.last_transition_time.clone()),
+        };
+        match known {
+            Some(known) => *known = condition,
+            None => conditions.push(condition),
+        }
+    }
+    conditions
+}
+
+/// Conditions that say something else than before: what a user is told by an event. What is merely not known yet is
+/// no news.
+pub fn changes<'a>(before: Option<&Status>, after: &'a Status) -> Vec<&'a Condition> {
+    let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let is_known = |condition: &Condition| {
+        before.iter().any(|known| {
+            (&known.type_, &known.status, &known.reason) == (&condition.type_, &condition.status, &condition.reason)
+        })
+    };
+    let is_news = |condition: &&Condition| {
+        let at_first = !before.iter().any(|known| known.type_ == condition.type_);
+        // That a new cluster is not paused, or has nothing to resize, is no news either.
+        let as_usual = condition.type_ == "Paused" && condition.status == "False"
+            || condition.type_ == "StorageResized" && condition.status == "True";
+        condition.status != "Unknown" && !is_known(condition) && !(at_first && as_usual)
+    };
+    after.conditions.iter().filter(is_news).collect()
+}

@@ -1,0 +1,174 @@
+use super::*;
+use crate::reconcile::storage::{Class, Volume, Waiting};
+use crate::reconcile::validate::validate;
+use entrepot_config::{BucketState, BucketStatus, StoreStatus};
+use serde_json::json;
+
+fn cluster() -> RegistryCluster {
+    serde_json::from_value(json!({
+        "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster",
+        "metadata": {"name": "images", "namespace": "registry", "uid": "1", "generation": 2},
+        "spec": {"bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"}},
+    }))
+    .unwrap()
+}
+
+fn report(state: BucketState) -> NodeStatus {
+    let store =
+        StoreStatus { capacity: 10 << 30, used: 7 << 30, free: 3 << 30, low_free: 1 << 30, target_free: 2 << 30 };
+    NodeStatus { bucket: BucketStatus { state, message: "request 4711".into() }, store, ..NodeStatus::default() }
+}
+
+const WELL: Facts<'static> = Facts {
+    step: &Step::Done,
+    class: Class::NotAsked,
+    pods: vec![],
+    replicas: 3,
+    ready_replicas: 3,
+    updated_replicas: 3,
+    reports: &[],
+    missing: &Missing { secret: None, ca_bundle: None },
+    refused: None,
+};
+
+fn at(time: &str) -> Time {
+    Time(time.parse().unwrap())
+}
+
+fn told(cluster: &RegistryCluster, facts: &Facts<'_>) -> Status {
+    let valid = validate(cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
+    status(cluster, &valid, facts, &at("2026-01-01T00:00:00Z"))
+}
+
+/// Status and reason of a condition.
+fn of<'a>(status: &'a Status, kind: &str) -> (&'a str, &'a str) {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+    (&condition.status, &condition.reason)
+}
+
+fn by_reports(states: &[BucketState], missing: &Missing) -> (Status, Vec<NodeStatus>) {
+    let reports: Vec<_> = states.iter().map(|state| report(*state)).collect();
+    (told(&cluster(), &Facts { reports: &reports, missing, ..WELL }), reports)
+}
+
+#[test]
+fn a_cluster_that_is_well_says_so_in_five_conditions() {
+    let (status, _) = by_reports(&[BucketState::Reachable; 3], &Missing::default());
+    assert_eq!(of(&status, "Ready"), ("True", "AllNodesReady"));
+    assert_eq!(of(&status, "BucketReachable"), ("True", "Reachable"));
+    assert_eq!(of(&status, "CredentialsValid"), ("True", "Accepted"));
+    assert_eq!(of(&status, "StorageResized"), ("True", "AsDesired"));
+    assert_eq!(of(&status, "Paused"), ("False", "Reconciling"));
+    let cache = status.cache.unwrap();
+    assert_eq!((cache.capacity.as_str(), cache.fullest.as_str()), ("30Gi", "70%"));
+    assert_eq!(cache.thresholds, "1Gi / 2Gi");
+    assert_eq!(status.endpoint, "http://images.registry.svc:5000");
+}
+
+#[test]
+fn every_trouble_with_the_bucket_has_a_reason_of_its_own() {
+    let secret = Missing { secret: Some("s3".into()), ca_bundle: None };
+    for (states, missing, bucket, credentials) in [
+        (vec![], Missing::default(), ("Unknown", "NoNodeReports"), ("Unknown", "NoNodeReports")),
+        (vec![BucketState::NoCredentials], secret, ("Unknown", "NoCredentials"), ("False", "SecretMissing")),
+        (vec![BucketState::NoCredentials], Missing::default(), ("Unknown", "NoCredentials"), ("False", "KeysMissing")),
+        (vec![BucketState::Denied], Missing::default(), ("False", "AccessDenied"), ("False", "Denied")),
+        (vec![BucketState::Missing], Missing::default(), ("False", "BucketMissing"), ("Unknown", "BucketNotReached")),
+        (vec![BucketState::WrongRegion], Missing::default(), ("False", "WrongRegion"), ("Unknown", "BucketNotReached")),
+        (vec![BucketState::Unreachable], Missing::default(), ("False", "Unreachable"), ("Unknown", "BucketNotReached")),
+        (vec![BucketState::Failing], Missing::default(), ("False", "BucketFailing"), ("Unknown", "BucketNotReached")),
+    ] {
+        let (status, _) = by_reports(&states, &missing);
+        assert_eq!(
+            (of(&status, "BucketReachable"), of(&status, "CredentialsValid")),
+            (bucket, credentials),
+            "{states:?}"
+        );
+        // Nodes serve what they store.
+        assert_eq!(of(&status, "Ready").0, "True");
+    }
+}
+
+#[test]
+fn one_node_that_cannot_reach_the_bucket_is_told() {
+    let states = [BucketState::Reachable, BucketState::Unreachable, BucketState::Reachable];
+    let (status, _) = by_reports(&states, &Missing::default());
+    let condition = status.conditions.iter().find(|condition| condition.type_ == "BucketReachable").unwrap();
+    assert!(condition.message.contains("1 of 3 nodes"), "{}", condition.message);
+}
+
+#[test]
+fn volumes_that_are_not_as_asked_for_have_a_reason() {
+    for (step, class, reason) in [
+        (Step::Done, Class::Missing, "StorageClassMissing"),
+        (Step::Resize(vec![]), Class::Expands, "Expanding"),
+        (Step::Wait(Waiting::Growing), Class::NotAsked, "Expanding"),
+        (Step::Wait(Waiting::CannotExpand), Class::CannotExpand, "StorageClassCannotExpand"),
+        (Step::Wait(Waiting::ClassMissing), Class::Missing, "StorageClassMissing"),
+        (Step::Wait(Waiting::Unbound), Class::Expands, "VolumesPending"),
+        (Step::DeleteSet { uid: "1".into() }, Class::NotAsked, "Replacing"),
+        (Step::Wait(Waiting::Nodes), Class::NotAsked, "RecreatingNodes"),
+    ] {
+        let status = told(&cluster(), &Facts { step: &step, class, ..WELL });
+        assert_eq!(of(&status, "StorageResized"), ("False", reason));
+    }
+}
+
+#[test]
+fn a_cluster_that_is_not_ready_says_why() {
+    let failing: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "images-2"},
+        "status": {"containerStatuses": [{
+            "name": "node", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ErrImagePull"}},
+        }]},
+    }))
+    .unwrap();
+    let ready = |facts: Facts<'_>| {
+        let status = told(&cluster(), &facts);
+        let (status, reason) = of(&status, "Ready");
+        (status.to_owned(), reason.to_owned())
+    };
+    let answer = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    assert_eq!(ready(Facts { ready_replicas: 2, ..WELL }), answer("False", "NodesNotReady"));
+    assert_eq!(ready(Facts { updated_replicas: 1, ..WELL }), answer("True", "RollingOut"));
+    assert_eq!(ready(Facts { refused: Some("quota"), ..WELL }), answer("False", "ApplyFailed"));
+    let bad = |updated_replicas| Facts { ready_replicas: 2, updated_replicas, pods: vec![&failing], ..WELL };
+    assert_eq!(ready(bad(1)), answer("False", "RolloutStuck"));
+    assert_eq!(ready(bad(3)), answer("False", "NodesFailing"));
+    let class = Facts { ready_replicas: 0, class: Class::Missing, ..WELL };
+    assert_eq!(ready(class), answer("False", "StorageClassMissing"));
+    let bundle = Missing { secret: None, ca_bundle: Some("ConfigMap ca".into()) };
+    assert_eq!(ready(Facts { missing: &bundle, ..WELL }), answer("False", "CaBundleMissing"));
+}
+
+#[test]
+fn the_same_facts_give_the_same_status_whatever_the_time() {
+    let mut cluster = cluster();
+    let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
+    let first = status(&cluster, &valid, &WELL, &at("2026-01-01T00:00:00Z"));
+    assert_eq!(changes(None, &first).len(), 1);
+    cluster.status = Some(first.clone());
+    assert_eq!(status(&cluster, &valid, &WELL, &at("2026-01-02T00:00:00Z")), first);
+    let later = status(&cluster, &valid, &Facts { ready_replicas: 1, ..WELL }, &at("2026-01-02T00:00:00Z"));
+    let changed = changes(Some(&first), &later);
+    assert_eq!((changed.len(), changed[0].reason.as_str()), (1, "NodesNotReady"));
+    assert_eq!(changed[0].last_transition_time, at("2026-01-02T00:00:00Z"));
+}
+
+#[test]
+fn a_pass_that_was_refused_has_not_observed_the_generation() {
+    let status = told(&cluster(), &Facts { refused: Some("quota"), ..WELL });
+    assert_eq!(status.observed_generation, None);
+    assert_eq!(told(&cluster(), &WELL).observed_generation, Some(2));
+}
+
+#[test]
+fn a_paused_or_refused_cluster_keeps_what_was_known() {
+    let mut cluster = cluster();
+    cluster.status = Some(told(&cluster, &WELL));
+    let now = at("2026-01-02T00:00:00Z");
+    let status = paused(&cluster, &now);
+    assert_eq!((of(&status, "Paused"), of(&status, "Ready")), (("True", "PausedByUser"), ("True", "AllNodesReady")));
+    assert_eq!(of(&invalid(&cluster, "tags.immutable: no", &now), "Ready"), ("False", "InvalidSpec"));
+}

@@ -1,0 +1,171 @@
+use super::*;
+
+const OLD: u64 = 10;
+const NEW: u64 = 20;
+
+fn volume(size: u64) -> Volume {
+    Volume { size: ByteSize::bytes(size), class: Some("fast".into()) }
+}
+
+fn claim(ordinal: i32, requested: u64, capacity: u64) -> ObservedClaim {
+    ObservedClaim {
+        name: format!("store-images-{ordinal}"),
+        uid: format!("claim-{ordinal}"),
+        ordinal,
+        requested: ByteSize::bytes(requested),
+        capacity: Some(ByteSize::bytes(capacity)),
+        class: Some("fast".into()),
+        grows_at_restart: false,
+        deleting: false,
+    }
+}
+
+fn node(ordinal: i32) -> ObservedNode {
+    ObservedNode {
+        name: format!("images-{ordinal}"),
+        uid: format!("pod-{ordinal}"),
+        ordinal,
+        ready: true,
+        scheduled: true,
+        deleting: false,
+    }
+}
+
+fn set(size: u64) -> Option<ObservedSet> {
+    Some(ObservedSet { uid: "set".into(), volume: volume(size), deleting: false })
+}
+
+/// Three nodes with claims as given.
+fn three(set: Option<ObservedSet>, claims: [(u64, u64); 3]) -> Observed {
+    let claims = (0..).zip(claims).map(|(ordinal, (requested, capacity))| claim(ordinal, requested, capacity));
+    Observed { replicas: 3, set, claims: claims.collect(), nodes: (0..3).map(node).collect(), class: Class::Expands }
+}
+
+fn expansion(observed: &Observed) -> Step {
+    next_step(observed, &volume(NEW), ResizePolicy::Expand)
+}
+
+fn recreation(observed: &Observed) -> Step {
+    next_step(observed, &volume(NEW), ResizePolicy::Recreate)
+}
+
+#[test]
+fn nothing_is_done_where_nothing_differs_and_where_nothing_is_yet() {
+    let settled = three(set(NEW), [(NEW, NEW); 3]);
+    let empty = Observed { replicas: 3, set: None, claims: vec![], nodes: vec![], class: Class::NotAsked };
+    for observed in [settled, empty] {
+        assert_eq!((expansion(&observed), recreation(&observed)), (Step::Done, Step::Done));
+        assert_eq!(Step::Done.volume(&observed, &volume(NEW)), volume(NEW));
+    }
+}
+
+#[test]
+fn an_expansion_goes_on_from_wherever_it_was_left() {
+    let names = |step: Step| match step {
+        Step::Resize(claims) => claims.into_iter().map(|claim| claim.ordinal).collect(),
+        _ => vec![],
+    };
+    // Nothing done yet; then a crash after the first claim; then after all.
+    assert_eq!(names(expansion(&three(set(OLD), [(OLD, OLD); 3]))), [0, 1, 2]);
+    assert_eq!(names(expansion(&three(set(OLD), [(NEW, OLD), (OLD, OLD), (OLD, OLD)]))), [1, 2]);
+    assert_eq!(expansion(&three(set(OLD), [(NEW, OLD); 3])), Step::Wait(Waiting::Growing));
+    assert_eq!(expansion(&three(set(OLD), [(NEW, NEW), (NEW, NEW), (NEW, OLD)])), Step::Wait(Waiting::Growing));
+    // Grown; the set is deleted, is on its way out, is gone, is back.
+    assert_eq!(expansion(&three(set(OLD), [(NEW, NEW); 3])), Step::DeleteSet { uid: "set".into() });
+    let mut leaving = three(set(OLD), [(NEW, NEW); 3]);
+    leaving.set.as_mut().unwrap().deleting = true;
+    assert_eq!(expansion(&leaving), Step::Wait(Waiting::Handover));
+    assert!(!expansion(&leaving).keeps_set());
+    assert_eq!(expansion(&three(None, [(NEW, NEW); 3])), Step::Done);
+    assert_eq!(expansion(&three(set(NEW), [(NEW, NEW); 3])), Step::Done);
+}
+
+#[test]
+fn the_set_keeps_its_claim_template_until_it_is_made_anew() {
+    let observed = three(set(OLD), [(NEW, OLD); 3]);
+    assert_eq!(expansion(&observed).volume(&observed, &volume(NEW)), volume(OLD));
+    let observed = three(None, [(NEW, NEW); 3]);
+    assert_eq!(expansion(&observed).volume(&observed, &volume(NEW)), volume(NEW));
+}
+
+#[test]
+fn a_file_system_that_grows_at_a_restart_is_given_one() {
+    let mut observed = three(set(OLD), [(NEW, OLD); 3]);
+    observed.claims.iter_mut().for_each(|claim| claim.grows_at_restart = true);
+    assert_eq!(expansion(&observed), Step::DeleteSet { uid: "set".into() });
+    observed.set = set(NEW);
+    assert_eq!(expansion(&observed), Step::Wait(Waiting::Growing));
+}
+
+#[test]
+fn a_class_that_cannot_expand_or_is_not_there_changes_nothing() {
+    for (class, waiting) in [(Class::CannotExpand, Waiting::CannotExpand), (Class::Missing, Waiting::ClassMissing)] {
+        let observed = Observed { class, ..three(set(OLD), [(OLD, OLD); 3]) };
+        let step = expansion(&observed);
+        assert_eq!(step, Step::Wait(waiting));
+        assert!(step.keeps_set());
+        assert_eq!(step.volume(&observed, &volume(NEW)), volume(OLD));
+    }
+}
+
+#[test]
+fn a_claim_that_is_not_bound_waits_for_its_volume() {
+    let mut observed = three(set(OLD), [(OLD, OLD); 3]);
+    observed.claims[1].capacity = None;
+    assert_eq!(expansion(&observed), Step::Wait(Waiting::Unbound));
+}
+
+#[test]
+fn what_scaling_down_left_behind_is_not_resized() {
+    let observed = Observed { replicas: 1, ..three(set(NEW), [(NEW, NEW), (OLD, OLD), (OLD, OLD)]) };
+    assert_eq!((expansion(&observed), recreation(&observed)), (Step::Done, Step::Done));
+}
+
+#[test]
+fn a_new_node_with_an_old_claim_is_resized_too() {
+    let observed = three(set(NEW), [(NEW, NEW), (NEW, NEW), (OLD, OLD)]);
+    assert!(matches!(expansion(&observed), Step::Resize(claims) if claims.len() == 1));
+}
+
+#[test]
+fn recreation_takes_one_node_at_a_time_from_the_highest() {
+    let mut observed = three(set(OLD), [(OLD, OLD); 3]);
+    assert_eq!(recreation(&observed), Step::DeleteSet { uid: "set".into() });
+    observed.set = None;
+    assert_eq!(recreation(&observed), Step::Done);
+    observed.set = set(NEW);
+    assert_eq!(recreation(&observed), Step::DeleteClaim(observed.claims[2].clone()));
+    // The claim is going: its pod next, and until both are back nothing else.
+    observed.claims[2].deleting = true;
+    assert_eq!(recreation(&observed), Step::DeletePod(node(2)));
+    observed.nodes[2].deleting = true;
+    assert_eq!(recreation(&observed), Step::Wait(Waiting::Nodes));
+    observed.nodes[2] = ObservedNode { ready: false, scheduled: false, ..node(2) };
+    assert_eq!(recreation(&observed), Step::Wait(Waiting::Nodes));
+    observed.claims[2] = claim(2, NEW, NEW);
+    assert_eq!(recreation(&observed), Step::Wait(Waiting::Nodes));
+    observed.nodes[2] = node(2);
+    assert_eq!(recreation(&observed), Step::DeleteClaim(observed.claims[1].clone()));
+}
+
+#[test]
+fn recreation_waits_while_another_node_is_away() {
+    let mut observed = three(set(NEW), [(OLD, OLD); 3]);
+    observed.nodes[0].ready = false;
+    assert_eq!(recreation(&observed), Step::Wait(Waiting::Nodes));
+    observed.nodes.remove(0);
+    assert_eq!(recreation(&observed), Step::Wait(Waiting::Nodes));
+    // The one that is not ready is the one to be recreated: that may be what heals it.
+    observed.nodes = vec![node(0), node(1)];
+    assert!(matches!(recreation(&observed), Step::DeleteClaim(claim) if claim.ordinal == 2));
+}
+
+#[test]
+fn another_class_recreates_and_none_takes_what_there_is() {
+    let observed = three(set(NEW), [(NEW, NEW); 3]);
+    let slow = Volume { class: Some("slow".into()), ..volume(NEW) };
+    assert!(matches!(next_step(&observed, &slow, ResizePolicy::Recreate), Step::DeleteSet { .. }));
+    let unnamed = Volume { class: None, ..volume(NEW) };
+    let observed = Observed { set: Some(ObservedSet { volume: unnamed.clone(), ..set(NEW).unwrap() }), ..observed };
+    assert_eq!(next_step(&observed, &unnamed, ResizePolicy::Recreate), Step::Done);
+}

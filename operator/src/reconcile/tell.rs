@@ -1,0 +1,84 @@
+//! Telling the user: the status, when it differs, and events of what was done and of what has changed.
+
+use super::apply::Deed;
+use super::status::changes;
+use super::{Context, ReconcileError};
+use crate::crd::{RegistryCluster, Status};
+use crate::names::MANAGER;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+/// The longest note that the API takes.
+const LONGEST_NOTE: usize = 1024;
+
+/// The longest action that it takes.
+const LONGEST_ACTION: usize = 128;
+
+/// Writes the status, unless it is the one that is there, and an event of each condition that changed.
+pub(super) async fn status(cluster: &RegistryCluster, status: Status, context: &Context) -> Result<(), ReconcileError> {
+    if cluster.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let clusters: Api<RegistryCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": RegistryCluster::api_version(&()),
+        "kind": RegistryCluster::kind(&()),
+        "status": status,
+    });
+    clusters
+        .patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch))
+        .await
+        .map_err(ReconcileError::api("write the status"))?;
+    context.metrics.writes.with_label_values(&["RegistryCluster", "status"]).inc();
+    for condition in changes(cluster.status.as_ref(), &status) {
+        let good = (condition.status == "True") == (condition.type_ != "Paused");
+        tracing::info!(
+            cluster = name,
+            namespace,
+            condition = condition.type_,
+            status = condition.status,
+            reason = condition.reason,
+            message = condition.message,
+            "condition"
+        );
+        let note = format!("{}={}: {}", condition.type_, condition.status, condition.message);
+        let warning = !good && condition.type_ != "Paused";
+        event(cluster, warning, &condition.reason, &condition.type_, note, context).await;
+    }
+    Ok(())
+}
+
+/// An event of each deed.
+pub(super) async fn deeds(cluster: &RegistryCluster, deeds: &[Deed], context: &Context) {
+    for deed in deeds {
+        event(cluster, deed.warning, deed.reason, &deed.about, deed.note.clone(), context).await;
+    }
+}
+
+/// `action` keeps events of different things apart, which would be counted as one otherwise.
+async fn event(
+    cluster: &RegistryCluster,
+    warning: bool,
+    reason: &str,
+    action: &str,
+    mut note: String,
+    context: &Context,
+) {
+    while note.len() > LONGEST_NOTE {
+        note.pop();
+    }
+    let event = Event {
+        type_: if warning { EventType::Warning } else { EventType::Normal },
+        reason: reason.to_owned(),
+        note: Some(note),
+        action: action.chars().take(LONGEST_ACTION).collect(),
+        secondary: None,
+    };
+    // Without it the user knows less, and the cluster is as it should be all the same.
+    if let Err(error) = context.recorder.publish(&event, &cluster.object_ref(&())).await {
+        tracing::warn!(cluster = cluster.name_any(), reason, %error, "an event was not published");
+    }
+}

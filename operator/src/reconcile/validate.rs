@@ -1,0 +1,107 @@
+//! What the schema cannot say: that the nodes will take the configuration which the cluster comes to.
+
+use super::build::{ACCESS_KEY_ID, CA_FILE, DRAIN, SECRET_ACCESS_KEY, SESSION_TOKEN, STORE_FOLDER};
+use super::storage::Volume;
+use crate::crd::{Cache, RegistryCluster};
+use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
+use entrepot_config::{
+    Bucket, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, Replication, S3, S3Credentials,
+    Shutdown, Store, Tags,
+};
+use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
+
+/// What the children are built from, beside the spec itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Valid {
+    pub identity: Identity,
+    /// The volumes as they are to be applied now; during an expansion, as they were.
+    pub volume: Volume,
+    pub image: String,
+    pub config_text: String,
+    /// Of that part of the configuration whose change restarts nodes.
+    pub config_hash: String,
+}
+
+/// A cluster that the schema admitted and no node would take.
+#[derive(Debug, thiserror::Error)]
+#[error("the nodes would refuse this configuration: {0}")]
+pub struct Invalid(#[from] ConfigError);
+
+/// Checks a cluster and finds out what its nodes are told.
+///
+/// # Errors
+/// When a node would refuse its configuration; the message names the field.
+pub fn validate(cluster: &RegistryCluster, volume: Volume, default_image: &str) -> Result<Valid, Invalid> {
+    let identity = Identity::of(cluster);
+    let config = configuration(cluster, &identity, &volume);
+    let config_text = config.to_sparse_yaml()?;
+    // As a node reads it, but for the name, which only its pod knows.
+    NodeConfig::from_yaml(&config_text.replace(POD_NAME, &identity.name))?;
+    let config_hash = hash(&config.at_start().to_sparse_yaml()?);
+    let image = cluster.spec.image.clone().unwrap_or_else(|| default_image.to_owned());
+    Ok(Valid { identity, volume, image, config_text, config_hash })
+}
+
+const POD_NAME: &str = "${POD_NAME}";
+
+fn hash(text: &str) -> String {
+    hex::encode(&Sha256::digest(text.as_bytes())[..8])
+}
+
+fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume) -> NodeConfig {
+    let spec = &cluster.spec;
+    let Identity { namespace, .. } = identity;
+    let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    NodeConfig {
+        node: Node {
+            name: POD_NAME.into(),
+            peers: Some(format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service())),
+        },
+        http: Http { listen: everywhere(REGISTRY_PORT), operations: everywhere(OPERATIONS_PORT), ..Http::default() },
+        bucket: bucket(&spec.bucket),
+        store: Store {
+            path: STORE_FOLDER.into(),
+            capacity: Some(capacity(&spec.cache, volume)),
+            low_free: spec.cache.low_free,
+            target_free: spec.cache.target_free,
+            eviction_policy: spec.cache.eviction_policy,
+        },
+        replication: Replication { mode: spec.replication, ..Replication::default() },
+        tags: Tags {
+            fresh_for: spec.tags.fresh_for,
+            stale_if_error: spec.tags.stale_if_error,
+            immutable: spec.tags.immutable.clone(),
+        },
+        read_only: spec.read_only,
+        log: Log { format: LogFormat::Json, ..Log::default() },
+        // The delay before SIGTERM is the pod's, so that a node need not delay once more.
+        shutdown: Shutdown { drain_delay: Duration::from_secs(0), grace_period: Duration::from_secs(DRAIN.as_secs()) },
+        ..NodeConfig::default()
+    }
+}
+
+/// What the volumes hold, so that a node never takes more of a disk than its share. While volumes that are too small
+/// for new thresholds are being expanded, already what they will hold: a node looks at its file system, too.
+fn capacity(cache: &Cache, volume: &Volume) -> ByteSize {
+    let size = volume.size.get();
+    let (low, target) = (cache.low_free.of(size), cache.target_free.of(size));
+    if low <= target && target < size { volume.size } else { cache.size }
+}
+
+fn bucket(spec: &crate::crd::Bucket) -> Bucket {
+    let credentials = spec.auth.secret_ref.as_ref().map(|secret| S3Credentials {
+        access_key_id_file: ACCESS_KEY_ID.into(),
+        secret_access_key_file: SECRET_ACCESS_KEY.into(),
+        session_token_file: secret.session_token_key.as_ref().map(|_| SESSION_TOKEN.into()),
+    });
+    let s3 = S3 {
+        name: spec.name.clone(),
+        region: spec.region.clone(),
+        endpoint: spec.endpoint.clone(),
+        path_style: spec.path_style,
+        ca_file: spec.ca_bundle_ref.as_ref().map(|_| CA_FILE.into()),
+        credentials,
+    };
+    Bucket { s3: Some(s3), file_system: None, prefix: spec.prefix.clone(), ..Bucket::default() }
+}

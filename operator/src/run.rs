@@ -1,0 +1,157 @@
+//! The wiring: election, watches, passes, and the way down.
+
+use crate::health::{self, Readiness};
+use crate::leader::{Election, Lost};
+use crate::metrics::Metrics;
+use crate::names::MANAGER;
+use crate::nodes::Nodes;
+use crate::reconcile::{Backoff, Context, on_error, reconcile};
+use crate::watch;
+use futures::{FutureExt, StreamExt};
+use kube::runtime::controller::{self, applier};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client, ResourceExt};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Passes at once: most of one is waiting, for the API server and for nodes.
+const CONCURRENCY: u16 = 16;
+
+/// What passes under way have to end in once the operator is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How the operator runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub node_image: String,
+    pub listen: SocketAddr,
+    /// Where the Lease is.
+    pub lease_namespace: String,
+    pub lease_name: String,
+    /// Tells this replica from the others.
+    pub identity: String,
+}
+
+/// Why the operator ended otherwise than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("the system refuses signals: {0}")]
+    Signals(std::io::Error),
+    #[error("the API server: {0}")]
+    Client(#[from] kube::Error),
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    #[error("the listener ended: {0}")]
+    Serve(std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, or when leadership is lost: then the process must end at once.
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    let stop = stop_signal()?;
+    let metrics = Arc::new(Metrics::new()?);
+    let readiness = Readiness::default();
+    let listener = TcpListener::bind(settings.listen).await;
+    let listener = listener.map_err(|source| RunError::Listen { address: settings.listen, source })?;
+    let serving = axum::serve(listener, health::router(metrics.clone(), readiness.clone()));
+    let client = Client::try_default().await?;
+    let leases = Api::namespaced(client.clone(), &settings.lease_namespace);
+    let election = Election::new(leases, &settings.lease_name, settings.identity.clone(), readiness);
+    tokio::select! {
+        served = serving.into_future() => served.map_err(RunError::Serve),
+        ended = lead(&election, client, metrics, &settings, stop) => ended,
+    }
+}
+
+fn stop_signal() -> Result<CancellationToken, RunError> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate()).map_err(RunError::Signals)?,
+        signal(SignalKind::interrupt()).map_err(RunError::Signals)?,
+    );
+    let token = CancellationToken::new();
+    let told = token.clone();
+    // The one task that nobody waits for: it ends with the process.
+    #[allow(clippy::disallowed_methods)]
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(token)
+}
+
+async fn lead(
+    election: &Election,
+    client: Client,
+    metrics: Arc<Metrics>,
+    settings: &Settings,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    tracing::info!(identity = settings.identity, lease = settings.lease_name, "standing by");
+    let lease = tokio::select! {
+        lease = election.win() => lease,
+        () = stop.cancelled() => return Ok(()),
+    };
+    tracing::info!(identity = settings.identity, "leading");
+    metrics.leader.set(1);
+    tokio::select! {
+        lost = election.hold(lease) => Err(lost.into()),
+        () = passes(client, metrics, settings, &stop) => {
+            election.release().await;
+            tracing::info!("stopped");
+            Ok(())
+        }
+    }
+}
+
+/// Reconciles until told to stop, and ends what is under way then.
+async fn passes(client: Client, metrics: Arc<Metrics>, settings: &Settings, stop: &CancellationToken) {
+    let (stores, triggers) = watch::start(&client, &metrics);
+    let clusters = stores.clusters.clone();
+    let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        nodes: Nodes::new(metrics.clone()),
+        backoff: Backoff::default(),
+        node_image: settings.node_image.clone(),
+        client,
+        stores,
+        metrics: metrics.clone(),
+    });
+    let queue = triggers.take_until(stop.clone().cancelled_owned());
+    let config = controller::Config::default().concurrency(CONCURRENCY);
+    let seen = clusters.clone();
+    let passes = applier(
+        |cluster, context| reconcile(cluster, context).boxed(),
+        on_error,
+        context.clone(),
+        clusters,
+        queue,
+        config,
+    );
+    let passes = passes.for_each(|_| {
+        // Every pass is logged where it failed; here only what is left to count.
+        let there = seen.state();
+        metrics.clusters.set(i64::try_from(there.len()).unwrap_or(i64::MAX));
+        context.backoff.keep(|uid| there.iter().any(|cluster| cluster.uid().as_deref() == Some(uid)));
+        futures::future::ready(())
+    });
+    tokio::select! {
+        () = passes => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {
+            tracing::warn!("some passes did not end in time; the next leader goes on with them");
+        }
+    }
+}
