@@ -22,7 +22,7 @@ pub async fn demo() -> Result<()> {
     start(crate::scenarios::show).await
 }
 
-async fn start(show: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+async fn start(show: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     let running = State::all()?.into_iter().find(|(state, _)| state.owner.is_none() && state.is_wanted());
     if let Some((_, folder)) = running {

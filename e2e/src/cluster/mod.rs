@@ -63,13 +63,13 @@ pub struct Cluster {
 ///
 /// # Errors
 /// When it does not start, `body` fails, or it cannot be removed.
-pub async fn with<T>(options: Options, body: impl AsyncFnOnce(&mut Cluster) -> Result<T>) -> Result<T> {
+pub async fn with<T>(options: Options, body: impl AsyncFnOnce(&Cluster) -> Result<T>) -> Result<T> {
     remove_unwanted().await?;
     install()?;
     let (mut state, folder) = State::claim(Some(ProcessId::of(std::process::id())?))?;
     let work = async {
-        let mut cluster = Cluster::start(&options, &mut state, &folder).await?;
-        body(&mut cluster).await
+        let cluster = Cluster::start(&options, &mut state, &folder).await?;
+        body(&cluster).await
     };
     let result = tokio::select! {
         result = work => result,

@@ -20,7 +20,7 @@ const CHILDREN: [(&str, &str); 6] = [
 ];
 
 /// Each child, edited and then deleted.
-pub async fn drift_is_put_back(cluster: &mut Cluster) -> Result<()> {
+pub async fn drift_is_put_back(cluster: &Cluster) -> Result<()> {
     for (child, edit) in CHILDREN {
         let spec = spec_of(cluster, child).await?;
         cluster.kubectl(["-n", NAMESPACE, "patch", child, "--type=merge", "-p", edit]).await?;

@@ -10,25 +10,54 @@ pub use registry::{NAMESPACE, deploy, show};
 use crate::cluster::{self, Cluster, Lifetime, Options};
 use anyhow::{Context, Result, bail};
 use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, StreamExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// No scenario takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// Scenarios at a time. Most of one is waiting, and the machine may be small.
+const TOGETHER: usize = 3;
 
 /// One of them: its name, and what it does. It fails by its error.
 pub struct Scenario {
     pub name: &'static str,
-    run: for<'a> fn(&'a mut Cluster) -> BoxFuture<'a, Result<()>>,
+    company: Company,
+    run: for<'a> fn(&'a Cluster) -> BoxFuture<'a, Result<()>>,
 }
 
-/// Every scenario, in the order in which they run: those that hurt the cluster come last.
+/// Whether others may run beside a scenario.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// It touches nothing but its own namespaces.
+    Welcome,
+    /// It touches what others stand on: S3, the operator, nodes of the cluster.
+    Alone,
+}
+
+/// Every scenario, in the order in which they begin. Those that stand together and may run together do.
 pub const SCENARIOS: [Scenario; 5] = [
-    Scenario { name: "cluster_is_whole", run: |cluster| whole::cluster_is_whole(cluster).boxed() },
-    Scenario { name: "from_nothing", run: |cluster| registry::from_nothing(cluster).boxed() },
-    Scenario { name: "drift_is_put_back", run: |cluster| drift::drift_is_put_back(cluster).boxed() },
-    Scenario { name: "what_is_wrong_is_refused", run: |cluster| refused::what_is_wrong_is_refused(cluster).boxed() },
-    Scenario { name: "s3_is_cut_and_restored", run: |cluster| whole::s3_is_cut_and_restored(cluster).boxed() },
+    Scenario {
+        name: "cluster_is_whole",
+        company: Company::Alone,
+        run: |cluster| whole::cluster_is_whole(cluster).boxed(),
+    },
+    Scenario { name: "from_nothing", company: Company::Alone, run: |cluster| registry::from_nothing(cluster).boxed() },
+    Scenario {
+        name: "drift_is_put_back",
+        company: Company::Welcome,
+        run: |cluster| drift::drift_is_put_back(cluster).boxed(),
+    },
+    Scenario {
+        name: "what_is_wrong_is_refused",
+        company: Company::Welcome,
+        run: |cluster| refused::what_is_wrong_is_refused(cluster).boxed(),
+    },
+    Scenario {
+        name: "s3_is_cut_and_restored",
+        company: Company::Alone,
+        run: |cluster| whole::s3_is_cut_and_restored(cluster).boxed(),
+    },
 ];
 
 /// Runs those of these names, or all, on one cluster. `program` is `cargo e2e` itself. Every scenario runs, whatever
@@ -42,26 +71,37 @@ pub async fn run(program: PathBuf, names: &[String]) -> Result<()> {
         bail!("there is no scenario {unknown}; there are {}", known.join(", "));
     }
     let options = Options { lifetime: Lifetime::Ours, nodes: 2, program };
+    // The others look at what this one installs.
+    let is_chosen = |scenario: &&Scenario| {
+        names.is_empty() || scenario.name == "from_nothing" || names.iter().any(|name| name == scenario.name)
+    };
+    let chosen: Vec<_> = SCENARIOS.iter().filter(is_chosen).collect();
     cluster::with(options, async |cluster| {
         let mut failed = Vec::new();
-        // The others look at what this one installs.
-        let chosen = |scenario: &&Scenario| {
-            names.is_empty() || scenario.name == "from_nothing" || names.iter().any(|name| name == scenario.name)
-        };
-        for scenario in SCENARIOS.iter().filter(chosen) {
-            println!("\n== {}", scenario.name);
-            let start = Instant::now();
-            let result = tokio::time::timeout(PATIENCE, (scenario.run)(cluster)).await;
-            let result = result.context("it hangs").and_then(|result| result);
-            let word = if result.is_ok() { "ok" } else { "FAILED" };
-            println!("== {} {word} in {:.1}s", scenario.name, start.elapsed().as_secs_f64());
-            if let Err(error) = result {
-                println!("{error:?}");
-                println!("{}", cluster.kubectl(["get", "pods,pvc,events", "-A", "-o", "wide"]).await?);
-                failed.push(scenario.name);
-            }
+        for group in chosen.chunk_by(|one, next| one.company == Company::Welcome && next.company == Company::Welcome) {
+            let outcomes = stream::iter(group).map(|scenario| perform(scenario, cluster)).buffer_unordered(TOGETHER);
+            failed.extend(outcomes.filter_map(std::future::ready).collect::<Vec<_>>().await);
         }
         if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
     })
     .await
+}
+
+/// Runs a scenario and says what became of it. Returns its name when it failed.
+async fn perform(scenario: &Scenario, cluster: &Cluster) -> Option<&'static str> {
+    println!("\n== {}", scenario.name);
+    let start = Instant::now();
+    let result = tokio::time::timeout(PATIENCE, (scenario.run)(cluster)).await;
+    let result = result.context("it hangs").and_then(|result| result);
+    let word = if result.is_ok() { "ok" } else { "FAILED" };
+    println!("== {} {word} in {:.1}s", scenario.name, start.elapsed().as_secs_f64());
+    let error = result.err()?;
+    println!("{error:?}");
+    for look in [
+        "get rgc,pods,pvc,events -A -o wide",
+        "-n entrepot-system logs -l app.kubernetes.io/name=entrepot-operator --tail=60",
+    ] {
+        println!("{}", cluster.kubectl(look.split(' ')).await.unwrap_or_else(|error| format!("{error:#}")));
+    }
+    Some(scenario.name)
 }

@@ -17,7 +17,7 @@ const WRONG: [(&str, &str, &str); 8] = [
 ];
 
 /// Each of them is refused, and the registry stays as it was.
-pub async fn what_is_wrong_is_refused(cluster: &mut Cluster) -> Result<()> {
+pub async fn what_is_wrong_is_refused(cluster: &Cluster) -> Result<()> {
     let generation = ["-n", NAMESPACE, "get", "rgc/images", "-o", "jsonpath={.metadata.generation}"];
     let before = cluster.kubectl(generation).await?;
     let right = images(NAMESPACE, "");

@@ -17,7 +17,7 @@ pub const NAMESPACE: &str = "registry";
 
 /// `kubectl apply` of a RegistryCluster gives three ready nodes; what is pushed through its Service runs on every
 /// kubelet; a session goes on at whatever node it meets.
-pub async fn from_nothing(cluster: &mut Cluster) -> Result<()> {
+pub async fn from_nothing(cluster: &Cluster) -> Result<()> {
     deploy(cluster).await?;
     show(cluster).await?;
     let registry = cluster.registry(NAMESPACE, "images").await?;
@@ -115,7 +115,7 @@ spec:
 ///
 /// # Errors
 /// When a step fails.
-pub async fn show(cluster: &mut Cluster) -> Result<()> {
+pub async fn show(cluster: &Cluster) -> Result<()> {
     let service = cluster.service(NAMESPACE, "images").await?;
     cluster.trust(NAME, &service)?;
     let start = Instant::now();

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 const SOON: Duration = Duration::from_secs(120);
 
 /// Names, Services, pods on both nodes, volumes, metrics.
-pub async fn cluster_is_whole(cluster: &mut Cluster) -> Result<()> {
+pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
     let mark = cluster.audit().mark()?;
     let image = cluster.load(&container::busybox()?, "busybox:1").await?;
     cluster.apply(&web(&image)).await?;
@@ -143,7 +143,7 @@ spec:
 }
 
 /// What scenarios of a bucket that is away stand on.
-pub async fn s3_is_cut_and_restored(cluster: &mut Cluster) -> Result<()> {
+pub async fn s3_is_cut_and_restored(cluster: &Cluster) -> Result<()> {
     let address = cluster.s3().endpoint.trim_start_matches("http://").to_owned();
     let connects = || async {
         let attempt = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(&address)).await;
