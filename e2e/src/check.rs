@@ -32,6 +32,9 @@ const TESTS: [&str; 16] = [
     "images",
 ];
 
+/// What needs no other program: every crate's own tests.
+const UNIT: &str = "test --workspace --lib --bins --test crd --test registry --test reference";
+
 fn steps() -> Vec<Step> {
     let step = |name, command: &str| {
         // Leaked: a few words, once.
@@ -41,13 +44,12 @@ fn steps() -> Vec<Step> {
     let mut steps = vec![
         step("fmt", "fmt --all -- --check"),
         step("clippy", "clippy --workspace --all-targets --all-features -- -D warnings"),
-        step("unit", "test --workspace --exclude entrepot-e2e"),
-        step("harness", "test -p entrepot-e2e --lib"),
-        step("tools", "run -q -p entrepot-e2e -- tools"),
+        step("unit", UNIT),
+        step("tools", "run -q --bin entrepot-e2e -- tools"),
     ];
     // One test at a time: they measure memory and count requests, and the machine is small.
     steps.extend(
-        TESTS.map(|name| step(name, &format!("test -p entrepot-e2e --test {name} -- --test-threads=1 --nocapture"))),
+        TESTS.map(|name| step(name, &format!("test --workspace --test {name} -- --test-threads=1 --nocapture"))),
     );
     steps
 }
@@ -140,15 +142,28 @@ mod tests {
         assert_eq!(result("test a ... ok"), None);
     }
 
-    #[test]
-    fn every_test_of_this_crate_is_a_step() {
-        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests")).unwrap();
-        let mut names: Vec<_> = folder
+    /// The integration tests of a crate, by name.
+    fn tests_of(package: &str) -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("tests");
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
             .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
             .collect();
-        let mut steps = TESTS.map(str::to_owned).to_vec();
         names.sort();
+        names
+    }
+
+    #[test]
+    fn every_test_of_this_crate_is_a_step() {
+        let mut steps = TESTS.map(str::to_owned).to_vec();
         steps.sort();
-        assert_eq!(names, steps);
+        assert_eq!(tests_of("e2e"), steps);
+    }
+
+    #[test]
+    fn every_test_of_the_other_crates_is_in_the_unit_step() {
+        for name in ["node", "node/config", "operator"].map(tests_of).concat() {
+            assert!(UNIT.contains(&format!("--test {name}")), "{name}");
+        }
     }
 }

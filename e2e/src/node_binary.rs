@@ -45,8 +45,9 @@ fn build(variant: Variant) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let built = match variant {
         Variant::Release => released("entrepot-node", workspace, None)?,
+        // Of all packages, as the tests are: their dependencies are compiled once for both.
         Variant::CrashPoints => compile("entrepot-node", workspace, |command| {
-            command.args(["--features", "crash-points"]);
+            command.args(["--workspace", "--features", "entrepot-node/crash-points"]);
         })?,
     };
     // Variants may be built to one path: each is kept under a name of its own.
@@ -70,6 +71,8 @@ pub fn released(program: &str, workspace: &Path, target: Option<&Path>) -> Resul
     // Paths of dependencies, which panics and logs name; cargo names ours relative to the workspace.
     let flags = ["-Ctarget-feature=+crt-static".to_owned(), format!("--remap-path-prefix={}=/cargo", home.display())];
     compile(program, workspace, |command| {
+        // Both are released: chosen together, they are compiled with one set of dependencies.
+        command.args(["--package", "entrepot-node", "--package", "entrepot-operator"]);
         // A target that is named keeps the flags from build scripts and macros, which cannot be static.
         command.args(["--profile", "release", "--target", "host-tuple"]);
         command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
@@ -80,10 +83,10 @@ pub fn released(program: &str, workspace: &Path, target: Option<&Path>) -> Resul
     })
 }
 
-/// Runs cargo for a program whose package has its name.
+/// Runs cargo for a program. `adjust` chooses the packages.
 fn compile(program: &str, workspace: &Path, adjust: impl FnOnce(&mut Command)) -> Result<PathBuf> {
     let mut command = Command::new("cargo");
-    command.args(["build", "--package", program, "--bin", program]);
+    command.args(["build", "--bin", program]);
     command.args(["--message-format", "json-render-diagnostics"]);
     // The variables that cargo sets for a running test would be seen as changed by build scripts.
     for (name, _) in

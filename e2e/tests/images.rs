@@ -1,7 +1,7 @@
 //! The images that are released: from the same sources, the same bytes.
 
 use entrepot_e2e::container::Image;
-use entrepot_e2e::node_binary::{Variant, released, target_folder};
+use entrepot_e2e::node_binary::{released, target_folder};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -9,22 +9,24 @@ use tempfile::TempDir;
 /// The second build compiles our crates again, from a copy of the sources in another folder; what they depend on, which
 /// `Cargo.lock` pins, is compiled once.
 #[test]
-fn two_builds_give_one_digest() {
-    let first = Variant::Release.path().unwrap();
-    let target = target_folder(&first).unwrap();
+fn two_builds_of_each_image_give_one_digest() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let copied = TempDir::new().unwrap();
     copy(workspace, copied.path());
-    let second = released("entrepot-node", copied.path(), Some(target)).unwrap();
-    let digest = |program: &Path| Image::of_program("entrepot-node", program, &[]).unwrap().digest;
-    assert_eq!(digest(&first), digest(&second));
-    let program = fs::read(&second).unwrap();
-    for path in [workspace, copied.path()] {
-        let path = path.to_str().unwrap().as_bytes();
-        assert!(
-            !program.windows(path.len()).any(|window| window == path),
-            "the program names the folder of its sources"
-        );
+    for name in ["entrepot-node", "entrepot-operator"] {
+        let first = released(name, workspace, None).unwrap();
+        // The second build overwrites the first, where cargo puts it.
+        let first_digest = Image::of_program(name, &first, &[]).unwrap().digest;
+        let second = released(name, copied.path(), Some(target_folder(&first).unwrap())).unwrap();
+        assert_eq!(Image::of_program(name, &second, &[]).unwrap().digest, first_digest, "{name}");
+        let program = fs::read(&second).unwrap();
+        for path in [workspace, copied.path()] {
+            let path = path.to_str().unwrap().as_bytes();
+            assert!(
+                !program.windows(path.len()).any(|window| window == path),
+                "{name} names the folder of its sources"
+            );
+        }
     }
 }
 
