@@ -3,6 +3,7 @@
 mod drift;
 mod refused;
 mod registry;
+mod rules;
 mod whole;
 
 pub use registry::{NAMESPACE, deploy, show};
@@ -36,7 +37,7 @@ enum Company {
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "cluster_is_whole",
         company: Company::Alone,
@@ -52,6 +53,11 @@ pub const SCENARIOS: [Scenario; 5] = [
         name: "what_is_wrong_is_refused",
         company: Company::Welcome,
         run: |cluster| refused::what_is_wrong_is_refused(cluster).boxed(),
+    },
+    Scenario {
+        name: "every_rule_holds",
+        company: Company::Welcome,
+        run: |cluster| rules::every_rule_holds(cluster).boxed(),
     },
     Scenario {
         name: "s3_is_cut_and_restored",

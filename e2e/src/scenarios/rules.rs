@@ -1,0 +1,96 @@
+//! The rules of the definition, as the real API server reads them: the same cases as the operator's own tests have.
+
+use crate::cluster::Cluster;
+use anyhow::{Context, Result, ensure};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "rules";
+
+/// What is admitted is admitted, and what is refused is refused with the message of its rule, at creation and as a
+/// change.
+pub async fn every_rule_holds(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(["create", "namespace", NAMESPACE]).await?;
+    let cases = Cases::new(cluster)?;
+    for difference in cases.of("admitted")? {
+        cases.create(&cases.registry(difference)?, true).await.with_context(|| format!("{difference} is refused"))?;
+    }
+    for case in cases.of("refused")? {
+        let answer = cases.create(&cases.registry(&case[0])?, true).await;
+        is_refused(answer, &case[1]).with_context(|| case.to_string())?;
+    }
+    for name in cases.of("names admitted")? {
+        cases.create(&cases.named(name)?, true).await.with_context(|| format!("{name} is refused"))?;
+    }
+    for name in cases.of("names refused")? {
+        is_refused(cases.create(&cases.named(name)?, true).await, &json!("metadata.name")).context(name.to_string())?;
+    }
+    for case in cases.of("changes admitted")? {
+        cases.change(case).await?.with_context(|| format!("{case} is refused"))?;
+    }
+    for case in cases.of("changes refused")? {
+        is_refused(cases.change(case).await?, &case[2]).with_context(|| case.to_string())?;
+    }
+    cluster.kubectl(["delete", "namespace", NAMESPACE, "--wait=false"]).await.map(drop)
+}
+
+/// The answer must be a refusal that says what the rule says.
+fn is_refused(answer: kube::Result<DynamicObject>, said: &Value) -> Result<()> {
+    let error = answer.err().context("it is admitted")?.to_string();
+    ensure!(error.contains(said.as_str().context("a message is text")?), "it is refused otherwise: {error}");
+    Ok(())
+}
+
+struct Cases {
+    file: Value,
+    api: Api<DynamicObject>,
+}
+
+impl Cases {
+    fn new(cluster: &Cluster) -> Result<Cases> {
+        let file = serde_json::from_str(include_str!("../../../operator/tests/rules.json"))?;
+        let kind = GroupVersionKind::gvk("entrepot.dev", "v1alpha1", "RegistryCluster");
+        let resource = ApiResource::from_gvk(&kind);
+        Ok(Cases { file, api: Api::namespaced_with(cluster.client().clone(), NAMESPACE, &resource) })
+    }
+
+    fn of(&self, name: &str) -> Result<&Vec<Value>> {
+        let cases = self.file[name].as_array().with_context(|| format!("no cases are {name}"))?;
+        ensure!(!cases.is_empty(), "no cases are {name}");
+        Ok(cases)
+    }
+
+    /// The valid one, with what differs merged into its spec.
+    fn registry(&self, difference: &Value) -> Result<Value> {
+        let mut registry = self.file["cluster"].clone();
+        registry["metadata"]["namespace"] = json!(NAMESPACE);
+        json_patch::merge(&mut registry["spec"], difference);
+        // The operator leaves it alone: the rules are the API server's.
+        registry["spec"]["paused"] = json!(true);
+        Ok(registry)
+    }
+
+    fn named(&self, name: &Value) -> Result<Value> {
+        let mut registry = self.registry(&json!({}))?;
+        registry["metadata"]["name"] = name.clone();
+        Ok(registry)
+    }
+
+    async fn create(&self, registry: &Value, dry_run: bool) -> kube::Result<DynamicObject> {
+        let registry = serde_json::from_value(registry.clone()).map_err(kube::Error::SerdeError)?;
+        self.api.create(&PostParams { dry_run, ..PostParams::default() }, &registry).await
+    }
+
+    /// Makes the old one, says what the API server thinks of its becoming the new one, and removes it.
+    async fn change(&self, case: &Value) -> Result<kube::Result<DynamicObject>> {
+        let old = self.create(&self.registry(&case[0])?, false).await.with_context(|| case.to_string())?;
+        let name = old.metadata.name.context("a name")?;
+        // The whole spec at once, whatever the operator writes to the status meanwhile.
+        let operation = json!([{"op": "replace", "path": "/spec", "value": self.registry(&case[1])?["spec"]}]);
+        let patch = Patch::Json::<()>(serde_json::from_value(operation)?);
+        let answer = self.api.patch(&name, &PatchParams { dry_run: true, ..PatchParams::default() }, &patch).await;
+        self.api.delete(&name, &DeleteParams::default()).await?;
+        Ok(answer)
+    }
+}
