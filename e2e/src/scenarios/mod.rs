@@ -1,8 +1,16 @@
 //! What is tried on a real cluster, by name. All scenarios of a run share one cluster; each uses a namespace of its own.
 
 mod drift;
+mod idle;
+mod leader;
+mod load;
+mod operator;
+mod pods;
 mod refused;
 mod registry;
+mod scaling;
+mod thresholds;
+mod upgrade;
 mod whole;
 
 pub use registry::{NAMESPACE, deploy, show};
@@ -36,7 +44,7 @@ enum Company {
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 10] = [
     Scenario {
         name: "cluster_is_whole",
         company: Company::Alone,
@@ -52,6 +60,31 @@ pub const SCENARIOS: [Scenario; 5] = [
         name: "what_is_wrong_is_refused",
         company: Company::Welcome,
         run: |cluster| refused::what_is_wrong_is_refused(cluster).boxed(),
+    },
+    Scenario {
+        name: "idle_writes_nothing",
+        company: Company::Welcome,
+        run: |cluster| idle::idle_writes_nothing(cluster).boxed(),
+    },
+    Scenario {
+        name: "scaling_loses_nothing",
+        company: Company::Welcome,
+        run: |cluster| scaling::scaling_loses_nothing(cluster).boxed(),
+    },
+    Scenario {
+        name: "thresholds_reach_running_nodes",
+        company: Company::Welcome,
+        run: |cluster| thresholds::thresholds_reach_running_nodes(cluster).boxed(),
+    },
+    Scenario {
+        name: "leader_killed_in_a_rollout",
+        company: Company::Alone,
+        run: |cluster| leader::leader_killed_in_a_rollout(cluster).boxed(),
+    },
+    Scenario {
+        name: "an_upgrade_restarts_no_node",
+        company: Company::Alone,
+        run: |cluster| upgrade::an_upgrade_restarts_no_node(cluster).boxed(),
     },
     Scenario {
         name: "s3_is_cut_and_restored",
