@@ -1,5 +1,7 @@
 //! What is tried on a real cluster, by name. All scenarios of a run share one cluster; each uses a namespace of its own.
 
+mod autoscaler;
+mod bad_image;
 mod drift;
 mod idle;
 mod leader;
@@ -44,7 +46,7 @@ enum Company {
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 10] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "cluster_is_whole",
         company: Company::Alone,
@@ -75,6 +77,16 @@ pub const SCENARIOS: [Scenario; 10] = [
         name: "thresholds_reach_running_nodes",
         company: Company::Welcome,
         run: |cluster| thresholds::thresholds_reach_running_nodes(cluster).boxed(),
+    },
+    Scenario {
+        name: "a_bad_image_stops_at_one_node",
+        company: Company::Welcome,
+        run: |cluster| bad_image::a_bad_image_stops_at_one_node(cluster).boxed(),
+    },
+    Scenario {
+        name: "an_autoscaler_scales_it",
+        company: Company::Welcome,
+        run: |cluster| autoscaler::an_autoscaler_scales_it(cluster).boxed(),
     },
     Scenario {
         name: "leader_killed_in_a_rollout",

@@ -18,7 +18,7 @@ pub const NAME: &str = "entrepot-operator";
 /// Who it is to the API server.
 pub const USER: &str = "system:serviceaccount:entrepot-system:entrepot-operator";
 
-/// Its pods that run and are not being deleted: names and uids.
+/// Its pods that nobody is deleting.
 ///
 /// # Errors
 /// When the API server does not say.

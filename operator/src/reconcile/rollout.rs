@@ -1,5 +1,5 @@
-//! What a StatefulSet does not do itself: pods of a revision that is no longer wanted, and that cannot become ready,
-//! stand in the way of the wanted one until somebody deletes them. Pure.
+//! What a StatefulSet does only one after the other: pods of a revision that is no longer wanted, and that cannot become
+//! ready, are replaced. While the first of them starts, the others serve nobody: they need not wait for it. Pure.
 
 use crate::names::REVISION;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
