@@ -7,9 +7,11 @@ mod idle;
 mod leader;
 mod load;
 mod operator;
+mod permissions;
 mod pods;
 mod refused;
 mod registry;
+mod rest;
 mod scaling;
 mod thresholds;
 mod upgrade;
@@ -22,6 +24,7 @@ use anyhow::{Context, Result, bail};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// No scenario takes longer, unless it hangs.
@@ -46,7 +49,7 @@ enum Company {
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 12] = [
+pub const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "cluster_is_whole",
         company: Company::Alone,
@@ -103,7 +106,20 @@ pub const SCENARIOS: [Scenario; 12] = [
         company: Company::Alone,
         run: |cluster| whole::s3_is_cut_and_restored(cluster).boxed(),
     },
+    // The last, for it looks back at all that the others made the operator do.
+    Scenario {
+        name: "the_operator_may_do_no_more_than_it_does",
+        company: Company::Alone,
+        run: |cluster| permissions::the_operator_may_do_no_more_than_it_does(cluster).boxed(),
+    },
 ];
+
+/// Whether every scenario is to run: then the last may ask for what only all of them together show.
+static COMPLETE: AtomicBool = AtomicBool::new(false);
+
+fn is_complete() -> bool {
+    COMPLETE.load(Ordering::Relaxed)
+}
 
 /// Runs those of these names, or all, on one cluster. `program` is `cargo e2e` itself. Every scenario runs, whatever
 /// became of the one before it.
@@ -115,6 +131,7 @@ pub async fn run(program: PathBuf, names: &[String]) -> Result<()> {
         let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         bail!("there is no scenario {unknown}; there are {}", known.join(", "));
     }
+    COMPLETE.store(names.is_empty(), Ordering::Relaxed);
     let options = Options { lifetime: Lifetime::Ours, nodes: 2, program };
     // The others look at what this one installs.
     let is_chosen = |scenario: &&Scenario| {
