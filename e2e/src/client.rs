@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -56,14 +56,41 @@ impl Reply {
     /// # Errors
     /// When it has another status; the message has the body.
     pub fn expect(self, status: u16) -> Result<Reply> {
-        ensure!(self.status == status, "answered {} instead of {status}: {:?}", self.status, self.body);
-        Ok(self)
+        if self.status == status {
+            return Ok(self);
+        }
+        Err(Refused { status: self.status, wanted: status, body: self.body }.into())
     }
 
     /// # Errors
     /// When the body is not JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {:?}", self.body))
+    }
+}
+
+/// An answer of another status than the one that was wanted.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub status: u16,
+    wanted: u16,
+    body: Bytes,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "answered {} instead of {}: {:?}", self.status, self.wanted, self.body)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Whether a client tries again after this: no answer, half an answer, or one that says to come later. Wrong content is
+/// not among them.
+pub fn may_pass(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<Refused>() {
+        Some(refused) => matches!(refused.status, 408 | 429 | 500..),
+        None => error.chain().any(|cause| cause.is::<hyper::Error>() || cause.is::<legacy::Error>()),
     }
 }
 
@@ -203,7 +230,9 @@ impl Registry {
         let start = Instant::now();
         let answer = self.open(Method::GET, &path, &[], empty()).await?;
         let status = answer.status().as_u16();
-        ensure!(status == 200, "{path}: answered {status}");
+        if status != 200 {
+            return Err(Refused { status, wanted: 200, body: Bytes::new() }).context(path);
+        }
         let mut body = answer.into_body();
         let mut hasher = Hasher::new(digest.algorithm());
         let (mut bytes, mut first_byte) = (0, None);

@@ -22,6 +22,7 @@ use crate::names::Identity;
 use crate::nodes::Nodes;
 use crate::watch::Stores;
 use apply::Deed;
+use build::Kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -90,7 +91,9 @@ async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, Re
     let applied = change(&valid.identity, &children, &observed, &step, &desired, context, &mut deeds).await;
     tell::deeds(cluster, &deeds, context).await;
     let refusal = applied.as_ref().err().and_then(ReconcileError::refusal);
-    let facts = facts(&observed, &step, refusal.as_deref());
+    // What was written just now nobody has seen yet.
+    let rolls = deeds.iter().any(|deed| deed.is_about(Kind::StatefulSet));
+    let facts = facts(&observed, &step, rolls, refusal.as_deref());
     let told = status::status(cluster, &valid, &facts, &now);
     let next = if is_well(&told) { LOOK } else { CLOSE_LOOK };
     // Of an API server that does not answer nothing is told: it would have to take it down.
@@ -114,7 +117,8 @@ async fn change(
     apply::unblock(identity, observed, context, deeds).await
 }
 
-fn facts<'a>(observed: &'a Observed, step: &'a Step, refused: Option<&'a str>) -> status::Facts<'a> {
+fn facts<'a>(observed: &'a Observed, step: &'a Step, rolls: bool, refused: Option<&'a str>) -> status::Facts<'a> {
+    let updated = observed.set.as_ref().filter(|_| !rolls).map_or(0, rollout::updated);
     let set = observed.set.as_ref().and_then(|set| set.status.as_ref());
     // Between deletion and recreation of the StatefulSet the pods go on serving.
     let ready = observed.storage.nodes.iter().filter(|node| node.ready).count();
@@ -125,7 +129,7 @@ fn facts<'a>(observed: &'a Observed, step: &'a Step, refused: Option<&'a str>) -
         pods: observed.pods.iter().map(AsRef::as_ref).collect(),
         replicas: set.map_or(counted(observed.pods.len()), |set| set.replicas),
         ready_replicas: set.map_or(counted(ready), |set| set.ready_replicas.unwrap_or_default()),
-        updated_replicas: set.map_or(0, |set| set.updated_replicas.unwrap_or_default()),
+        updated_replicas: updated,
         reports: &observed.reports,
         missing: &observed.missing,
         refused,

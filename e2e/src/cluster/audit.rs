@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -30,14 +31,20 @@ pub struct Request {
     pub response_status: Status,
     #[serde(default)]
     pub user_agent: String,
-    /// RFC 3339, in microseconds.
+    /// RFC 3339, in microseconds, of as many characters each time: an order of texts is one of times.
     pub stage_timestamp: String,
+    /// What authorization and admission noted.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct User {
     /// `system:serviceaccount:<namespace>:<name>` of a pod.
     pub username: String,
+    /// What its token tells beside that.
+    #[serde(default)]
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 /// What a request is about; empty where it is about no resource.
@@ -51,6 +58,14 @@ pub struct Object {
     pub api_group: String,
 }
 
+impl Object {
+    /// Whether it is of that namespace and kind: `pods`, `pods/status`.
+    pub fn is(&self, namespace: &str, resource: &str) -> bool {
+        let (plural, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        (self.namespace.as_str(), self.resource.as_str(), self.subresource.as_str()) == (namespace, plural, subresource)
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Status {
@@ -62,6 +77,22 @@ impl Request {
     pub fn is_write(&self) -> bool {
         matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
+
+    /// Whether what it asked for was done.
+    pub fn succeeded(&self) -> bool {
+        (200..300).contains(&self.response_status.code)
+    }
+
+    /// Whether the user may not do this at all. A namespace that is being deleted takes nothing new from anybody, and
+    /// that is no such answer, though its status is 403 too.
+    pub fn is_forbidden(&self) -> bool {
+        self.annotations.get("authorization.k8s.io/decision").is_some_and(|decision| decision == "forbid")
+    }
+
+    /// The pod that asked, by its token.
+    pub fn pod(&self) -> Option<&str> {
+        self.user.extra.get("authentication.kubernetes.io/pod-name")?.first().map(String::as_str)
+    }
 }
 
 impl Audit {
@@ -71,6 +102,11 @@ impl Audit {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it begins.
+    pub fn beginning(&self) -> Mark {
+        Mark(0)
     }
 
     /// The end of the log as it is now.

@@ -7,6 +7,7 @@
 
 mod audit;
 mod control;
+mod kill;
 mod kubectl;
 mod machine;
 mod node;

@@ -74,6 +74,8 @@ pub async fn start(
         "imageGCHighThresholdPercent": 100,
         "enforceNodeAllocatable": [],
         "serializeImagePulls": false,
+        // A kubelet that brings ConfigMaps and Secrets within seconds: that it does is tested, not its patience.
+        "syncFrequency": "10s",
         "maxPods": 110,
     });
     let settings_file = folder.join(format!("{}.kubelet", name(number)));

@@ -1,9 +1,21 @@
 //! What is tried on a real cluster, by name. All scenarios of a run share one cluster; each uses a namespace of its own.
 
+mod autoscaler;
+mod bad_image;
 mod drift;
+mod idle;
+mod leader;
+mod load;
+mod operator;
+mod permissions;
+mod pods;
 mod refused;
 mod registry;
+mod rest;
 mod rules;
+mod scaling;
+mod thresholds;
+mod upgrade;
 mod whole;
 
 pub use registry::{NAMESPACE, deploy, show};
@@ -13,6 +25,7 @@ use anyhow::{Context, Result, bail};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// No scenario takes longer, unless it hangs.
@@ -36,35 +49,42 @@ enum Company {
     Alone,
 }
 
+/// A scenario by the function that it is.
+macro_rules! scenario {
+    ($company:ident, $module:ident::$name:ident) => {
+        Scenario {
+            name: stringify!($name),
+            company: Company::$company,
+            run: |cluster| $module::$name(cluster).boxed(),
+        }
+    };
+}
+
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 6] = [
-    Scenario {
-        name: "cluster_is_whole",
-        company: Company::Alone,
-        run: |cluster| whole::cluster_is_whole(cluster).boxed(),
-    },
-    Scenario { name: "from_nothing", company: Company::Alone, run: |cluster| registry::from_nothing(cluster).boxed() },
-    Scenario {
-        name: "drift_is_put_back",
-        company: Company::Welcome,
-        run: |cluster| drift::drift_is_put_back(cluster).boxed(),
-    },
-    Scenario {
-        name: "what_is_wrong_is_refused",
-        company: Company::Welcome,
-        run: |cluster| refused::what_is_wrong_is_refused(cluster).boxed(),
-    },
-    Scenario {
-        name: "every_rule_holds",
-        company: Company::Welcome,
-        run: |cluster| rules::every_rule_holds(cluster).boxed(),
-    },
-    Scenario {
-        name: "s3_is_cut_and_restored",
-        company: Company::Alone,
-        run: |cluster| whole::s3_is_cut_and_restored(cluster).boxed(),
-    },
+pub const SCENARIOS: [Scenario; 14] = [
+    scenario!(Alone, whole::cluster_is_whole),
+    scenario!(Alone, registry::from_nothing),
+    scenario!(Welcome, idle::idle_writes_nothing),
+    scenario!(Welcome, drift::drift_is_put_back),
+    scenario!(Welcome, refused::what_is_wrong_is_refused),
+    scenario!(Welcome, rules::every_rule_holds),
+    scenario!(Welcome, scaling::scaling_loses_nothing),
+    scenario!(Welcome, thresholds::thresholds_reach_running_nodes),
+    scenario!(Welcome, bad_image::a_bad_image_stops_at_one_node),
+    scenario!(Welcome, autoscaler::an_autoscaler_scales_it),
+    scenario!(Alone, leader::leader_killed_in_a_rollout),
+    scenario!(Alone, upgrade::an_upgrade_restarts_no_node),
+    scenario!(Alone, whole::s3_is_cut_and_restored),
+    // The last, for it looks back at all that the others made the operator do.
+    scenario!(Alone, permissions::the_operator_may_do_no_more_than_it_does),
 ];
+
+/// Whether every scenario is to run: then the last may ask for what only all of them together show.
+static COMPLETE: AtomicBool = AtomicBool::new(false);
+
+fn is_complete() -> bool {
+    COMPLETE.load(Ordering::Relaxed)
+}
 
 /// Runs those of these names, or all, on one cluster. `program` is `cargo e2e` itself. Every scenario runs, whatever
 /// became of the one before it.
@@ -76,6 +96,7 @@ pub async fn run(program: PathBuf, names: &[String]) -> Result<()> {
         let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         bail!("there is no scenario {unknown}; there are {}", known.join(", "));
     }
+    COMPLETE.store(names.is_empty(), Ordering::Relaxed);
     let options = Options { lifetime: Lifetime::Ours, nodes: 2, program };
     // The others look at what this one installs.
     let is_chosen = |scenario: &&Scenario| {

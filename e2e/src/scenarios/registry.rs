@@ -6,6 +6,7 @@ use crate::s3::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY};
 use crate::tools::Tool;
 use crate::{commands, container, tools, wait};
 use anyhow::{Context, Result, ensure};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
@@ -58,20 +59,29 @@ async fn install_operator(cluster: &Cluster) -> Result<()> {
         println!("image        {name} ({}, {:.1} MiB)", image.digest, image.size as f64 / 1_048_576.0);
     }
     let start = Instant::now();
-    let mut helm = Command::new(Tool::Helm.path()?);
-    helm.args(["install", "entrepot"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/entrepot"));
-    helm.args(["--namespace", "entrepot-system", "--create-namespace", "--wait", "--timeout", "120s"]);
+    let mut values = vec!["--create-namespace".to_owned()];
     for (field, name) in [("image", operator_name), ("nodeImage", node_name)] {
         let (repository, tag) = name.rsplit_once(':').context("a name without a tag")?;
-        helm.arg("--set").arg(format!("{field}.repository={repository},{field}.tag={tag}"));
+        values.extend(["--set".to_owned(), format!("{field}.repository={repository},{field}.tag={tag}")]);
     }
+    helm(cluster, "install", &values).await?;
+    println!("helm installed the operator in {:.1?}", start.elapsed());
+    Ok(())
+}
+
+/// `helm install` or `helm upgrade` of the chart, as the release `entrepot`, until the operator is ready.
+///
+/// # Errors
+/// When it fails; the message has all that it wrote.
+pub async fn helm(cluster: &Cluster, verb: &str, values: &[impl AsRef<OsStr>]) -> Result<()> {
+    let mut helm = Command::new(Tool::Helm.path()?);
+    helm.args([verb, "entrepot"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/entrepot"));
+    helm.args(["--namespace", "entrepot-system", "--wait", "--timeout", "120s"]).args(values);
     // What helm keeps for its user belongs to the cluster.
     let home = cluster.kubeconfig().with_file_name("helm");
     helm.arg("--kubeconfig").arg(cluster.kubeconfig()).env("HOME", &home);
     helm.env_remove("XDG_CACHE_HOME").env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
-    commands::run(&mut helm).await?;
-    println!("helm installed the operator in {:.1?}", start.elapsed());
-    Ok(())
+    commands::run(&mut helm).await.map(drop)
 }
 
 /// A namespace with the keys of the bucket.

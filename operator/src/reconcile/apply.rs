@@ -33,6 +33,11 @@ pub struct Deed {
 }
 
 impl Deed {
+    /// Whether a child of that kind was written.
+    pub fn is_about(&self, kind: Kind) -> bool {
+        self.about.split_once(' ').is_some_and(|(name, _)| name == kind.name())
+    }
+
     fn normal(reason: &'static str, about: &str, note: String) -> Deed {
         Deed { warning: false, reason, about: about.to_owned(), note }
     }

@@ -1,7 +1,8 @@
-//! What a StatefulSet does not do itself: pods of a revision that is no longer wanted, and that cannot become ready,
-//! stand in the way of the wanted one until somebody deletes them. Pure.
+//! What a StatefulSet does only one after the other: pods of a revision that is no longer wanted, and that cannot become
+//! ready, are replaced. While the first of them starts, the others serve nobody: they need not wait for it. Pure.
 
 use crate::names::REVISION;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -48,6 +49,13 @@ pub fn trouble(pod: &Pod) -> Option<String> {
 fn waiting_for(status: &ContainerStatus) -> Option<String> {
     let reason = status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
     HOPELESS.contains(&reason).then(|| reason.to_owned())
+}
+
+/// Nodes of the wanted revision: none, as long as the StatefulSet's controller has not seen it as it is, for until then
+/// it counts those of the revision before.
+pub fn updated(set: &StatefulSet) -> i32 {
+    let status = set.status.as_ref().filter(|status| status.observed_generation == set.metadata.generation);
+    status.and_then(|status| status.updated_replicas).unwrap_or_default()
 }
 
 /// Pods to delete, so that the wanted revision takes their place.
@@ -119,6 +127,19 @@ mod tests {
         let mut going = pod("old", false, Some("ErrImagePull"));
         going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
         assert!(!is_stuck(&going, 60));
+    }
+
+    #[test]
+    fn a_change_that_the_controller_has_not_seen_is_not_rolled_out() {
+        let set = |seen: i64| {
+            let set = json!({
+                "metadata": {"generation": 2},
+                "status": {"observedGeneration": seen, "replicas": 3, "updatedReplicas": 3},
+            });
+            updated(&serde_json::from_value(set).unwrap())
+        };
+        assert_eq!((set(1), set(2)), (0, 3));
+        assert_eq!(updated(&StatefulSet::default()), 0);
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! A HorizontalPodAutoscaler scales the registry, and the operator follows it.
+
+use super::{operator, pods};
+use crate::cluster::Cluster;
+use crate::{Content, Registry, wait};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+const NAMESPACE: &str = "autoscaled";
+const REPOSITORY: &str = "autoscaled";
+/// Figures of pods are collected every ten seconds, and the autoscaler trusts none of a pod's first twenty.
+const SOON: Duration = Duration::from_secs(180);
+/// Clients that pull as fast as they can.
+const CLIENTS: usize = 4;
+
+/// By the CPU that its nodes take under load, through the scale subresource.
+pub async fn an_autoscaler_scales_it(cluster: &Cluster) -> Result<()> {
+    let spec = json!({"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}});
+    let registry = pods::make(cluster, NAMESPACE, &spec).await?;
+    let content = Content::fresh(1 << 20);
+    registry.push(REPOSITORY, &content).await?;
+    let mark = cluster.audit().mark()?;
+    cluster.apply(&autoscaler().to_string()).await?;
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        clients.spawn(pull(registry.clone(), content));
+    }
+    let start = Instant::now();
+    let scaled = wait::until("the autoscaler has asked for three nodes", SOON, || async {
+        pods::look(cluster, NAMESPACE).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(3))
+    })
+    .await;
+    // Whatever came of it: nobody else is to wait for this load.
+    clients.shutdown().await;
+    if let Err(error) = scaled {
+        return Err(error).context(cluster.kubectl(["-n", NAMESPACE, "describe", "hpa"]).await?);
+    }
+    println!("the autoscaler asked for three nodes after {:.1?}", start.elapsed());
+    // With the load gone it asks for fewer again; whatever it asks for, the operator follows.
+    wait::until("the autoscaler has asked for one node again", SOON, || async {
+        pods::look(cluster, NAMESPACE).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(1))
+    })
+    .await?;
+    pods::until_settled(cluster, NAMESPACE).await?;
+    println!("it is back at one node after {:.1?}", start.elapsed());
+
+    let requests = cluster.audit().since(mark)?;
+    let writes = |resource: &str| {
+        let about = requests.iter().filter(|request| request.is_write() && request.object_ref.is(NAMESPACE, resource));
+        about.map(|request| request.user.username.as_str()).collect::<Vec<_>>()
+    };
+    let scales = writes("registryclusters/scale");
+    const AUTOSCALER: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+    ensure!(scales.len() >= 2 && scales.iter().all(|user| *user == AUTOSCALER), "scaled by {scales:?}");
+    let specs = writes("registryclusters");
+    ensure!(specs.is_empty(), "the spec was written by {specs:?}");
+    // Each time the autoscaler asks, once, and not once more: it is not fought about.
+    let sets = writes("statefulsets");
+    println!("{} requests of the autoscaler, {} writes of the StatefulSet", scales.len(), sets.len());
+    ensure!(sets.iter().all(|user| *user == operator::USER), "the StatefulSet was written by {sets:?}");
+    ensure!(sets.len() <= scales.len(), "{} scalings, {} writes of the StatefulSet", scales.len(), sets.len());
+    pods::remove(cluster, NAMESPACE).await
+}
+
+async fn pull(registry: Registry, content: Content) {
+    loop {
+        // A new connection each time, so that new nodes get their share. A failure is for other scenarios to find.
+        let _ = Registry::new(registry.url()).pull(REPOSITORY, &content.digest).await;
+    }
+}
+
+fn autoscaler() -> Value {
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "images", "namespace": NAMESPACE},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "name": "images"},
+            "minReplicas": 1,
+            "maxReplicas": 3,
+            "metrics": [{
+                "type": "Resource",
+                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 200}},
+            }],
+            "behavior": {"scaleDown": {"policies": [{"type": "Pods", "value": 5, "periodSeconds": 5}]}},
+        },
+    })
+}

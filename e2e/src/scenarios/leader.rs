@@ -1,0 +1,105 @@
+//! The leading operator dies in the middle of a rollout; and then there is none at all.
+
+use super::load::Load;
+use super::{operator, pods};
+use crate::cluster::{Cluster, Request};
+use crate::wait;
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+const NAMESPACE: &str = "leaderless";
+
+/// The other finishes what the killed one began, and nothing is done twice. With none, clients go on.
+pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
+    let registry = pods::make(cluster, NAMESPACE, &json!({"replicas": 3})).await?;
+    let before = pods::nodes(cluster, NAMESPACE).await?;
+    let load = Load::start(&registry);
+    let leader = operator::leader(cluster).await?;
+    let mark = cluster.audit().mark()?;
+    pods::change(cluster, NAMESPACE, &json!({"tags": {"freshFor": "1s"}})).await?;
+    wait::until("the first node is of the new revision", pods::SOON, || async {
+        let nodes = pods::nodes(cluster, NAMESPACE).await.unwrap_or_default();
+        nodes.iter().any(|node| node.ready && before.iter().all(|old| old.uid != node.uid))
+    })
+    .await?;
+    kill(cluster, &leader).await?;
+    let start = Instant::now();
+    let nodes = pods::nodes(cluster, NAMESPACE).await?;
+    let left = nodes.iter().filter(|node| before.iter().any(|old| old.uid == node.uid)).count();
+    ensure!(left > 0, "the rollout was over before the leader was killed");
+    // Asked while nobody leads: it is for the next to do, together with the rest.
+    pods::change(cluster, NAMESPACE, &json!({"service": {"annotations": {"asked": "while-nobody-led"}}})).await?;
+    let next = operator::leader(cluster).await?;
+    ensure!(next.name_any() != leader.name_any(), "the one that was killed leads");
+    println!("{left} nodes to go; another leads {:.1?} after the kill", start.elapsed());
+    pods::until_settled(cluster, NAMESPACE).await?;
+    println!("all of it is done {:.1?} after the kill", start.elapsed());
+    let after = pods::nodes(cluster, NAMESPACE).await?;
+    ensure!(after.iter().all(|node| before.iter().all(|old| old.uid != node.uid)), "some were not replaced: {after:?}");
+    ensure!(after.iter().all(|node| node.restarts == 0), "nodes were restarted: {after:?}");
+    once(&cluster.audit().since(mark)?, &leader.name_any(), &next.name_any())?;
+    load.goes_on(5).await?;
+    load.stop().await?;
+
+    operator::scale(cluster, 0).await?;
+    let nobody = without_operator(cluster, &registry).await;
+    operator::scale(cluster, 2).await?;
+    operator::until_rolled_out(cluster).await?;
+    nobody?;
+    operator::leader(cluster).await?;
+    pods::remove(cluster, NAMESPACE).await
+}
+
+/// Kills its process, and takes its pod away before the kubelet starts another in it.
+async fn kill(cluster: &Cluster, leader: &Pod) -> Result<()> {
+    cluster.kill(&leader.uid().context("a pod without uid")?, operator::NAME)?;
+    let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
+    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    pods.delete(&leader.name_any(), &at_once).await.map(drop)?;
+    Ok(())
+}
+
+/// No step was done twice, and no two operators wrote in turns.
+fn once(requests: &[Request], former: &str, next: &str) -> Result<()> {
+    let mine = requests.iter().filter(|request| request.object_ref.namespace == NAMESPACE && request.succeeded());
+    let mut deleted = BTreeMap::<&str, u32>::new();
+    let mut services = Vec::new();
+    let mut writers = Vec::new();
+    for request in mine.filter(|request| request.is_write()) {
+        let (user, about) = (request.user.username.as_str(), &request.object_ref);
+        let by_controllers = user.starts_with("system:serviceaccount:");
+        if by_controllers && request.verb == "delete" && about.is(NAMESPACE, "pods") {
+            *deleted.entry(&about.name).or_default() += 1;
+        }
+        if user == operator::USER {
+            writers.push(request.pod().context("a write by no pod")?);
+            if about.is(NAMESPACE, "services") {
+                services.push(about.name.as_str());
+            }
+        }
+    }
+    println!("deleted: {deleted:?}; the former leader and the next wrote {}", writers.len());
+    let wanted = BTreeMap::from([("images-0", 1), ("images-1", 1), ("images-2", 1)]);
+    ensure!(deleted == wanted, "deleted were {deleted:?}");
+    ensure!(services == ["images"], "the Service was written {services:?}");
+    writers.dedup();
+    ensure!(writers == [former, next], "the operators wrote in this order: {writers:?}");
+    Ok(())
+}
+
+/// With no operator at all, pushes and pulls go on.
+async fn without_operator(cluster: &Cluster, registry: &crate::Registry) -> Result<()> {
+    wait::until("no operator is left", pods::SOON, || async {
+        let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
+        pods.list(&Default::default()).await.is_ok_and(|pods| pods.items.is_empty())
+    })
+    .await?;
+    let load = Load::start(registry);
+    load.goes_on(20).await?;
+    load.stop().await
+}

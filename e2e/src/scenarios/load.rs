@@ -1,0 +1,196 @@
+//! Clients that push and pull all the time, and try again as clients do: what they are refused for good is a failure.
+
+use crate::client::{Registry, may_pass};
+use crate::push::{IMAGE, Image};
+use crate::wait;
+use anyhow::{Context, Result, bail, ensure};
+use rand::seq::IndexedRandom;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How often containerd tries a request, with longer and longer pauses, before it gives up.
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// A client does no more than one thing in this time: the machine has others to serve.
+const PACE: Duration = Duration::from_millis(150);
+/// Within this the clients do whatever is waited for here, unless they are stuck.
+const SOON: Duration = Duration::from_secs(60);
+
+/// An image whose push was acknowledged.
+pub struct Pushed {
+    pub repository: String,
+    pub tag: String,
+    pub image: Image,
+}
+
+/// What the clients did so far.
+#[derive(Default)]
+struct Account {
+    pushed: Mutex<Vec<Arc<Pushed>>>,
+    pulled: AtomicUsize,
+    /// Requests that were tried again.
+    again: AtomicUsize,
+    failures: Mutex<Vec<String>>,
+    stop: AtomicBool,
+}
+
+/// Clients at work. Dropped, they stop.
+pub struct Load {
+    registry: Registry,
+    account: Arc<Account>,
+    clients: JoinSet<()>,
+}
+
+/// What a client does with its connections: a kubelet makes new ones for each image, a build server keeps its own.
+#[derive(Clone, Copy)]
+enum Connections {
+    Fresh,
+    Kept,
+}
+
+impl Load {
+    /// Two clients that push, two that pull.
+    pub fn start(registry: &Registry) -> Load {
+        let account = Arc::new(Account::default());
+        let mut clients = JoinSet::new();
+        for (name, connections) in [("fresh", Connections::Fresh), ("kept", Connections::Kept)] {
+            clients.spawn(push(name, registry.clone(), connections, Arc::clone(&account)));
+            clients.spawn(pull(registry.clone(), connections, Arc::clone(&account)));
+        }
+        Load { registry: registry.clone(), account, clients }
+    }
+
+    /// Waits until so many more images were pushed, and so many pulled.
+    ///
+    /// # Errors
+    /// When a client failed, or they are stuck.
+    pub async fn goes_on(&self, more: usize) -> Result<()> {
+        let (pushed, pulled) = (self.pushed() + more, self.account.pulled.load(Relaxed) + more);
+        wait::until(&format!("{more} more images were pushed and pulled"), SOON, || async {
+            let enough = self.pushed() >= pushed && self.account.pulled.load(Relaxed) >= pulled;
+            enough || !lock(&self.account.failures).is_empty()
+        })
+        .await?;
+        self.ensure_no_failure()
+    }
+
+    fn pushed(&self) -> usize {
+        lock(&self.account.pushed).len()
+    }
+
+    fn ensure_no_failure(&self) -> Result<()> {
+        let failures = lock(&self.account.failures);
+        ensure!(failures.is_empty(), "{} failed: {}", failures.len(), failures.join("\n"));
+        Ok(())
+    }
+
+    /// Lets the clients end what they are at, then pulls every image that was acknowledged.
+    ///
+    /// # Errors
+    /// When a client failed at any time, or an image is not whole.
+    pub async fn stop(mut self) -> Result<()> {
+        self.account.stop.store(true, Relaxed);
+        while let Some(ended) = self.clients.join_next().await {
+            ended?;
+        }
+        self.ensure_no_failure()?;
+        let pushed = lock(&self.account.pushed).clone();
+        println!(
+            "{} images pushed, {} pulled, {} requests tried again, none failed",
+            pushed.len(),
+            self.account.pulled.load(Relaxed),
+            self.account.again.load(Relaxed)
+        );
+        for image in &pushed {
+            pull_once(&self.registry, image, &self.account).await.context("an image that was acknowledged")?;
+        }
+        Ok(())
+    }
+}
+
+async fn push(name: &str, registry: Registry, connections: Connections, account: Arc<Account>) {
+    let mut pace = tokio::time::interval(PACE);
+    for number in 0.. {
+        pace.tick().await;
+        if account.stop.load(Relaxed) {
+            return;
+        }
+        let registry = connections.of(&registry);
+        let image = Image::fresh(&[70_000, 300]);
+        let pushed = Pushed { repository: format!("load/{name}"), tag: number.to_string(), image };
+        match push_once(&registry, &pushed, &account).await {
+            Ok(()) => lock(&account.pushed).push(Arc::new(pushed)),
+            Err(error) => lock(&account.failures).push(format!("{error:#}")),
+        }
+    }
+}
+
+async fn pull(registry: Registry, connections: Connections, account: Arc<Account>) {
+    let mut pace = tokio::time::interval(PACE);
+    loop {
+        pace.tick().await;
+        if account.stop.load(Relaxed) {
+            return;
+        }
+        let Some(chosen) = lock(&account.pushed).choose(&mut rand::rng()).cloned() else { continue };
+        match pull_once(&connections.of(&registry), &chosen, &account).await {
+            Ok(()) => drop(account.pulled.fetch_add(1, Relaxed)),
+            Err(error) => lock(&account.failures).push(format!("{error:#}")),
+        }
+    }
+}
+
+impl Connections {
+    fn of(self, registry: &Registry) -> Registry {
+        match self {
+            Connections::Fresh => Registry::new(registry.url()),
+            Connections::Kept => registry.clone(),
+        }
+    }
+}
+
+async fn push_once(registry: &Registry, pushed: &Pushed, account: &Account) -> Result<()> {
+    let Pushed { repository, tag, image } = pushed;
+    for blob in image.blobs() {
+        persist(account, "a blob's push", || registry.push(repository, blob)).await?;
+    }
+    let manifest = || async { registry.put_manifest(repository, tag, IMAGE, &image.manifest).await?.expect(201) };
+    persist(account, "a manifest's push", manifest).await.map(drop)
+}
+
+async fn pull_once(registry: &Registry, pushed: &Pushed, account: &Account) -> Result<()> {
+    let Pushed { repository, tag, image } = pushed;
+    let manifest = || async { registry.manifest(repository, tag).await?.expect(200) };
+    let manifest = persist(account, "a manifest's pull", manifest).await?;
+    ensure!(manifest.body == image.manifest, "{repository}:{tag} is another manifest: {:?}", manifest.body);
+    for blob in image.blobs() {
+        persist(account, "a blob's pull", || registry.pull(repository, &blob.digest)).await?;
+    }
+    Ok(())
+}
+
+/// Tries again what may pass.
+async fn persist<T, F>(account: &Account, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut pause = FIRST_PAUSE;
+    for tries in 1.. {
+        match attempt().await {
+            Err(error) if may_pass(&error) && tries < TRIES => {
+                account.again.fetch_add(1, Relaxed);
+                println!("tried again: {what}: {error:#}");
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            result => return result.with_context(|| format!("{what}, tried {tries} times")),
+        }
+    }
+    bail!("{what} was not tried")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,35 @@
+//! Nodes come and go while clients push and pull, and nobody notices.
+
+use super::{load::Load, pods};
+use crate::cluster::Cluster;
+use anyhow::{Result, ensure};
+use serde_json::json;
+use std::time::Instant;
+
+const NAMESPACE: &str = "scaling";
+
+/// From one node to five and back to two, under load: no client fails, and every image that was acknowledged is there.
+pub async fn scaling_loses_nothing(cluster: &Cluster) -> Result<()> {
+    let registry = pods::make(cluster, NAMESPACE, &json!({"replicas": 1})).await?;
+    let load = Load::start(&registry);
+    load.goes_on(5).await?;
+    for replicas in [5, 2] {
+        let start = Instant::now();
+        let scale = format!("--replicas={replicas}");
+        cluster.kubectl(["-n", NAMESPACE, "scale", "rgc/images", &scale]).await?;
+        pods::until_settled(cluster, NAMESPACE).await?;
+        println!("{replicas} nodes after {:.1?}", start.elapsed());
+        load.goes_on(20).await?;
+        let nodes = pods::nodes(cluster, NAMESPACE).await?;
+        let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
+        let wanted: Vec<_> = (0..replicas).map(|ordinal| format!("images-{ordinal}")).collect();
+        ensure!(names == wanted, "the nodes are {names:?}");
+        for node in &nodes {
+            let served = node.metric("entrepot_http_requests_total").await?;
+            ensure!(served > 0.0, "{} was asked for nothing", node.name);
+        }
+        ensure!(nodes.iter().all(|node| node.restarts == 0), "nodes were restarted: {nodes:?}");
+    }
+    load.stop().await?;
+    pods::remove(cluster, NAMESPACE).await
+}
