@@ -10,7 +10,7 @@ mod control;
 mod kubectl;
 mod machine;
 mod node;
-mod pki;
+pub mod pki;
 mod plan;
 mod provisioner;
 mod services;
