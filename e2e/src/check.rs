@@ -13,10 +13,11 @@ struct Step {
 }
 
 /// The tests of this crate, quick ones first.
-const TESTS: [&str; 16] = [
+const TESTS: [&str; 17] = [
     "chart",
     "embedded",
     "bucket_contract",
+    "identity",
     "counts",
     "conformance",
     "distribution",

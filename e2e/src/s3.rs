@@ -5,6 +5,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use entrepot_config as config;
 use std::fs;
 use std::path::Path;
@@ -25,10 +26,22 @@ pub struct S3 {
 
 impl S3 {
     pub fn new(endpoint: &str) -> S3 {
+        S3::over(endpoint, TlsContext::default())
+    }
+
+    /// A bucket whose server has its certificate from the authority with the certificate in that file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn trusting(endpoint: &str, authority: &Path) -> Result<S3> {
+        let trust = TrustStore::empty().with_pem_certificate(fs::read(authority)?);
+        Ok(S3::over(endpoint, TlsContext::builder().with_trust_store(trust).build()?))
+    }
+
+    fn over(endpoint: &str, tls: TlsContext) -> S3 {
         let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
-                aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
-            ))
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls)
             .build_https();
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())

@@ -11,7 +11,7 @@ mod kill;
 mod kubectl;
 mod machine;
 mod node;
-mod pki;
+pub mod pki;
 mod plan;
 mod provisioner;
 mod services;

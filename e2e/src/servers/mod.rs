@@ -1,13 +1,18 @@
-//! Servers that the tests run against: two S3 servers, CNCF Distribution, nginx. Each ends with its value.
+//! Servers that the tests run against: two S3 servers, CNCF Distribution, nginx, and those that say who somebody is. Each
+//! ends with its value.
 
 mod distribution;
 mod minio;
 mod nginx;
+mod openid;
+mod pages;
 mod versitygw;
 
 pub use distribution::{Distribution, Driver};
 pub use minio::Minio;
 pub use nginx::Nginx;
+pub use openid::OpenId;
+use pages::Pages;
 pub use versitygw::Versitygw;
 
 use anyhow::Result;

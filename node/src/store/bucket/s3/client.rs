@@ -2,12 +2,15 @@
 //! off, for the decorators and `body` do their work.
 
 use super::credentials::FileCredentials;
-use aws_config::environment::EnvironmentVariableRegionProvider;
+use super::web_identity::WebIdentity;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -83,7 +86,12 @@ impl Settings {
             environment =
                 environment.credentials_provider(credentials.clone()).identity_cache(IdentityCache::no_cache());
         }
-        let environment = environment.load().await;
+        let mut environment = environment.load().await;
+        if self.credentials.is_none()
+            && let Some(identity) = WebIdentity::of_environment(&environment)
+        {
+            environment = self.identified(environment, identity);
+        }
         let mut config = aws_sdk_s3::config::Builder::from(&environment)
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -95,6 +103,17 @@ impl Settings {
             config = config.endpoint_url(endpoint);
         }
         Client::from_conf(config.build())
+    }
+
+    /// With the SDK's order of who is asked for credentials, whose own web identity ours stands in for.
+    fn identified(&self, environment: SdkConfig, identity: WebIdentity) -> SdkConfig {
+        let provider = ProviderConfig::default().with_region(environment.region().cloned());
+        let provider = provider.with_http_client(self.http.clone());
+        let profile = ProfileFileCredentialsProvider::builder().configure(&provider).build();
+        let keys = EnvironmentVariableCredentialsProvider::new();
+        let asked = CredentialsProviderChain::first_try("environment", keys).or_else("profile", profile);
+        let asked = asked.or_else("web identity", identity);
+        environment.into_builder().credentials_provider(SharedCredentialsProvider::new(asked)).build()
     }
 
     /// The region: configured, or of the environment, or of the shared files, or where this machine is.

@@ -102,7 +102,8 @@ fn read_once(files: &S3Credentials) -> Result<Credentials, UnreadableKey> {
     Ok(Credentials::new(id, secret, token, None, "bucket.s3.credentials"))
 }
 
-fn read(path: &Path) -> Result<String, UnreadableKey> {
+/// The text of a file, without the white space around it.
+pub(super) fn read(path: &Path) -> Result<String, UnreadableKey> {
     let unreadable = |source| UnreadableKey { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let text = text.trim();

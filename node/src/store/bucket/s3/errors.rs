@@ -4,6 +4,7 @@ use super::{BucketError, BucketErrorKind, Operation};
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use std::error::Error;
 
 /// A request that did not succeed, before it is known whether that is an error: "not found" is an answer.
@@ -50,7 +51,7 @@ where
             SdkError::TimeoutError(_) => BucketErrorKind::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => BucketErrorKind::Timeout,
             SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) if lacks_credentials(self) => {
-                BucketErrorKind::Denied
+                without_credentials(self)
             }
             SdkError::DispatchFailure(_) => BucketErrorKind::Connection,
             SdkError::ConstructionFailure(_) => BucketErrorKind::Refused,
@@ -97,6 +98,13 @@ pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item 
 /// Whether the request was never sent for want of credentials.
 fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| error.is::<aws_credential_types::provider::error::CredentialsError>())
+}
+
+/// Who gives credentials may fail in passing, as the bucket may. What it refuses, it refuses again.
+fn without_credentials(error: &(dyn Error + 'static)) -> BucketErrorKind {
+    let mut asked = chain(error).filter_map(|error| error.downcast_ref::<SdkError<AssumeRoleWithWebIdentityError>>());
+    let failed = asked.next().map(|error| error.failed(Operation::Get, "").error);
+    failed.filter(BucketError::is_transient).map_or(BucketErrorKind::Denied, |error| error.kind)
 }
 
 /// What a status and a code of S3 mean ("Amazon S3 error responses"). Codes come first: a completion that fails late

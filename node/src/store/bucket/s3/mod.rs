@@ -8,6 +8,7 @@ mod body;
 mod client;
 mod credentials;
 mod errors;
+mod web_identity;
 
 use super::{
     Bucket, BucketError, BucketErrorKind, Capabilities, ETag, Get, GetOptions, ListOptions, MultipartId, Object,

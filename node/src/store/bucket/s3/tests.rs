@@ -11,15 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Answers requests in turn with what the script says, one connection each, and remembers their heads.
-struct Scripted {
-    endpoint: String,
+pub(super) struct Scripted {
+    pub(super) endpoint: String,
     heads: Arc<Mutex<Vec<String>>>,
     server: tokio::task::JoinHandle<()>,
 }
 
 /// What the server does with one request.
 #[derive(Clone)]
-enum Answer {
+pub(super) enum Answer {
     /// Takes the whole request and writes this.
     Text(String),
     /// Takes the whole request, writes this, and then neither writes nor closes.
@@ -37,7 +37,7 @@ impl Drop for Scripted {
 }
 
 impl Scripted {
-    async fn start(script: impl IntoIterator<Item = Answer>) -> Scripted {
+    pub(super) async fn start(script: impl IntoIterator<Item = Answer>) -> Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -130,7 +130,7 @@ async fn take_request(stream: &mut TcpStream) -> String {
     head
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> Answer {
+pub(super) fn answer(status: &str, headers: &str, body: &str) -> Answer {
     let length = body.len();
     Answer::Text(format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}"))
 }

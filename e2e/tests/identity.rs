@@ -1,0 +1,197 @@
+//! Who a node and its bucket are to each other: authorities that are trusted, and credentials from everywhere.
+
+use anyhow::Result;
+use entrepot_config::{Bucket, BucketState, BucketStatus, NodeStatus};
+use entrepot_e2e::cluster::pki::Authority;
+use entrepot_e2e::node::Plan;
+use entrepot_e2e::push::Image;
+use entrepot_e2e::s3::{ACCESS_KEY, REGION, S3, SECRET_KEY, node_bucket};
+use entrepot_e2e::servers::{Minio, OpenId, Versitygw};
+use entrepot_e2e::{Content, Node, wait};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a node may take to see new credentials: it looks at files of keys every five seconds, and asks its bucket for
+/// `/status` as often.
+const SEEN: Duration = Duration::from_secs(20);
+
+/// A node over that bucket that soon gives up.
+fn plan(bucket: Bucket) -> Plan {
+    Plan::over(bucket).with(|config| config.bucket.retry_budget = "500ms".parse().unwrap())
+}
+
+/// The bucket of that server for a node without credentials of its own.
+fn anonymous(server: &S3, authority: Option<PathBuf>) -> Bucket {
+    let keys = TempDir::new().unwrap();
+    let mut bucket = node_bucket(&server.endpoint, keys.path()).unwrap();
+    let s3 = bucket.s3.as_mut().unwrap();
+    (s3.ca_file, s3.credentials) = (authority, None);
+    bucket
+}
+
+/// The plan with such an environment, and with no machine to ask for credentials.
+fn inside(mut plan: Plan, environment: &[(&str, &str)]) -> Plan {
+    let environment = environment.iter().chain([&("AWS_EC2_METADATA_DISABLED", "true")]);
+    plan.environment.extend(environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    plan
+}
+
+/// An image goes into the bucket by one node and comes out of it by another, which has nothing of it.
+async fn serves(plan: Plan) -> Node {
+    let node = plan.clone().start().await.unwrap();
+    let image = Image::fresh(&[1000, 20 << 20]);
+    node.registry.push_image("identity/app", "v1", &image).await.unwrap();
+    let other = plan.start().await.unwrap();
+    other.registry.pull_image("identity/app", "v1", &image).await.unwrap();
+    node
+}
+
+async fn status(node: &Node) -> BucketStatus {
+    let reply = node.operations().get("/status").await.unwrap().expect(200).unwrap();
+    serde_json::from_slice::<NodeStatus>(&reply.body).unwrap().bucket
+}
+
+/// The node serves on, says so where it is asked, and tells a client to come again.
+async fn is_refused(node: &mut Node, state: BucketState, why: &str) {
+    let reply = node.registry.try_push("identity/app", &Content::fresh(1000)).await.unwrap();
+    assert_eq!((reply.status, reply.code().as_deref()), (503, Some("UNAVAILABLE")), "{reply:?}");
+    assert!(reply.header("retry-after").is_some(), "{reply:?}");
+    let told = status(node).await;
+    assert_eq!(told.state, state, "{told:?}");
+    assert!(told.message.contains(why), "{told:?}");
+    let log = node.log();
+    assert!(log.contains(why) && !log.contains("panicked"), "{log}");
+    assert!(!node.has_ended().unwrap());
+    node.operations().get("/readyz").await.unwrap().expect(200).unwrap();
+}
+
+async fn pushes(node: &Node) -> bool {
+    let reply = node.registry.try_push("identity/app", &Content::fresh(1000)).await.unwrap();
+    assert!(matches!(reply.status, 201 | 503), "{reply:?}");
+    reply.status == 201
+}
+
+/// Whether the node still does not get in.
+async fn is_denied(node: &Node) -> bool {
+    !pushes(node).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_the_authority_of_its_bucket_pushes_and_pulls() -> Result<()> {
+    let folder = TempDir::new()?;
+    let authority = Authority::new(folder.path())?;
+    let server = Versitygw::over_tls(&authority).await?;
+    let mut bucket = node_bucket(&server.s3.endpoint, folder.path())?;
+    if let Some(s3) = &mut bucket.s3 {
+        s3.ca_file = Some(authority.certificate());
+    }
+    serves(plan(bucket)).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_the_authority_or_with_anothers_is_refused_and_says_so() -> Result<()> {
+    let (folder, foreign) = (TempDir::new()?, TempDir::new()?);
+    let server = Versitygw::over_tls(&Authority::new(folder.path())?).await?;
+    let another = Authority::new(foreign.path())?;
+    for authority in [None, Some(another.certificate())] {
+        let mut bucket = node_bucket(&server.s3.endpoint, folder.path())?;
+        if let Some(s3) = &mut bucket.s3 {
+            s3.ca_file = authority;
+        }
+        let mut node = plan(bucket).start().await?;
+        is_refused(&mut node, BucketState::Unreachable, "invalid peer certificate").await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_aws_environment_has_all_that_a_configuration_leaves_out() -> Result<()> {
+    let server = Versitygw::start().await?;
+    let mut bucket = anonymous(&server.s3, None);
+    if let Some(s3) = &mut bucket.s3 {
+        (s3.region, s3.endpoint) = (None, None);
+    }
+    let place = [("AWS_REGION", REGION), ("AWS_ENDPOINT_URL_S3", server.s3.endpoint.as_str())];
+    let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    serves(inside(plan(bucket.clone()), &[place, keys].concat())).await;
+    let mut nameless = inside(plan(bucket.clone()), &place).start().await?;
+    is_refused(&mut nameless, BucketState::NoCredentials, "credentials").await;
+    let false_keys = [keys[0], ("AWS_SECRET_ACCESS_KEY", "a-guess")];
+    let mut stranger = inside(plan(bucket), &[place, false_keys].concat()).start().await?;
+    is_refused(&mut stranger, BucketState::Denied, "SignatureDoesNotMatch").await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_files_are_rotated_while_the_node_runs() -> Result<()> {
+    let (server, keys) = (Versitygw::with_users().await?, TempDir::new()?);
+    let bucket = node_bucket(&server.s3.endpoint, keys.path())?;
+    let rotate = |user: &str, secret: &str| {
+        fs::write(keys.path().join("access-key-id"), user)?;
+        fs::write(keys.path().join("secret-access-key"), secret)
+    };
+    server.add_user("first", "first-secret")?;
+    server.add_user("second", "second-secret")?;
+    rotate("first", "first-secret")?;
+    let mut node = serves(plan(bucket)).await;
+    server.remove_user("first")?;
+    is_refused(&mut node, BucketState::Denied, "InvalidAccessKeyId").await;
+    rotate("second", "second-secret")?;
+    wait::until("the second keys are in use", SEEN, || pushes(&node)).await?;
+    Ok(())
+}
+
+/// What a cloud's webhook gives a pod: the environment, and the file that its token is in.
+struct Webhook {
+    token: PathBuf,
+    provider: OpenId,
+}
+
+impl Webhook {
+    async fn new(folder: &Path) -> Result<Webhook> {
+        Ok(Webhook { token: folder.join("token"), provider: OpenId::start().await? })
+    }
+
+    /// As the kubelet does from time to time.
+    fn renew(&self, lifetime: Duration) -> Result<()> {
+        Ok(fs::write(&self.token, self.provider.token("system:serviceaccount:registry:images", lifetime)?)?)
+    }
+
+    /// Roles and buckets are at one server.
+    fn plan(&self, server: &Minio, authority: &Authority, role: &str) -> Plan {
+        let bucket = anonymous(&server.s3, Some(authority.certificate()));
+        let environment = [
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", self.token.to_str().unwrap()),
+            ("AWS_ROLE_ARN", role),
+            ("AWS_ENDPOINT_URL_STS", &server.s3.endpoint),
+        ];
+        inside(plan(bucket), &environment)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_web_identity_is_exchanged_for_credentials_and_again_when_they_end() -> Result<()> {
+    let folder = TempDir::new()?;
+    let authority = Authority::new(folder.path())?;
+    let webhook = Webhook::new(folder.path()).await?;
+    let server = Minio::with_roles(&authority, &webhook.provider).await?;
+
+    let mut node = webhook.plan(&server, &authority, Minio::ROLE).start().await?;
+    is_refused(&mut node, BucketState::NoCredentials, webhook.token.to_str().unwrap()).await;
+    webhook.renew(Duration::from_secs(8))?;
+    assert!(pushes(&node).await, "the token came: {}", node.log());
+    // The credentials end with the token.
+    wait::until("the first token has ended", SEEN, || is_denied(&node)).await?;
+    wait::until("the status says so", SEEN, || async { status(&node).await.state != BucketState::Reachable }).await?;
+    is_refused(&mut node, BucketState::NoCredentials, "expired").await;
+    webhook.renew(Duration::from_secs(3600))?;
+    assert!(pushes(&node).await, "the token was renewed: {}", node.log());
+
+    serves(webhook.plan(&server, &authority, Minio::ROLE)).await;
+    let mut other = webhook.plan(&server, &authority, "arn:minio:iam:::role/another").start().await?;
+    is_refused(&mut other, BucketState::NoCredentials, "role/another").await;
+    Ok(())
+}
