@@ -25,6 +25,11 @@ pub struct S3 {
 
 impl S3 {
     pub fn new(endpoint: &str) -> S3 {
+        S3::with_keys(endpoint, ACCESS_KEY, SECRET_KEY)
+    }
+
+    /// The same with other keys.
+    pub fn with_keys(endpoint: &str, access: &str, secret: &str) -> S3 {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
                 aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
@@ -33,7 +38,7 @@ impl S3 {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"))
+            .credentials_provider(Credentials::new(access, secret, None, None, "tests"))
             .region(Region::new(REGION))
             .endpoint_url(endpoint)
             .force_path_style(true)

@@ -74,6 +74,8 @@ pub async fn start(
         "imageGCHighThresholdPercent": 100,
         "enforceNodeAllocatable": [],
         "serializeImagePulls": false,
+        // A Secret or ConfigMap that was changed is with its pods within seconds: what they do with it is tested.
+        "syncFrequency": "10s",
         "maxPods": 110,
     });
     let settings_file = folder.join(format!("{}.kubelet", name(number)));
