@@ -1,6 +1,15 @@
 //! What is tried on a real cluster, by name. All scenarios of a run share one cluster; each uses a namespace of its own.
 
+mod again;
+mod conditions;
 mod drift;
+mod given;
+mod grow;
+mod hundred;
+mod keys;
+mod lost;
+mod meet;
+mod missing;
 mod refused;
 mod registry;
 mod whole;
@@ -36,7 +45,7 @@ enum Company {
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "cluster_is_whole",
         company: Company::Alone,
@@ -54,9 +63,40 @@ pub const SCENARIOS: [Scenario; 5] = [
         run: |cluster| refused::what_is_wrong_is_refused(cluster).boxed(),
     },
     Scenario {
+        name: "deleted_and_applied_again",
+        company: Company::Welcome,
+        run: |cluster| again::deleted_and_applied_again(cluster).boxed(),
+    },
+    Scenario {
+        name: "two_registries_do_not_meet",
+        company: Company::Welcome,
+        run: |cluster| meet::two_registries_do_not_meet(cluster).boxed(),
+    },
+    Scenario {
+        name: "what_is_missing_has_a_reason",
+        company: Company::Welcome,
+        run: |cluster| missing::what_is_missing_has_a_reason(cluster).boxed(),
+    },
+    Scenario {
+        name: "keys_are_rotated_under_load",
+        company: Company::Welcome,
+        run: |cluster| keys::keys_are_rotated_under_load(cluster).boxed(),
+    },
+    Scenario {
         name: "s3_is_cut_and_restored",
         company: Company::Alone,
         run: |cluster| whole::s3_is_cut_and_restored(cluster).boxed(),
+    },
+    Scenario {
+        name: "lost_nodes_lose_no_image",
+        company: Company::Alone,
+        run: |cluster| lost::lost_nodes_lose_no_image(cluster).boxed(),
+    },
+    Scenario { name: "volumes_grow", company: Company::Alone, run: |cluster| grow::volumes_grow(cluster).boxed() },
+    Scenario {
+        name: "a_hundred_registries_settle",
+        company: Company::Alone,
+        run: |cluster| hundred::a_hundred_registries_settle(cluster).boxed(),
     },
 ];
 
