@@ -1,6 +1,7 @@
 //! What is tried on a real cluster, by name. All scenarios of a run share one cluster; each uses a namespace of its own.
 
 mod again;
+mod away;
 mod conditions;
 mod drift;
 mod given;
@@ -10,6 +11,7 @@ mod keys;
 mod lost;
 mod meet;
 mod missing;
+mod recreated;
 mod refused;
 mod registry;
 mod whole;
@@ -45,7 +47,7 @@ enum Company {
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 12] = [
+pub const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "cluster_is_whole",
         company: Company::Alone,
@@ -68,6 +70,11 @@ pub const SCENARIOS: [Scenario; 12] = [
         run: |cluster| again::deleted_and_applied_again(cluster).boxed(),
     },
     Scenario {
+        name: "nodes_are_recreated_one_at_a_time",
+        company: Company::Welcome,
+        run: |cluster| recreated::nodes_are_recreated_one_at_a_time(cluster).boxed(),
+    },
+    Scenario {
         name: "two_registries_do_not_meet",
         company: Company::Welcome,
         run: |cluster| meet::two_registries_do_not_meet(cluster).boxed(),
@@ -83,9 +90,9 @@ pub const SCENARIOS: [Scenario; 12] = [
         run: |cluster| keys::keys_are_rotated_under_load(cluster).boxed(),
     },
     Scenario {
-        name: "s3_is_cut_and_restored",
+        name: "the_bucket_is_away",
         company: Company::Alone,
-        run: |cluster| whole::s3_is_cut_and_restored(cluster).boxed(),
+        run: |cluster| away::the_bucket_is_away(cluster).boxed(),
     },
     Scenario {
         name: "lost_nodes_lose_no_image",
