@@ -26,7 +26,12 @@ pub struct S3 {
 
 impl S3 {
     pub fn new(endpoint: &str) -> S3 {
-        S3::over(endpoint, TlsContext::default())
+        S3::over(endpoint, TlsContext::default(), ACCESS_KEY, SECRET_KEY)
+    }
+
+    /// The same with other keys.
+    pub fn with_keys(endpoint: &str, access: &str, secret: &str) -> S3 {
+        S3::over(endpoint, TlsContext::default(), access, secret)
     }
 
     /// A bucket whose server has its certificate from the authority with the certificate in that file.
@@ -35,10 +40,10 @@ impl S3 {
     /// When the file cannot be read.
     pub fn trusting(endpoint: &str, authority: &Path) -> Result<S3> {
         let trust = TrustStore::empty().with_pem_certificate(fs::read(authority)?);
-        Ok(S3::over(endpoint, TlsContext::builder().with_trust_store(trust).build()?))
+        Ok(S3::over(endpoint, TlsContext::builder().with_trust_store(trust).build()?, ACCESS_KEY, SECRET_KEY))
     }
 
-    fn over(endpoint: &str, tls: TlsContext) -> S3 {
+    fn over(endpoint: &str, tls: TlsContext, access: &str, secret: &str) -> S3 {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(tls)
@@ -46,7 +51,7 @@ impl S3 {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"))
+            .credentials_provider(Credentials::new(access, secret, None, None, "tests"))
             .region(Region::new(REGION))
             .endpoint_url(endpoint)
             .force_path_style(true)

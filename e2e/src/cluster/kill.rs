@@ -1,31 +1,34 @@
-//! `kill -9` of what runs in a pod, from outside: nothing that Kubernetes does is so sudden.
+//! Ends programs in pods as a fault would: by SIGKILL, past the kubelet and the container's own init.
 
-use super::Cluster;
 use super::state::ProcessId;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use std::fs;
 
-impl Cluster {
-    /// Kills the processes of that program in a pod, and returns how many there were. The kubelet starts the container
-    /// anew, unless the pod is gone by then.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn kill(&self, pod_uid: &str, program: &str) -> Result<usize> {
-        let mut killed = 0;
-        for entry in fs::read_dir("/proc")? {
-            let entry = entry?;
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            // It may end while it is looked at.
-            let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
-            let in_pod = String::from_utf8_lossy(&read("cgroup")).contains(&format!("pod{pod_uid}"));
-            let first = read("cmdline").split(|byte| *byte == 0).next().unwrap_or_default().to_owned();
-            if in_pod && first == format!("/{program}").as_bytes() {
-                ProcessId::of(pid)?.kill();
-                killed += 1;
-            }
-        }
-        ensure!(killed > 0, "no {program} runs in the pod {pod_uid}");
-        Ok(killed)
-    }
+/// Kills every process of a program in a pod, wherever it runs. The kubelet finds its container dead.
+///
+/// # Errors
+/// When the program does not run in the pod.
+pub fn kill(pod: &Pod, program: &str) -> Result<()> {
+    let found = processes(pod, program)?;
+    ensure!(!found.is_empty(), "{program} does not run in {:?}", pod.metadata.name);
+    found.into_iter().for_each(ProcessId::kill);
+    Ok(())
+}
+
+/// The processes of a program in a pod, as the host sees them.
+///
+/// # Errors
+/// When the pod has no uid.
+pub fn processes(pod: &Pod, program: &str) -> Result<Vec<ProcessId>> {
+    // The kubelets here name a pod's control group after its uid, as it is.
+    let group = format!("pod{}", pod.metadata.uid.as_deref().context("a pod without uid")?);
+    // The kernel keeps 15 bytes of a name.
+    let name = program.get(..program.len().min(15)).unwrap_or(program);
+    let numbers = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_meant = |pid: &u32| {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        read("comm").trim_end() == name && read("cgroup").contains(&group)
+    };
+    Ok(numbers.filter(is_meant).filter_map(|pid| ProcessId::of(pid).ok()).collect())
 }

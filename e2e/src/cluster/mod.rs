@@ -14,22 +14,24 @@ mod node;
 pub mod pki;
 mod plan;
 mod provisioner;
+mod s3_keys;
 mod services;
 mod state;
 mod storage;
 mod wires;
 
 pub use audit::{Audit, Mark, Request};
+pub use kill::{kill, processes};
 pub use machine::{Lifetime, Machine};
-pub use provisioner::{FIXED, GROWING, serve as provision};
-pub use state::{State, remove_unwanted};
+pub use provisioner::{FIXED, GROWING, classes, serve as provision};
+pub use s3_keys::Asked;
+pub use state::{ProcessId, State, remove_unwanted};
 
 use crate::container::{self, Image};
 use crate::s3::S3;
 use crate::tools::{self, Tool};
 use anyhow::{Context, Result};
 use plan::Plan;
-use state::ProcessId;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -229,6 +231,23 @@ impl Cluster {
     /// When it was not cut.
     pub async fn restore_s3(&self) -> Result<()> {
         storage::restore(&self.storage).await
+    }
+
+    /// Makes exactly these pairs of access key and secret key valid at the S3 server, from the next request on, beside
+    /// the first ones of all servers.
+    ///
+    /// # Errors
+    /// When the server's file cannot be written.
+    pub fn accept_s3_keys(&self, keys: &[(&str, &str)]) -> Result<()> {
+        s3_keys::accept(&self.storage, keys)
+    }
+
+    /// What the S3 server was asked for, of keys that begin with the prefix.
+    ///
+    /// # Errors
+    /// When there is no log.
+    pub fn s3_requests(&self, prefix: &str) -> Result<Vec<Asked>> {
+        s3_keys::asked(&self.storage, prefix)
     }
 
     /// Puts an image into the cluster's own registry and returns the name by which pods have it. `name` has a tag.

@@ -74,7 +74,7 @@ pub async fn start(
         "imageGCHighThresholdPercent": 100,
         "enforceNodeAllocatable": [],
         "serializeImagePulls": false,
-        // A kubelet that brings ConfigMaps and Secrets within seconds: that it does is tested, not its patience.
+        // A Secret or ConfigMap that was changed is with its pods within seconds: what they do with it is tested.
         "syncFrequency": "10s",
         "maxPods": 110,
     });

@@ -161,6 +161,12 @@ impl State {
         let gone = || std::future::ready(self.machines.iter().all(|init| !init.is_alive()));
         wait::until("the machines are gone", END, gone).await?;
         let link = Path::new("/sys/class/net").join(self.plan().host_link());
+        if link.exists() {
+            // A network outlives its machine for as long as a connection in it waits for an answer of one that is gone
+            // (tcp(7): tcp_orphan_retries), which is minutes. Its wire need not. An error says that it just went.
+            let mut delete = tokio::process::Command::new(tools::system("ip")?);
+            let _ = crate::commands::run(delete.args(["link", "delete", &self.plan().host_link()])).await;
+        }
         wait::until("the cluster's wire to the host is gone", END, || std::future::ready(!link.exists())).await?;
         remove_cgroups(&cgroup_prefix(self.index)).await?;
         let folder = folder.to_owned();

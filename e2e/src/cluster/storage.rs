@@ -5,6 +5,7 @@ use super::START;
 use super::control::{answers, arguments};
 use super::machine::Machine;
 use super::plan::Plan;
+use super::s3_keys::{ACCOUNTS, LOG};
 use crate::node_binary::Variant;
 use crate::s3::{ACCESS_KEY, REGION, S3, SECRET_KEY};
 use crate::tools::{self, Tool};
@@ -26,10 +27,12 @@ pub fn registry(plan: Plan) -> String {
 pub async fn start(machine: &Machine, plan: Plan) -> Result<S3> {
     let data = machine.folder().join("lib/s3");
     fs::create_dir_all(&data)?;
+    fs::create_dir_all(machine.folder().join("lib").join(ACCOUNTS))?;
     let endpoint = format!("http://{}:{S3_PORT}", plan.storage());
-    // Without --keep-alive it closes the connection after each request.
+    // Without --keep-alive it closes the connection after each request; with a cache, keys outlive their deletion.
     let flags = arguments!["--keep-alive"; "--quiet"; "--port"; "{}:{S3_PORT}", plan.storage();
         "--region"; "{REGION}"; "--access"; "{ACCESS_KEY}"; "--secret"; "{SECRET_KEY}";
+        "--iam-dir"; "/var/lib/{ACCOUNTS}"; "--iam-cache-disable"; "--access-log"; "/var/log/{LOG}";
         "posix"; "/var/lib/s3"];
     let mut server = machine.serve("versitygw", &Tool::Versitygw.path()?, &flags)?;
     let config = json!({

@@ -2,7 +2,7 @@
 
 use super::load::Load;
 use super::{operator, pods};
-use crate::cluster::{Cluster, Request};
+use crate::cluster::{self, Cluster, Request};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -57,7 +57,7 @@ pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
 
 /// Kills its process, and takes its pod away before the kubelet starts another in it.
 async fn kill(cluster: &Cluster, leader: &Pod) -> Result<()> {
-    cluster.kill(&leader.uid().context("a pod without uid")?, operator::NAME)?;
+    cluster::kill(leader, operator::NAME)?;
     let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     pods.delete(&leader.name_any(), &at_once).await.map(drop)?;

@@ -1,14 +1,25 @@
 //! What is tried on a real cluster, by name. All scenarios of a run share one cluster; each uses a namespace of its own.
 
+mod again;
 mod autoscaler;
+mod away;
 mod bad_image;
+mod conditions;
 mod drift;
+mod given;
+mod grow;
+mod hundred;
 mod idle;
+mod keys;
 mod leader;
 mod load;
+mod lost;
+mod meet;
+mod missing;
 mod operator;
 mod permissions;
 mod pods;
+mod recreated;
 mod refused;
 mod registry;
 mod rest;
@@ -52,16 +63,12 @@ enum Company {
 /// A scenario by the function that it is.
 macro_rules! scenario {
     ($company:ident, $module:ident::$name:ident) => {
-        Scenario {
-            name: stringify!($name),
-            company: Company::$company,
-            run: |cluster| $module::$name(cluster).boxed(),
-        }
+        Scenario { name: stringify!($name), company: Company::$company, run: |cluster| $module::$name(cluster).boxed() }
     };
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 14] = [
+pub const SCENARIOS: [Scenario; 22] = [
     scenario!(Alone, whole::cluster_is_whole),
     scenario!(Alone, registry::from_nothing),
     scenario!(Welcome, idle::idle_writes_nothing),
@@ -72,9 +79,17 @@ pub const SCENARIOS: [Scenario; 14] = [
     scenario!(Welcome, thresholds::thresholds_reach_running_nodes),
     scenario!(Welcome, bad_image::a_bad_image_stops_at_one_node),
     scenario!(Welcome, autoscaler::an_autoscaler_scales_it),
+    scenario!(Welcome, again::deleted_and_applied_again),
+    scenario!(Welcome, recreated::nodes_are_recreated_one_at_a_time),
+    scenario!(Welcome, meet::two_registries_do_not_meet),
+    scenario!(Welcome, missing::what_is_missing_has_a_reason),
+    scenario!(Welcome, keys::keys_are_rotated_under_load),
     scenario!(Alone, leader::leader_killed_in_a_rollout),
     scenario!(Alone, upgrade::an_upgrade_restarts_no_node),
-    scenario!(Alone, whole::s3_is_cut_and_restored),
+    scenario!(Alone, away::the_bucket_is_away),
+    scenario!(Alone, lost::lost_nodes_lose_no_image),
+    scenario!(Alone, grow::volumes_grow),
+    scenario!(Alone, hundred::a_hundred_registries_settle),
     // The last, for it looks back at all that the others made the operator do.
     scenario!(Alone, permissions::the_operator_may_do_no_more_than_it_does),
 ];

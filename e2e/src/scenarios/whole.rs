@@ -6,7 +6,7 @@ use crate::{container, wait};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 /// Within this a healthy cluster has done anything that is asked of it here.
 const SOON: Duration = Duration::from_secs(120);
@@ -140,19 +140,4 @@ spec:
       spec: {{storageClassName: {FIXED}, accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 16Mi}}}}}}
 "#
     )
-}
-
-/// What scenarios of a bucket that is away stand on.
-pub async fn s3_is_cut_and_restored(cluster: &Cluster) -> Result<()> {
-    let address = cluster.s3().endpoint.trim_start_matches("http://").to_owned();
-    let connects = || async {
-        let attempt = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(&address)).await;
-        attempt.is_ok_and(|result| result.is_ok())
-    };
-    ensure!(connects().await, "S3 is away before it is cut off");
-    cluster.cut_s3().await?;
-    let cut = connects().await;
-    cluster.restore_s3().await?;
-    ensure!(!cut, "S3 answers though it is cut off");
-    wait::until("S3 answers again", SOON, connects).await
 }

@@ -10,6 +10,11 @@ use crate::store::disk::KnownTag;
 use crate::store::layout::read_link;
 use crate::store::links::MAX_LINK_BYTES;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A tag whose last value may be served does not wait longer for a bucket that says nothing, as one behind a broken
+/// network: its requests would wait out their whole time, and a pull with them.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See [`super::Fetch::resolve`].
 pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: &Tag) -> Result<Resolved, FetchError> {
@@ -32,7 +37,19 @@ pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: 
             Advice::DoWithout => return Ok(stale(shared, fallback)),
         }
     }
-    match (ask(shared, repository, tag, known.as_ref()).await, fallback) {
+    let asking = ask(shared, repository, tag, known.as_ref());
+    let answer = match fallback {
+        None => asking.await,
+        Some(fallback) => match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                shared.circuit.report(false);
+                tracing::warn!(%repository, %tag, "the bucket does not answer: serving the tag as it was when last seen");
+                return Ok(stale(shared, fallback));
+            }
+        },
+    };
+    match (answer, fallback) {
         (Ok(Some(digest)), _) => Ok(Resolved { digest, stale: false }),
         (Ok(None), _) => Err(FetchError::NotFound),
         (Err(error), Some(fallback)) => {

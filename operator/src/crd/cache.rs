@@ -20,9 +20,6 @@ use serde::{Deserialize, Serialize};
          : quantity(self.targetFree).asInteger()) < quantity(self.size).asInteger()"
     ).message("cache.targetFree must be below cache.size: nothing could be kept").field_path(".targetFree"),
     validation = Rule::new(
-        "self.resizePolicy == 'Recreate' || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0"
-    ).message("cache.size never shrinks while cache.resizePolicy is Expand").field_path(".size"),
-    validation = Rule::new(
         "self.resizePolicy == 'Recreate' || (has(self.storageClassName) == has(oldSelf.storageClassName) && \
          (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName))"
     ).message("cache.storageClassName changes only while cache.resizePolicy is Recreate")

@@ -48,7 +48,14 @@ use serde::{Deserialize, Serialize};
         .message("metadata.name has at most 40 characters, for the names of pods and volumes are made of it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(
         "metadata.name begins with a letter and has only lower-case letters, digits and '-', for it names a Service"
-    )
+    ),
+    // A size that the StorageClass cannot give is set back: nothing has grown to it.
+    validation = Rule::new(
+        "self.spec.cache.resizePolicy == 'Recreate' || \
+         quantity(self.spec.cache.size).compareTo(quantity(oldSelf.spec.cache.size)) >= 0 || \
+         (has(self.status) && has(self.status.conditions) && self.status.conditions.exists(told, \
+         told.type == 'StorageResized' && told.reason == 'StorageClassCannotExpand'))"
+    ).message("cache.size never shrinks while cache.resizePolicy is Expand").field_path(".spec.cache.size")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryClusterSpec {

@@ -24,7 +24,7 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSummary>,
     /// Ready, BucketReachable, CredentialsValid, StorageResized and Paused.
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

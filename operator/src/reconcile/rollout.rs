@@ -19,6 +19,9 @@ const HOPELESS: [&str; 8] = [
     "RunContainerError",
 ];
 
+/// The scheduler's word for a pod that no machine takes.
+pub const UNSCHEDULABLE: &str = "Unschedulable";
+
 /// A pod of a stale revision that was not ready for this long will not be, whatever the reason.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
@@ -42,8 +45,10 @@ pub fn trouble(pod: &Pod) -> Option<String> {
     if let Some(reason) = statuses.iter().find_map(waiting_for) {
         return Some(reason);
     }
-    let scheduled = condition(pod, "PodScheduled")?;
-    (scheduled.status == "False").then(|| scheduled.reason.clone().unwrap_or_else(|| "Unschedulable".into()))
+    let scheduled = condition(pod, "PodScheduled").filter(|scheduled| scheduled.status == "False")?;
+    let reason = scheduled.reason.as_deref().unwrap_or(UNSCHEDULABLE);
+    // The scheduler itself stumbled, mostly over a claim that changed under it, and tries again at once.
+    (reason != "SchedulerError").then(|| reason.to_owned())
 }
 
 fn waiting_for(status: &ContainerStatus) -> Option<String> {
@@ -146,5 +151,16 @@ mod tests {
     fn the_trouble_is_the_kubelets_word() {
         assert_eq!(trouble(&pod("new", false, Some("ErrImagePull"))).as_deref(), Some("ErrImagePull"));
         assert_eq!(trouble(&pod("new", false, None)), None);
+    }
+
+    #[test]
+    fn a_pod_that_no_machine_takes_is_in_trouble_and_one_over_which_the_scheduler_stumbled_is_not() {
+        let unscheduled = |reason: &str| {
+            let scheduled = json!([{"type": "PodScheduled", "status": "False", "reason": reason}]);
+            let pod = json!({"metadata": {"name": "images-0"}, "status": {"conditions": scheduled}});
+            trouble(&serde_json::from_value(pod).unwrap())
+        };
+        assert_eq!(unscheduled(UNSCHEDULABLE).as_deref(), Some(UNSCHEDULABLE));
+        assert_eq!(unscheduled("SchedulerError"), None);
     }
 }

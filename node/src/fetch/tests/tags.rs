@@ -1,7 +1,7 @@
 //! What a tag is now.
 
 use super::*;
-use crate::store::bucket::fault::Fault;
+use crate::store::bucket::fault::{Effect, Fault};
 use crate::store::bucket::{BucketErrorKind, Operation};
 
 struct Tagged {
@@ -87,6 +87,17 @@ async fn while_the_bucket_fails_a_known_tag_is_served_stale_at_once_and_only_for
 
     tagged.setup.clock.advance(Duration::from_secs(3601));
     assert!(matches!(tagged.resolve().await, Err(FetchError::Bucket(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_says_nothing_is_not_waited_for_where_the_tag_is_known() {
+    let tagged = Tagged::new().await;
+    tagged.resolve().await.unwrap();
+    tagged.setup.faults.add(Fault::new(Operation::Get, Effect::Hang));
+    for _ in 0..3 {
+        assert_eq!(tagged.resolve().await.unwrap(), Resolved { digest: digest("one"), stale: true });
+    }
+    assert_eq!(tagged.requests(), 2, "the silence just now is remembered");
 }
 
 #[tokio::test]

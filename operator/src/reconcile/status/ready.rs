@@ -1,7 +1,7 @@
 //! `Ready`: whether all nodes serve, as the spec says; and if not, why.
 
 use super::{Facts, Verdict};
-use crate::reconcile::rollout::{is_deleting, is_ready, trouble};
+use crate::reconcile::rollout::{UNSCHEDULABLE, is_deleting, is_ready, trouble};
 use crate::reconcile::storage::Class;
 use kube::ResourceExt;
 
@@ -31,7 +31,7 @@ pub(super) fn verdict(replicas: i32, facts: &Facts<'_>) -> Verdict {
     let mut troubled: Vec<_> = unready.filter_map(|pod| Some((pod.name_any(), trouble(pod)?))).collect();
     troubled.sort();
     if let Some((pod, why)) = troubled.first() {
-        let reason = if why == "Unschedulable" { "NodesUnschedulable" } else { "NodesFailing" };
+        let reason = if why == UNSCHEDULABLE { "NodesUnschedulable" } else { "NodesFailing" };
         // A node of a revision that is being rolled out stands in its way; the others go on as before.
         let rolling = facts.updated_replicas < facts.replicas && reason == "NodesFailing";
         let reason = if rolling { "RolloutStuck" } else { reason };

@@ -1,0 +1,117 @@
+//! The bucket cannot be reached: nodes serve what they store, refuse what they could not keep, and need no help when
+//! it is back.
+
+use super::given::{self, Named, SOON};
+use crate::client::Reply;
+use crate::cluster::Cluster;
+use crate::push::{IMAGE, Image};
+use crate::{Content, Registry, wait};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+const AWAY: Named = Named { namespace: "away", name: "images" };
+
+/// The longest that a pull by tag may wait for a bucket that says nothing.
+const TAG: Duration = Duration::from_secs(10);
+
+/// A firewall cuts S3 off: the condition says so, pods stay ready, stored images are served by digest and by tag,
+/// pushes are put off. It ends: all of that is over by itself.
+pub async fn the_bucket_is_away(cluster: &Cluster) -> Result<()> {
+    let registry = AWAY.is_ready(cluster, &AWAY.manifest(2)).await?;
+    AWAY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
+    let image = Image::fresh(&[3_000_000, 200_000]);
+    registry.push_image("kept", "1", &image).await?;
+    let nodes = AWAY.nodes(cluster).await?;
+    for node in &nodes {
+        node.pull_image("kept", "1", &image).await.context("before the bucket is away")?;
+    }
+    ensure!(s3_connects(cluster).await, "S3 is away before it is cut off");
+    let before = lives(&AWAY.pods(cluster).await?);
+    cluster.cut_s3().await?;
+    let outcome = while_away(cluster, &nodes, &image).await;
+    cluster.restore_s3().await?;
+    outcome?;
+    let start = Instant::now();
+    wait::until("S3 answers again", SOON, || s3_connects(cluster)).await?;
+    let later = Image::fresh(&[1_000_000]);
+    for node in &nodes {
+        let node = node.patient(SOON);
+        node.push_image("later", "1", &later).await.context("once the bucket is back")?;
+    }
+    println!("pushes work {:.1?} after the bucket is back", start.elapsed());
+    AWAY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
+    println!("and the condition says so after {:.1?}", start.elapsed());
+    for node in &nodes {
+        // The first to ask is served what was known, and finds out for the others.
+        wait::until("the tag is fresh", SOON, || async {
+            let fresh = |reply: Reply| reply.status == 200 && reply.header("warning").is_none();
+            node.manifest("kept", "1").await.is_ok_and(fresh)
+        })
+        .await?;
+        node.pull_image("later", "1", &later).await?;
+    }
+    // The same pods, never restarted, and ready all the time.
+    let after = lives(&AWAY.pods(cluster).await?);
+    ensure!(before == after, "the pods were {before:?} and are {after:?}");
+    given::gone(cluster, &[AWAY.namespace]).await
+}
+
+async fn while_away(cluster: &Cluster, nodes: &[Registry], image: &Image) -> Result<()> {
+    ensure!(!s3_connects(cluster).await, "S3 answers though it is cut off");
+    let start = Instant::now();
+    let told = async {
+        AWAY.becomes(cluster, "BucketReachable", "False", "Unreachable").await?;
+        println!("the condition says that the bucket is away after {:.1?}", start.elapsed());
+        AWAY.has_event(cluster, "Unreachable").await
+    };
+    let served = futures::future::try_join_all(nodes.iter().map(|node| is_served(node, image)));
+    tokio::try_join!(told, served)?;
+    println!("all was served or refused after {:.1?}", start.elapsed());
+    Ok(())
+}
+
+/// What a node that stores an image does with it, and with pushes, while the bucket is away.
+async fn is_served(node: &Registry, image: &Image) -> Result<()> {
+    let start = Instant::now();
+    node.pull_image("kept", &image.digest.to_string(), image).await.context("by digest")?;
+    let by_digest = start.elapsed();
+    let start = Instant::now();
+    node.pull_image("kept", "1", image).await.context("by tag")?;
+    let by_tag = start.elapsed();
+    ensure!(by_tag < TAG, "by tag it took {by_tag:.1?}");
+    println!("a stored image is pulled by digest in {by_digest:.1?} and by tag in {by_tag:.1?}");
+    let manifest = node.manifest("kept", "1").await?.expect(200)?;
+    ensure!(manifest.header("warning").is_some(), "a tag that may be stale has no warning: {:?}", manifest.headers);
+    let blob = Content::fresh(10_000);
+    let (blob, manifest) =
+        tokio::try_join!(node.try_push("kept", &blob), node.put_manifest("kept", "2", IMAGE, &image.manifest),)?;
+    is_put_off(&blob).context("a blob")?;
+    is_put_off(&manifest).context("a manifest")
+}
+
+fn is_put_off(reply: &Reply) -> Result<()> {
+    ensure!(reply.status == 503, "answered {} instead of 503: {:?}", reply.status, reply.body);
+    let seconds = reply.header("retry-after").and_then(|text| text.parse::<u32>().ok());
+    ensure!(seconds.is_some(), "no Retry-After: {:?}", reply.headers);
+    Ok(())
+}
+
+async fn s3_connects(cluster: &Cluster) -> bool {
+    let address = cluster.s3().endpoint.trim_start_matches("http://");
+    let attempt = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await;
+    attempt.is_ok_and(|result| result.is_ok())
+}
+
+/// Of each pod, what changes when it is made anew, restarted, or not ready for a moment.
+fn lives(pods: &[Pod]) -> Vec<(Option<String>, i32, String)> {
+    let life = |pod: &Pod| {
+        let status = pod.status.clone().unwrap_or_default();
+        let restarts = status.container_statuses.unwrap_or_default().iter().map(|one| one.restart_count).sum();
+        let ready = status.conditions.unwrap_or_default().into_iter().find(|condition| condition.type_ == "Ready");
+        let since = ready.map(|ready| format!("{} since {:?}", ready.status, ready.last_transition_time));
+        (pod.metadata.uid.clone(), restarts, since.unwrap_or_default())
+    };
+    pods.iter().map(life).collect()
+}

@@ -1,0 +1,102 @@
+//! One operator, a hundred registries.
+
+use super::given::{Named, SOON};
+use crate::cluster::{self, Cluster};
+use crate::wait;
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+use std::fs;
+use std::time::{Duration, Instant};
+
+const NAMESPACE: &str = "hundred";
+const REGISTRIES: usize = 100;
+/// The most that all of them may take to be settled, once they are applied.
+const SETTLED: Duration = Duration::from_secs(60);
+/// What the operator may use, in bytes.
+const MEMORY: u64 = 100 << 20;
+
+/// Registries whose nodes fit nowhere: all that the operator does is done, and no node has to run.
+pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
+    cluster.apply(&super::registry::secret(NAMESPACE)).await?;
+    let registries: Vec<_> = (0..REGISTRIES).map(manifest).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": registries});
+    let begun = Instant::now();
+    cluster.apply(&list.to_string()).await?;
+    let applied = Instant::now();
+    let mut largest = 0;
+    let settled = async {
+        // To look at a hundred registries costs the API server what settling them needs.
+        let mut looks = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            looks.tick().await;
+            largest = largest.max(memory(cluster).await?);
+            if are_settled(cluster).await? {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(SETTLED, settled).await.with_context(|| format!("not settled within {SETTLED:?}"))??;
+    let (took, since) = (begun.elapsed(), applied.elapsed());
+    largest = largest.max(memory(cluster).await?);
+    println!(
+        "{REGISTRIES} registries are settled {since:.1?} after they were applied, which took {:.1?}",
+        took - since
+    );
+    println!("the operator used {:.1} MiB at most", largest as f64 / 1_048_576.0);
+    ensure!(largest < MEMORY, "the operator uses {largest} bytes");
+    cluster.kubectl(["delete", "namespace", NAMESPACE, "--wait=false"]).await?;
+    let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
+    wait::until("all of them are gone", 2 * SOON, || async {
+        namespaces.get_opt(NAMESPACE).await.is_ok_and(|found| found.is_none())
+    })
+    .await
+}
+
+fn manifest(number: usize) -> Value {
+    let mut manifest = Named { namespace: NAMESPACE, name: "one-of-many" }.manifest(1);
+    manifest["metadata"]["name"] = json!(format!("registry-{number}"));
+    manifest["spec"]["bucket"]["prefix"] = json!(format!("{NAMESPACE}/{number}/"));
+    manifest["spec"]["scheduling"] = json!({"nodeSelector": {"kubernetes.io/hostname": "nowhere"}});
+    manifest
+}
+
+/// Whether every registry's status is of its spec, says why no node is ready, and all that its nodes need is there.
+async fn are_settled(cluster: &Cluster) -> Result<bool> {
+    let registries = super::conditions::objects(cluster, NAMESPACE, "entrepot.dev", "v1alpha1", "RegistryCluster");
+    let registries = registries.list(&ListParams::default()).await?.items;
+    ensure!(registries.len() == REGISTRIES, "there are {} registries", registries.len());
+    let told = registries.iter().all(|registry| {
+        let status = &registry.data["status"];
+        let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        status["observedGeneration"].as_i64() == registry.metadata.generation
+            && conditions.iter().any(|known| known["type"] == "Ready" && known["reason"] == "NodesUnschedulable")
+    });
+    if !told {
+        return Ok(false);
+    }
+    let client = cluster.client().clone();
+    let all = ListParams::default();
+    let sets = Api::<StatefulSet>::namespaced(client.clone(), NAMESPACE).list(&all).await?.items.len();
+    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), NAMESPACE).list(&all).await?.items.len();
+    let pods = Api::<Pod>::namespaced(client, NAMESPACE).list(&all).await?.items.len();
+    Ok((sets, claims, pods) == (REGISTRIES, REGISTRIES, REGISTRIES))
+}
+
+/// What the operator's processes have in memory, the most of one, in bytes (proc_pid_status(5)).
+async fn memory(cluster: &Cluster) -> Result<u64> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), "entrepot-system");
+    let selector = ListParams::default().labels("app.kubernetes.io/name=entrepot-operator");
+    let mut largest = None;
+    for pod in pods.list(&selector).await? {
+        for process in cluster::processes(&pod, "entrepot-operator")? {
+            let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+            let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kibibytes = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            largest = largest.max(kibibytes);
+        }
+    }
+    Ok(largest.context("no operator runs")? * 1024)
+}

@@ -1,0 +1,104 @@
+//! Keys of the bucket that are rotated while the registry is used.
+
+use super::given::{self, Named, SOON};
+use crate::cluster::{Asked, Cluster};
+use crate::push::Image;
+use crate::s3::S3;
+use crate::{Registry, wait};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+const ROTATED: Named = Named { namespace: "rotated", name: "images" };
+const OLD: (&str, &str) = ("key-of-yesterday", "secret-of-yesterday");
+const NEW: (&str, &str) = ("key-of-today", "secret-of-today");
+/// Requests by the new key from a node, after which it uses no other: more than it has under way at once.
+const SURE: usize = 20;
+
+/// The S3 server accepts a second key, the Secret is changed to it, and once its log shows that every node signs with
+/// it the first key is refused: no request fails, no pod restarts.
+pub async fn keys_are_rotated_under_load(cluster: &Cluster) -> Result<()> {
+    cluster.accept_s3_keys(&[OLD])?;
+    let mut manifest = ROTATED.manifest(2);
+    manifest["spec"]["bucket"]["auth"]["secretRef"]["name"] = json!("rotating");
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ROTATED.namespace}});
+    cluster.apply(&namespace.to_string()).await?;
+    cluster.apply(&secret(OLD)).await?;
+    ROTATED.is_ready(cluster, &manifest).await?;
+    ROTATED.becomes(cluster, "CredentialsValid", "True", "Accepted").await?;
+    let (pods, nodes) = (ROTATED.pods(cluster).await?, ROTATED.nodes(cluster).await?);
+    let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let load = futures::future::try_join_all(nodes.iter().map(|node| load(node, &stop, &rounds)));
+    let rotation = async {
+        let outcome = rotate(cluster, &pods, &rounds).await;
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    };
+    tokio::try_join!(load, rotation)?;
+    println!("{} rounds of a push and a pull, none of which failed", rounds.load(Ordering::Relaxed));
+    ROTATED.becomes(cluster, "CredentialsValid", "True", "Accepted").await?;
+    let lives = |pods: &[Pod]| pods.iter().map(life).collect::<Vec<_>>();
+    let after = ROTATED.pods(cluster).await?;
+    ensure!(lives(&after) == lives(&pods), "the pods are others, or were restarted: {:?}", lives(&after));
+    ensure!(after.iter().all(|pod| life(pod).1 == 0), "a pod was restarted: {:?}", lives(&after));
+    given::gone(cluster, &[ROTATED.namespace]).await
+}
+
+async fn rotate(cluster: &Cluster, pods: &[Pod], rounds: &AtomicUsize) -> Result<()> {
+    let rounds_pass = async |count: usize| {
+        let goal = rounds.load(Ordering::Relaxed) + count;
+        let passed = || std::future::ready(rounds.load(Ordering::Relaxed) >= goal);
+        wait::until("the load goes on", SOON, passed).await
+    };
+    rounds_pass(10).await?;
+    cluster.accept_s3_keys(&[OLD, NEW])?;
+    cluster.apply(&secret(NEW)).await?;
+    let start = Instant::now();
+    let addresses: Vec<_> =
+        pods.iter().filter_map(|pod| Some(pod.status.as_ref()?.pod_ip.as_ref()?.as_str())).collect();
+    wait::until("every node signs with the new key", SOON, || async {
+        let Ok(asked) = cluster.s3_requests(&ROTATED.prefix()) else { return false };
+        addresses.iter().all(|address| signs_with_new(&asked, address))
+    })
+    .await?;
+    println!("every node signs with the new key {:.1?} after the Secret was changed", start.elapsed());
+    cluster.accept_s3_keys(&[NEW])?;
+    let old = S3::with_keys(&cluster.s3().endpoint, OLD.0, OLD.1);
+    ensure!(old.keys(&ROTATED.prefix()).await.is_err(), "the old key is accepted yet");
+    rounds_pass(50).await
+}
+
+/// Whether the last requests of a node are all signed with the new key.
+fn signs_with_new(asked: &[Asked], address: &str) -> bool {
+    let mut last = asked.iter().rev().filter(|asked| asked.from == address).take(SURE).peekable();
+    last.peek().is_some() && last.all(|asked| asked.by == NEW.0)
+}
+
+/// Pushes an image and pulls it by its tag, over and over, and tries nothing a second time.
+async fn load(node: &Registry, stop: &AtomicBool, rounds: &AtomicUsize) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let image = Image::fresh(&[50_000]);
+        node.push_image("rotated", "1", &image).await.context("a push failed")?;
+        node.pull_image("rotated", &image.digest.to_string(), &image).await.context("a pull failed")?;
+        node.manifest("rotated", "1").await?.expect(200).context("a tag")?;
+        rounds.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn life(pod: &Pod) -> (Option<String>, i32) {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let restarts = statuses.map_or(0, |all| all.iter().map(|status| status.restart_count).sum());
+    (pod.metadata.uid.clone(), restarts)
+}
+
+fn secret((access, secret): (&str, &str)) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "rotating", "namespace": ROTATED.namespace},
+        "stringData": {"accessKeyId": access, "secretAccessKey": secret},
+    })
+    .to_string()
+}

@@ -1,0 +1,161 @@
+//! Nodes are lost in the ways in which clusters lose them: by a drain, by SIGKILL, and with their volumes. What was
+//! acknowledged is there afterwards, on every node.
+
+use super::given::{self, Named, SOON};
+use crate::client::{empty, streamed};
+use crate::cluster::{self, Cluster};
+use crate::push::Image;
+use crate::{Registry, wait};
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use futures::stream;
+use http::Method;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Api, DeleteParams};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::oneshot;
+
+const LOST: Named = Named { namespace: "lost", name: "lost" };
+/// What selects its nodes' pods, for `kubectl drain`.
+const PODS: &str = "--pod-selector=app.kubernetes.io/instance=lost";
+
+/// Images that were acknowledged, by their tags.
+type Pushed = Vec<(String, Image)>;
+
+/// A drain, a kill during a push, and the loss of a volume, one after the other.
+pub async fn lost_nodes_lose_no_image(cluster: &Cluster) -> Result<()> {
+    let mut manifest = LOST.manifest(2);
+    // A machine each, so that a drain takes one of them.
+    manifest["spec"]["scheduling"]["affinity"] = serde_json::json!({"podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [{
+            "topologyKey": "kubernetes.io/hostname",
+            "labelSelector": {"matchLabels": {"app.kubernetes.io/instance": LOST.name}},
+        }],
+    }});
+    let registry = LOST.is_ready(cluster, &manifest).await?;
+    let mut pushed = drained(cluster, &registry).await?;
+    are_there(cluster, &pushed).await.context("after the drain")?;
+    pushed.extend(killed(cluster, &registry).await?);
+    are_there(cluster, &pushed).await.context("after the kill")?;
+    without_volume(cluster).await?;
+    are_there(cluster, &pushed).await.context("after the loss of a volume")?;
+    println!("{} acknowledged images are there on every node", pushed.len());
+    given::gone(cluster, &[LOST.namespace]).await
+}
+
+/// Every image, from every node, by its tag, with every byte.
+async fn are_there(cluster: &Cluster, pushed: &Pushed) -> Result<()> {
+    for node in LOST.nodes(cluster).await? {
+        for (tag, image) in pushed {
+            node.pull_image("kept", tag, image).await.with_context(|| format!("{tag} from {}", node.url()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A machine is drained while images are pushed; its budget keeps the other from being drained too.
+async fn drained(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
+    let machines = cluster.nodes();
+    let &[staying, drained] = machines.as_slice() else { anyhow::bail!("there are {machines:?}") };
+    let stop = AtomicBool::new(false);
+    let drain = async {
+        let outcome = async {
+            cluster.kubectl(["drain", drained, PODS, "--timeout=120s"]).await?;
+            let refused = cluster.kubectl(["drain", staying, PODS, "--timeout=3s"]).await;
+            let refused = format!("{:#}", refused.err().context("the last node was drained")?);
+            ensure!(refused.contains("disruption budget"), "{refused}");
+            LOST.becomes(cluster, "Ready", "False", "NodesUnschedulable").await
+        };
+        let outcome = outcome.await;
+        for machine in &machines {
+            cluster.kubectl(["uncordon", machine]).await?;
+        }
+        outcome?;
+        LOST.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
+        stop.store(true, Ordering::Relaxed);
+        anyhow::Ok(())
+    };
+    let push = async {
+        let mut pushed = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let (tag, image) = (format!("drain-{}", pushed.len()), Image::fresh(&[100_000]));
+            registry.patient(SOON).push_image("kept", &tag, &image).await.context("during the drain")?;
+            pushed.push((tag, image));
+        }
+        println!("{} images were pushed without a failure while a machine was drained", pushed.len());
+        anyhow::Ok(pushed)
+    };
+    let ((), pushed) = tokio::try_join!(drain, push)?;
+    Ok(pushed)
+}
+
+/// A node is killed in the middle of an upload. The client goes on at it where it was.
+async fn killed(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
+    let before = Image::fresh(&[500_000]);
+    registry.push_image("kept", "before", &before).await?;
+    let during = Image::fresh(&[8_000_000]);
+    let (pods, nodes) = (LOST.pods(cluster).await?, LOST.nodes(cluster).await?);
+    let (pod, node) = pods.first().zip(nodes.first()).context("no node")?;
+    let layer = during.layers[0];
+    let session = node.open_session("kept").await?;
+    let (killed, wait_for_kill) = oneshot::channel::<()>();
+    // Half of it is on its way; the rest would come when the node is dead.
+    let half = layer.stream(0..layer.size / 2);
+    let rest: Vec<_> = layer.pieces(layer.size / 2..layer.size).collect();
+    let rest = stream::once(async {
+        // Also when the kill failed: that is told below.
+        let _ = wait_for_kill.await;
+        stream::iter(rest)
+    });
+    let send = node.send(Method::PATCH, &session, &[], streamed(half.chain(rest.flatten())));
+    let kill = async {
+        wait::until("the node has some of it", SOON, || async {
+            has(registry, &session).await.is_some_and(|bytes| bytes > layer.size / 4)
+        })
+        .await?;
+        cluster::kill(pod, "entrepot-node")?;
+        killed.send(()).ok().context("the push ended before the kill")
+    };
+    let (answer, outcome) = tokio::join!(send, kill);
+    outcome?;
+    ensure!(answer.is_err(), "a node that was killed answered {answer:?}");
+    wait::until("the node runs again", SOON, || async { restarts(cluster).await.is_ok_and(|count| count == 1) })
+        .await?;
+    LOST.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
+    wait::until("the node answers again", SOON, || node.answers()).await?;
+    let at = has(node, &session).await.context("the session is gone")?;
+    ensure!(at > 0 && at < layer.size, "the session is at {at} of {}", layer.size);
+    node.append(&session, &layer, at, layer.size).await?.expect(202)?;
+    node.finish(&session, &layer.digest).await?.expect(201)?;
+    println!("a push went on at byte {at} of {} after the node was killed", layer.size);
+    registry.push_image("kept", "during", &during).await?;
+    Ok(vec![("before".to_owned(), before), ("during".to_owned(), during)])
+}
+
+/// How many bytes a session has.
+async fn has(node: &Registry, session: &str) -> Option<u64> {
+    let reply = node.send(Method::GET, session, &[], empty()).await.ok().filter(|reply| reply.status == 204)?;
+    reply.header("range")?.strip_prefix("0-")?.parse::<u64>().ok().map(|last| last + 1)
+}
+
+async fn restarts(cluster: &Cluster) -> Result<i32> {
+    let count = |pod: &Pod| {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        statuses.map_or(0, |all| all.iter().map(|status| status.restart_count).sum())
+    };
+    Ok(LOST.pods(cluster).await?.iter().map(count).sum())
+}
+
+/// A node loses its volume: its claim is deleted, and then its pod.
+async fn without_volume(cluster: &Cluster) -> Result<()> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), LOST.namespace);
+    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), LOST.namespace);
+    let (claim, pod) = ("store-lost-0", "lost-0");
+    let volume = || async { claims.get_opt(claim).await.ok().flatten()?.spec?.volume_name };
+    let before = volume().await.context("a claim without volume")?;
+    claims.delete(claim, &DeleteParams::default()).await?;
+    pods.delete(pod, &DeleteParams::default()).await?;
+    wait::until("the node has another volume", SOON, || async { volume().await.is_some_and(|now| now != before) })
+        .await?;
+    LOST.becomes(cluster, "Ready", "True", "AllNodesReady").await.map(drop)
+}

@@ -1,0 +1,82 @@
+//! Volumes that are replaced with their nodes.
+
+use super::given::{self, Named, Pulls};
+use crate::cluster::{Cluster, FIXED};
+use crate::push::Image;
+use anyhow::{Result, bail, ensure};
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+const RECREATED: Named = Named { namespace: "recreated", name: "images" };
+const NODES: u8 = 3;
+
+/// Another size and class under `Recreate`: node after node, never two away at once, while images are pulled.
+pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> {
+    let mut manifest = RECREATED.manifest(NODES);
+    manifest["spec"]["cache"]["resizePolicy"] = json!("Recreate");
+    let registry = RECREATED.is_ready(cluster, &manifest).await?;
+    let image = Image::fresh(&[400_000]);
+    registry.push_image("kept", "1", &image).await?;
+    let before = claims(cluster).await?;
+    let change = async {
+        let change = json!({"spec": {"cache": {"size": "2Gi", "storageClassName": FIXED}}});
+        RECREATED.patch(cluster, &change).await?;
+        RECREATED.becomes(cluster, "StorageResized", "True", "AsDesired").await?;
+        RECREATED.becomes(cluster, "Ready", "True", "AllNodesReady").await
+    };
+    let pulls = Pulls::default();
+    // The watch ends by what it must not see, and only so.
+    tokio::select! {
+        done = pulls.during(pulls.go_on(&registry, "kept", "1", &image), change) => drop(done?),
+        seen = never_two_away(cluster) => return seen,
+    }
+    let after = claims(cluster).await?;
+    ensure!(after.len() == usize::from(NODES), "there are {after:?}");
+    for (name, (uid, class, size)) in &after {
+        ensure!((class.as_str(), size.as_str()) == (FIXED, "2Gi"), "{name} is of {class} and has {size}");
+        ensure!(before.get(name).is_some_and(|(former, ..)| former != uid), "{name} is the former volume");
+    }
+    for node in RECREATED.nodes(cluster).await? {
+        node.pull_image("kept", "1", &image).await?;
+    }
+    given::gone(cluster, &[RECREATED.namespace]).await
+}
+
+/// Watches the nodes, from when all serve, and ends when two of them do not.
+async fn never_two_away(cluster: &Cluster) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), RECREATED.namespace);
+    let mut events = std::pin::pin!(watcher(pods, watcher::Config::default()));
+    let mut serving = BTreeMap::new();
+    while let Some(event) = events.try_next().await? {
+        match event {
+            Event::Init | Event::InitDone => {}
+            Event::InitApply(pod) | Event::Apply(pod) => drop(serving.insert(pod.name_any(), serves(&pod))),
+            Event::Delete(pod) => drop(serving.insert(pod.name_any(), false)),
+        }
+        let away: Vec<_> = serving.iter().filter(|(_, serves)| !**serves).collect();
+        ensure!(away.len() < 2, "two nodes are away at once: {away:?}");
+    }
+    bail!("the watch ended")
+}
+
+fn serves(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.is_some_and(|all| all.iter().any(|known| known.type_ == "Ready" && known.status == "True"));
+    ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// The uid, class and size of every claim.
+async fn claims(cluster: &Cluster) -> Result<BTreeMap<String, (String, String, String)>> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), RECREATED.namespace);
+    let describe = |claim: PersistentVolumeClaim| {
+        let (name, uid) = (claim.name_any(), claim.uid()?);
+        let size = claim.status?.capacity?.get("storage")?.0.clone();
+        Some((name, (uid, claim.spec?.storage_class_name?, size)))
+    };
+    Ok(claims.list(&RECREATED.selector()).await?.items.into_iter().filter_map(describe).collect())
+}
