@@ -1,10 +1,10 @@
 //! What a scenario begins with: a registry of its own, in a namespace of its own, with a part of the bucket of its own.
 
 use super::registry::secret;
-use crate::Registry;
 use crate::cluster::Cluster;
 use crate::push::Image;
 use crate::s3::{BUCKET, REGION};
+use crate::{Registry, wait};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
@@ -59,7 +59,17 @@ impl Named {
         cluster.apply(&secret(self.namespace)).await?;
         cluster.apply(&manifest.to_string()).await?;
         self.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
-        cluster.registry(self.namespace, self.name).await
+        self.registry(cluster).await
+    }
+
+    /// It behind its Service, once that answers: the machines learn of an address a moment after a node is ready.
+    ///
+    /// # Errors
+    /// When there is no such Service, or it does not answer.
+    pub async fn registry(self, cluster: &Cluster) -> Result<Registry> {
+        let registry = cluster.registry(self.namespace, self.name).await?;
+        wait::until(&format!("the Service of {self:?} answers"), SOON, || registry.answers()).await?;
+        Ok(registry)
     }
 
     /// Changes it by a merge patch.

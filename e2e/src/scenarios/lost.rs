@@ -13,6 +13,7 @@ use http::Method;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 const LOST: Named = Named { namespace: "lost", name: "lost" };
@@ -77,7 +78,10 @@ async fn drained(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
     };
     let push = async {
         let mut pushed = Vec::new();
+        // Some a second: each of them is pulled from every node, three times, afterwards.
+        let mut pushes = tokio::time::interval(Duration::from_millis(250));
         while !stop.load(Ordering::Relaxed) {
+            pushes.tick().await;
             let (tag, image) = (format!("drain-{}", pushed.len()), Image::fresh(&[100_000]));
             registry.patient(SOON).push_image("kept", &tag, &image).await.context("during the drain")?;
             pushed.push((tag, image));

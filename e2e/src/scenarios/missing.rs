@@ -107,7 +107,7 @@ pub async fn what_is_missing_has_a_reason(cluster: &Cluster) -> Result<()> {
             named.becomes(cluster, kind, "True", reason).await.context(lacking.name)?;
         }
         let image = crate::push::Image::fresh(&[10_000]);
-        let registry = cluster.registry(NAMESPACE, lacking.name).await?;
+        let registry = named.registry(cluster).await?;
         registry.push_image("healed", "1", &image).await.context(lacking.name)?;
         for pod in named.pods(cluster).await? {
             let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
