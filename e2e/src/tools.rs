@@ -1,7 +1,8 @@
 //! The programs of the tests: built or installed once, from nothing but Rust, Go and Debian's packages.
 //!
 //! Programs in Go are pinned by a module each under `e2e/tools`, whose `go.sum` holds the hash of every source; a
-//! module each, so that every program is built with the versions that its authors released it with. They are built
+//! module each, so that every program is built with the versions that its authors released it with. Only what runs
+//! beside Kubernetes shares its module: built with its versions, most of it is compiled already. They are built
 //! into `$XDG_CACHE_HOME/entrepot-e2e` (or `~/.cache/entrepot-e2e`), under a name with the hash of its `go.sum`.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -91,7 +92,9 @@ impl Tool {
             | Tool::KubeScheduler
             | Tool::Kubelet
             | Tool::KubeProxy
-            | Tool::Kubectl => "kubernetes",
+            | Tool::Kubectl
+            | Tool::Coredns
+            | Tool::MetricsServer => "kubernetes",
             single => single.name(),
         }
     }
@@ -102,10 +105,7 @@ impl Tool {
     /// When Go is missing, or the build fails.
     pub fn path(self) -> Result<PathBuf> {
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.module());
-        let mut pinned = fs::read(module.join("go.sum")).with_context(|| format!("the sums of {}", self.name()))?;
-        if let Ok(own) = fs::read(module.join("main.go")) {
-            pinned.extend(own);
-        }
+        let pinned = pinned(&module).with_context(|| format!("the sources of {}", self.name()))?;
         let hash = Digest::of(Algorithm::Sha256, &pinned).hex();
         let folder = cache()?.join(format!("{}-{}", self.module(), &hash[..16]));
         let program = folder.join(self.name());
@@ -118,6 +118,18 @@ impl Tool {
         }
         Ok(program)
     }
+}
+
+/// All that a module's programs are made of: the sums of its dependencies, and programs of its own.
+fn pinned(module: &Path) -> Result<Vec<u8>> {
+    let mut pinned = fs::read(module.join("go.sum"))?;
+    let entries: std::io::Result<Vec<_>> = fs::read_dir(module)?.map(|entry| Ok(entry?.path())).collect();
+    let mut own: Vec<_> = entries?.into_iter().map(|path| path.join("main.go")).filter(|path| path.exists()).collect();
+    own.sort();
+    for program in own {
+        pinned.extend(fs::read(program)?);
+    }
+    Ok(pinned)
 }
 
 fn build(name: &str, module: &Path, folder: &Path) -> Result<()> {
@@ -145,7 +157,7 @@ fn build(name: &str, module: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The packages of a module that are programs: what its `tool` directives name, or else its own.
+/// The packages of a module that are programs: what its `tool` directives name.
 fn programs(modfile: &str) -> Vec<&str> {
     let mut programs = Vec::new();
     let mut inside = false;
@@ -156,9 +168,6 @@ fn programs(modfile: &str) -> Vec<&str> {
             package if inside => programs.push(package),
             directive => programs.extend(directive.strip_prefix("tool ")),
         }
-    }
-    if programs.is_empty() {
-        programs.push(".");
     }
     programs
 }
@@ -334,10 +343,8 @@ mod tests {
         for tool in Tool::ALL {
             let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.module());
             let modfile = fs::read_to_string(module.join("go.mod")).unwrap();
-            let built: Vec<_> = programs(&modfile)
-                .into_iter()
-                .map(|package| if package == "." { tool.module() } else { package.rsplit('/').next().unwrap() })
-                .collect();
+            let built: Vec<_> =
+                programs(&modfile).into_iter().map(|package| package.rsplit('/').next().unwrap()).collect();
             assert!(built.contains(&tool.name()), "{tool:?}: {built:?}");
         }
     }
