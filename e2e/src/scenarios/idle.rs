@@ -2,6 +2,7 @@
 
 use super::{operator, pods};
 use crate::cluster::Cluster;
+use crate::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::time::Duration;
@@ -21,6 +22,15 @@ pub async fn idle_writes_nothing(cluster: &Cluster) -> Result<()> {
     for (kind, reason) in [("BucketReachable", "Reachable"), ("CredentialsValid", "Accepted")] {
         pods::until_reason(cluster, NAMESPACE, kind, reason).await?;
     }
+    // Events come after the status that they are about. There is one pass at a time: when the next has begun, all that the
+    // ones before had to say is said.
+    let told = cluster.audit().mark()?;
+    wait::until("the operator looks after the registry again", pods::SOON, || async {
+        let requests = cluster.audit().of(operator::USER, told).unwrap_or_default();
+        requests.iter().any(|request| request.object_ref.is(NAMESPACE, "secrets"))
+    })
+    .await?;
+    let before = pods::look(cluster, NAMESPACE).await?.data["status"].clone();
     let mark = cluster.audit().mark()?;
     let begin = operator::renewed(cluster).await?;
     // The Lease is the operator's clock: it is alive for as long as this goes on.
@@ -40,7 +50,8 @@ pub async fn idle_writes_nothing(cluster: &Cluster) -> Result<()> {
     }
     println!("{minutes} minutes: {renewals} renewals of the operator's Lease, {} other writes", writes.len());
     println!("the operator looked at what the registry refers to {looks} times; nodes asked {of_nodes} times");
-    ensure!(writes.is_empty(), "writes while nothing happened: {writes:#?}");
+    let after = pods::look(cluster, NAMESPACE).await?.data["status"].clone();
+    ensure!(writes.is_empty(), "writes while nothing happened: {writes:#?}\nthe status was {before}\nand is {after}");
     ensure!(of_nodes == 0, "nodes have asked the API server {of_nodes} times");
     // Every 30 seconds a pass looks whether the Secret is there.
     ensure!(looks >= minutes, "the operator looked only {looks} times: it was not at work");

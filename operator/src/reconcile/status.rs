@@ -10,6 +10,7 @@ mod tests;
 pub use conditions::{Verdict, changes};
 
 use super::observe::Missing;
+use super::rollout::is_ready;
 use super::storage::Step;
 use super::validate::Valid;
 use crate::crd::{CacheSummary, RegistryCluster, Status};
@@ -58,7 +59,7 @@ pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: 
         selector: identity.selector_text(),
         endpoint: format!("http://{}.{}.svc:{}", identity.name, identity.namespace, cluster.spec.service.port),
         config_hash: valid.config_hash.clone(),
-        cache: summary(facts.reports),
+        cache: if unanswered(facts) && before.cache.is_some() { before.cache.clone() } else { summary(facts.reports) },
         conditions: conditions::merged(&before.conditions, verdicts, cluster.metadata.generation, now),
     }
 }
@@ -80,6 +81,11 @@ fn only(cluster: &RegistryCluster, verdicts: Vec<Verdict>, now: &Time) -> Status
     let before = cluster.status.clone().unwrap_or_default();
     let conditions = conditions::merged(&before.conditions, verdicts, cluster.metadata.generation, now);
     Status { observed_generation: cluster.metadata.generation, conditions, ..before }
+}
+
+/// Whether a node that serves did not tell of itself this time. That its store is not in the sum is no news of stores.
+fn unanswered(facts: &Facts<'_>) -> bool {
+    facts.reports.len() < facts.pods.iter().filter(|pod| is_ready(pod)).count()
 }
 
 /// In coarse steps, so that a cluster in use does not rewrite its status all the time.

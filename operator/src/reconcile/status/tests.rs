@@ -66,6 +66,24 @@ fn a_cluster_that_is_well_says_so_in_five_conditions() {
 }
 
 #[test]
+fn a_ready_node_that_does_not_answer_once_is_no_news_of_the_stores() {
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "images-0"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }))
+    .unwrap();
+    let mut cluster = cluster();
+    let told_by = |cluster: &RegistryCluster, answers: usize| {
+        let reports: Vec<_> = (0..answers).map(|_| report(BucketState::Reachable)).collect();
+        told(cluster, &Facts { pods: vec![&pod; 3], reports: &reports, ..WELL })
+    };
+    let capacity = |status: &Status| status.cache.as_ref().map(|cache| cache.capacity.clone());
+    assert_eq!(capacity(&told_by(&cluster, 2)).as_deref(), Some("20Gi"), "at first what there is");
+    cluster.status = Some(told_by(&cluster, 3));
+    assert_eq!(told_by(&cluster, 2), *cluster.status.as_ref().unwrap());
+    assert_eq!(capacity(&told_by(&cluster, 3)).as_deref(), Some("30Gi"));
+}
+
+#[test]
 fn every_trouble_with_the_bucket_has_a_reason_of_its_own() {
     let secret = Missing { secret: Some("s3".into()), ca_bundle: None };
     for (states, missing, bucket, credentials) in [
