@@ -19,7 +19,8 @@ use std::path::Path;
 
 /// The user of our images: nobody's on every distribution, by the custom of distroless images.
 const USER: u32 = 65532;
-const TAG: &str = "image";
+/// What an image is called in its layout.
+pub const TAG: &str = "image";
 
 /// An image on disk, which is removed with its value.
 pub struct Image {
@@ -82,7 +83,7 @@ impl Image {
         commands::run(&mut skopeo).await.map(drop)
     }
 
-    /// The layout's folder, for clients that read one. The image's tag in it is `image`.
+    /// The layout's folder, for clients that read one. The image's tag in it is [`TAG`].
     pub fn path(&self) -> &Path {
         self.layout.path()
     }

@@ -19,6 +19,7 @@ pub mod disks;
 pub mod images;
 pub mod node;
 pub mod node_binary;
+pub mod podman;
 pub mod process;
 pub mod proxy;
 pub mod push;

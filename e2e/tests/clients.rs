@@ -6,10 +6,11 @@ mod programs;
 use anyhow::{Result, ensure};
 use entrepot_e2e::images::{Described, Layout};
 use entrepot_e2e::node::Plan;
+use entrepot_e2e::podman::Podman;
 use entrepot_e2e::servers::Versitygw;
 use entrepot_e2e::{Node, Registry, s3};
 use entrepot_node::oci::{Algorithm, Digest, digest::Hasher};
-use programs::{Client, Crane, Oras, Podman, Regctl, Skopeo};
+use programs::{Client, Crane, Oras, Regctl, Skopeo};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -134,7 +135,8 @@ async fn a_layer_of_two_gibibytes_is_copied() {
 async fn podman_copies_an_image_and_an_index() {
     let (pair, podman) = (Pair::new().await, Podman::new().unwrap());
     let image = image();
-    let (pushed, digest) = podman.push(image.path(), &format!("{}/podman/image:v1", pair.a.host())).await.unwrap();
+    let (pushed, digest) =
+        podman.push(image.path(), "v1", &format!("{}/podman/image:v1", pair.a.host())).await.unwrap();
     // podman compresses layers as it pushes: it says what the manifest's digest has become.
     let served = pair.b.manifest("podman/image", "v1").await.unwrap().expect(200).unwrap();
     assert_eq!(served.header("docker-content-digest"), Some(digest.as_str()));
@@ -145,7 +147,7 @@ async fn podman_copies_an_image_and_an_index() {
         let images = ["amd64", "arm64"].map(|name| layout.image(name, &[layout.layer(name, 1000)?]));
         layout.index(&images.into_iter().collect::<Result<Vec<_>>>()?)
     });
-    podman.push_index(index.path(), &format!("{}/podman/index:v1", pair.a.host())).await.unwrap();
+    podman.push_index(index.path(), "v1", &format!("{}/podman/index:v1", pair.a.host())).await.unwrap();
     let served = pair.b.manifest("podman/index", "v1").await.unwrap().expect(200).unwrap().json().unwrap();
     let listed = served["manifests"].as_array().unwrap();
     assert_eq!(listed.len(), 2, "{served}");

@@ -11,6 +11,7 @@ mod grow;
 mod hundred;
 mod idle;
 mod keys;
+mod kustomized;
 mod leader;
 mod load;
 mod lost;
@@ -68,8 +69,9 @@ macro_rules! scenario {
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 22] = [
+pub const SCENARIOS: [Scenario; 23] = [
     scenario!(Alone, whole::cluster_is_whole),
+    scenario!(Alone, kustomized::kubectl_installs_the_operator_too),
     scenario!(Alone, registry::from_nothing),
     scenario!(Welcome, idle::idle_writes_nothing),
     scenario!(Welcome, drift::drift_is_put_back),

@@ -2,9 +2,10 @@
 //! kubelets as clients.
 
 use crate::cluster::Cluster;
+use crate::podman::Podman;
 use crate::s3::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY};
 use crate::tools::Tool;
-use crate::{commands, container, tools, wait};
+use crate::{commands, container, wait};
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -130,8 +131,9 @@ pub async fn show(cluster: &Cluster) -> Result<()> {
     cluster.trust(NAME, &service)?;
     let start = Instant::now();
     let pushed = format!("{service}/demo/busybox:1");
-    container::busybox()?.push(&pushed).await?;
-    println!("pushed {pushed} in {:.1?}", start.elapsed());
+    let podman = Podman::new()?;
+    let (id, _) = podman.push(container::busybox()?.path(), container::TAG, &pushed).await?;
+    println!("podman pushed {pushed} in {:.1?}", start.elapsed());
     let start = Instant::now();
     for (pod, node) in ["first", "second"].into_iter().zip(cluster.nodes()) {
         cluster.apply(&pod_of(pod, node, &format!("{NAME}/demo/busybox:1"))).await?;
@@ -139,11 +141,10 @@ pub async fn show(cluster: &Cluster) -> Result<()> {
     let ready = ["-n", "shown", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s"];
     cluster.kubectl(ready).await?;
     println!("the kubelets of both nodes pulled it and run it after {:.1?}", start.elapsed());
-    let podman = tools::system("podman")?;
     let start = Instant::now();
-    commands::run(Command::new(podman).args(["pull", "--quiet", "--tls-verify=false", &pushed])).await?;
+    let pulled = podman.pull(&pushed).await?;
+    ensure!(pulled == id, "podman pulled {pulled} and not {id}");
     println!("podman pulled it in {:.1?}", start.elapsed());
-    commands::run(Command::new(tools::system("podman")?).args(["rmi", &pushed])).await?;
     wait::until("the bucket has the image", Duration::from_secs(10), || async {
         let prefix = "docker/registry/v2/repositories/demo/busybox/_manifests/tags/1/current/link";
         cluster.s3().keys(prefix).await.is_ok_and(|keys| !keys.is_empty())
