@@ -91,6 +91,22 @@ async fn on_a_full_disk_pulls_stream_through_and_pushes_are_told_to_come_back() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_others_keep_on_the_disk_is_no_reason_to_clean() {
+    let disk = SmallDisk::new(100).unwrap();
+    fs::write(disk.path().join("of another"), vec![0; 95 << 20]).unwrap();
+    let setting = Setting::new(disk.path()).await;
+    let blob = Content::fresh(1 << 20);
+    setting.node.registry.push("disk/app", &blob).await.unwrap();
+    let metrics = setting.node.metrics().await.unwrap();
+    let [capacity, free, low] =
+        ["capacity", "free", "low_free"].map(|what| metrics.sum(&format!("store_{what}_bytes"), &[]));
+    assert!(capacity < f64::from(6 << 20), "a capacity of {capacity} where 5 MiB were left");
+    assert!(free >= low, "{free} are free, and it cleans below {low}");
+    assert_eq!(metrics.sum("evictions_total", &[]), 0.0);
+    assert_eq!(setting.stored().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_has_room_and_takes_no_more_files_is_as_a_full_one() {
     let disk = SmallDisk::of_few_files(1000).unwrap();
     let setting = Setting::new(disk.path()).await;

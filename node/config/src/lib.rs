@@ -187,7 +187,7 @@ impl Default for FileSystem {
 pub struct Store {
     /// The folder; it is made when it is not there. Only one node may use it.
     pub path: PathBuf,
-    /// How much the store may hold. Without it, what the file system holds.
+    /// How much the store may hold. Without it, what is stored and what the file system has left for more.
     pub capacity: Option<ByteSize>,
     /// The first threshold: when less than this is free, cleaning starts. Bytes (`10Gi`) or a part of the capacity
     /// (`10%`).

@@ -30,8 +30,8 @@ pub(super) struct Capacity {
 }
 
 struct State {
-    /// Configured, or else the size of the file system.
-    total: u64,
+    /// As configured, in bytes.
+    configured: Option<u64>,
     low: Threshold,
     target: Threshold,
     used: u64,
@@ -60,18 +60,25 @@ struct Waiting {
 type Answers = Vec<(Waiting, bool)>;
 
 impl State {
+    /// As configured, or else what is here and what the file system has left for more, in bytes. Not the size of the
+    /// file system: what others keep on it is no room of this store, and it may grow under a running node.
+    fn total(&self) -> u64 {
+        let written = self.used.saturating_add(self.reserved.saturating_sub(self.unwritten));
+        self.configured.unwrap_or_else(|| written.saturating_add(self.disk.available))
+    }
+
     /// What the capacity and the file system leave, in bytes.
     fn free(&self) -> u64 {
-        let by_capacity = self.total.saturating_sub(self.used).saturating_sub(self.reserved);
+        let by_capacity = self.total().saturating_sub(self.used).saturating_sub(self.reserved);
         by_capacity.min(self.disk.available.saturating_sub(self.unwritten))
     }
 
     fn low_free(&self) -> u64 {
-        self.low.of(self.total)
+        self.low.of(self.total())
     }
 
     fn target_free(&self) -> u64 {
-        self.target.of(self.total)
+        self.target.of(self.total())
     }
 
     /// Those who wait still: who has gone away leaves a place that nobody stands in.
@@ -86,7 +93,7 @@ impl State {
     /// Bytes to remove until everybody who waits has room and the target is free beside it.
     fn wanted(&self) -> u64 {
         let goal = self.waiting().fold(self.target_free(), |sum, waiting| sum.saturating_add(waiting.bytes));
-        let by_capacity = self.used.saturating_add(self.reserved).saturating_add(goal).saturating_sub(self.total);
+        let by_capacity = self.used.saturating_add(self.reserved).saturating_add(goal).saturating_sub(self.total());
         let by_disk = self.unwritten.saturating_add(goal).saturating_sub(self.disk.available);
         by_capacity.max(by_disk)
     }
@@ -110,7 +117,8 @@ impl State {
 }
 
 impl Capacity {
-    /// Accounts for a store in `folder`. `capacity` is in bytes; without it, all that the file system holds.
+    /// Accounts for a store in `folder`. `capacity` is in bytes; without it, all that the file system has
+    /// for this store.
     pub(super) fn new(
         folder: File,
         capacity: Option<u64>,
@@ -118,9 +126,9 @@ impl Capacity {
         target: Threshold,
         metrics: Arc<Metrics>,
     ) -> io::Result<Capacity> {
-        let (size, available) = ask(&folder)?;
+        let available = ask(&folder)?;
         let state = State {
-            total: capacity.unwrap_or(size),
+            configured: capacity,
             low,
             target,
             used: 0,
@@ -166,7 +174,7 @@ impl Capacity {
     /// disk.
     fn refresh(&self, state: &mut State, anyway: bool) {
         if (anyway || state.disk.asked.elapsed() >= SAMPLE_AGE)
-            && let Ok((_, available)) = ask(&self.folder)
+            && let Ok(available) = ask(&self.folder)
         {
             state.disk = Disk { available, asked: Stopwatch::start() };
         }
@@ -180,7 +188,7 @@ impl Capacity {
                 state.take(bytes);
                 return Ok(None);
             }
-            if bytes > state.total || !state.cleaner {
+            if bytes > state.total() || !state.cleaner {
                 return Err(StoreError::NoRoom(bytes));
             }
             let (answer, answered) = oneshot::channel();
@@ -246,7 +254,7 @@ impl Capacity {
         self.refresh(&mut state, false);
         self.publish(&state);
         Usage {
-            capacity: state.total,
+            capacity: state.total(),
             used: state.used,
             reserved: state.reserved,
             free: state.free(),
@@ -295,7 +303,7 @@ impl Capacity {
 
     fn publish(&self, state: &State) {
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.metrics.store_capacity.set(gauge(state.total));
+        self.metrics.store_capacity.set(gauge(state.total()));
         self.metrics.store_used.set(gauge(state.used.saturating_add(state.reserved)));
         self.metrics.store_free.set(gauge(state.free()));
         self.metrics.store_low_free.set(gauge(state.low_free()));
@@ -303,8 +311,8 @@ impl Capacity {
     }
 }
 
-/// Size of the file system, and what it has left for this process, in bytes.
-fn ask(folder: &File) -> io::Result<(u64, u64)> {
+/// What the file system has left for this process, in bytes.
+fn ask(folder: &File) -> io::Result<u64> {
     let answer = rustix::fs::fstatvfs(folder)?;
-    Ok((answer.f_blocks.saturating_mul(answer.f_frsize), answer.f_bavail.saturating_mul(answer.f_frsize)))
+    Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
 }

@@ -3,7 +3,7 @@
 /// How full the store is, all in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Configured, or else what the file system holds.
+    /// Configured, or else what is stored and what the file system has left.
     pub capacity: u64,
     /// Stored content.
     pub used: u64,

@@ -1,6 +1,6 @@
 //! Capacity and reservations.
 
-use crate::store::disk::testing::Fixture;
+use crate::store::disk::testing::{Fixture, content, store_content};
 use crate::store::disk::{Store, StoreError};
 use entrepot_config::{ByteSize, Threshold};
 use futures::FutureExt;
@@ -118,11 +118,16 @@ async fn crossing_the_first_threshold_wakes_the_cleaner_and_nothing_else_does() 
 }
 
 #[tokio::test]
-async fn without_a_configured_capacity_it_is_the_file_system_s() {
+async fn without_a_configured_capacity_it_is_what_is_stored_and_what_the_file_system_has_left() {
     let mut fixture = Fixture::roomy();
     fixture.config.capacity = None;
-    let usage = fixture.open().usage();
-    let system = rustix::fs::statvfs(fixture.folder.path()).unwrap();
-    assert_eq!(usage.capacity, system.f_blocks * system.f_frsize);
-    assert!(usage.free < usage.capacity, "no file system is wholly free for everybody");
+    fixture.config.low_free = Threshold::percent(10);
+    let (digest, bytes) = content(1, 1 << 20);
+    store_content(&fixture.open(), &digest, &bytes).await.unwrap();
+    let store = fixture.open();
+    let _held = store.reserve(1 << 10).await.unwrap();
+    let usage = store.usage();
+    assert_eq!((usage.used, usage.reserved), (1 << 20, 1 << 10));
+    assert_eq!(usage.capacity, usage.used + usage.reserved + usage.free, "{usage:?}");
+    assert_eq!(usage.low_free, Threshold::percent(10).of(usage.capacity), "{usage:?}");
 }
