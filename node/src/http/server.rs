@@ -22,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::SockRef;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -47,6 +48,13 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// The same for all requests of one HTTP/2 connection together.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Bytes that a socket takes beyond what it has sent already (`TCP_NOTSENT_LOWAT`). What waits behind a line that is
+/// busy does not speed it up, it only grows cold in the processor's caches: over loopback four readers of a blob are
+/// served a tenth faster than without a bound, and 64 a third. Anything from 64 to 112 KiB does as well; 56 KiB, less
+/// than the kernel hands over at once, costs a tenth, and so does 128 KiB. What is sent and not acknowledged is not
+/// bounded by it, so a long line is filled as before.
+const UNSENT: u32 = 96 * 1024;
 
 /// Pause after the system refused a connection, such as for want of file descriptors; others may end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -137,6 +145,9 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, watcher: Watcher) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
+    }
+    if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.stall_timeout));
