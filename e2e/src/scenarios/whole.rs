@@ -24,9 +24,9 @@ pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
     ensure!(nodes == cluster.nodes(), "the pods are on {nodes:?}");
 
     // A pod by its name, from another node; then a Service by its name.
-    let seen = fetch(cluster, "web-0", "http://web-1.web.whole.svc.cluster.local:8080/").await?;
+    let seen = answered(cluster, "web-0", "http://web-1.web.whole.svc.cluster.local:8080/").await?;
     ensure!(seen == "web-1", "web-1 answered {seen:?}");
-    let seen = fetch(cluster, "web-1", "http://entry:8080/").await?;
+    let seen = answered(cluster, "web-1", "http://entry:8080/").await?;
     ensure!(seen.starts_with("web-"), "the Service answered {seen:?}");
     ensure!(fetch(cluster, "web-0", "http://none.whole:8080/").await.is_err(), "a name that nobody has is answered");
     // The S3 server answers a stranger 403: it is there.
@@ -34,7 +34,8 @@ pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
     ensure!(format!("{refused:#}").contains("403"), "{refused:#}");
     // From the host, through the Service's own address.
     let host = Registry::new(&format!("http://{}", cluster.service("whole", "entry").await?));
-    let reply = host.send(http::Method::GET, "/", &[], empty()).await?.expect(200)?;
+    let ask = async || host.send(http::Method::GET, "/", &[], empty()).await.ok();
+    let reply = wait::value("the Service answers the host", SOON, ask).await?.expect(200)?;
     ensure!(reply.body.starts_with(b"web-"), "the host was answered {:?}", reply.body);
 
     from_pod_to_host(cluster).await?;
@@ -83,6 +84,12 @@ async fn volumes(cluster: &Cluster) -> Result<()> {
     let refused = refused.err().context("a volume of a class that cannot grow was to grow")?;
     ensure!(format!("{refused:#}").contains("must support resize"), "{refused:#}");
     Ok(())
+}
+
+/// The same from an address that the DNS server or a machine may not know yet: pods are ready a moment before all have
+/// heard of it.
+async fn answered(cluster: &Cluster, pod: &str, url: &str) -> Result<String> {
+    wait::value(&format!("{url} answers {pod}"), SOON, async || fetch(cluster, pod, url).await.ok()).await
 }
 
 /// What a pod gets from an address.
