@@ -77,6 +77,13 @@ pub struct Refused {
     body: Bytes,
 }
 
+impl Refused {
+    /// An answer whose body nobody reads.
+    pub fn of(status: u16, wanted: u16) -> Refused {
+        Refused { status, wanted, body: Bytes::new() }
+    }
+}
+
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "answered {} instead of {}: {:?}", self.status, self.wanted, self.body)
@@ -231,7 +238,7 @@ impl Registry {
         let answer = self.open(Method::GET, &path, &[], empty()).await?;
         let status = answer.status().as_u16();
         if status != 200 {
-            return Err(Refused { status, wanted: 200, body: Bytes::new() }).context(path);
+            return Err(Refused::of(status, 200)).context(path);
         }
         let mut body = answer.into_body();
         let mut hasher = Hasher::new(digest.algorithm());

@@ -28,6 +28,7 @@ pub mod scenarios;
 pub mod servers;
 pub mod tools;
 pub mod up;
+pub mod usage;
 pub mod wait;
 
 pub use client::Registry;

@@ -23,8 +23,12 @@ enum Command {
     },
     /// Installs the programs of the tests.
     Tools,
-    /// Measures the node and writes docs/performance.md; named, only prints.
+    /// Measures the node, alone and beside other registries, and writes docs/performance.md and docs/benchmarks.md;
+    /// named, only prints.
     Bench {
+        /// Takes minutes, writes nothing, and says which ratio has moved since they were written.
+        #[arg(long)]
+        short: bool,
         /// Names of measurements.
         names: Vec<String>,
     },
@@ -53,7 +57,7 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Check { steps } => check::run(&steps),
         Command::Tools => tools::install_all().map(|()| ExitCode::SUCCESS),
-        Command::Bench { names } => bench::run(&names),
+        Command::Bench { short, names } => bench::run(&names, short),
         Command::Up => wait_for(up::up()),
         Command::Demo => wait_for(up::demo()),
         Command::Test { names } => wait_for(scenarios::run(std::env::current_exe()?, &names)),

@@ -3,6 +3,7 @@
 use crate::client::Registry;
 use crate::node_binary::Variant;
 use crate::process::Process;
+use crate::usage;
 use anyhow::{Context, Result, bail};
 use entrepot_config as config;
 use entrepot_config::NodeConfig;
@@ -205,20 +206,12 @@ impl Node {
         Ok(Metrics::parse(std::str::from_utf8(&reply.body)?))
     }
 
-    /// A figure of the process in KiB, as `/proc/PID/status` has it.
-    fn status_kib(&self, field: &str) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
-        let number = line.trim_start_matches(':').trim().trim_end_matches(" kB");
-        number.parse().with_context(|| format!("{field}: {line}"))
-    }
-
     /// Bytes of memory that the process has now.
     ///
     /// # Errors
     /// When it ended.
     pub fn memory(&self) -> Result<u64> {
-        Ok(self.status_kib("VmRSS")? << 10)
+        usage::memory(self.id())
     }
 
     /// The most bytes of memory that it had since [`Node::forget_peak`].
@@ -226,14 +219,13 @@ impl Node {
     /// # Errors
     /// When it ended.
     pub fn peak_memory(&self) -> Result<u64> {
-        Ok(self.status_kib("VmHWM")? << 10)
+        usage::peak_memory(self.id())
     }
 
     /// # Errors
     /// When it ended.
     pub fn forget_peak(&self) -> Result<()> {
-        // 5 resets the peak (proc(5), /proc/PID/clear_refs).
-        Ok(fs::write(format!("/proc/{}/clear_refs", self.id()), "5")?)
+        usage::forget_peak(self.id())
     }
 }
 

@@ -172,6 +172,21 @@ fn programs(modfile: &str) -> Vec<&str> {
     programs
 }
 
+/// The version of a program's module, as it is pinned.
+///
+/// # Errors
+/// When its module does not say.
+pub fn version(tool: Tool) -> Result<String> {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.module());
+    let modfile = fs::read_to_string(module.join("go.mod"))?;
+    let programs = programs(&modfile);
+    let required = modfile.lines().filter_map(|line| line.trim().trim_start_matches("require ").split_once(' '));
+    let version = required.filter(|(path, _)| programs.iter().any(|program| program.starts_with(path)));
+    let (_, version) =
+        version.max_by_key(|(path, _)| path.len()).with_context(|| format!("no version in {module:?}"))?;
+    Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
 /// Linker flags that tell Kubernetes' programs their version: a released one has it from its build script. Empty for
 /// every other module.
 fn kubernetes_version(modfile: &str) -> String {

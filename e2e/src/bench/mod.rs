@@ -3,12 +3,13 @@
 //! A figure is the median of rounds that alternate between the node and what it is compared with, so that whatever
 //! else the machine does meets both.
 
-mod cpu;
 mod load;
+mod peers;
 mod report;
 mod runs;
 
 use anyhow::{Context, Result, bail, ensure};
+use peers::Form;
 use report::Figure;
 use std::process::{Command, ExitCode};
 
@@ -19,27 +20,41 @@ const BLOB: u64 = 256 << 20;
 
 const NAMES: [&str; 5] = ["stored-blob", "push", "missed-blob", "stored-manifest", "start"];
 
-/// Measures what is named and prints it; with no names, everything, and writes `docs/performance.md`.
+/// Measures what is named and prints it; with no names, everything, and writes `docs/performance.md` and
+/// `docs/benchmarks.md`. The short form says what has moved since those were written.
 ///
 /// # Errors
 /// When there is no measurement of a name, or a server fails.
-pub fn run(names: &[String]) -> Result<ExitCode> {
+pub fn run(names: &[String], short: bool) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
-        return optimised(names);
+        return optimised(names, short);
     }
-    if let Some(unknown) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
-        bail!("there is no measurement {unknown}; there are {}", NAMES.join(", "));
+    let all = || NAMES.into_iter().chain(peers::NAMES);
+    if let Some(unknown) = names.iter().find(|name| all().all(|known| known != name.as_str())) {
+        bail!("there is no measurement {unknown}; there are {}", all().collect::<Vec<_>>().join(", "));
     }
+    let wanted = |name: &&str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut figures = Vec::new();
-    for name in NAMES.into_iter().filter(|name| names.is_empty() || names.iter().any(|wanted| wanted == name)) {
+    for name in NAMES.into_iter().filter(|name| wanted(name) && !short) {
         println!("measuring {name}");
         let found: Vec<Figure> = runtime.block_on(measure(name)).with_context(|| format!("measuring {name}"))?;
         found.iter().for_each(|figure| println!("{}", figure.row()));
         figures.extend(found);
     }
+    let form = if short { Form::Short } else { Form::Whole };
+    let mut sections = Vec::new();
+    for name in peers::NAMES.into_iter().filter(wanted) {
+        sections.push(runtime.block_on(peers::measure(name, form))?);
+    }
+    if short {
+        let worse = peers::compare(&sections)?;
+        return Ok(if worse { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     if names.is_empty() {
         report::write(&figures)?;
+        peers::write(&sections)?;
+        peers::record(&sections)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -55,10 +70,11 @@ async fn measure(name: &str) -> Result<Vec<Figure>> {
 }
 
 /// Runs this program again as an optimised build: the client is part of what is measured.
-fn optimised(names: &[String]) -> Result<ExitCode> {
+fn optimised(names: &[String], short: bool) -> Result<ExitCode> {
     let status = Command::new("cargo")
         .args(["run", "--release", "--quiet", "--package", "entrepot-e2e", "--", "bench"])
         .args(names)
+        .args(short.then_some("--short"))
         .status()?;
     ensure!(status.success(), "the measurements failed: {status}");
     Ok(ExitCode::SUCCESS)

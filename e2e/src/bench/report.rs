@@ -16,15 +16,22 @@ impl Samples {
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
-    fn shown(&self, unit: &str) -> String {
+    /// The least and the most.
+    pub fn bounds(&self) -> (f64, f64) {
         let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        format!("{} {unit} ({}–{})", number(self.median()), number(least), number(most))
+        (least, self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+    }
+
+    /// The median, with the least and the most.
+    pub fn shown(&self, unit: &str) -> String {
+        let (least, most) = self.bounds();
+        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+        format!("{}{unit} ({}–{})", number(self.median()), number(least), number(most))
     }
 }
 
 /// Three digits that mean something.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),
@@ -118,13 +125,13 @@ pub fn write(figures: &[Figure]) -> Result<()> {
     Ok(fs::write(folder.join("performance.md"), text)?)
 }
 
-fn date() -> String {
+pub fn date() -> String {
     let output = Command::new("date").arg("+%Y-%m-%d").output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 /// Processor, cores and memory.
-fn machine() -> String {
+pub fn machine() -> String {
     let field = |file: &str, name: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));

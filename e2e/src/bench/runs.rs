@@ -1,6 +1,5 @@
 //! The measurements.
 
-use super::cpu;
 use super::load::{drain, wrk};
 use super::report::{Figure, Goal, Samples};
 use super::{BLOB, ROUNDS};
@@ -9,6 +8,7 @@ use crate::node::Plan;
 use crate::push::Image;
 use crate::s3::{self, BUCKET};
 use crate::servers::{Nginx, Versitygw};
+use crate::usage;
 use anyhow::{Result, ensure};
 use aws_sdk_s3::presigning::PresigningConfig;
 use entrepot_node::oci::{Algorithm, Digest, digest::Hasher};
@@ -84,10 +84,10 @@ pub async fn missed_blob() -> Result<Figure> {
         let key = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
         let presigning = PresigningConfig::expires_in(Duration::from_secs(600))?;
         let object = server.s3.client().get_object().bucket(BUCKET).key(key).presigned(presigning).await?;
-        let (server_before, client_before) = (cpu::used(server.id())?, cpu::used(std::process::id())?);
+        let (server_before, client_before) = (usage::processor(server.id())?, usage::processor(std::process::id())?);
         theirs.0.push(drain(&node.registry, object.uri()).await? / MIB);
-        costs.server.0.push((cpu::used(server.id())? - server_before) / (BLOB as f64 / MIB));
-        costs.client.0.push((cpu::used(std::process::id())? - client_before) / (BLOB as f64 / MIB));
+        costs.server.0.push((usage::processor(server.id())? - server_before) / (BLOB as f64 / MIB));
+        costs.client.0.push((usage::processor(std::process::id())? - client_before) / (BLOB as f64 / MIB));
         ours.0.push(drain(&node.registry, &format!("/v2/bench/app/blobs/{}", blob.digest)).await? / MIB);
         costs.hash.0.push(hash(&blob)? / (BLOB as f64 / MIB));
     }

@@ -1,6 +1,7 @@
 //! A body that is cut off, changed or slowed on its way.
 
 use super::Fault;
+use super::line::{Meter, Way};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 use std::io;
@@ -19,22 +20,30 @@ pub struct Spoiled<B> {
     passed: u64,
     start: Instant,
     pause: Option<Pin<Box<Sleep>>>,
+    meter: Arc<Meter>,
+    way: Way,
 }
 
 impl<B> Spoiled<B> {
-    pub fn whole(inner: B) -> Spoiled<B> {
-        Spoiled { inner, fault: None, reset: Arc::default(), passed: 0, start: Instant::now(), pause: None }
+    /// A body that is counted and goes no faster than its line.
+    pub fn over(inner: B, meter: Arc<Meter>, way: Way) -> Spoiled<B> {
+        let (reset, start) = (Arc::default(), Instant::now());
+        Spoiled { inner, fault: None, reset, passed: 0, start, pause: None, meter, way }
     }
 
-    /// `reset` is set when the connection is to end by a reset.
-    pub fn new(inner: B, fault: Fault, reset: Arc<AtomicBool>) -> Spoiled<B> {
-        Spoiled { fault: Some(fault), reset, ..Spoiled::whole(inner) }
+    /// The same with a fault. `reset` is set when the connection is to end by a reset.
+    #[must_use]
+    pub fn with(self, fault: Fault, reset: Arc<AtomicBool>) -> Spoiled<B> {
+        Spoiled { fault: Some(fault), reset, ..self }
     }
 
     /// What becomes of the next piece; `None` when the body ends before it.
     fn spoil(&mut self, piece: Bytes) -> Option<Bytes> {
         let start = self.passed;
         self.passed += piece.len() as u64;
+        if let Some(over) = self.meter.pass(self.way, piece.len() as u64) {
+            self.pause = Some(Box::pin(tokio::time::sleep_until(over.into())));
+        }
         match self.fault {
             Some(Fault::Reset(after) | Fault::Truncate(after)) => {
                 let left = usize::try_from(after.saturating_sub(start)).unwrap_or(usize::MAX);

@@ -3,6 +3,7 @@
 //! Requests go on with the `Host` header that they came with, so that their signatures stay valid.
 
 mod body;
+mod line;
 mod wire;
 
 use crate::client::Registry;
@@ -16,6 +17,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+pub use line::{Line, Traffic};
+use line::{Meter, Way};
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -102,6 +105,7 @@ struct Shared {
     rules: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<Seen>>,
     away: AtomicBool,
+    meter: Arc<Meter>,
 }
 
 /// A proxy on a port of its own. It ends with its value.
@@ -117,6 +121,14 @@ impl Proxy {
     /// # Errors
     /// When there is no port.
     pub async fn start(upstream: &str) -> Result<Proxy> {
+        Proxy::over(upstream, Line::default()).await
+    }
+
+    /// The same over a line that is not as good.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn over(upstream: &str, line: Line) -> Result<Proxy> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let shared = Arc::new(Shared {
@@ -125,6 +137,7 @@ impl Proxy {
             rules: Mutex::default(),
             seen: Mutex::default(),
             away: AtomicBool::new(false),
+            meter: Arc::new(Meter::new(line)),
         });
         let task = tokio::spawn(accept(listener, shared.clone()));
         Ok(Proxy { url, shared, task })
@@ -144,6 +157,11 @@ impl Proxy {
     /// From now on every connection is closed without an answer, those that are open too at their next request.
     pub fn go_away(&self) {
         self.shared.away.store(true, Ordering::SeqCst);
+    }
+
+    /// How much went by since the last call.
+    pub fn take_traffic(&self) -> Traffic {
+        self.shared.meter.take()
     }
 
     /// What came by since the last call.
@@ -198,6 +216,12 @@ async fn handle(
     if away {
         return Err(io::Error::other("away"));
     }
+    if shared.meter.request() {
+        return refuse(request, 503, "SlowDown").await;
+    }
+    if !shared.meter.delay().is_zero() {
+        tokio::time::sleep(shared.meter.delay()).await;
+    }
     match fault {
         None => forward(&shared, request, &target, None).await.map(|answer| answer.map(BodyExt::boxed_unsync)),
         Some(Fault::Delay(delay)) => {
@@ -214,7 +238,7 @@ async fn handle(
         }
         Some(fault) => {
             let answer = forward(&shared, request, &target, None).await?;
-            Ok(answer.map(|body| Spoiled::new(body, fault, reset).boxed_unsync()))
+            Ok(answer.map(|body| body.with(fault, reset).boxed_unsync()))
         }
     }
 }
@@ -245,11 +269,12 @@ async fn forward(
 ) -> Result<Response<Spoiled<Incoming>>, Dropped> {
     let (mut parts, body) = request.into_parts();
     parts.uri = format!("http://{}{target}", shared.upstream).parse::<Uri>().map_err(io::Error::other)?;
+    let body = Spoiled::over(body, Arc::clone(&shared.meter), Way::ToServer);
     let body = match cut_after {
-        None => Spoiled::whole(body),
-        Some(after) => Spoiled::new(body, Fault::Truncate(after), Arc::default()),
+        None => body,
+        Some(after) => body.with(Fault::Truncate(after), Arc::default()),
     };
     let answer = shared.client.request(Request::from_parts(parts, body.boxed_unsync())).await;
     let answer = answer.context("the server behind the proxy").map_err(io::Error::other)?;
-    Ok(answer.map(Spoiled::whole))
+    Ok(answer.map(|body| Spoiled::over(body, Arc::clone(&shared.meter), Way::FromServer)))
 }

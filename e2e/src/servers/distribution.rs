@@ -17,7 +17,7 @@ pub enum Driver<'a> {
 /// The registry of CNCF Distribution v3.
 pub struct Distribution {
     pub registry: Registry,
-    _process: Process,
+    process: Process,
     _folder: TempDir,
 }
 
@@ -25,6 +25,28 @@ impl Distribution {
     /// # Errors
     /// When it does not start.
     pub async fn start(driver: Driver<'_>) -> Result<Distribution> {
+        Distribution::run(driver, "").await
+    }
+
+    /// The same with its cache of what blobs there are, in memory: the fastest that it can be set to.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn with_cache(driver: Driver<'_>) -> Result<Distribution> {
+        Distribution::run(driver, "  cache: {blobdescriptor: inmemory}\n").await
+    }
+
+    /// A pull-through cache in front of another registry, with its content in that folder.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn mirror_of(remote: &str, folder: &Path) -> Result<Distribution> {
+        let more = format!("  cache: {{blobdescriptor: inmemory}}\nproxy: {{remoteurl: '{remote}', ttl: 168h}}\n");
+        Distribution::run(Driver::FileSystem(folder), &more).await
+    }
+
+    /// `more` goes on where the configuration's `storage` ends.
+    async fn run(driver: Driver<'_>, more: &str) -> Result<Distribution> {
         let folder = TempDir::new()?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let storage = match driver {
@@ -36,7 +58,7 @@ impl Distribution {
             ),
         };
         let config = format!(
-            "version: 0.1\nstorage:\n  {storage}\n  delete: {{enabled: true}}\n  redirect: {{disable: true}}\n\
+            "version: 0.1\nstorage:\n  {storage}\n  delete: {{enabled: true}}\n  redirect: {{disable: true}}\n{more}\
              http: {{addr: '{address}'}}\nlog: {{level: warn}}\n"
         );
         let file = folder.path().join("config.yml");
@@ -46,6 +68,11 @@ impl Distribution {
         let mut process = Process::start("distribution", &mut command, &folder.path().join("log"))?;
         let registry = Registry::new(&format!("http://{address}"));
         process.until_ready(START, || registry.answers()).await?;
-        Ok(Distribution { registry, _process: process, _folder: folder })
+        Ok(Distribution { registry, process, _folder: folder })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 }

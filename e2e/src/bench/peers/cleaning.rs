@@ -1,0 +1,215 @@
+//! What stays in a store that does not hold everything, and what cleaning costs those who pull meanwhile.
+
+use super::document::{Goal, Plot, Section, Table, Target};
+use super::load::{closed, open};
+use super::trace::{CONTENTS, REQUESTS, Trace, most_hits};
+use super::{Form, ROUNDS, steps};
+use crate::bench::report::Samples;
+use crate::content::Content;
+use crate::node::Plan;
+use crate::s3;
+use crate::servers::{Distribution, Driver, Versitygw};
+use crate::{Node, Registry};
+use anyhow::{Result, ensure};
+use entrepot_config::{ByteSize, EvictionPolicy, NodeConfig};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+const REPOSITORY: &str = "bench/cleaning";
+/// Bytes of a content of the traces.
+const SIZE: u64 = 64 << 10;
+/// How much of all contents the store holds, in percent.
+const PARTS: [usize; 4] = [1, 5, 10, 25];
+const CLIENTS: usize = 4;
+const POLICIES: [(&str, EvictionPolicy); 2] =
+    [("LRU", EvictionPolicy::LeastRecentlyUsed), ("LFU", EvictionPolicy::LeastFrequentlyUsed)];
+
+pub async fn measure(form: Form) -> Result<Section> {
+    let bucket = Bucket::new().await?;
+    let contents = bucket.push(CONTENTS, SIZE).await?;
+    let mut table = Table::new(
+        "Hits of a hundred requests",
+        &["trace", "store, % of all", "LRU", "LFU", "the best there is (Belady)", "default, to the better"],
+    );
+    let mut worst: f64 = f64::INFINITY;
+    let mut bars = Vec::new();
+    for trace in Trace::ALL {
+        let requests = trace.requests();
+        for part in PARTS.into_iter().filter(|part| form == Form::Whole || *part == 10) {
+            let room = CONTENTS * part / 100;
+            let mut hits = Vec::new();
+            for (_, policy) in POLICIES {
+                hits.push(bucket.hits(&contents, &requests, room, policy).await?);
+            }
+            let better = hits.iter().copied().fold(0.0, f64::max);
+            let default = POLICIES.iter().zip(&hits).find(|((_, policy), _)| *policy == EvictionPolicy::default());
+            let ratio = default.map_or(f64::NAN, |(_, hits)| hits / better);
+            worst = worst.min(ratio);
+            let best = most_hits(&requests, room) as f64 / REQUESTS as f64;
+            let percent = |part: f64| format!("{:.1}", part * 100.0);
+            let mut row = vec![trace.name().to_owned(), part.to_string()];
+            row.extend(hits.iter().map(|hits| percent(*hits)));
+            row.extend([percent(best), format!("{ratio:.2}")]);
+            table.add(row);
+            if part == 10 {
+                for ((name, _), hits) in POLICIES.iter().zip(&hits) {
+                    bars.push((format!("{name}, {}", trace.name()), hits * 100.0));
+                }
+                bars.push((format!("Belady, {}", trace.name()), best * 100.0));
+            }
+        }
+    }
+    let mirrored = if form == Form::Whole { mirrored(&bucket, &contents).await? } else { String::new() };
+    let (latency, slower) = while_cleaning(&bucket).await?;
+    let targets = vec![
+        Target {
+            name: "hits of the default policy, to the better of LRU and LFU, worst trace",
+            ratio: Samples(vec![worst]),
+            goal: Goal::AtLeast(0.9),
+        },
+        Target { name: "p99 of stored pulls while cleaning, to without", ratio: slower, goal: Goal::AtMost(1.5) },
+    ];
+    let text = format!(
+        "{REQUESTS} pulls of {CONTENTS} blobs of 64 KiB over S3 by {CLIENTS} clients, from a node whose store holds a part of all \
+         and is cleaned below 10 % until 20 % are free. Traces are made: Zipf with an exponent of 0.9; the same with a \
+         scan of a tenth of all after every 2,000; the same with other favourites after every quarter. Belady's is \
+         computed, for a store that is always full.{mirrored}"
+    );
+    let plots = vec![Plot { name: "hits", title: "Hits with a store of 10 % of all".into(), unit: "%", bars }];
+    Ok(Section { title: "Cleaning", text, tables: vec![table, latency], plots, targets })
+}
+
+/// A bucket, and a node that fills it.
+struct Bucket {
+    server: Versitygw,
+    keys: TempDir,
+    pusher: Node,
+}
+
+impl Bucket {
+    async fn new() -> Result<Bucket> {
+        let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
+        let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
+        Ok(Bucket { server, keys, pusher })
+    }
+
+    async fn push(&self, count: usize, size: u64) -> Result<Vec<Content>> {
+        let contents: Vec<_> = (0..count).map(|_| Content::fresh(size)).collect();
+        let mut pushes = Vec::new();
+        for content in &contents {
+            pushes.push(self.pusher.registry.push(REPOSITORY, content));
+        }
+        stream::iter(pushes).buffer_unordered(16).try_for_each(|_| async { Ok(()) }).await?;
+        Ok(contents)
+    }
+
+    async fn node(&self, change: impl FnOnce(&mut NodeConfig)) -> Result<Node> {
+        Plan::over(s3::node_bucket(&self.server.s3.endpoint, self.keys.path())?).with(change).start().await
+    }
+
+    /// The part of the requests that a store of so many contents answers without the bucket.
+    async fn hits(&self, contents: &[Content], requests: &[usize], room: usize, policy: EvictionPolicy) -> Result<f64> {
+        let node = self
+            .node(|config| {
+                config.store.capacity = Some(ByteSize::bytes(room as u64 * SIZE));
+                config.store.eviction_policy = policy;
+            })
+            .await?;
+        replay(&node.registry, contents, requests).await?;
+        let metrics = node.metrics().await?;
+        let of = |result: &str| metrics.sum("fetches_total", &[&format!("result=\"{result}\"")]);
+        Ok((of("hit") + of("joined")) / requests.len() as f64)
+    }
+}
+
+async fn replay(registry: &Registry, contents: &[Content], requests: &[usize]) -> Result<()> {
+    let paths = requests.iter().map(|number| blob(&contents[*number])).collect();
+    let outcome =
+        closed(CLIENTS, paths, |path: Arc<String>| async move { steps::get(registry, &path, Some(SIZE)).await })
+            .await?;
+    ensure!(outcome.failures.is_empty(), "{:?}", outcome.failures.first());
+    Ok(())
+}
+
+fn blob(content: &Content) -> String {
+    format!("/v2/{REPOSITORY}/blobs/{}", content.digest)
+}
+
+/// What Distribution's pull-through cache makes of a trace: it keeps all that was ever asked for until it is old.
+async fn mirrored(bucket: &Bucket, contents: &[Content]) -> Result<String> {
+    let folder = TempDir::new()?;
+    let origin = Distribution::with_cache(Driver::S3(&bucket.server.s3)).await?;
+    let mirror = Distribution::mirror_of(origin.registry.url(), folder.path()).await?;
+    let requests = Trace::Zipf.requests();
+    replay(&mirror.registry, contents, &requests).await?;
+    let asked: HashSet<_> = requests.iter().collect();
+    Ok(format!(
+        " Distribution's pull-through cache has no capacity: it keeps what was asked for until a time to live has passed, \
+         and so misses each content once ({:.1} % hits of the Zipf trace), and had {:.0} MiB on disk after it: {:.0} % of all.",
+        (REQUESTS - asked.len()) as f64 * 100.0 / REQUESTS as f64,
+        size_of(folder.path())? as f64 / 1_048_576.0,
+        size_of(folder.path())? as f64 * 100.0 / (CONTENTS as u64 * SIZE) as f64,
+    ))
+}
+
+/// Bytes of all files below a folder.
+fn size_of(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() { size_of(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(bytes)
+}
+
+/// Stored blobs of 1 MiB are asked for at a fixed rate while others of 4 MiB are missed at a fixed rate, once with room for
+/// all and once with so little that cleaning never ends.
+async fn while_cleaning(bucket: &Bucket) -> Result<(Table, Samples)> {
+    const SECONDS: usize = 6;
+    const STORED_RATE: usize = 100;
+    const MISSED_RATE: usize = 20;
+    let hot = bucket.push(16, 1 << 20).await?;
+    let mut found = [[Samples::default(), Samples::default()], [Samples::default(), Samples::default()]];
+    let mut cleanings = [0.0; 2];
+    for _ in 0..ROUNDS {
+        let missed: Vec<_> = bucket.push(SECONDS * MISSED_RATE, 4 << 20).await?.iter().map(blob).collect();
+        for (index, capacity) in [ByteSize::mebibytes(8192), ByteSize::mebibytes(128)].into_iter().enumerate() {
+            let node = bucket.node(|config| config.store.capacity = Some(capacity)).await?;
+            for content in &hot {
+                steps::get(&node.registry, &blob(content), None).await?;
+            }
+            let get = |path: Arc<String>| {
+                let registry = node.registry.clone();
+                async move { steps::get(&registry, &path, None).await }
+            };
+            let stored = hot.iter().cycle().take(SECONDS * STORED_RATE).map(blob).collect();
+            let (stored, missed) =
+                tokio::try_join!(open(STORED_RATE as f64, stored, get), open(MISSED_RATE as f64, missed.clone(), get))?;
+            ensure!(stored.failures.is_empty() && missed.failures.is_empty(), "{:?}", stored.failures.first());
+            let metrics = node.metrics().await?;
+            ensure!(
+                metrics.sum("fills_total", &[]) as usize == hot.len() + missed.done.len(),
+                "what was stored was cleaned"
+            );
+            cleanings[index] += metrics.sum("clean_duration_seconds_count", &[]);
+            found[index][0].0.push(stored.times.at(0.5));
+            found[index][1].0.push(stored.times.at(0.99));
+        }
+    }
+    ensure!(cleanings[1] > 10.0, "there were only {} cleanings", cleanings[1]);
+    let mut table = Table::new(
+        &format!(
+            "Stored blobs of 1 MiB, {STORED_RATE} a second, while {MISSED_RATE} blobs of 4 MiB a second are missed"
+        ),
+        &["store", "cleanings", "p50 ms", "p99 ms"],
+    );
+    for ((name, cleanings), [p50, p99]) in ["room for all", "cleaned all the time"].iter().zip(cleanings).zip(&found) {
+        table.add(vec![(*name).to_owned(), cleanings.to_string(), p50.shown(""), p99.shown("")]);
+    }
+    let ratio = found[1][1].0.iter().zip(&found[0][1].0).map(|(with, without)| with / without).collect();
+    Ok((table, Samples(ratio)))
+}

@@ -1,0 +1,131 @@
+//! Pushes and pulls over a bucket that is far away and refuses some requests.
+
+use super::document::{Goal, Section, Table, Target};
+use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, MIRROR, NGINX, System};
+use super::load::{Outcome, Times, closed};
+use super::push::tag;
+use super::{Form, steps};
+use crate::bench::report::Samples;
+use crate::client::may_pass;
+use crate::proxy::Line;
+use crate::push::Image;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const REPOSITORY: &str = "bench/faults";
+const LINE: Line = Line { delay: Duration::from_millis(20), rate: None, refused_one_in: Some(100) };
+const CLIENTS: usize = 16;
+/// Bytes of an image's one layer: small, so that many fit.
+const LAYER: u64 = 256 << 10;
+/// How often a client tries what may pass: as containerd does, and Docker.
+const ATTEMPTS: u32 = 5;
+
+pub async fn measure(form: Form) -> Result<Section> {
+    let count = if form == Form::Whole { 1000 } else { 200 };
+    let fleet = Fleet::start(Some(LINE)).await?;
+    let mut table = Table::new(
+        &format!("{count} images of one layer of 256 KiB, {CLIENTS} clients"),
+        &["what", "system", "at the first attempt", "in the end", "p50 ms", "p99 ms"],
+    );
+    let mut ends = BTreeMap::new();
+    for name in [ENTREPOT, DISTRIBUTION] {
+        let images: Vec<_> = (0..count).map(|_| Image::fresh(&[LAYER])).collect();
+        let system = fleet.system(name)?;
+        let work =
+            |image: Arc<Image>| async move { steps::push(&system.registry, REPOSITORY, &tag(&image), &image).await };
+        let result = patient(images, work).await?;
+        ends.insert((name, "push"), result.add_to(&mut table, "push", system));
+    }
+    let images: Vec<_> = (0..count).map(|_| Image::fresh(&[LAYER])).collect();
+    for image in &images {
+        steps::push(&fleet.pusher.registry, REPOSITORY, &tag(image), image).await?;
+    }
+    for what in ["missed pull", "stored pull"] {
+        for name in [ENTREPOT, DISTRIBUTION, MIRROR, NGINX] {
+            let system = fleet.system(name)?;
+            let mut items = Vec::new();
+            for image in &images {
+                items.push(system.urls(REPOSITORY, &tag(image), image).await?);
+            }
+            let work = |urls: Arc<steps::Urls>| async move { steps::pull(&system.registry, &urls).await.map(|_| ()) };
+            let result = patient(items, work).await?;
+            ends.insert((name, what), result.add_to(&mut table, what, system));
+        }
+    }
+    let part = |what| {
+        Samples(
+            ends.get(&(ENTREPOT, what))
+                .map(|(first, end)| if what == "push" { *end } else { *first })
+                .into_iter()
+                .collect(),
+        )
+    };
+    let targets = vec![
+        Target {
+            name: "stored pulls that succeed at once, of all",
+            ratio: part("stored pull"),
+            goal: Goal::AtLeast(1.0),
+        },
+        Target { name: "pushes that succeed in the end, of all", ratio: part("push"), goal: Goal::AtLeast(0.999) },
+    ];
+    let text = format!(
+        "S3 is behind a proxy that answers 20 ms later, and answers every hundredth request with 503 SlowDown. A client \
+         tries what it may try again, {ATTEMPTS} times in all with 0.1 to 1.6 s between; the times are those of all its attempts \
+         together. One run."
+    );
+    Ok(Section { title: "S3 that is slow and refuses", text, tables: vec![table], plots: Vec::new(), targets })
+}
+
+/// Outcome of clients that try again.
+struct Tried {
+    outcome: Outcome<()>,
+    at_once: usize,
+}
+
+impl Tried {
+    /// Which part was done at the first attempt, and in the end.
+    fn add_to(&self, table: &mut Table, what: &str, system: &System) -> (f64, f64) {
+        let all = (self.outcome.done.len() + self.outcome.failures.len()) as f64;
+        let (first, end) = (self.at_once as f64 / all, self.outcome.done.len() as f64 / all);
+        let times: &Times = &self.outcome.times;
+        table.add(vec![
+            what.to_owned(),
+            system.name.to_owned(),
+            format!("{:.1} %", first * 100.0),
+            format!("{:.1} %", end * 100.0),
+            format!("{:.0}", times.at(0.5)),
+            format!("{:.0}", times.at(0.99)),
+        ]);
+        if let Some(failure) = self.outcome.failures.first() {
+            println!("{}, {what}: {failure}", system.name);
+        }
+        (first, end)
+    }
+}
+
+async fn patient<I, F>(items: Vec<I>, work: impl Fn(Arc<I>) -> F) -> Result<Tried>
+where
+    F: Future<Output = Result<()>>,
+{
+    let at_once = AtomicUsize::new(0);
+    let attempt = async |item: Arc<I>| {
+        for attempt in 1.. {
+            match work(Arc::clone(&item)).await {
+                Ok(()) => {
+                    at_once.fetch_add(usize::from(attempt == 1), Ordering::Relaxed);
+                    break;
+                }
+                Err(error) if attempt < ATTEMPTS && may_pass(&error) => {
+                    tokio::time::sleep(Duration::from_millis(100) * 2_u32.pow(attempt - 1)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    let outcome = closed(CLIENTS, items, attempt).await?;
+    Ok(Tried { outcome, at_once: at_once.into_inner() })
+}

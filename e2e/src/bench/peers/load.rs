@@ -1,0 +1,138 @@
+//! Many clients at once, and how long each of them waits.
+
+use anyhow::Result;
+use futures::future::try_join_all;
+use hdrhistogram::Histogram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// Times, to three digits, up to an hour.
+#[derive(Clone, Debug)]
+pub struct Times(Histogram<u64>);
+
+impl Times {
+    pub fn new() -> Result<Times> {
+        Ok(Times(Histogram::new_with_max(3_600_000_000, 3)?))
+    }
+
+    pub fn add(&mut self, time: Duration) {
+        self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The time within which that part of all was done (0.5, 0.99), in milliseconds.
+    pub fn at(&self, part: f64) -> f64 {
+        self.0.value_at_quantile(part) as f64 / 1000.0
+    }
+}
+
+/// What a load came to.
+#[derive(Clone, Debug)]
+pub struct Outcome<T> {
+    pub elapsed: Duration,
+    pub times: Times,
+    /// What was not done, and why.
+    pub failures: Vec<String>,
+    pub done: Vec<T>,
+}
+
+/// So many clients take one item after the other until there is none left.
+///
+/// # Errors
+/// When the histogram cannot be made; what fails is counted.
+pub async fn closed<I, T, F>(clients: usize, items: Vec<I>, work: impl Fn(Arc<I>) -> F) -> Result<Outcome<T>>
+where
+    F: Future<Output = Result<T>>,
+{
+    let items: Vec<_> = items.into_iter().map(Arc::new).collect();
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    let client = async || {
+        let mut results = Vec::new();
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let begun = Instant::now();
+            let result = work(Arc::clone(item)).await;
+            results.push((begun.elapsed(), result));
+        }
+        anyhow::Ok(results)
+    };
+    let results = try_join_all((0..clients).map(|_| client())).await?.into_iter().flatten().collect();
+    outcome(start.elapsed(), results)
+}
+
+/// Items begin at a fixed rate a second, whether or not those before are done; each is waited for from the moment at
+/// which it was due.
+///
+/// # Errors
+/// When the histogram cannot be made; what fails is counted.
+pub async fn open<I, T, F>(rate: f64, items: Vec<I>, work: impl Fn(Arc<I>) -> F) -> Result<Outcome<T>>
+where
+    F: Future<Output = Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (number, item) in items.into_iter().enumerate() {
+        let due = start + Duration::from_secs_f64(number as f64 / rate);
+        tokio::time::sleep_until(due.into()).await;
+        let work = work(Arc::new(item));
+        tasks.spawn(async move {
+            let result = work.await;
+            (due.elapsed(), result)
+        });
+    }
+    outcome(start.elapsed(), tasks.join_all().await)
+}
+
+fn outcome<T>(elapsed: Duration, results: Vec<(Duration, Result<T>)>) -> Result<Outcome<T>> {
+    let mut outcome = Outcome { elapsed, times: Times::new()?, failures: Vec::new(), done: Vec::new() };
+    for (time, result) in results {
+        match result {
+            Ok(done) => {
+                outcome.times.add(time);
+                outcome.done.push(done);
+            }
+            Err(error) => outcome.failures.push(format!("{error:#}")),
+        }
+    }
+    Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::ensure;
+
+    #[tokio::test]
+    async fn clients_share_the_items_and_failures_are_counted() {
+        let work = |item: Arc<u32>| async move {
+            ensure!(*item != 3, "three");
+            Ok(*item)
+        };
+        let outcome = closed(4, (0..10).collect(), work).await.unwrap();
+        assert_eq!((outcome.done.iter().sum::<u32>(), outcome.failures.len()), (42, 1));
+        assert_eq!(outcome.failures, ["three"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_due_while_others_are_served_waits_from_then_on() {
+        let one_at_a_time = Arc::new(tokio::sync::Mutex::new(()));
+        let work = |_| {
+            let lock = Arc::clone(&one_at_a_time);
+            async move {
+                let _turn = lock.lock().await;
+                tokio::task::yield_now().await;
+                Ok(())
+            }
+        };
+        let outcome = open(1000.0, vec![(); 5], work).await.unwrap();
+        assert_eq!(outcome.done.len(), 5);
+        assert!(outcome.failures.is_empty());
+    }
+}

@@ -1,0 +1,56 @@
+//! Entrepot beside the registries that users would pick instead, over the same S3 server, in the same run.
+
+mod cleaning;
+mod cost;
+mod document;
+mod faults;
+mod fleet;
+mod growth;
+mod layers;
+mod load;
+mod pull;
+mod push;
+mod record;
+mod steps;
+mod storm;
+mod trace;
+
+use anyhow::{Context, Result};
+use document::Section;
+
+/// Rounds of each measurement, in each of which the systems alternate.
+pub const ROUNDS: usize = 3;
+
+pub const NAMES: [&str; 7] = ["push-images", "pull-images", "start-storm", "s3-faults", "cleaning", "growth", "cost"];
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Everything.
+    Whole,
+    /// What the recorded ratios need, in minutes.
+    Short,
+}
+
+/// Measures what is named and prints it.
+///
+/// # Errors
+/// When a system does not start or a load fails as a whole.
+pub async fn measure(name: &str, form: Form) -> Result<Section> {
+    println!("measuring {name}");
+    let section = match name {
+        "push-images" => push::measure(form).await,
+        "pull-images" => pull::measure(form).await,
+        "start-storm" => storm::measure(form).await,
+        "s3-faults" => faults::measure(form).await,
+        "cleaning" => cleaning::measure(form).await,
+        "growth" => growth::measure(form).await,
+        _ => cost::measure().await,
+    };
+    let section = section.with_context(|| format!("measuring {name}"))?;
+    println!("{}", document::markdown(&section));
+    Ok(section)
+}
+
+pub use document::write;
+pub use record::{compare, record};

@@ -1,0 +1,157 @@
+//! Pushes of images: what they take, and what they cost at S3.
+
+use super::document::{Goal, Plot, Section, Table, Target};
+use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, System};
+use super::load::{Outcome, closed};
+use super::{Form, ROUNDS, layers, steps};
+use crate::bench::report::Samples;
+use crate::proxy::{Line, Traffic};
+use crate::push::Image;
+use anyhow::{Result, ensure};
+use std::sync::Arc;
+
+const GIB: f64 = 1_073_741_824.0;
+const MIB: f64 = 1_048_576.0;
+
+/// Layers of an image, clients at once, and images that they push together.
+const CELLS: [(usize, usize, usize); 7] =
+    [(1, 1, 8), (1, 4, 16), (1, 16, 32), (10, 1, 2), (10, 4, 4), (10, 16, 16), (50, 4, 4)];
+/// The cell of the targets.
+const TARGET: (usize, usize, usize) = (10, 4, 4);
+const SYSTEMS: [&str; 2] = [ENTREPOT, DISTRIBUTION];
+
+/// A system's measurements, one a round.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    images: Samples,
+    bytes: Samples,
+    p50: Samples,
+    p99: Samples,
+    processor: Samples,
+}
+
+pub async fn measure(form: Form) -> Result<Section> {
+    let mut table = Table::new(
+        "Images pushed",
+        &["layers", "clients", "system", "images/s", "MiB/s", "p50 ms", "p99 ms", "processor s/GiB"],
+    );
+    let (mut targets, mut plots) = (Vec::new(), Vec::new());
+    for cell in CELLS.into_iter().filter(|cell| form == Form::Whole || *cell == TARGET) {
+        let measured = measure_cell(cell).await?;
+        for (name, of) in SYSTEMS.iter().zip(&measured) {
+            table.add(vec![
+                cell.0.to_string(),
+                cell.1.to_string(),
+                (*name).to_owned(),
+                of.images.shown(""),
+                of.bytes.shown(""),
+                of.p50.shown(""),
+                of.p99.shown(""),
+                of.processor.shown(""),
+            ]);
+        }
+        if cell == TARGET {
+            let [ours, theirs] = &measured;
+            targets.push(Target::of(
+                "pushed images a second, to Distribution's",
+                &ours.images,
+                &theirs.images,
+                Goal::AtLeast(2.0),
+            ));
+            let bars =
+                SYSTEMS.iter().zip(&measured).map(|(name, of)| ((*name).to_owned(), of.images.median())).collect();
+            let title = format!("Images of {} layers pushed by {} clients", cell.0, cell.1);
+            plots.push(Plot { name: "push", title, unit: "images/s", bars });
+        }
+    }
+    let (costs, cost_targets) = costs().await?;
+    targets.extend(cost_targets);
+    let text = format!(
+        "Each client pushes image after image as Docker does: for each blob `HEAD`, `POST`, one `PATCH` and `PUT`, five \
+         at a time, then the manifest by a tag. Layers have the sizes of {}. No layer was pushed before. Images of 50 \
+         layers (529 MB) are pushed by 4 clients only: 16 of them would be 8 GB a round for each system.",
+        layers::SOURCE
+    );
+    Ok(Section { title: "Push", text, tables: vec![table, costs], plots, targets })
+}
+
+async fn measure_cell((layers, clients, images): (usize, usize, usize)) -> Result<[Measured; 2]> {
+    let fleet = Fleet::start(None).await?;
+    let mut measured = <[Measured; 2]>::default();
+    for round in 0..ROUNDS {
+        for turn in 0..SYSTEMS.len() {
+            let index = (turn + round) % SYSTEMS.len();
+            let system = fleet.system(SYSTEMS[index])?;
+            let items: Vec<_> = (0..images).map(|_| layers::image(layers)).collect();
+            let bytes: u64 = items.iter().map(layers::bytes).sum();
+            let before = system.processor()?;
+            let outcome = push_all(system, clients, items).await?;
+            let (seconds, of) = (outcome.elapsed.as_secs_f64(), &mut measured[index]);
+            of.images.0.push(images as f64 / seconds);
+            of.bytes.0.push(bytes as f64 / MIB / seconds);
+            of.p50.0.push(outcome.times.at(0.5));
+            of.p99.0.push(outcome.times.at(0.99));
+            of.processor.0.push((system.processor()? - before) / (bytes as f64 / GIB));
+        }
+    }
+    Ok(measured)
+}
+
+async fn push_all(system: &System, clients: usize, items: Vec<Image>) -> Result<Outcome<()>> {
+    let work =
+        |image: Arc<Image>| async move { steps::push(&system.registry, "bench/app", &tag(&image), &image).await };
+    let outcome = closed(clients, items, work).await?;
+    ensure!(outcome.failures.is_empty(), "{}: {:?}", system.name, outcome.failures);
+    Ok(outcome)
+}
+
+/// A tag that no other image has.
+pub fn tag(image: &Image) -> String {
+    format!("v{}", &image.digest.hex()[..16])
+}
+
+/// What an image costs at S3, counted by a proxy before it.
+async fn costs() -> Result<(Table, Vec<Target>)> {
+    let fleet = Fleet::start(Some(Line::default())).await?;
+    let mut table = Table::new(
+        "What an image costs at S3",
+        &["layers", "system", "requests", "MiB written", "MiB read back", "MiB of the image"],
+    );
+    let mut all: Vec<[Traffic; 2]> = Vec::new();
+    for layers in [1, 10, 50] {
+        let mut of_both = [Traffic::default(); 2];
+        for (traffic, name) in of_both.iter_mut().zip(SYSTEMS) {
+            let (system, image) = (fleet.system(name)?, layers::image(layers));
+            let size = layers::bytes(&image);
+            fleet.take_traffic();
+            push_all(system, 1, vec![image]).await?;
+            *traffic = fleet.take_traffic();
+            let mib = |bytes: u64| format!("{:.2}", bytes as f64 / MIB);
+            table.add(vec![
+                layers.to_string(),
+                name.to_owned(),
+                traffic.requests.to_string(),
+                mib(traffic.written),
+                mib(traffic.read),
+                mib(size),
+            ]);
+        }
+        all.push(of_both);
+    }
+    let of =
+        |part: fn(&Traffic) -> u64, whose: usize| Samples(all.iter().map(|both| part(&both[whose]) as f64).collect());
+    let requests = Target::of(
+        "S3 requests of a push, to Distribution's",
+        &of(|traffic| traffic.requests, 0),
+        &of(|traffic| traffic.requests, 1),
+        Goal::AtMost(0.2),
+    );
+    // Answers to writes have bodies of XML; a MiB read back would show.
+    let read = Target::of(
+        "S3 bytes read back, to those written",
+        &of(|traffic| traffic.read, 0),
+        &of(|traffic| traffic.written, 0),
+        Goal::AtMost(0.001),
+    );
+    Ok((table, vec![requests, read]))
+}

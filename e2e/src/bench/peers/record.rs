@@ -1,0 +1,95 @@
+//! The ratios of the last whole run, and what has moved since.
+
+use super::document::{Goal, Section, Target, docs};
+use crate::bench::report::number;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+
+/// What a ratio may differ from all that was recorded and still be noise: runs on one machine differ by that much.
+const NOISE: f64 = 0.15;
+
+/// A ratio of a whole run.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Recorded {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+/// Writes the ratios beside the document.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn record(sections: &[Section]) -> Result<()> {
+    let of = |target: &Target| {
+        let (least, most) = target.ratio.bounds();
+        (target.name, Recorded { median: target.ratio.median(), least, most })
+    };
+    let all: BTreeMap<_, _> = sections.iter().flat_map(|section| &section.targets).map(of).collect();
+    Ok(fs::write(docs().join("benchmarks.json"), format!("{}\n", serde_json::to_string_pretty(&all)?))?)
+}
+
+/// Says what has moved since; whether anything is worse.
+///
+/// # Errors
+/// When nothing was recorded.
+pub fn compare(sections: &[Section]) -> Result<bool> {
+    let text = fs::read_to_string(docs().join("benchmarks.json")).context("no whole run was recorded")?;
+    let recorded: BTreeMap<String, Recorded> = serde_json::from_str(&text)?;
+    let mut worse = false;
+    for target in sections.iter().flat_map(|section| &section.targets) {
+        let now = target.ratio.median();
+        let Some(then) = recorded.get(target.name) else {
+            println!("new       {}: {}", target.name, number(now));
+            continue;
+        };
+        let moved = moved(target.goal, *then, now);
+        worse |= moved == Moved::Worse;
+        println!("{:9} {}: {} (recorded {})", moved.word(), target.name, number(now), number(then.median));
+    }
+    Ok(worse)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moved {
+    Worse,
+    Better,
+    Not,
+}
+
+impl Moved {
+    fn word(self) -> &'static str {
+        match self {
+            Moved::Worse => "WORSE",
+            Moved::Better => "better",
+            Moved::Not => "same",
+        }
+    }
+}
+
+fn moved(goal: Goal, then: Recorded, now: f64) -> Moved {
+    let (below, above) = (now < then.least * (1.0 - NOISE), now > then.most * (1.0 + NOISE));
+    match (goal, below, above) {
+        (Goal::AtLeast(_), true, _) | (Goal::AtMost(_), _, true) => Moved::Worse,
+        (Goal::AtLeast(_), _, true) | (Goal::AtMost(_), true, _) => Moved::Better,
+        _ => Moved::Not,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_within_the_noise_has_not_moved() {
+        let then = Recorded { median: 2.0, least: 1.9, most: 2.2 };
+        let of = |goal, now| moved(goal, then, now);
+        for now in [1.62, 2.0, 2.5] {
+            assert_eq!(of(Goal::AtLeast(2.0), now), Moved::Not, "{now}");
+        }
+        assert_eq!((of(Goal::AtLeast(2.0), 1.6), of(Goal::AtLeast(2.0), 2.6)), (Moved::Worse, Moved::Better));
+        assert_eq!((of(Goal::AtMost(2.0), 1.6), of(Goal::AtMost(2.0), 2.6)), (Moved::Better, Moved::Worse));
+    }
+}

@@ -1,0 +1,186 @@
+//! Everybody pulls the same image at once, over a bucket that is far away.
+
+use super::document::{Goal, Plot, Section, Table, Target};
+use super::fleet::{ENTREPOT, MIRROR, NGINX, Speaks, System};
+use super::load::closed;
+use super::push::tag;
+use super::{Form, steps};
+use crate::Node;
+use crate::bench::report::Samples;
+use crate::node::Plan;
+use crate::proxy::{Line, Proxy, Traffic};
+use crate::push::Image;
+use crate::s3::{self, S3};
+use crate::servers::{Distribution, Driver, Nginx, Versitygw};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const MIB: f64 = 1_048_576.0;
+const REPOSITORY: &str = "bench/storm";
+/// Clients that begin at once.
+const CLIENTS: usize = 200;
+/// The image: eight layers of 128 MiB.
+const LAYERS: [u64; 8] = [128 << 20; 8];
+/// The line to S3, in bytes a second.
+const RATE: u64 = 100_000_000;
+const LINE: Line = Line { delay: Duration::from_millis(20), rate: Some(RATE), refused_one_in: None };
+
+/// What a storm came to.
+struct Storm {
+    /// Until the last client had its last byte, in seconds.
+    seconds: f64,
+    traffic: Traffic,
+    /// The most memory of any process, in bytes.
+    memory: u64,
+    bytes: u64,
+}
+
+pub async fn measure(form: Form) -> Result<Section> {
+    let image = Image::fresh(&LAYERS);
+    let bytes: u64 = image.blobs().map(|blob| blob.size).sum();
+    let over_the_line = bytes as f64 / RATE as f64;
+    let bound = nginx_stored(&image).await?;
+    let mut table = Table::new(
+        &format!("{CLIENTS} clients pull an image of 1 GiB at once"),
+        &[
+            "system",
+            "nodes",
+            "until the last byte, s",
+            "S3 bytes read, to the image's for each node",
+            "peak MiB of a node",
+        ],
+    );
+    let (mut targets, mut bars) = (Vec::new(), Vec::new());
+    let mut add = |name: &str, nodes: usize, storm: &Storm| {
+        let read = storm.traffic.read as f64 / (bytes * nodes as u64) as f64;
+        let memory = format!("{:.0}", storm.memory as f64 / MIB);
+        table.add(vec![
+            name.to_owned(),
+            nodes.to_string(),
+            format!("{:.1}", storm.seconds),
+            format!("{read:.3}"),
+            memory,
+        ]);
+        bars.push((format!("{name}, {nodes} node(s)"), storm.seconds));
+        read
+    };
+    for nodes in [1, 3] {
+        let storm = entrepot(&image, nodes).await?;
+        let read = add(ENTREPOT, nodes, &storm);
+        let limit = (over_the_line * nodes as f64).max(bound.seconds);
+        let one = |value| Samples(vec![value]);
+        let (of_bytes, of_time) = if nodes == 1 {
+            ("S3 bytes read in a start storm, 1 node, to the image's", "time of a start storm, 1 node, to its limit")
+        } else {
+            ("S3 bytes read in a start storm, 3 nodes, to 3 images'", "time of a start storm, 3 nodes, to its limit")
+        };
+        targets.push(Target { name: of_bytes, ratio: one(read), goal: Goal::AtMost(1.05) });
+        targets.push(Target { name: of_time, ratio: one(storm.seconds / limit), goal: Goal::AtMost(1.3) });
+    }
+    if form == Form::Whole {
+        add(NGINX, 1, &nginx_missed(&image).await?);
+        add(MIRROR, 1, &mirror(&image).await?);
+    }
+    let text = format!(
+        "{CLIENTS} clients pull one image of eight layers of 128 MiB at the same moment from nodes that have nothing \
+         stored; S3 is behind a proxy that lets {} MB a second through and answers 20 ms later. The line alone takes \
+         {over_the_line:.1} s for an image, and the clients on this machine take {:.1} s to get all {CLIENTS} images \
+         ({:.0} GiB, {:.0} MiB/s) from nginx that has it stored: the limit of a storm is the longer of the two. One run \
+         each. Distribution without a cache would read the image {CLIENTS} times over the line, which takes {:.0} minutes; \
+         it was not run.",
+        RATE / 1_000_000,
+        bound.seconds,
+        bound.bytes as f64 / MIB / 1024.0,
+        bound.bytes as f64 / MIB / bound.seconds,
+        over_the_line * CLIENTS as f64 / 60.0,
+    );
+    let plots = vec![Plot {
+        name: "start-storm",
+        title: "Until the last of 200 clients has the image".into(),
+        unit: "s",
+        bars,
+    }];
+    Ok(Section { title: "Start storm", text, tables: vec![table], plots, targets })
+}
+
+/// The bucket with the image, behind the line.
+struct Bucket {
+    proxy: Proxy,
+    keys: TempDir,
+    _server: Versitygw,
+}
+
+impl Bucket {
+    async fn with(image: &Image) -> Result<Bucket> {
+        let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
+        let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
+        steps::push(&pusher.registry, REPOSITORY, &tag(image), image).await?;
+        let proxy = Proxy::over(&server.s3.endpoint, LINE).await?;
+        Ok(Bucket { proxy, keys, _server: server })
+    }
+
+    async fn node(&self) -> Result<Node> {
+        Plan::over(s3::node_bucket(&self.proxy.url, self.keys.path())?).start().await
+    }
+}
+
+async fn entrepot(image: &Image, count: usize) -> Result<Storm> {
+    let bucket = Bucket::with(image).await?;
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        nodes.push(bucket.node().await?);
+    }
+    let systems: Vec<_> = nodes
+        .iter()
+        .map(|node| System::new(ENTREPOT, node.registry.url(), Speaks::Registry, vec![node.id()]))
+        .collect();
+    storm(&bucket, &systems, image).await
+}
+
+async fn nginx_missed(image: &Image) -> Result<Storm> {
+    let (bucket, cache) = (Bucket::with(image).await?, TempDir::new()?);
+    let nginx = Nginx::caching(&bucket.proxy.url, cache.path()).await?;
+    let speaks = Speaks::S3(S3::new(&bucket.proxy.url));
+    storm(&bucket, &[System::new(NGINX, &nginx.url, speaks, nginx.workers()?)], image).await
+}
+
+/// What nginx takes once it has everything: what the clients of this machine can get at best.
+async fn nginx_stored(image: &Image) -> Result<Storm> {
+    let (bucket, cache) = (Bucket::with(image).await?, TempDir::new()?);
+    let nginx = Nginx::caching(&bucket.proxy.url, cache.path()).await?;
+    let speaks = Speaks::S3(S3::new(&bucket.proxy.url));
+    let system = System::new(NGINX, &nginx.url, speaks, nginx.workers()?);
+    steps::pull(&system.registry, &system.urls(REPOSITORY, &tag(image), image).await?).await?;
+    storm(&bucket, &[system], image).await
+}
+
+async fn mirror(image: &Image) -> Result<Storm> {
+    let (bucket, folder) = (Bucket::with(image).await?, TempDir::new()?);
+    let origin = Distribution::with_cache(Driver::S3(&S3::new(&bucket.proxy.url))).await?;
+    let mirror = Distribution::mirror_of(origin.registry.url(), folder.path()).await?;
+    let processes = vec![mirror.id(), origin.id()];
+    storm(&bucket, &[System::new(MIRROR, mirror.registry.url(), Speaks::Registry, processes)], image).await
+}
+
+async fn storm(bucket: &Bucket, systems: &[System], image: &Image) -> Result<Storm> {
+    let mut items = Vec::new();
+    for client in 0..CLIENTS {
+        let system = &systems[client % systems.len()];
+        items.push((system.registry.clone(), system.urls(REPOSITORY, &tag(image), image).await?));
+    }
+    systems.iter().try_for_each(System::forget_peak)?;
+    bucket.proxy.take_traffic();
+    let outcome = closed(CLIENTS, items, |item| async move { steps::pull(&item.0, &item.1).await }).await?;
+    ensure!(outcome.failures.is_empty(), "{}: {:?}", systems[0].name, outcome.failures.first());
+    let mut memory = 0;
+    for system in systems {
+        memory = memory.max(system.peak_memory()?);
+    }
+    Ok(Storm {
+        seconds: outcome.elapsed.as_secs_f64(),
+        traffic: bucket.proxy.take_traffic(),
+        memory,
+        bytes: outcome.done.iter().map(|pull| pull.bytes).sum(),
+    })
+}
