@@ -101,6 +101,31 @@ pub fn may_pass(error: &anyhow::Error) -> bool {
     }
 }
 
+/// Tries again what may pass, so often in all, after a pause that doubles each time. `again` is told of each failure
+/// that another attempt follows.
+///
+/// # Errors
+/// Those of the last attempt.
+pub async fn persist<T, F>(
+    tries: u32,
+    mut pause: Duration,
+    mut attempt: impl FnMut() -> F,
+    mut again: impl FnMut(&anyhow::Error),
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    for _ in 1..tries {
+        match attempt().await {
+            Err(error) if may_pass(&error) => again(&error),
+            result => return result,
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    attempt().await
+}
+
 /// What a pull of a blob was like.
 #[derive(Clone, Copy, Debug)]
 pub struct Pulled {

@@ -4,11 +4,14 @@ use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
+use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use entrepot_config as config;
+use entrepot_node::oci::Digest;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// The keys of every S3 server that the tests start.
 pub const ACCESS_KEY: &str = "entrepot";
@@ -98,6 +101,16 @@ impl S3 {
         Ok(answer.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect())
     }
 
+    /// A URL by which anybody gets the content of a digest for an hour.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub async fn presigned(&self, digest: &Digest) -> Result<String> {
+        let presigning = PresigningConfig::expires_in(Duration::from_secs(3600))?;
+        let request = self.client.get_object().bucket(BUCKET).key(content_key(digest)).presigned(presigning).await?;
+        Ok(request.uri().to_owned())
+    }
+
     /// # Errors
     /// When there is no such object.
     pub async fn get(&self, key: &str) -> Result<Vec<u8>> {
@@ -119,6 +132,12 @@ impl S3 {
         self.client.delete_object().bucket(BUCKET).key(key).send().await.with_context(|| key.to_owned())?;
         Ok(())
     }
+}
+
+/// The key of the content of a digest.
+pub fn content_key(digest: &Digest) -> String {
+    let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
+    format!("docker/registry/v2/blobs/{algorithm}/{}/{hex}/data", &hex[..2])
 }
 
 /// The configuration of a node for this bucket, with its keys in files of `folder`.

@@ -180,18 +180,21 @@ pub fn version(tool: Tool) -> Result<String> {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.module());
     let modfile = fs::read_to_string(module.join("go.mod"))?;
     let programs = programs(&modfile);
-    let required = modfile.lines().filter_map(|line| line.trim().trim_start_matches("require ").split_once(' '));
-    let version = required.filter(|(path, _)| programs.iter().any(|program| program.starts_with(path)));
-    let (_, version) =
-        version.max_by_key(|(path, _)| path.len()).with_context(|| format!("no version in {module:?}"))?;
-    Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
+    let version = required(&modfile, |path| programs.iter().any(|program| program.starts_with(path)));
+    Ok(version.with_context(|| format!("no version in {module:?}"))?.to_owned())
+}
+
+/// The version of the module whose path is as wanted, of several that with the longest path.
+fn required(modfile: &str, wanted: impl Fn(&str) -> bool) -> Option<&str> {
+    let lines = modfile.lines().map(|line| line.trim().trim_start_matches("require ").split_whitespace());
+    let modules = lines.filter_map(|mut words| Some((words.next()?, words.next()?)));
+    modules.filter(|(path, _)| wanted(path)).max_by_key(|(path, _)| path.len()).map(|(_, version)| version)
 }
 
 /// Linker flags that tell Kubernetes' programs their version: a released one has it from its build script. Empty for
 /// every other module.
 fn kubernetes_version(modfile: &str) -> String {
-    let required = modfile.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
-    let Some(version) = required.and_then(|rest| rest.split_whitespace().next()) else { return String::new() };
+    let Some(version) = required(modfile, |path| path == "k8s.io/kubernetes") else { return String::new() };
     let mut numbers = version.trim_start_matches('v').split('.');
     let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
     let mut flags = String::new();

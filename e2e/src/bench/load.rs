@@ -1,11 +1,12 @@
 //! Load: wrk, and a client that reads and throws away.
 
-use crate::client::{Registry, empty};
+use crate::client::{Refused, Registry, empty};
+use crate::push::IMAGE;
 use crate::{commands, tools};
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use http_body_util::BodyExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 /// What wrk found.
@@ -53,18 +54,33 @@ fn quantity(text: &str) -> Result<f64> {
     found.map(|(number, factor)| number * factor).with_context(|| format!("{text} is no quantity"))
 }
 
-/// Gets a URL, throws the body away and returns bytes a second.
+/// Gets something and throws it away: how many bytes, and when the first of them came.
 ///
 /// # Errors
-/// When it is not answered 200, or the body ends early.
+/// When the answer is not 200, or ends early.
+pub async fn get(client: &Registry, url: &str) -> Result<(u64, Duration)> {
+    let start = Instant::now();
+    // Distribution takes `*/*` for none of the manifests that it has.
+    let answer = client.open(Method::GET, url, &[("accept", IMAGE)], empty()).await?;
+    let status = answer.status().as_u16();
+    if status != 200 {
+        return Err(Refused::of(status, 200)).with_context(|| url.to_owned());
+    }
+    let (mut body, mut bytes, mut first) = (answer.into_body(), 0, None);
+    while let Some(frame) = body.frame().await {
+        first.get_or_insert_with(|| start.elapsed());
+        bytes += frame?.data_ref().map_or(0, bytes::Bytes::len) as u64;
+    }
+    Ok((bytes, first.unwrap_or_else(|| start.elapsed())))
+}
+
+/// The same, in bytes a second.
+///
+/// # Errors
+/// As for [`get`].
 pub async fn drain(client: &Registry, url: &str) -> Result<f64> {
     let start = Instant::now();
-    let answer = client.open(Method::GET, url, &[], empty()).await?;
-    ensure!(answer.status().as_u16() == 200, "answered {}", answer.status());
-    let (mut body, mut bytes) = (answer.into_body(), 0);
-    while let Some(frame) = body.frame().await {
-        bytes += frame?.data_ref().map_or(0, bytes::Bytes::len);
-    }
+    let (bytes, _) = get(client, url).await?;
     Ok(bytes as f64 / start.elapsed().as_secs_f64())
 }
 

@@ -9,7 +9,7 @@ mod report;
 mod runs;
 
 use anyhow::{Context, Result, bail, ensure};
-use peers::Form;
+use peers::{Form, Record};
 use report::Figure;
 use std::process::{Command, ExitCode};
 
@@ -42,13 +42,15 @@ pub fn run(names: &[String], short: bool) -> Result<ExitCode> {
         found.iter().for_each(|figure| println!("{}", figure.row()));
         figures.extend(found);
     }
+    // Read first: that there is none is known before minutes of measuring.
+    let recorded = short.then(Record::read).transpose()?;
     let form = if short { Form::Short } else { Form::Whole };
     let mut sections = Vec::new();
     for name in peers::NAMES.into_iter().filter(wanted) {
         sections.push(runtime.block_on(peers::measure(name, form))?);
     }
-    if short {
-        let worse = peers::compare(&sections)?;
+    if let Some(recorded) = recorded {
+        let worse = peers::compare(&recorded, &sections);
         return Ok(if worse { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     if names.is_empty() {

@@ -2,8 +2,11 @@
 
 use anyhow::Result;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+pub const MIB: f64 = 1_048_576.0;
+pub const GIB: f64 = 1024.0 * MIB;
 
 /// Measurements of one thing.
 #[derive(Clone, Debug, Default)]
@@ -120,9 +123,12 @@ pub fn write(figures: &[Figure]) -> Result<()> {
         rows = rows.join("\n"),
         names = super::NAMES.map(|name| format!("`{name}`")).join(", "),
     );
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    fs::create_dir_all(&folder)?;
-    Ok(fs::write(folder.join("performance.md"), text)?)
+    Ok(fs::write(docs().join("performance.md"), text)?)
+}
+
+/// Where the documents are.
+pub fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }
 
 pub fn date() -> String {

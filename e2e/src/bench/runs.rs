@@ -1,24 +1,21 @@
 //! The measurements.
 
 use super::load::{drain, wrk};
-use super::report::{Figure, Goal, Samples};
+use super::report::{Figure, GIB, Goal, MIB, Samples};
 use super::{BLOB, ROUNDS};
 use crate::content::Content;
 use crate::node::Plan;
 use crate::push::Image;
-use crate::s3::{self, BUCKET};
+use crate::s3;
 use crate::servers::{Nginx, Versitygw};
 use crate::usage;
 use anyhow::{Result, ensure};
-use aws_sdk_s3::presigning::PresigningConfig;
 use entrepot_node::oci::{Algorithm, Digest, digest::Hasher};
 use std::fs;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tempfile::TempDir;
 
-const GIB: f64 = 1_073_741_824.0;
-const MIB: f64 = 1_048_576.0;
 const STORED_BLOBS: u32 = 100_000;
 
 pub async fn stored_blob() -> Result<Figure> {
@@ -80,12 +77,9 @@ pub async fn missed_blob() -> Result<Figure> {
     for _ in 0..ROUNDS {
         let blob = Content::fresh(BLOB);
         pusher.registry.push("bench/app", &blob).await?;
-        let hex = blob.digest.hex();
-        let key = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-        let presigning = PresigningConfig::expires_in(Duration::from_secs(600))?;
-        let object = server.s3.client().get_object().bucket(BUCKET).key(key).presigned(presigning).await?;
+        let object = server.s3.presigned(&blob.digest).await?;
         let (server_before, client_before) = (usage::processor(server.id())?, usage::processor(std::process::id())?);
-        theirs.0.push(drain(&node.registry, object.uri()).await? / MIB);
+        theirs.0.push(drain(&node.registry, &object).await? / MIB);
         costs.server.0.push((usage::processor(server.id())? - server_before) / (BLOB as f64 / MIB));
         costs.client.0.push((usage::processor(std::process::id())? - client_before) / (BLOB as f64 / MIB));
         ours.0.push(drain(&node.registry, &format!("/v2/bench/app/blobs/{}", blob.digest)).await? / MIB);

@@ -3,7 +3,7 @@
 //! Processes are named by id and start time, so that one that got the id of a dead one is never touched.
 
 use super::plan::Plan;
-use crate::{tools, wait};
+use crate::{tools, usage, wait};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -36,8 +36,7 @@ impl ProcessId {
     /// # Errors
     /// When it has none.
     pub fn child_of(pid: u32) -> Result<ProcessId> {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        ProcessId::of(children.split_whitespace().next().context("no child")?.parse()?)
+        ProcessId::of(*usage::children(pid)?.first().context("no child")?)
     }
 
     pub fn is_alive(self) -> bool {

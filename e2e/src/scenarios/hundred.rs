@@ -2,13 +2,12 @@
 
 use super::given::{Named, SOON};
 use crate::cluster::{self, Cluster};
-use crate::wait;
+use crate::{usage, wait};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
-use std::fs;
 use std::time::{Duration, Instant};
 
 const NAMESPACE: &str = "hundred";
@@ -92,11 +91,8 @@ async fn memory(cluster: &Cluster) -> Result<u64> {
     let mut largest = None;
     for pod in pods.list(&selector).await? {
         for process in cluster::processes(&pod, "entrepot-operator")? {
-            let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
-            let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let kibibytes = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            largest = largest.max(kibibytes);
+            largest = largest.max(usage::memory(process.pid).ok());
         }
     }
-    Ok(largest.context("no operator runs")? * 1024)
+    largest.context("no operator runs")
 }

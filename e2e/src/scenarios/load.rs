@@ -1,9 +1,9 @@
 //! Clients that push and pull all the time, and try again as clients do: what they are refused for good is a failure.
 
-use crate::client::{Registry, may_pass};
+use crate::client::{self, Registry};
 use crate::push::{IMAGE, Image};
 use crate::wait;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::seq::IndexedRandom;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -171,24 +171,19 @@ async fn pull_once(registry: &Registry, pushed: &Pushed, account: &Account) -> R
     Ok(())
 }
 
-/// Tries again what may pass.
-async fn persist<T, F>(account: &Account, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
+/// Tries again what may pass, and says so.
+async fn persist<T, F>(account: &Account, what: &str, attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let mut pause = FIRST_PAUSE;
-    for tries in 1.. {
-        match attempt().await {
-            Err(error) if may_pass(&error) && tries < TRIES => {
-                account.again.fetch_add(1, Relaxed);
-                println!("tried again: {what}: {error:#}");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            result => return result.with_context(|| format!("{what}, tried {tries} times")),
-        }
-    }
-    bail!("{what} was not tried")
+    let mut tries = 1;
+    let again = |error: &anyhow::Error| {
+        tries += 1;
+        account.again.fetch_add(1, Relaxed);
+        println!("tried again: {what}: {error:#}");
+    };
+    let result = client::persist(TRIES, FIRST_PAUSE, attempt, again).await;
+    result.with_context(|| format!("{what}, tried {tries} times"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -176,8 +176,7 @@ async fn a_body_that_always_ends_early_is_never_stored() {
 async fn a_blob_that_is_linked_and_not_there_is_unknown_and_can_be_pushed_again() {
     let setting = Setting::new().await;
     let blob = setting.missing(1000).await;
-    let hex = blob.digest.hex();
-    let key = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    let key = s3::content_key(&blob.digest);
     setting.server.s3.delete(&key).await.unwrap();
     let reply = setting.get(&blob).await.unwrap();
     assert_eq!((reply.status, reply.code().as_deref()), (404, Some("BLOB_UNKNOWN")), "{reply:?}");

@@ -1,14 +1,14 @@
 //! What stays in a store that does not hold everything, and what cleaning costs those who pull meanwhile.
 
 use super::document::{Goal, Plot, Section, Table, Target};
+use super::fleet::Bucket;
 use super::load::{closed, open};
 use super::trace::{CONTENTS, REQUESTS, Trace, most_hits};
 use super::{Form, ROUNDS, steps};
-use crate::bench::report::Samples;
+use crate::bench::load::get;
+use crate::bench::report::{MIB, Samples};
 use crate::content::Content;
-use crate::node::Plan;
-use crate::s3;
-use crate::servers::{Distribution, Driver, Versitygw};
+use crate::servers::{Distribution, Driver};
 use crate::{Node, Registry};
 use anyhow::{Result, ensure};
 use entrepot_config::{ByteSize, EvictionPolicy, NodeConfig};
@@ -83,20 +83,7 @@ pub async fn measure(form: Form) -> Result<Section> {
     Ok(Section { title: "Cleaning", text, tables: vec![table, latency], plots, targets })
 }
 
-/// A bucket, and a node that fills it.
-struct Bucket {
-    server: Versitygw,
-    keys: TempDir,
-    pusher: Node,
-}
-
 impl Bucket {
-    async fn new() -> Result<Bucket> {
-        let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
-        let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
-        Ok(Bucket { server, keys, pusher })
-    }
-
     async fn push(&self, count: usize, size: u64) -> Result<Vec<Content>> {
         let contents: Vec<_> = (0..count).map(|_| Content::fresh(size)).collect();
         let mut pushes = Vec::new();
@@ -108,7 +95,7 @@ impl Bucket {
     }
 
     async fn node(&self, change: impl FnOnce(&mut NodeConfig)) -> Result<Node> {
-        Plan::over(s3::node_bucket(&self.server.s3.endpoint, self.keys.path())?).with(change).start().await
+        self.plan(&self.server.s3.endpoint)?.with(change).start().await
     }
 
     /// The part of the requests that a store of so many contents answers without the bucket.
@@ -129,8 +116,7 @@ impl Bucket {
 async fn replay(registry: &Registry, contents: &[Content], requests: &[usize]) -> Result<()> {
     let paths = requests.iter().map(|number| blob(&contents[*number])).collect();
     let outcome =
-        closed(CLIENTS, paths, |path: Arc<String>| async move { steps::get(registry, &path, Some(SIZE)).await })
-            .await?;
+        closed(CLIENTS, paths, |path: Arc<String>| async move { steps::get(registry, &path, SIZE).await }).await?;
     ensure!(outcome.failures.is_empty(), "{:?}", outcome.failures.first());
     Ok(())
 }
@@ -151,7 +137,7 @@ async fn mirrored(bucket: &Bucket, contents: &[Content]) -> Result<String> {
         " Distribution's pull-through cache has no capacity: it keeps what was asked for until a time to live has passed, \
          and so misses each content once ({:.1} % hits of the Zipf trace), and had {:.0} MiB on disk after it: {:.0} % of all.",
         (REQUESTS - asked.len()) as f64 * 100.0 / REQUESTS as f64,
-        size_of(folder.path())? as f64 / 1_048_576.0,
+        size_of(folder.path())? as f64 / MIB,
         size_of(folder.path())? as f64 * 100.0 / (CONTENTS as u64 * SIZE) as f64,
     ))
 }
@@ -180,15 +166,17 @@ async fn while_cleaning(bucket: &Bucket) -> Result<(Table, Samples)> {
         for (index, capacity) in [ByteSize::mebibytes(8192), ByteSize::mebibytes(128)].into_iter().enumerate() {
             let node = bucket.node(|config| config.store.capacity = Some(capacity)).await?;
             for content in &hot {
-                steps::get(&node.registry, &blob(content), None).await?;
+                get(&node.registry, &blob(content)).await?;
             }
-            let get = |path: Arc<String>| {
+            let pull = |path: Arc<String>| {
                 let registry = node.registry.clone();
-                async move { steps::get(&registry, &path, None).await }
+                async move { get(&registry, &path).await }
             };
             let stored = hot.iter().cycle().take(SECONDS * STORED_RATE).map(blob).collect();
-            let (stored, missed) =
-                tokio::try_join!(open(STORED_RATE as f64, stored, get), open(MISSED_RATE as f64, missed.clone(), get))?;
+            let (stored, missed) = tokio::try_join!(
+                open(STORED_RATE as f64, stored, pull),
+                open(MISSED_RATE as f64, missed.clone(), pull)
+            )?;
             ensure!(stored.failures.is_empty() && missed.failures.is_empty(), "{:?}", stored.failures.first());
             let metrics = node.metrics().await?;
             ensure!(

@@ -63,7 +63,7 @@ pub async fn measure() -> Result<Section> {
         let push = take(&fleet);
         // Another image, which this system has not seen.
         let image = layers::image(10);
-        steps::push(&fleet.pusher.registry, REPOSITORY, &tag(&image), &image).await?;
+        steps::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(&image), &image).await?;
         let system = fleet.system(name)?;
         let urls = system.urls(REPOSITORY, &tag(&image), &image).await?;
         fleet.take_cost();

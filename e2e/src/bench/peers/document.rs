@@ -1,16 +1,15 @@
 //! What was measured, as a person reads it: tables, plots, and whether the targets are met.
 
-use crate::bench::report::{Samples, date, machine, number};
+use crate::bench::report::{Samples, date, docs, machine, number};
 use crate::tools::{self, Tool};
 use anyhow::{Context, Result};
 use plotters::prelude::*;
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// One part of the document.
-#[derive(Default)]
 pub struct Section {
     pub title: &'static str,
     /// What was done, and what there is to say of it.
@@ -45,7 +44,7 @@ impl Table {
     }
 }
 
-/// Bars: for each group, one a system.
+/// Bars.
 pub struct Plot {
     /// The name of its file.
     pub name: &'static str,
@@ -160,10 +159,6 @@ pub fn write(sections: &[Section]) -> Result<()> {
     );
     let sections: String = sections.iter().map(markdown).collect();
     Ok(fs::write(docs.join("benchmarks.md"), format!("{head}\n{}\n", sections.trim_end()))?)
-}
-
-pub fn docs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }
 
 /// What is compared, with exact versions.

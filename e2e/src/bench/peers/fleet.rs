@@ -4,15 +4,14 @@ use super::steps::Urls;
 use crate::node::Plan;
 use crate::proxy::{Line, Proxy, Traffic};
 use crate::push::Image;
-use crate::s3::{self, BUCKET, S3};
+use crate::s3::{self, S3};
 use crate::servers::{Distribution, Driver, Nginx, Versitygw};
 use crate::usage;
 use crate::{Node, Registry};
 use anyhow::{Context, Result, ensure};
-use aws_sdk_s3::presigning::PresigningConfig;
 use entrepot_node::oci::Digest;
 use http::Method;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tempfile::TempDir;
 
 /// How clients reach content.
@@ -45,24 +44,15 @@ impl System {
         for blob in image.blobs() {
             let url = match &self.speaks {
                 Speaks::Registry => format!("/v2/{repository}/blobs/{}", blob.digest),
-                Speaks::S3(s3) => self.signed(s3, &blob.digest).await?,
+                Speaks::S3(s3) => signed(s3, &blob.digest).await?,
             };
             blobs.push((url, blob.size));
         }
         let manifest = match &self.speaks {
             Speaks::Registry => format!("/v2/{repository}/manifests/{tag}"),
-            Speaks::S3(s3) => self.signed(s3, &image.digest).await?,
+            Speaks::S3(s3) => signed(s3, &image.digest).await?,
         };
         Ok(Urls { manifest, blobs })
-    }
-
-    async fn signed(&self, s3: &S3, digest: &Digest) -> Result<String> {
-        let hex = digest.hex();
-        let key = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-        let presigning = PresigningConfig::expires_in(Duration::from_secs(3600))?;
-        let request = s3.client().get_object().bucket(BUCKET).key(key).presigned(presigning).await?;
-        let path = request.uri().strip_prefix(s3.endpoint.as_str()).context("a URL of the endpoint")?;
-        Ok(path.to_owned())
     }
 
     /// Seconds of processor time that it has used so far.
@@ -88,6 +78,12 @@ impl System {
     }
 }
 
+/// The path and query of a signed URL, for whoever stands before the endpoint.
+async fn signed(s3: &S3, digest: &Digest) -> Result<String> {
+    let url = s3.presigned(digest).await?;
+    Ok(url.strip_prefix(s3.endpoint.as_str()).context("a URL of the endpoint")?.to_owned())
+}
+
 /// Requests as Amazon charges them: those that write or list, and all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kinds {
@@ -95,18 +91,42 @@ pub struct Kinds {
     pub reads: u64,
 }
 
+/// A bucket of an S3 server of its own.
+pub struct Bucket {
+    pub server: Versitygw,
+    /// A node that fills it: what it pushes no other has stored.
+    pub pusher: Node,
+    keys: TempDir,
+}
+
+impl Bucket {
+    /// # Errors
+    /// When the server or the node does not start.
+    pub async fn new() -> Result<Bucket> {
+        let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
+        let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
+        Ok(Bucket { server, pusher, keys })
+    }
+
+    /// A node over it, by that endpoint: its server's, or a proxy's before it.
+    ///
+    /// # Errors
+    /// When its keys cannot be written.
+    pub fn plan(&self, endpoint: &str) -> Result<Plan> {
+        Ok(Plan::over(s3::node_bucket(endpoint, self.keys.path())?))
+    }
+}
+
 /// All of them, and the S3 server behind them. They end with their value.
 pub struct Fleet {
     /// Entrepot, CNCF Distribution, its pull-through cache, nginx's, and the S3 server itself.
     pub systems: Vec<System>,
-    /// Another node of Entrepot: what it pushes none of the systems has stored.
-    pub pusher: Node,
+    pub bucket: Bucket,
     proxy: Option<Proxy>,
     node: Node,
     _distributions: Vec<Distribution>,
     _nginx: Nginx,
-    server: Versitygw,
-    _folders: [TempDir; 3],
+    _folders: [TempDir; 2],
 }
 
 impl Fleet {
@@ -116,16 +136,16 @@ impl Fleet {
     /// # Errors
     /// When one does not start.
     pub async fn start(line: Option<Line>) -> Result<Fleet> {
-        let [keys, mirrored, cached] = [TempDir::new()?, TempDir::new()?, TempDir::new()?];
-        let server = Versitygw::start().await?;
-        let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
+        let [mirrored, cached] = [TempDir::new()?, TempDir::new()?];
+        let bucket = Bucket::new().await?;
+        let direct = bucket.server.s3.endpoint.as_str();
         let proxy = match line {
-            Some(line) => Some(Proxy::over(&server.s3.endpoint, line).await?),
+            Some(line) => Some(Proxy::over(direct, line).await?),
             None => None,
         };
-        let endpoint = proxy.as_ref().map_or(server.s3.endpoint.as_str(), |proxy| proxy.url.as_str());
+        let endpoint = proxy.as_ref().map_or(direct, |proxy| proxy.url.as_str());
         let s3 = S3::new(endpoint);
-        let node = Plan::over(s3::node_bucket(endpoint, keys.path())?).start().await?;
+        let node = bucket.plan(endpoint)?.start().await?;
         let distribution = Distribution::with_cache(Driver::S3(&s3)).await?;
         let mirror = Distribution::mirror_of(distribution.registry.url(), mirrored.path()).await?;
         let nginx = Nginx::caching(endpoint, cached.path()).await?;
@@ -136,23 +156,22 @@ impl Fleet {
             // Behind it stands a Distribution, whose work is part of its own.
             System::new(MIRROR, mirror.registry.url(), Speaks::Registry, vec![mirror.id(), distribution.id()]),
             System::new(NGINX, &nginx.url, Speaks::S3(s3.clone()), workers),
-            System::new(S3_SERVER, endpoint, Speaks::S3(s3), vec![server.id()]),
+            System::new(S3_SERVER, endpoint, Speaks::S3(s3), vec![bucket.server.id()]),
         ];
         Ok(Fleet {
             systems,
-            pusher,
+            bucket,
             proxy,
             node,
             _distributions: vec![distribution, mirror],
             _nginx: nginx,
-            server,
-            _folders: [keys, mirrored, cached],
+            _folders: [mirrored, cached],
         })
     }
 
     /// The bucket, past any proxy.
     pub fn s3(&self) -> &S3 {
-        &self.server.s3
+        &self.bucket.server.s3
     }
 
     /// Stops the node of Entrepot and starts it again: how long that took in seconds, and its memory in bytes.

@@ -6,7 +6,7 @@ use super::load::Times;
 use super::push::tag;
 use super::{Form, steps};
 use crate::Registry;
-use crate::bench::report::Samples;
+use crate::bench::report::{MIB, Samples};
 use crate::push::Image;
 use crate::s3::S3;
 use anyhow::{Context, Result, bail};
@@ -33,7 +33,7 @@ pub async fn measure(form: Form) -> Result<Section> {
     let mut fleet = Fleet::start(None).await?;
     let s3 = fleet.s3().clone();
     let image = Image::fresh(&[64 << 10]);
-    steps::push(&fleet.pusher.registry, MANY, "first", &image).await?;
+    steps::push(&fleet.bucket.pusher.registry, MANY, "first", &image).await?;
     let mut table = Table::new(
         "Median times in milliseconds",
         &[
@@ -64,7 +64,7 @@ pub async fn measure(form: Form) -> Result<Section> {
             }
         }
         let (seconds, memory) = fleet.restart_entrepot().await?;
-        starts.add(vec![size.to_string(), format!("{seconds:.2}"), format!("{:.0}", memory as f64 / 1_048_576.0)]);
+        starts.add(vec![size.to_string(), format!("{seconds:.2}"), format!("{:.0}", memory as f64 / MIB)]);
     }
     let (first, last) = (growth.first().context("a size")?, growth.last().context("a size")?);
     let ratio = |operation: &str| {
@@ -129,7 +129,7 @@ async fn latencies(fleet: &Fleet, name: &str, image: &Image) -> Result<Latencies
         steps::push(registry, "growth/pushed", &tag(&image), &image).await?;
         push.add(start.elapsed());
         let image = Image::fresh(&[64 << 10]);
-        steps::push(&fleet.pusher.registry, "growth/pulled", &tag(&image), &image).await?;
+        steps::push(&fleet.bucket.pusher.registry, "growth/pulled", &tag(&image), &image).await?;
         let urls = system.urls("growth/pulled", &tag(&image), &image).await?;
         for times in [&mut missed, &mut stored] {
             let start = Instant::now();

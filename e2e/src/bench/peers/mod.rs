@@ -10,6 +10,7 @@ mod layers;
 mod load;
 mod pull;
 mod push;
+mod rates;
 mod record;
 mod steps;
 mod storm;
@@ -20,6 +21,11 @@ use document::Section;
 
 /// Rounds of each measurement, in each of which the systems alternate.
 pub const ROUNDS: usize = 3;
+
+/// The order of so many systems in a round: each begins in turn.
+fn turns(round: usize, systems: usize) -> impl Iterator<Item = usize> {
+    (0..systems).map(move |turn| (turn + round) % systems)
+}
 
 pub const NAMES: [&str; 7] = ["push-images", "pull-images", "start-storm", "s3-faults", "cleaning", "growth", "cost"];
 
@@ -53,4 +59,4 @@ pub async fn measure(name: &str, form: Form) -> Result<Section> {
 }
 
 pub use document::write;
-pub use record::{compare, record};
+pub use record::{Record, compare, record};

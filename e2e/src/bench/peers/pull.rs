@@ -4,18 +4,17 @@ use super::document::{Goal, Plot, Section, Table, Target};
 use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, MIRROR, NGINX, S3_SERVER, System};
 use super::load::{self, Outcome, Times};
 use super::push::tag;
+use super::rates::{self, Rates};
 use super::steps::{self, Pull, Urls};
-use super::{Form, ROUNDS, layers};
-use crate::bench::load::wrk;
-use crate::bench::report::Samples;
+use super::{Form, ROUNDS, layers, turns};
+use crate::bench::load::{get, wrk};
+use crate::bench::report::{MIB, Samples};
 use crate::proxy::Line;
 use crate::push::{IMAGE, Image};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const GIB: f64 = 1_073_741_824.0;
-const MIB: f64 = 1_048_576.0;
 const REPOSITORY: &str = "bench/app";
 
 /// Layers of an image, and clients, each of which pulls an image of its own.
@@ -32,12 +31,8 @@ const WAYS: [&str; 2] = ["missed", "stored"];
 /// A system's measurements of one way, one a round.
 #[derive(Clone, Debug, Default)]
 struct Measured {
-    images: Samples,
-    bytes: Samples,
-    p50: Samples,
-    p99: Samples,
+    rates: Rates,
     first_byte: Samples,
-    processor: Samples,
     memory: Samples,
 }
 
@@ -45,19 +40,8 @@ struct Measured {
 type All = BTreeMap<(&'static str, &'static str), Measured>;
 
 pub async fn measure(form: Form) -> Result<Section> {
-    let columns = [
-        "layers",
-        "clients",
-        "pull",
-        "system",
-        "images/s",
-        "MiB/s",
-        "p50 ms",
-        "p99 ms",
-        "first byte ms",
-        "processor s/GiB",
-        "peak MiB",
-    ];
+    let columns =
+        [&["layers", "clients", "pull", "system"][..], &rates::COLUMNS, &["first byte ms", "peak MiB"]].concat();
     let mut table = Table::new("Images pulled", &columns);
     let (mut targets, mut plots) = (Vec::new(), Vec::new());
     for cell in CELLS.into_iter().filter(|cell| form == Form::Whole || *cell == TARGET) {
@@ -89,19 +73,10 @@ pub async fn measure(form: Form) -> Result<Section> {
 
 fn rows(table: &mut Table, cell: (usize, usize), all: &All) {
     for ((system, way), of) in all {
-        table.add(vec![
-            cell.0.to_string(),
-            cell.1.to_string(),
-            (*way).to_owned(),
-            (*system).to_owned(),
-            of.images.shown(""),
-            of.bytes.shown(""),
-            of.p50.shown(""),
-            of.p99.shown(""),
-            of.first_byte.shown(""),
-            of.processor.shown(""),
-            of.memory.shown(""),
-        ]);
+        let mut row = vec![cell.0.to_string(), cell.1.to_string(), (*way).to_owned(), (*system).to_owned()];
+        row.extend(of.rates.cells());
+        row.extend([of.first_byte.shown(""), of.memory.shown("")]);
+        table.add(row);
     }
 }
 
@@ -111,7 +86,7 @@ fn plot(way: &'static str, cell: (usize, usize), all: &All) -> Plot {
         name: if way == "stored" { "pull-stored" } else { "pull-missed" },
         title: format!("Images of {} layers, {way}, pulled by {} clients", cell.0, cell.1),
         unit: "MiB/s",
-        bars: bars.map(|((system, _), of)| ((*system).to_owned(), of.bytes.median())).collect(),
+        bars: bars.map(|((system, _), of)| ((*system).to_owned(), of.rates.bytes.median())).collect(),
     }
 }
 
@@ -119,7 +94,7 @@ fn targets_of(all: &All) -> Result<Vec<Target>> {
     let of = |system, way| all.get(&(system, way)).context("a system that was measured");
     let (stored, missed) = (of(ENTREPOT, "stored")?, of(ENTREPOT, "missed")?);
     let at_least = |name, ours: &Measured, theirs: &Measured, goal| {
-        Target::of(name, &ours.bytes, &theirs.bytes, Goal::AtLeast(goal))
+        Target::of(name, &ours.rates.bytes, &theirs.rates.bytes, Goal::AtLeast(goal))
     };
     Ok(vec![
         at_least("stored pulls, bytes a second, to Distribution's", stored, of(DISTRIBUTION, "stored")?, 2.0),
@@ -138,7 +113,7 @@ fn targets_of(all: &All) -> Result<Vec<Target>> {
 async fn prepared(fleet: &Fleet, layers: usize, count: usize) -> Result<Vec<Image>> {
     let images: Vec<_> = (0..count).map(|_| layers::image(layers)).collect();
     for image in &images {
-        steps::push(&fleet.pusher.registry, REPOSITORY, &tag(image), image).await?;
+        steps::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(image), image).await?;
     }
     Ok(images)
 }
@@ -163,8 +138,8 @@ async fn measure_cell((layers, clients): (usize, usize)) -> Result<All> {
     let mut all = All::new();
     for round in 0..ROUNDS {
         let images = prepared(&fleet, layers, clients).await?;
-        for turn in 0..fleet.systems.len() {
-            let system = &fleet.systems[(turn + round) % fleet.systems.len()];
+        for index in turns(round, fleet.systems.len()) {
+            let system = &fleet.systems[index];
             let items = urls(system, &images).await?;
             for way in WAYS {
                 // A stored image is pulled in a moment: pulled often, its time is long enough to be measured.
@@ -179,7 +154,6 @@ async fn measure_cell((layers, clients): (usize, usize)) -> Result<All> {
 
 impl Measured {
     async fn add(&mut self, system: &System, clients: usize, items: Vec<Urls>) -> Result<()> {
-        let count = items.len();
         system.forget_peak()?;
         let before = system.processor()?;
         let outcome = pull_all(system, clients, items).await?;
@@ -187,13 +161,8 @@ impl Measured {
         let bytes: u64 = outcome.done.iter().map(|pull| pull.bytes).sum();
         let mut first_bytes = Times::new()?;
         outcome.done.iter().flat_map(|pull| &pull.first_bytes).for_each(|time| first_bytes.add(*time));
-        let seconds = outcome.elapsed.as_secs_f64();
-        self.images.0.push(count as f64 / seconds);
-        self.bytes.0.push(bytes as f64 / MIB / seconds);
-        self.p50.0.push(outcome.times.at(0.5));
-        self.p99.0.push(outcome.times.at(0.99));
+        self.rates.add(&outcome, bytes, processor);
         self.first_byte.0.push(first_bytes.at(0.5));
-        self.processor.0.push(processor / (bytes as f64 / GIB));
         self.memory.0.push(system.peak_memory()? as f64 / MIB);
         Ok(())
     }
@@ -206,8 +175,7 @@ async fn manifests() -> Result<(Table, Target)> {
     let systems = [ENTREPOT, DISTRIBUTION, MIRROR];
     let mut found: [[Samples; 2]; 3] = <[[Samples; 2]; 3]>::default();
     for round in 0..ROUNDS {
-        for turn in 0..systems.len() {
-            let index = (turn + round) % systems.len();
+        for index in turns(round, systems.len()) {
             let system = fleet.system(systems[index])?;
             let path = urls(system, &images).await?.remove(0).manifest;
             let accept = format!("Accept: {IMAGE}");
@@ -262,11 +230,11 @@ async fn single_blob() -> Result<Table> {
     let images = prepared(&fleet, 50, 1).await?;
     let mut found: BTreeMap<&str, [Samples; 2]> = BTreeMap::new();
     for round in 0..ROUNDS {
-        for turn in 0..fleet.systems.len() {
-            let system = &fleet.systems[(turn + round) % fleet.systems.len()];
+        for index in turns(round, fleet.systems.len()) {
+            let system = &fleet.systems[index];
             let urls = urls(system, &images).await?.remove(0);
             let (path, _) = urls.blobs.into_iter().max_by_key(|(_, size)| *size).context("a blob")?;
-            steps::get(&system.registry, &path, None).await?;
+            get(&system.registry, &path).await?;
             let wrk = wrk(&["-t2", "-c4", "-d3s"], &format!("{}{path}", system.registry.url())).await?;
             let samples = found.entry(system.name).or_default();
             samples[0].0.push(wrk.bytes / MIB);

@@ -3,15 +3,13 @@
 use super::document::{Goal, Plot, Section, Table, Target};
 use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, System};
 use super::load::{Outcome, closed};
-use super::{Form, ROUNDS, layers, steps};
-use crate::bench::report::Samples;
+use super::rates::{self, Rates};
+use super::{Form, ROUNDS, layers, steps, turns};
+use crate::bench::report::{MIB, Samples};
 use crate::proxy::{Line, Traffic};
 use crate::push::Image;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
-
-const GIB: f64 = 1_073_741_824.0;
-const MIB: f64 = 1_048_576.0;
 
 /// Layers of an image, clients at once, and images that they push together.
 const CELLS: [(usize, usize, usize); 7] =
@@ -20,35 +18,16 @@ const CELLS: [(usize, usize, usize); 7] =
 const TARGET: (usize, usize, usize) = (10, 4, 4);
 const SYSTEMS: [&str; 2] = [ENTREPOT, DISTRIBUTION];
 
-/// A system's measurements, one a round.
-#[derive(Clone, Debug, Default)]
-struct Measured {
-    images: Samples,
-    bytes: Samples,
-    p50: Samples,
-    p99: Samples,
-    processor: Samples,
-}
-
 pub async fn measure(form: Form) -> Result<Section> {
-    let mut table = Table::new(
-        "Images pushed",
-        &["layers", "clients", "system", "images/s", "MiB/s", "p50 ms", "p99 ms", "processor s/GiB"],
-    );
+    let columns = [&["layers", "clients", "system"][..], &rates::COLUMNS].concat();
+    let mut table = Table::new("Images pushed", &columns);
     let (mut targets, mut plots) = (Vec::new(), Vec::new());
     for cell in CELLS.into_iter().filter(|cell| form == Form::Whole || *cell == TARGET) {
         let measured = measure_cell(cell).await?;
         for (name, of) in SYSTEMS.iter().zip(&measured) {
-            table.add(vec![
-                cell.0.to_string(),
-                cell.1.to_string(),
-                (*name).to_owned(),
-                of.images.shown(""),
-                of.bytes.shown(""),
-                of.p50.shown(""),
-                of.p99.shown(""),
-                of.processor.shown(""),
-            ]);
+            let mut row = vec![cell.0.to_string(), cell.1.to_string(), (*name).to_owned()];
+            row.extend(of.cells());
+            table.add(row);
         }
         if cell == TARGET {
             let [ours, theirs] = &measured;
@@ -75,23 +54,17 @@ pub async fn measure(form: Form) -> Result<Section> {
     Ok(Section { title: "Push", text, tables: vec![table, costs], plots, targets })
 }
 
-async fn measure_cell((layers, clients, images): (usize, usize, usize)) -> Result<[Measured; 2]> {
+async fn measure_cell((layers, clients, images): (usize, usize, usize)) -> Result<[Rates; 2]> {
     let fleet = Fleet::start(None).await?;
-    let mut measured = <[Measured; 2]>::default();
+    let mut measured = <[Rates; 2]>::default();
     for round in 0..ROUNDS {
-        for turn in 0..SYSTEMS.len() {
-            let index = (turn + round) % SYSTEMS.len();
+        for index in turns(round, SYSTEMS.len()) {
             let system = fleet.system(SYSTEMS[index])?;
             let items: Vec<_> = (0..images).map(|_| layers::image(layers)).collect();
             let bytes: u64 = items.iter().map(layers::bytes).sum();
             let before = system.processor()?;
             let outcome = push_all(system, clients, items).await?;
-            let (seconds, of) = (outcome.elapsed.as_secs_f64(), &mut measured[index]);
-            of.images.0.push(images as f64 / seconds);
-            of.bytes.0.push(bytes as f64 / MIB / seconds);
-            of.p50.0.push(outcome.times.at(0.5));
-            of.p99.0.push(outcome.times.at(0.99));
-            of.processor.0.push((system.processor()? - before) / (bytes as f64 / GIB));
+            measured[index].add(&outcome, bytes, system.processor()? - before);
         }
     }
     Ok(measured)

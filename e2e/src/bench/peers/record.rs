@@ -1,7 +1,7 @@
 //! The ratios of the last whole run, and what has moved since.
 
-use super::document::{Goal, Section, Target, docs};
-use crate::bench::report::number;
+use super::document::{Goal, Section, Target};
+use crate::bench::report::{docs, number};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,13 +31,23 @@ pub fn record(sections: &[Section]) -> Result<()> {
     Ok(fs::write(docs().join("benchmarks.json"), format!("{}\n", serde_json::to_string_pretty(&all)?))?)
 }
 
+/// The ratios of the last whole run, by the names of their targets.
+pub struct Record(BTreeMap<String, Recorded>);
+
+impl Record {
+    /// # Errors
+    /// When nothing was recorded.
+    pub fn read() -> Result<Record> {
+        let file = docs().join("benchmarks.json");
+        let text = fs::read_to_string(&file).with_context(|| {
+            format!("there is no {} to compare with; `cargo e2e bench` without names writes it", file.display())
+        })?;
+        Ok(Record(serde_json::from_str(&text)?))
+    }
+}
+
 /// Says what has moved since; whether anything is worse.
-///
-/// # Errors
-/// When nothing was recorded.
-pub fn compare(sections: &[Section]) -> Result<bool> {
-    let text = fs::read_to_string(docs().join("benchmarks.json")).context("no whole run was recorded")?;
-    let recorded: BTreeMap<String, Recorded> = serde_json::from_str(&text)?;
+pub fn compare(Record(recorded): &Record, sections: &[Section]) -> bool {
     let mut worse = false;
     for target in sections.iter().flat_map(|section| &section.targets) {
         let now = target.ratio.median();
@@ -49,7 +59,7 @@ pub fn compare(sections: &[Section]) -> Result<bool> {
         worse |= moved == Moved::Worse;
         println!("{:9} {}: {} (recorded {})", moved.word(), target.name, number(now), number(then.median));
     }
-    Ok(worse)
+    worse
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,11 @@
 //! What clients do with a registry, step by step as container engines do it.
 
-use crate::client::{Refused, Registry, empty};
+use crate::bench::load;
+use crate::client::Registry;
 use crate::push::{IMAGE, Image};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use http::Method;
-use http_body_util::BodyExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Blobs that a client sends at once: Docker's `max-concurrent-uploads`.
 const UPLOADS: usize = 5;
@@ -53,33 +52,22 @@ pub struct Pull {
 /// # Errors
 /// When an answer is not 200 or of another size.
 pub async fn pull(registry: &Registry, urls: &Urls) -> Result<Pull> {
-    get(registry, &urls.manifest, None).await?;
+    load::get(registry, &urls.manifest).await?;
     let mut blobs = Vec::new();
     for (url, size) in &urls.blobs {
-        blobs.push(get(registry, url, Some(*size)));
+        blobs.push(get(registry, url, *size));
     }
     let pulled: Vec<(u64, Duration)> = stream::iter(blobs).buffer_unordered(DOWNLOADS).try_collect().await?;
     let bytes = pulled.iter().map(|(bytes, _)| bytes).sum();
     Ok(Pull { bytes, first_bytes: pulled.into_iter().map(|(_, first)| first).collect() })
 }
 
-/// Gets something and throws it away: how many bytes, and when the first of them came.
+/// Gets something of a known size and throws it away: how many bytes, and when the first of them came.
 ///
 /// # Errors
 /// When the answer is not 200, ends early, or has not `size` bytes.
-pub async fn get(registry: &Registry, url: &str, size: Option<u64>) -> Result<(u64, Duration)> {
-    let start = Instant::now();
-    // Distribution takes `*/*` for none of the manifests that it has.
-    let answer = registry.open(Method::GET, url, &[("accept", IMAGE)], empty()).await?;
-    let status = answer.status().as_u16();
-    if status != 200 {
-        return Err(Refused::of(status, 200)).with_context(|| url.to_owned());
-    }
-    let (mut body, mut bytes, mut first) = (answer.into_body(), 0, None);
-    while let Some(frame) = body.frame().await {
-        first.get_or_insert_with(|| start.elapsed());
-        bytes += frame?.data_ref().map_or(0, bytes::Bytes::len) as u64;
-    }
-    ensure!(size.is_none_or(|size| size == bytes), "{url}: {bytes} bytes");
-    Ok((bytes, first.unwrap_or_else(|| start.elapsed())))
+pub async fn get(registry: &Registry, url: &str, size: u64) -> Result<(u64, Duration)> {
+    let (bytes, first) = load::get(registry, url).await?;
+    ensure!(bytes == size, "{url}: {bytes} bytes");
+    Ok((bytes, first))
 }

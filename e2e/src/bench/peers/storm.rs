@@ -1,22 +1,19 @@
 //! Everybody pulls the same image at once, over a bucket that is far away.
 
 use super::document::{Goal, Plot, Section, Table, Target};
-use super::fleet::{ENTREPOT, MIRROR, NGINX, Speaks, System};
+use super::fleet::{Bucket, ENTREPOT, MIRROR, NGINX, Speaks, System};
 use super::load::closed;
 use super::push::tag;
 use super::{Form, steps};
-use crate::Node;
-use crate::bench::report::Samples;
-use crate::node::Plan;
+use crate::bench::report::{MIB, Samples};
 use crate::proxy::{Line, Proxy, Traffic};
 use crate::push::Image;
-use crate::s3::{self, S3};
-use crate::servers::{Distribution, Driver, Nginx, Versitygw};
+use crate::s3::S3;
+use crate::servers::{Distribution, Driver, Nginx};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const MIB: f64 = 1_048_576.0;
 const REPOSITORY: &str = "bench/storm";
 /// Clients that begin at once.
 const CLIENTS: usize = 200;
@@ -40,7 +37,7 @@ pub async fn measure(form: Form) -> Result<Section> {
     let image = Image::fresh(&LAYERS);
     let bytes: u64 = image.blobs().map(|blob| blob.size).sum();
     let over_the_line = bytes as f64 / RATE as f64;
-    let bound = nginx_stored(&image).await?;
+    let bound = nginx(&image, true).await?;
     let mut table = Table::new(
         &format!("{CLIENTS} clients pull an image of 1 GiB at once"),
         &[
@@ -79,7 +76,7 @@ pub async fn measure(form: Form) -> Result<Section> {
         targets.push(Target { name: of_time, ratio: one(storm.seconds / limit), goal: Goal::AtMost(1.3) });
     }
     if form == Form::Whole {
-        add(NGINX, 1, &nginx_missed(&image).await?);
+        add(NGINX, 1, &nginx(&image, false).await?);
         add(MIRROR, 1, &mirror(&image).await?);
     }
     let text = format!(
@@ -105,72 +102,61 @@ pub async fn measure(form: Form) -> Result<Section> {
 }
 
 /// The bucket with the image, behind the line.
-struct Bucket {
+struct Far {
+    bucket: Bucket,
     proxy: Proxy,
-    keys: TempDir,
-    _server: Versitygw,
 }
 
-impl Bucket {
-    async fn with(image: &Image) -> Result<Bucket> {
-        let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
-        let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
-        steps::push(&pusher.registry, REPOSITORY, &tag(image), image).await?;
-        let proxy = Proxy::over(&server.s3.endpoint, LINE).await?;
-        Ok(Bucket { proxy, keys, _server: server })
-    }
-
-    async fn node(&self) -> Result<Node> {
-        Plan::over(s3::node_bucket(&self.proxy.url, self.keys.path())?).start().await
+impl Far {
+    async fn with(image: &Image) -> Result<Far> {
+        let bucket = Bucket::new().await?;
+        steps::push(&bucket.pusher.registry, REPOSITORY, &tag(image), image).await?;
+        let proxy = Proxy::over(&bucket.server.s3.endpoint, LINE).await?;
+        Ok(Far { bucket, proxy })
     }
 }
 
 async fn entrepot(image: &Image, count: usize) -> Result<Storm> {
-    let bucket = Bucket::with(image).await?;
+    let far = Far::with(image).await?;
     let mut nodes = Vec::new();
     for _ in 0..count {
-        nodes.push(bucket.node().await?);
+        nodes.push(far.bucket.plan(&far.proxy.url)?.start().await?);
     }
     let systems: Vec<_> = nodes
         .iter()
         .map(|node| System::new(ENTREPOT, node.registry.url(), Speaks::Registry, vec![node.id()]))
         .collect();
-    storm(&bucket, &systems, image).await
+    storm(&far, &systems, image).await
 }
 
-async fn nginx_missed(image: &Image) -> Result<Storm> {
-    let (bucket, cache) = (Bucket::with(image).await?, TempDir::new()?);
-    let nginx = Nginx::caching(&bucket.proxy.url, cache.path()).await?;
-    let speaks = Speaks::S3(S3::new(&bucket.proxy.url));
-    storm(&bucket, &[System::new(NGINX, &nginx.url, speaks, nginx.workers()?)], image).await
-}
-
-/// What nginx takes once it has everything: what the clients of this machine can get at best.
-async fn nginx_stored(image: &Image) -> Result<Storm> {
-    let (bucket, cache) = (Bucket::with(image).await?, TempDir::new()?);
-    let nginx = Nginx::caching(&bucket.proxy.url, cache.path()).await?;
-    let speaks = Speaks::S3(S3::new(&bucket.proxy.url));
+/// nginx that has nothing or everything; with everything it shows what the clients of this machine can get at best.
+async fn nginx(image: &Image, stored: bool) -> Result<Storm> {
+    let (far, cache) = (Far::with(image).await?, TempDir::new()?);
+    let nginx = Nginx::caching(&far.proxy.url, cache.path()).await?;
+    let speaks = Speaks::S3(S3::new(&far.proxy.url));
     let system = System::new(NGINX, &nginx.url, speaks, nginx.workers()?);
-    steps::pull(&system.registry, &system.urls(REPOSITORY, &tag(image), image).await?).await?;
-    storm(&bucket, &[system], image).await
+    if stored {
+        steps::pull(&system.registry, &system.urls(REPOSITORY, &tag(image), image).await?).await?;
+    }
+    storm(&far, &[system], image).await
 }
 
 async fn mirror(image: &Image) -> Result<Storm> {
-    let (bucket, folder) = (Bucket::with(image).await?, TempDir::new()?);
-    let origin = Distribution::with_cache(Driver::S3(&S3::new(&bucket.proxy.url))).await?;
+    let (far, folder) = (Far::with(image).await?, TempDir::new()?);
+    let origin = Distribution::with_cache(Driver::S3(&S3::new(&far.proxy.url))).await?;
     let mirror = Distribution::mirror_of(origin.registry.url(), folder.path()).await?;
     let processes = vec![mirror.id(), origin.id()];
-    storm(&bucket, &[System::new(MIRROR, mirror.registry.url(), Speaks::Registry, processes)], image).await
+    storm(&far, &[System::new(MIRROR, mirror.registry.url(), Speaks::Registry, processes)], image).await
 }
 
-async fn storm(bucket: &Bucket, systems: &[System], image: &Image) -> Result<Storm> {
+async fn storm(far: &Far, systems: &[System], image: &Image) -> Result<Storm> {
     let mut items = Vec::new();
     for client in 0..CLIENTS {
         let system = &systems[client % systems.len()];
         items.push((system.registry.clone(), system.urls(REPOSITORY, &tag(image), image).await?));
     }
     systems.iter().try_for_each(System::forget_peak)?;
-    bucket.proxy.take_traffic();
+    far.proxy.take_traffic();
     let outcome = closed(CLIENTS, items, |item| async move { steps::pull(&item.0, &item.1).await }).await?;
     ensure!(outcome.failures.is_empty(), "{}: {:?}", systems[0].name, outcome.failures.first());
     let mut memory = 0;
@@ -179,7 +165,7 @@ async fn storm(bucket: &Bucket, systems: &[System], image: &Image) -> Result<Sto
     }
     Ok(Storm {
         seconds: outcome.elapsed.as_secs_f64(),
-        traffic: bucket.proxy.take_traffic(),
+        traffic: far.proxy.take_traffic(),
         memory,
         bytes: outcome.done.iter().map(|pull| pull.bytes).sum(),
     })
