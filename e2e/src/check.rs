@@ -1,5 +1,6 @@
 //! Everything that a change must pass, step by step, with a sum of all tests at the end.
 
+use crate::disks;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -97,6 +98,7 @@ pub fn run(names: &[String]) -> Result<ExitCode> {
 
 fn perform(step: &Step) -> Result<Outcome> {
     println!("\n== {}: cargo {}", step.name, step.command.join(" "));
+    println!("{:.1} GiB of disk are free", disks::free()? as f64 / f64::from(1 << 30));
     let start = Instant::now();
     let mut child = Command::new("cargo")
         .args(&step.command)

@@ -1,12 +1,41 @@
-//! Small file systems of their own, that are full or broken on purpose. They need root, as `mount` does.
+//! Small file systems of their own, that are full or broken on purpose, and what is free on the machine's. The former
+//! need root, as `mount` does.
 
 use crate::tools;
-use anyhow::{Context, Result, bail};
-use rustix::fs::{Advice, fadvise};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{Advice, fadvise, statvfs};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
+
+/// Bytes that can still be written where temporary files go.
+///
+/// # Errors
+/// When the system does not say.
+pub fn free() -> Result<u64> {
+    let folder = std::env::temp_dir();
+    let answer = statvfs(&folder).with_context(|| format!("cannot ask what {} has free", folder.display()))?;
+    Ok(answer.f_bavail * answer.f_frsize)
+}
+
+/// For a test that writes a lot: on a fuller disk it would fail somewhere in its middle, with the words of whatever
+/// happens to write then.
+///
+/// # Errors
+/// When fewer bytes are free, with what to do.
+pub fn need(bytes: u64) -> Result<()> {
+    let free = free()?;
+    let folder = std::env::temp_dir();
+    ensure!(
+        free >= bytes,
+        "this test writes up to {} MiB and {} has {} MiB free: make room, or set TMPDIR to a folder on a larger disk",
+        bytes >> 20,
+        folder.display(),
+        free >> 20,
+    );
+    Ok(())
+}
 
 /// A mounted file system. It is unmounted with its value.
 struct Mount {

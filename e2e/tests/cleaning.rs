@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use entrepot_config::{ByteSize, EvictionPolicy};
 use entrepot_e2e::node::{Metrics, Plan};
 use entrepot_e2e::servers::Versitygw;
-use entrepot_e2e::{Content, Node, s3};
+use entrepot_e2e::{Content, Node, disks, s3};
 use entrepot_node::oci::Digest;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,6 +156,8 @@ fn cleanings(metrics: &Metrics) -> f64 {
 
 /// Runs the traffic. A hot blob is asked for after every `pause` steps.
 async fn run(policy: EvictionPolicy, pause: u64) -> Result<()> {
+    // All that is pushed stays in the bucket.
+    disks::need(CAPACITY + TRAFFIC)?;
     // Not over a folder: there a pushed file becomes the object, and only pulls fill the store.
     let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
     let plan = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).with(|config| {

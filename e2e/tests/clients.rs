@@ -8,7 +8,7 @@ use entrepot_e2e::images::{Described, Layout};
 use entrepot_e2e::node::Plan;
 use entrepot_e2e::podman::Podman;
 use entrepot_e2e::servers::Versitygw;
-use entrepot_e2e::{Node, Registry, s3};
+use entrepot_e2e::{Node, Registry, disks, s3};
 use entrepot_node::oci::{Algorithm, Digest, digest::Hasher};
 use programs::{Client, Crane, Oras, Regctl, Skopeo};
 use std::fs::File;
@@ -125,6 +125,8 @@ async fn a_layer_without_bytes_is_copied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_of_two_gibibytes_is_copied() {
+    // The layer as it is made, at both nodes and at the S3 server, in parts too, and as it is pulled.
+    disks::need(13 << 30).unwrap();
     let pair = Pair::new().await;
     let image = layout(|layout| layout.image("amd64", &[layout.layer("large", 2 << 30)?]));
     pair.copy(&Skopeo, &image, "large").await.unwrap();

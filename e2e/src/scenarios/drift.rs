@@ -29,8 +29,9 @@ pub async fn drift_is_put_back(cluster: &Cluster) -> Result<()> {
         })
         .await?;
         let uid = uid_of(cluster, child).await?;
-        // Its own pods stay with a StatefulSet that is deleted so, as nobody would delete a registry by accident.
-        cluster.kubectl(["-n", NAMESPACE, "delete", child, "--cascade=orphan"]).await?;
+        // Its own pods stay with a StatefulSet that is deleted so, as nobody would delete a registry by accident. kubectl
+        // does not wait: when the next of the same name comes before its watch begins, it misses the end and never ends.
+        cluster.kubectl(["-n", NAMESPACE, "delete", child, "--cascade=orphan", "--wait=false"]).await?;
         wait::until(&format!("{child} is there again"), SOON, || async {
             uid_of(cluster, child).await.is_ok_and(|now| now != uid)
                 && spec_of(cluster, child).await.is_ok_and(|now| comparable(&now) == comparable(&spec))
