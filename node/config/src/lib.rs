@@ -214,9 +214,9 @@ impl Default for Store {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EvictionPolicy {
     /// What was not asked for the longest.
-    #[default]
     LeastRecentlyUsed,
-    /// What was asked for the fewest times, older requests counting less.
+    /// What was asked for the fewest times, a request counting half after eight more for each content that is stored.
+    #[default]
     LeastFrequentlyUsed,
 }
 

@@ -55,12 +55,13 @@ pub fn victims(policy: EvictionPolicy, records: impl IntoIterator<Item = Record>
 mod tests {
     use super::*;
     use crate::oci::Algorithm;
+    use crate::store::disk::RequestClock;
     use proptest::prelude::*;
 
     /// One thing that happens to a content.
     type Use = (usize, u64);
 
-    /// Records of as many contents as there are sizes, after some uses at growing times.
+    /// Records of as many contents as there are sizes, after some uses at growing times, one request each.
     fn records(contents: &[(u64, bool)], uses: &[Use]) -> Vec<Record> {
         let mut records: Vec<Record> = contents
             .iter()
@@ -74,12 +75,13 @@ mod tests {
             })
             .collect();
         let mut now = 1_770_000_000_000;
+        let requests = RequestClock::default();
         for (number, later) in uses {
             now += later;
             let count = records.len();
             let record = &mut records[number % count];
             record.used = Timestamp(now);
-            record.frequency = record.frequency.used(Timestamp(now));
+            record.frequency = record.frequency.used(requests.tick(count));
         }
         records
     }
@@ -100,13 +102,13 @@ mod tests {
         take(contents, list, need)
     }
 
-    /// The reference: keeps the plain aged count of every content, halved with each day that passes.
+    /// The reference: keeps the plain aged count of every content, halved with every eight requests for each content.
     fn least_frequently_used(contents: &[(u64, bool)], uses: &[Use], need: u64) -> Vec<Digest> {
         let mut counts = vec![(0.0f64, 0u64); contents.len()];
         let mut now = 0;
+        let aged = 0.5f64.powf(1.0 / (8.0 * contents.len() as f64));
         for (number, later) in uses {
             now += later;
-            let aged = 0.5f64.powf(std::time::Duration::from_millis(*later).as_secs_f64() / 86400.0);
             counts.iter_mut().for_each(|(count, _)| *count *= aged);
             let number = number % contents.len();
             counts[number] = (counts[number].0 + 1.0, now);

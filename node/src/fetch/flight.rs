@@ -1,4 +1,7 @@
 //! One flight a digest: whoever asks for what is under way already waits for it instead of beginning it again.
+//!
+//! A flight may begin before it is known whether anybody is to have its outcome: what takes an [`Arrival`] may ask for
+//! the outcome or drop it, and the work behind the flight can wait for either.
 
 use super::failure::Failure;
 use crate::oci::Digest;
@@ -10,7 +13,14 @@ type Outcome<T> = Option<Result<T, Failure>>;
 
 /// What is under way, by digest. An entry is there from the first request until the [`Departure`] is dropped.
 pub(super) struct Flights<T> {
-    running: DashMap<Digest, watch::Receiver<Outcome<T>>>,
+    running: DashMap<Digest, Arc<Flight<T>>>,
+}
+
+struct Flight<T> {
+    /// Has a receiver for each arrival.
+    outcome: watch::Sender<Outcome<T>>,
+    /// Somebody has asked for the outcome.
+    wanted: watch::Sender<bool>,
 }
 
 /// What a request for a digest met.
@@ -27,14 +37,15 @@ pub(super) enum Entry<T> {
 pub(super) struct Departure<T> {
     flights: Arc<Flights<T>>,
     digest: Digest,
-    outcome: watch::Sender<Outcome<T>>,
+    flight: Arc<Flight<T>>,
     /// The entry is removed; one that is there now is another flight's.
     left: bool,
 }
 
-/// Held by each that waits.
+/// Held by each that waits, or does not know yet whether it will.
 pub(super) struct Arrival<T> {
     digest: Digest,
+    flight: Arc<Flight<T>>,
     outcome: watch::Receiver<Outcome<T>>,
 }
 
@@ -46,14 +57,19 @@ impl<T: Clone> Flights<T> {
     /// Joins the flight of a digest or begins one, unless `landed`. That is asked only when there is no flight: work
     /// whose result `landed` sees before its flight ends is so never done twice.
     pub(super) fn enter(self: &Arc<Self>, digest: &Digest, landed: impl FnOnce() -> bool) -> Entry<T> {
+        let arrival = |flight: &Arc<Flight<T>>| Arrival {
+            digest: *digest,
+            flight: flight.clone(),
+            outcome: flight.outcome.subscribe(),
+        };
         match self.running.entry(*digest) {
-            Slot::Occupied(running) => Entry::Joined(Arrival { digest: *digest, outcome: running.get().clone() }),
+            Slot::Occupied(running) => Entry::Joined(arrival(running.get())),
             Slot::Vacant(_) if landed() => Entry::Landed,
             Slot::Vacant(slot) => {
-                let (sender, outcome) = watch::channel(None);
-                slot.insert(outcome.clone());
-                let departure = Departure { flights: self.clone(), digest: *digest, outcome: sender, left: false };
-                Entry::New(departure, Arrival { digest: *digest, outcome })
+                let flight = Arc::new(Flight { outcome: watch::Sender::new(None), wanted: watch::Sender::new(false) });
+                let arrival = arrival(&flight);
+                slot.insert(flight.clone());
+                Entry::New(Departure { flights: self.clone(), digest: *digest, flight, left: false }, arrival)
             }
         }
     }
@@ -61,15 +77,34 @@ impl<T: Clone> Flights<T> {
     /// What is known of a flight by now, without waiting for it.
     pub(super) fn peek(&self, digest: &Digest) -> Option<T> {
         let running = self.running.get(digest)?;
-        let outcome = running.borrow();
+        let outcome = running.outcome.borrow();
         outcome.as_ref()?.as_ref().ok().cloned()
     }
 }
 
 impl<T> Departure<T> {
+    /// Whether the outcome is wanted: resolves when somebody asks for it, or when all that might have are gone. Then
+    /// the flight has ended, and whoever comes next begins another.
+    pub(super) async fn wanted(&mut self) -> bool {
+        let mut wanted = self.flight.wanted.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                _ = wanted.wait_for(|wanted| *wanted) => return true,
+                () = self.flight.outcome.closed() => {}
+            }
+            // Somebody may have joined since; nobody can while this looks.
+            let is_deserted = |flight: &Arc<Flight<T>>| flight.outcome.receiver_count() == 0;
+            if self.flights.running.remove_if(&self.digest, |_, flight| is_deserted(flight)).is_some() {
+                self.left = true;
+                return false;
+            }
+        }
+    }
+
     /// Tells all that wait, now and until the flight ends.
     pub(super) fn announce(&self, outcome: Result<T, Failure>) {
-        self.outcome.send_replace(Some(outcome));
+        self.flight.outcome.send_replace(Some(outcome));
     }
 
     /// Ends the flight and tells all that wait. In this order: who was told of a failure and asks again begins anew.
@@ -88,12 +123,21 @@ impl<T> Departure<T> {
 impl<T> Drop for Departure<T> {
     fn drop(&mut self) {
         self.leave();
+        let abandoned = || Some(Err(Failure::abandoned(&self.digest)));
+        self.flight.outcome.send_if_modified(|outcome| {
+            let without = outcome.is_none();
+            if without {
+                *outcome = abandoned();
+            }
+            without
+        });
     }
 }
 
 impl<T: Clone> Arrival<T> {
-    /// Waits for the announcement.
+    /// Asks for the outcome and waits for its announcement.
     pub(super) async fn outcome(mut self) -> Result<T, Failure> {
+        self.flight.wanted.send_replace(true);
         match self.outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(Failure::abandoned(&self.digest))),
             Err(_) => Err(Failure::abandoned(&self.digest)),
@@ -105,6 +149,7 @@ impl<T: Clone> Arrival<T> {
 mod tests {
     use super::*;
     use crate::oci::Algorithm;
+    use futures::FutureExt;
 
     #[tokio::test]
     async fn a_second_request_joins_and_both_get_the_outcome() {
@@ -132,5 +177,29 @@ mod tests {
         departure.end(Err(Failure::Missing));
         assert!(matches!(arrival.outcome().await, Err(Failure::Missing)));
         assert!(matches!(flights.enter(&digest, || false), Entry::New(..)));
+    }
+
+    #[tokio::test]
+    async fn a_flight_is_wanted_when_one_asks_for_its_outcome_and_ends_when_none_may() {
+        let flights = Flights::<u8>::new();
+        let digest = Digest::of(Algorithm::Sha256, b"x");
+        let Entry::New(mut departure, first) = flights.enter(&digest, || false) else { panic!("not new") };
+        let Entry::Joined(second) = flights.enter(&digest, || false) else { panic!("not joined") };
+        assert!(departure.wanted().now_or_never().is_none(), "nobody has asked");
+        drop(first);
+        assert!(departure.wanted().now_or_never().is_none(), "the other may ask");
+        let mut waiting = Box::pin(second.outcome());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(departure.wanted().await);
+        departure.end(Ok(7));
+        assert_eq!(waiting.await.unwrap(), 7);
+
+        let Entry::New(mut departure, arrival) = flights.enter(&digest, || false) else { panic!("not new") };
+        drop(arrival);
+        assert!(!departure.wanted().await);
+        let Entry::New(next, arrival) = flights.enter(&digest, || false) else { panic!("it has ended") };
+        drop(departure);
+        next.end(Ok(8));
+        assert_eq!(arrival.outcome().await.unwrap(), 8, "the one before does not end the next");
     }
 }

@@ -2,7 +2,8 @@
 
 use super::content::{Content, Source};
 use super::fill::Fill;
-use super::flight::Entry;
+use super::flight::{Arrival, Entry};
+use super::linked::linked;
 use super::task;
 use super::{FetchError, Shared};
 use crate::oci::{Digest, Repository};
@@ -51,14 +52,12 @@ pub(super) async fn blob(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Content, FetchError> {
-    if !shared.parts.links.exists(repository, LinkKind::Layer, digest).await? {
-        return Err(FetchError::NotFound);
-    }
+    let mut joined = linked(shared, repository, LinkKind::Layer, digest, || join(shared, digest, true)).await?;
     let content = |size, source| Content { size, digest: *digest, shared: shared.clone(), source };
     let mut use_store = true;
     let mut looks = 0;
     loop {
-        if use_store {
+        if use_store && joined.is_none() {
             match shared.parts.store.open_content(digest).await {
                 Ok(Some(stored)) => return Ok(content(stored.size, Source::Stored(stored))),
                 Ok(None) => {}
@@ -68,19 +67,11 @@ pub(super) async fn blob(
                 }
             }
         }
-        let (arrival, new) = match shared.fills.enter(digest, || use_store && shared.parts.store.size(digest).is_some())
-        {
-            Entry::Joined(arrival) => (arrival, false),
-            Entry::New(departure, arrival) => {
-                shared.parts.tasks.spawn("fill", task::fill(shared.clone(), *digest, departure));
-                (arrival, true)
-            }
-            Entry::Landed => {
-                // Stored since this request looked. Should it not be found there again, the bucket is asked.
-                looks += 1;
-                use_store = looks < 2;
-                continue;
-            }
+        let Some((arrival, new)) = joined.take().or_else(|| join(shared, digest, use_store)) else {
+            // Stored since this request looked. Should it not be found there again, the bucket is asked.
+            looks += 1;
+            use_store = looks < 2;
+            continue;
         };
         return match arrival.outcome().await {
             Ok(Opened::Fill(fill, linking)) => {
@@ -94,6 +85,18 @@ pub(super) async fn blob(
             }
             Err(failure) => Err(failure.into_error(digest)),
         };
+    }
+}
+
+/// Joins the fill of a digest or begins one, and says which. `None` when the content is stored by now.
+fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Opened>, bool)> {
+    match shared.fills.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
+        Entry::Joined(arrival) => Some((arrival, false)),
+        Entry::New(departure, arrival) => {
+            shared.parts.tasks.spawn("fill", task::fill(shared.clone(), *digest, departure));
+            Some((arrival, true))
+        }
+        Entry::Landed => None,
     }
 }
 

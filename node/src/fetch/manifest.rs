@@ -1,7 +1,8 @@
 //! Manifests: small, so fetched whole, verified before the first byte is served, and kept.
 
 use super::failure::Failure;
-use super::flight::{Departure, Entry};
+use super::flight::{Arrival, Departure, Entry};
+use super::linked::linked;
 use super::{FetchError, Shared};
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 use crate::store::bucket::BucketErrorKind;
@@ -16,28 +17,36 @@ pub(super) async fn manifest(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Bytes, FetchError> {
-    if !shared.parts.links.exists(repository, LinkKind::Revision, digest).await? {
-        return Err(FetchError::NotFound);
-    }
+    let mut joined = linked(shared, repository, LinkKind::Revision, digest, || join(shared, digest, true)).await?;
     let mut landed = false;
     let (arrival, result) = loop {
-        if let Some(content) = stored(shared, digest).await {
+        if joined.is_none()
+            && let Some(content) = stored(shared, digest).await
+        {
             return Ok(served(shared, content, "hit", "store"));
         }
         // Stored since this request looked: it looks once more, and no more than that.
-        match shared.manifests.enter(digest, || !landed && shared.parts.store.size(digest).is_some()) {
-            Entry::Landed => landed = true,
-            Entry::Joined(arrival) => break (arrival, "joined"),
-            Entry::New(departure, arrival) => {
-                shared.parts.tasks.spawn("fetch manifest", fill(shared.clone(), *digest, departure));
-                break (arrival, "fill");
-            }
+        match joined.take().or_else(|| join(shared, digest, !landed)) {
+            Some(joined) => break joined,
+            None => landed = true,
         }
     };
     let content = arrival.outcome().await.map_err(|failure| failure.into_error(digest))?;
     // It is stored only now, so that only now its link can be remembered with it.
     shared.parts.store.remember_link(repository, LinkKind::Revision, digest);
     Ok(served(shared, content, result, "fill"))
+}
+
+/// Joins the fetch of a manifest or begins one, and says which. `None` when it is stored by now.
+fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Bytes>, &'static str)> {
+    match shared.manifests.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
+        Entry::Landed => None,
+        Entry::Joined(arrival) => Some((arrival, "joined")),
+        Entry::New(departure, arrival) => {
+            shared.parts.tasks.spawn("fetch manifest", fill(shared.clone(), *digest, departure));
+            Some((arrival, "fill"))
+        }
+    }
 }
 
 async fn stored(shared: &Shared, digest: &Digest) -> Option<Bytes> {
@@ -57,8 +66,11 @@ fn served(shared: &Shared, content: Bytes, result: &str, source: &str) -> Bytes 
     content
 }
 
-async fn fill(shared: Arc<Shared>, digest: Digest, departure: Departure<Bytes>) {
+async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Bytes>) {
     let fetched = fetch(&shared, &digest).await;
+    if !departure.wanted().await {
+        return;
+    }
     let result = match &fetched {
         Ok(content) => match shared.parts.store.insert_small(&digest, content.clone()).await {
             Ok(()) => "stored",

@@ -13,6 +13,7 @@ mod content;
 mod failure;
 mod fill;
 mod flight;
+mod linked;
 mod locate;
 mod manifest;
 mod origin;

@@ -12,6 +12,11 @@ use crate::store::disk::{Reservation, StoreError};
 use prometheus::IntGauge;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long an answer waits, unread, to be wanted: it holds one of the requests that this node may have at the bucket,
+/// which those that ask whether it is may be waiting for.
+const LINK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A fill that can begin, or content that passes through.
 enum Opening {
@@ -20,9 +25,10 @@ enum Opening {
 }
 
 /// Fills the store with the content of a digest, and tells those that wait for it as soon as they can read.
-pub(super) async fn fill(shared: Arc<Shared>, digest: Digest, departure: Departure<Opened>) {
+pub(super) async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Opened>) {
     let count = |result: &str| shared.parts.metrics.fills.with_label_values(&[result]).inc();
-    match open(&shared, &digest).await {
+    let Some(first) = first(&shared, &digest, &mut departure).await else { return };
+    match open(&shared, &digest, first).await {
         Err(failure) => {
             count(if matches!(failure, Failure::Mismatch) { "mismatch" } else { "failed" });
             departure.end(Err(failure));
@@ -61,11 +67,28 @@ pub(super) async fn fill(shared: Arc<Shared>, digest: Digest, departure: Departu
     }
 }
 
-async fn open(shared: &Shared, digest: &Digest) -> Result<Opening, Failure> {
+/// The answer to the first request, which is made before it is known whether the content is linked; `None` when it
+/// turned out not to be.
+async fn first(shared: &Shared, digest: &Digest, departure: &mut Departure<Opened>) -> Option<Result<Object, Failure>> {
+    let range = shared.parts.bucket.capabilities().parallel_ranges.then(|| 0..range_size(shared));
+    let open = || async { shared.origin(digest).open(range.clone()).await };
+    let first = open().await;
+    match tokio::time::timeout(LINK_PATIENCE, departure.wanted()).await {
+        Ok(wanted) => wanted.then_some(first),
+        Err(_) => {
+            drop(first);
+            if departure.wanted().await { Some(open().await) } else { None }
+        }
+    }
+}
+
+fn range_size(shared: &Shared) -> u64 {
+    shared.parts.config.range_size.get().max(1)
+}
+
+async fn open(shared: &Shared, digest: &Digest, first: Result<Object, Failure>) -> Result<Opening, Failure> {
     let parts = &shared.parts;
-    let by_ranges = parts.bucket.capabilities().parallel_ranges;
-    let range_size = parts.config.range_size.get().max(1);
-    let first = shared.origin(digest).open(by_ranges.then_some(0..range_size)).await?;
+    let first = first?;
     let size = first.meta.size;
     if size == 0 && *digest != Digest::of(digest.algorithm(), b"") {
         // Of no bytes none can be held back: the reader is refused now or never.
@@ -83,7 +106,8 @@ async fn open(shared: &Shared, digest: &Digest) -> Result<Opening, Failure> {
         Ok(file) => {
             // Its room on disk is taken already, so it is not still to be written.
             room.wrote(size);
-            let range_size = if by_ranges { range_size } else { size };
+            let by_ranges = parts.bucket.capabilities().parallel_ranges;
+            let range_size = if by_ranges { range_size(shared) } else { size };
             let fill = Arc::new(Fill::new(*digest, size, range_size, file));
             Ok(Opening::Fill { fill, first, room })
         }

@@ -4,6 +4,7 @@ mod cleaning;
 mod cost;
 mod document;
 mod faults;
+mod first_byte;
 mod fleet;
 mod growth;
 mod layers;

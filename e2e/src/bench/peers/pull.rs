@@ -6,7 +6,7 @@ use super::load::{self, Outcome, Times};
 use super::push::tag;
 use super::rates::{self, Rates};
 use super::steps::{self, Pull, Urls};
-use super::{Form, ROUNDS, layers, turns};
+use super::{Form, ROUNDS, first_byte, layers, turns};
 use crate::bench::load::{get, wrk};
 use crate::bench::report::{MIB, Samples};
 use crate::proxy::Line;
@@ -54,7 +54,9 @@ pub async fn measure(form: Form) -> Result<Section> {
     }
     let (manifests, target) = manifests().await?;
     targets.push(target);
-    let mut tables = vec![table, manifests];
+    let (first_bytes, target) = first_byte::measure().await?;
+    targets.push(target);
+    let mut tables = vec![table, manifests, first_bytes];
     if form == Form::Whole {
         tables.push(costs().await?);
         tables.push(single_blob().await?);
@@ -101,7 +103,7 @@ fn targets_of(all: &All) -> Result<Vec<Target>> {
         at_least("stored pulls, bytes a second, to nginx's", stored, of(NGINX, "stored")?, 1.0),
         at_least("missed pulls, bytes a second, to Distribution's", missed, of(DISTRIBUTION, "missed")?, 1.3),
         Target::of(
-            "time to the first byte of a missed blob, to S3's own",
+            "time to the first byte of a missed blob, cores under load, to S3's own",
             &missed.first_byte,
             &of(S3_SERVER, "missed")?.first_byte,
             Goal::AtMost(1.2),

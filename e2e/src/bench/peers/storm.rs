@@ -150,6 +150,7 @@ async fn mirror(image: &Image) -> Result<Storm> {
 }
 
 async fn storm(far: &Far, systems: &[System], image: &Image) -> Result<Storm> {
+    println!("{CLIENTS} clients and {} node(s) of {}", systems.len(), systems[0].name);
     let mut items = Vec::new();
     for client in 0..CLIENTS {
         let system = &systems[client % systems.len()];

@@ -57,6 +57,17 @@ async fn a_reservation_that_does_not_fit_is_given_the_room_of_victims() {
 }
 
 #[tokio::test]
+async fn room_that_others_make_on_the_disk_goes_to_those_who_wait() {
+    let fixture = Fixture::new(1000, 0, 100);
+    let (store, tasks) = (fixture.open(), Tasks::new());
+    start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
+    store.saw_a_full_disk();
+    let reservation = soon(store.reserve(500)).await.unwrap();
+    assert_eq!((reservation.bytes(), fixture.evictions("policy")), (500, 0));
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test]
 async fn everything_pinned_is_no_room_promptly_and_room_again_when_it_is_durable() {
     let fixture = Fixture::new(1000, 200, 300);
     let (store, tasks) = (fixture.open(), Tasks::new());

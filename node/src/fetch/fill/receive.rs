@@ -89,8 +89,10 @@ impl Gathering {
         let Some(piece) = self.body.try_next().await? else { return Ok(None) };
         let mut bytes = piece.len();
         let mut pieces = vec![piece];
+        // The first bytes of all wait for no others: someone waits for them.
+        let enough = if self.at == 0 { 1 } else { BATCH_BYTES };
         let mut linger = pin!(tokio::time::sleep(LINGER));
-        while bytes < BATCH_BYTES && pieces.len() < BATCH_PIECES {
+        while bytes < enough && pieces.len() < BATCH_PIECES {
             let next = tokio::select! {
                 biased;
                 next = self.body.next() => next,

@@ -1,6 +1,7 @@
 //! The fetch flow on a bucket in memory whose bodies the tests hold back, and on a real store.
 
 mod fills;
+mod linked;
 mod manifests;
 mod ranges;
 mod room;
@@ -9,6 +10,7 @@ mod trouble;
 
 use super::*;
 use crate::oci::Algorithm;
+use crate::store::bucket::Limited;
 use crate::store::bucket::fault::{Faults, Faulty};
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{
@@ -39,9 +41,15 @@ struct Gate {
     /// Bodies of ranges that begin before this offset wait for a permit for each piece.
     held_before: AtomicU64,
     permits: Semaphore,
+    /// Bodies of content that are being read, or could be.
+    bodies: Arc<()>,
 }
 
 impl Gate {
+    fn bodies(&self) -> usize {
+        Arc::strong_count(&self.bodies) - 1
+    }
+
     /// From now on bodies that begin before `offset` wait.
     fn hold_before(&self, offset: u64) {
         self.held_before.store(offset, Ordering::SeqCst);
@@ -88,7 +96,7 @@ impl Bucket for Handle {
         if !key.as_str().ends_with("/data") {
             return Ok(Get::Found(object));
         }
-        let (gate, start) = (self.0.clone(), object.range.start);
+        let (gate, start, open) = (self.0.clone(), object.range.start, self.0.bodies.clone());
         let pieces = object.body.flat_map(|piece| {
             let pieces: Vec<_> = match piece {
                 Ok(bytes) => (0..bytes.len())
@@ -101,8 +109,9 @@ impl Bucket for Handle {
         });
         object.body = pieces
             .then(move |piece| {
-                let gate = gate.clone();
+                let (gate, open) = (gate.clone(), open.clone());
                 async move {
+                    let _open = open;
                     if start < gate.held_before.load(Ordering::SeqCst) {
                         gate.permits.acquire().await.unwrap().forget();
                     }
@@ -182,6 +191,15 @@ impl Setup {
     }
 
     fn on(disk: Fixture, parallel_ranges: bool) -> Setup {
+        Setup::over(disk, parallel_ranges, |bucket| bucket)
+    }
+
+    /// With at most so many requests at the bucket at once.
+    fn limited_to(requests: u32) -> Setup {
+        Setup::over(Fixture::roomy(), true, |bucket| Arc::new(Limited::new(bucket, requests, 1 << 20)))
+    }
+
+    fn over(disk: Fixture, parallel_ranges: bool, wrap: impl FnOnce(Arc<dyn Bucket>) -> Arc<dyn Bucket>) -> Setup {
         let capabilities =
             Capabilities { conditional_put: true, part_threshold: u64::MAX, parallel_ranges, adopts_files: false };
         let memory = Arc::new(Memory::with_capabilities(capabilities));
@@ -192,8 +210,9 @@ impl Setup {
             heads: AtomicU64::new(0),
             held_before: AtomicU64::new(0),
             permits: Semaphore::new(0),
+            bodies: Arc::default(),
         });
-        let bucket: Arc<dyn Bucket> = Arc::new(Handle(gate.clone()));
+        let bucket = wrap(Arc::new(Handle(gate.clone())));
         let (layout, store, clock, tasks) = (Layout::new(""), disk.open(), disk.clock.clone(), Tasks::new());
         let metrics = disk.metrics.clone();
         let (fresh, stale) = (Duration::from_secs(600), Duration::from_secs(3600));

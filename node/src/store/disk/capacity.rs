@@ -249,18 +249,28 @@ impl Capacity {
         }
     }
 
-    pub(super) fn usage(&self) -> Usage {
-        let mut state = self.lock();
-        self.refresh(&mut state, false);
-        self.publish(&state);
-        Usage {
+    pub(super) fn usage(self: &Arc<Self>) -> Usage {
+        self.look(false, |state| Usage {
             capacity: state.total(),
             used: state.used,
             reserved: state.reserved,
             free: state.free(),
             low_free: state.low_free(),
             target_free: state.target_free(),
-        }
+        })
+    }
+
+    /// Looks at the accounts with what the file system says. Room that others have made there goes to those who wait at
+    /// once: nothing else would tell them of it.
+    fn look<T>(self: &Arc<Self>, anyway: bool, look: impl FnOnce(&State) -> T) -> T {
+        let mut state = self.lock();
+        self.refresh(&mut state, anyway);
+        let answers = state.grant();
+        let seen = look(&state);
+        self.publish(&state);
+        drop(state);
+        self.answer(answers);
+        seen
     }
 
     /// From now on reservations wait for room (`true`), or those that wait and all later ones are refused at once.
@@ -277,10 +287,14 @@ impl Capacity {
     }
 
     /// Whether cleaning is due, by what the file system says now.
-    pub(super) fn is_short(&self) -> bool {
-        let mut state = self.lock();
-        self.refresh(&mut state, true);
-        state.is_short()
+    pub(super) fn is_short(self: &Arc<Self>) -> bool {
+        self.look(true, State::is_short)
+    }
+
+    /// What the file system said last is that it is full.
+    #[cfg(test)]
+    pub(super) fn saw_a_full_disk(&self) {
+        self.lock().disk = Disk { available: 0, asked: Stopwatch::start() };
     }
 
     /// Bytes to remove until everybody who waits has room and the target is free beside it.

@@ -1,14 +1,50 @@
 //! How often content is asked for, older requests counting less.
 
-use crate::run::clock::Timestamp;
 use std::cmp::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A request counts half after this long. A day, for images are pulled by the rhythm of days: what yesterday's
-/// deployments pulled still counts, what last month's did counts nothing.
-const HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// A request counts half after this many more for each content that is stored.
+///
+/// By requests and not by hours: a store that is asked for little forgets slowly, and one under a storm sees within
+/// minutes that other images are wanted now. With fewer, a scan of what nobody wants again displaces what everybody
+/// wants; with more, the favourites of last week stay too long. `docs/benchmarks.md` compares with both extremes.
+const HALF_LIFE: u64 = 8;
 
-/// The aged number of uses, as a logarithm: `log2(sum over uses of 2^(time of use / half-life))`.
+/// Fractional bits of the clock: a store of a hundred million contents still moves it with each request, and it goes
+/// on for 2^24 half-lives.
+const FRACTION: u32 = 40;
+
+/// A moment, in half-lives since the store was first used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment(f64);
+
+/// The clock by which frequencies age. It is moved by requests, and only by them.
+#[derive(Debug, Default)]
+pub struct RequestClock(AtomicU64);
+
+impl RequestClock {
+    /// Goes on from what [`RequestClock::to_bits`] gave.
+    pub(super) fn restore(&self, bits: u64) {
+        self.0.store(bits, Relaxed);
+    }
+
+    pub(super) fn to_bits(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.to_bits() as f64 / (1u64 << FRACTION) as f64)
+    }
+
+    /// One more request, while so many contents are stored.
+    pub fn tick(&self, stored: usize) -> Moment {
+        let stored = u64::try_from(stored).unwrap_or(u64::MAX).max(1);
+        self.0.fetch_add((1 << FRACTION) / HALF_LIFE.saturating_mul(stored), Relaxed);
+        self.now()
+    }
+}
+
+/// The aged number of uses, as a logarithm: `log2(sum over uses of 2^(moment of use))`.
 ///
 /// Ageing multiplies all counts by the same factor, so it changes no order; leaving it out lets counts that were last
 /// touched at different times be compared as they are. The logarithm keeps numbers of the size `2^20000` small: a
@@ -22,9 +58,8 @@ impl Frequency {
 
     /// The frequency after one more use.
     #[must_use]
-    pub fn used(self, at: Timestamp) -> Frequency {
-        let one = Duration::from_millis(at.0).as_secs_f64() / HALF_LIFE.as_secs_f64();
-        let (high, low) = if one > self.0 { (one, self.0) } else { (self.0, one) };
+    pub fn used(self, at: Moment) -> Frequency {
+        let (high, low) = if at.0 > self.0 { (at.0, self.0) } else { (self.0, at.0) };
         Frequency(high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2)
     }
 
@@ -64,43 +99,61 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const DAY: u64 = 24 * 3600 * 1000;
-    /// A day in 2026.
-    const TODAY: u64 = 20_500 * DAY;
+    /// Half-lives after which a store is old: with a hundred contents, 16 million requests.
+    const OLD: f64 = 20_000.0;
 
-    fn uses(times: &[u64]) -> Frequency {
-        times.iter().fold(Frequency::NEVER, |frequency, time| frequency.used(Timestamp(*time)))
+    fn uses(moments: &[f64]) -> Frequency {
+        moments.iter().fold(Frequency::NEVER, |frequency, moment| frequency.used(Moment(*moment)))
     }
 
     #[test]
     fn more_uses_count_more_and_old_uses_count_less() {
-        assert!(uses(&[TODAY, TODAY + 1]) > uses(&[TODAY + 1]));
-        assert!(uses(&[TODAY - DAY, TODAY - DAY, TODAY - DAY]) > uses(&[TODAY]));
-        assert!(uses(&[TODAY - 2 * DAY, TODAY - 2 * DAY, TODAY - 2 * DAY]) < uses(&[TODAY]));
-        assert!(uses(&[TODAY]) > Frequency::NEVER);
+        assert!(uses(&[OLD, OLD + 0.001]) > uses(&[OLD + 0.001]));
+        assert!(uses(&[OLD - 1.0, OLD - 1.0, OLD - 1.0]) > uses(&[OLD]));
+        assert!(uses(&[OLD - 2.0, OLD - 2.0, OLD - 2.0]) < uses(&[OLD]));
+        assert!(uses(&[OLD]) > Frequency::NEVER);
     }
 
     #[test]
     fn no_bits_make_a_frequency_that_is_not_a_number() {
         assert_eq!(Frequency::from_bits(f64::NAN.to_bits()), Frequency::NEVER);
         assert_eq!(Frequency::from_bits(f64::INFINITY.to_bits()), Frequency::NEVER);
-        assert_eq!(Frequency::from_bits(uses(&[TODAY]).to_bits()), uses(&[TODAY]));
+        assert_eq!(Frequency::from_bits(uses(&[OLD]).to_bits()), uses(&[OLD]));
+    }
+
+    #[test]
+    fn a_half_life_is_eight_requests_for_each_content() {
+        let clock = RequestClock::default();
+        let moments: Vec<Moment> = (0..800).map(|_| clock.tick(100)).collect();
+        assert!((moments[799].0 - 1.0).abs() < 1e-6, "{:?}", moments[799]);
+        assert!(moments.windows(2).all(|two| two[0].0 < two[1].0));
+        // An empty store, and one larger than there will be.
+        assert!((clock.tick(0).0 - 1.125).abs() < 1e-6);
+        let before = clock.now().0;
+        assert!(clock.tick(100_000_000).0 > before);
+    }
+
+    #[test]
+    fn the_clock_goes_on_where_it_was() {
+        let clock = RequestClock::default();
+        clock.tick(3);
+        let next = RequestClock::default();
+        next.restore(clock.to_bits());
+        assert_eq!(next.now(), clock.now());
     }
 
     proptest! {
         /// The reference: plain sums of powers, near enough to the present to be computed as they are.
         #[test]
         fn the_order_is_that_of_the_aged_counts(
-            first in proptest::collection::vec(0u64..20 * DAY, 1..30),
-            second in proptest::collection::vec(0u64..20 * DAY, 1..30),
+            first in proptest::collection::vec(0.0..20.0f64, 1..30),
+            second in proptest::collection::vec(0.0..20.0f64, 1..30),
         ) {
-            let plain = |times: &[u64]| -> f64 {
-                times.iter().map(|time| (Duration::from_millis(*time).as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2()).sum()
-            };
+            let plain = |moments: &[f64]| -> f64 { moments.iter().map(|moment| moment.exp2()).sum() };
             let (expected_first, expected_second) = (plain(&first), plain(&second));
             // Closer than this, either order is right.
             prop_assume!((expected_first / expected_second).ln().abs() > 1e-6);
-            let shifted = |times: &[u64]| uses(&times.iter().map(|time| TODAY + time).collect::<Vec<_>>());
+            let shifted = |moments: &[f64]| uses(&moments.iter().map(|moment| OLD + moment).collect::<Vec<_>>());
             prop_assert_eq!(shifted(&first) > shifted(&second), expected_first > expected_second);
         }
     }

@@ -1,13 +1,13 @@
 //! What is stored, in memory: one entry a digest, and what is pinned.
 
-use super::frequency::Frequency;
+use super::frequency::{Frequency, Moment};
 use super::links_seen::LinksSeen;
 use crate::oci::Digest;
 use crate::run::clock::Timestamp;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::OnceCell;
 
 /// What the cleaner chooses victims from.
@@ -54,8 +54,8 @@ impl Entry {
     }
 
     /// Counts a use. Two uses in the same instant may count as one; that keeps it to plain stores.
-    pub(super) fn touch(&self, now: Timestamp) {
-        let frequency = self.frequency().used(now);
+    pub(super) fn touch(&self, now: Timestamp, moment: Moment) {
+        let frequency = self.frequency().used(moment);
         self.used.store(now.0, Relaxed);
         self.frequency.store(frequency.to_bits(), Relaxed);
         self.mark_dirty();
@@ -100,6 +100,8 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct Index {
     entries: DashMap<Digest, Arc<Entry>>,
+    // The map would take all its locks to count.
+    count: AtomicUsize,
     // Not in the entries, for content is pinned before it is stored. Locks are always taken in the order pins, entries.
     pins: DashMap<Digest, u64>,
 }
@@ -110,12 +112,18 @@ impl Index {
     }
 
     pub(super) fn insert(&self, digest: Digest, entry: Arc<Entry>) {
-        self.entries.insert(digest, entry);
+        if self.entries.insert(digest, entry).is_none() {
+            self.count.fetch_add(1, Relaxed);
+        }
     }
 
     /// Takes the entry out, if it is still this one.
     pub(super) fn take(&self, digest: &Digest, entry: &Arc<Entry>) -> bool {
-        self.entries.remove_if(digest, |_, there| Arc::ptr_eq(there, entry)).is_some()
+        let taken = self.entries.remove_if(digest, |_, there| Arc::ptr_eq(there, entry)).is_some();
+        if taken {
+            self.count.fetch_sub(1, Relaxed);
+        }
+        taken
     }
 
     /// As [`Index::take`], unless the digest is pinned; nobody can pin it in between.
@@ -143,6 +151,11 @@ impl Index {
 
     pub(super) fn is_pinned(&self, digest: &Digest) -> bool {
         self.pins.contains_key(digest)
+    }
+
+    /// How many entries there are.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Relaxed)
     }
 
     /// All entries as they are now.

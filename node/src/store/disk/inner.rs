@@ -7,6 +7,7 @@
 use super::capacity::Capacity;
 use super::error::{StoreError, is_damage};
 use super::folders::{Folders, remove_file};
+use super::frequency::RequestClock;
 use super::index::{Entry, Index};
 use super::memory::Memory;
 use super::recorder::Recorder;
@@ -29,6 +30,8 @@ pub(super) struct Inner {
     pub(super) folders: Folders,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    /// What the frequencies of content age by.
+    pub(super) requests: RequestClock,
     pub(super) index: Index,
     pub(super) capacity: Arc<Capacity>,
     pub(super) memory: Memory,
@@ -148,6 +151,6 @@ impl Inner {
 
     /// Counts a use.
     pub(super) fn touch(&self, entry: &Entry) {
-        entry.touch(self.clock.now());
+        entry.touch(self.clock.now(), self.requests.tick(self.index.count()));
     }
 }

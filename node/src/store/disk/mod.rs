@@ -48,6 +48,8 @@ mod tests;
 pub use content::StoredContent;
 pub use error::StoreError;
 pub use frequency::Frequency;
+#[cfg(test)]
+pub(crate) use frequency::RequestClock;
 pub use index::Record;
 pub use pin::Pin;
 pub use pressure::Pressure;
@@ -232,6 +234,12 @@ impl Store {
 
     pub fn usage(&self) -> Usage {
         self.inner.capacity.usage()
+    }
+
+    /// Others had filled the disk when it was last asked, and have made room since.
+    #[cfg(test)]
+    pub(crate) fn saw_a_full_disk(&self) {
+        self.inner.capacity.saw_a_full_disk();
     }
 
     /// Changes the thresholds of cleaning while the node runs.

@@ -3,7 +3,7 @@
 use super::capacity::Capacity;
 use super::error::StoreError;
 use super::folders::{Folders, remove_file, sync_folder};
-use super::frequency::Frequency;
+use super::frequency::{Frequency, RequestClock};
 use super::index::{Entry, Index};
 use super::inner::{Inner, Locks};
 use super::memory::Memory;
@@ -59,11 +59,14 @@ impl Inner {
             (scan::content(&folders), records.join())
         });
         let (records, known) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).unzip();
+        let known = known.unwrap_or_default();
+        let requests = RequestClock::default();
+        requests.restore(known.requests);
         let index = Index::default();
         let (mut used, mut shared) = (0u64, Vec::new());
         for found in found? {
             let entry = Entry::new(found.size, stop.verified(&found.digest));
-            entry.restore(found.written, Frequency::NEVER.used(found.written));
+            entry.restore(found.written, Frequency::NEVER.used(requests.now()));
             used = used.saturating_add(found.size);
             if found.shared {
                 shared.push(found.digest);
@@ -75,6 +78,7 @@ impl Inner {
             folders,
             clock,
             metrics,
+            requests,
             index,
             capacity,
             memory: Memory::new(),
@@ -84,7 +88,7 @@ impl Inner {
             closed: AtomicBool::new(false),
             shared: Mutex::new(shared),
         };
-        inner.restore(known.unwrap_or_default());
+        inner.restore(known);
         Ok(inner)
     }
 

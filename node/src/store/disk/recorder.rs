@@ -75,7 +75,8 @@ impl Inner {
         let mut content: Vec<ContentRecord> = content.collect();
         // In the order of the file: neighbours share a page, and a page is then written once.
         content.sort_unstable_by_key(|record| record.digest);
-        Batch { removed, content, tags: self.tags.take_dirty() }
+        // Asked after the frequencies, so that none is ahead of it.
+        Batch { requests: self.requests.to_bits(), removed, content, tags: self.tags.take_dirty() }
     }
 
     fn put_back(&self, batch: Batch) {

@@ -24,8 +24,10 @@ type ContentRow<'a> = (u64, u64, Vec<LinkRow<'a>>);
 type TagRow<'a> = (&'a str, &'a str, u64);
 
 // A change of a row's type changes the table's name, so that a node of another version begins anew.
-const CONTENT: TableDefinition<&str, ContentRow> = TableDefinition::new("content-1");
+const CONTENT: TableDefinition<&str, ContentRow> = TableDefinition::new("content-2");
 const TAGS: TableDefinition<(&str, &str), TagRow> = TableDefinition::new("tags-1");
+/// What the clock of requests showed, in the only row.
+const REQUESTS: TableDefinition<(), u64> = TableDefinition::new("requests-1");
 
 /// Memory for pages of the file. It is read once and written in batches, so it gains nothing from more.
 const CACHE: usize = 8 << 20;
@@ -42,6 +44,8 @@ pub(super) struct ContentRecord {
 /// All that the file holds.
 #[derive(Default)]
 pub(super) struct Known {
+    /// The clock of requests, in its own bits.
+    pub(super) requests: u64,
     pub(super) content: Vec<ContentRecord>,
     pub(super) tags: Vec<(TagName, KnownTag)>,
 }
@@ -49,6 +53,8 @@ pub(super) struct Known {
 /// What has changed since the last batch.
 #[derive(Default)]
 pub(super) struct Batch {
+    /// The clock of requests: as late as any of the frequencies, or later.
+    pub(super) requests: u64,
     /// Not stored any more; done before `content`, for it may have been stored again.
     pub(super) removed: Vec<Digest>,
     pub(super) content: Vec<ContentRecord>,
@@ -95,7 +101,7 @@ impl Records {
     fn read(&self) -> Result<Known, redb::Error> {
         let mut known = Known::default();
         let transaction = self.file.begin_read()?;
-        // The first batch makes both tables, so a file without one holds nothing.
+        // The first batch makes all tables, so a file without one holds nothing.
         let content = match transaction.open_table(CONTENT) {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(known),
             opened => opened?,
@@ -108,6 +114,7 @@ impl Records {
             let (name, row) = row?;
             known.tags.extend(read_tag(name.value(), row.value()));
         }
+        known.requests = transaction.open_table(REQUESTS)?.get(())?.map_or(0, |row| row.value());
         Ok(known)
     }
 
@@ -116,6 +123,7 @@ impl Records {
     pub(super) fn write(&self, batch: &Batch, most: u64, keeps: impl Fn(&TagName) -> bool) -> Result<(), redb::Error> {
         let transaction = self.file.begin_write()?;
         {
+            transaction.open_table(REQUESTS)?.insert((), batch.requests)?;
             let mut table = transaction.open_table(CONTENT)?;
             for digest in &batch.removed {
                 table.remove(digest.to_string().as_str())?;

@@ -28,7 +28,7 @@ fn most() -> Value {
         },
         "cache": {
             "size": "1Ti", "storageClassName": "fast", "lowFree": "50Gi", "targetFree": "10%",
-            "evictionPolicy": "LeastFrequentlyUsed", "resizePolicy": "Recreate", "retention": "Retain",
+            "evictionPolicy": "LeastRecentlyUsed", "resizePolicy": "Recreate", "retention": "Retain",
         },
         "replication": "WriteBack",
         "tags": {"freshFor": "5s", "staleIfError": "2h", "immutable": ["v*"]},

@@ -1,0 +1,70 @@
+//! How long one client waits for the first byte of what a system has to get from S3 first.
+
+use super::document::{Goal, Table, Target};
+use super::fleet::{ENTREPOT, Fleet, S3_SERVER};
+use super::push::tag;
+use super::{ROUNDS, steps, turns};
+use crate::bench::report::Samples;
+use crate::proxy::Line;
+use crate::push::Image;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const REPOSITORY: &str = "bench/first-byte";
+/// Blobs of a round, one asked for after the other.
+const BLOBS: usize = 16;
+/// Bytes of a blob.
+const SIZE: u64 = 8 << 20;
+/// How far away S3 is: as from another data centre of a region, or slow as object storage is.
+const AWAY: Duration = Duration::from_millis(20);
+
+/// The table, and the target that S3's distance does not drown.
+///
+/// # Errors
+/// When a system does not start or a request fails.
+pub async fn measure() -> Result<(Table, Target)> {
+    let lines = [AWAY, Duration::ZERO];
+    let mut found = Vec::new();
+    for delay in lines {
+        found.push(by_system(Line { delay, ..Line::default() }).await?);
+    }
+    let mut table = Table::new(
+        &format!(
+            "The first byte of a missed blob of 8 MiB, one client, milliseconds (median of {BLOBS} blobs a round)"
+        ),
+        &["system", "S3 20 ms away", "S3 on this machine"],
+    );
+    for (system, away) in &found[0] {
+        let near = found[1].get(system).context("the same systems")?;
+        table.add(vec![(*system).to_owned(), away.shown(""), near.shown("")]);
+    }
+    let of = |system| found[0].get(system).context("a system that was measured");
+    let target = Target::of(
+        "time to the first byte of a missed blob, S3 20 ms away, to S3's own",
+        of(ENTREPOT)?,
+        of(S3_SERVER)?,
+        Goal::AtMost(1.2),
+    );
+    Ok((table, target))
+}
+
+async fn by_system(line: Line) -> Result<BTreeMap<&'static str, Samples>> {
+    let fleet = Fleet::start(Some(line)).await?;
+    let mut found = BTreeMap::<&str, Samples>::new();
+    for round in 0..ROUNDS {
+        let image = Image::fresh(&[SIZE; BLOBS]);
+        steps::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(&image), &image).await?;
+        for index in turns(round, fleet.systems.len()) {
+            let system = &fleet.systems[index];
+            let urls = system.urls(REPOSITORY, &tag(&image), &image).await?;
+            let mut times = Vec::new();
+            for (url, size) in urls.blobs.iter().filter(|(_, size)| *size == SIZE) {
+                let (_, first) = steps::get(&system.registry, url, *size).await?;
+                times.push(first.as_secs_f64() * 1000.0);
+            }
+            found.entry(system.name).or_default().0.push(Samples(times).median());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,115 @@
+//! Content that is not stored is asked for beside its link, and is nothing to anybody before that is seen.
+
+use super::*;
+use crate::store::bucket::Operation;
+use crate::store::bucket::fault::{Effect, Fault};
+
+impl Setup {
+    /// From now on links are not answered.
+    fn hold_links(&self) {
+        self.faults.add(Fault::new(Operation::Get, Effect::Hang).on_key("/link"));
+    }
+
+    fn has_begun_a_fill(&self) -> bool {
+        let results = ["stored", "failed", "mismatch", "no_room"];
+        let files = std::fs::read_dir(self.disk.config.path.join("fills")).unwrap().count();
+        files > 0 || self.metrics.fills_running.get() > 0 || results.iter().any(|result| self.fills(result) > 0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_and_its_link_are_asked_for_at_once() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(1000).await;
+    setup.hold_links();
+    let answered = async {
+        eventually("asked for", || setup.gate.gets("/data") == 1 && setup.gate.gets("/link") == 1).await;
+        assert!(!setup.has_begun_a_fill());
+        setup.faults.clear();
+    };
+    let (content, ()) = tokio::join!(setup.open(&digest), answered);
+    assert!(collect(content, 0..1000).await.unwrap() == bytes);
+    setup.stored(&digest).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_turns_out_not_to_be_linked_is_neither_served_nor_filled() {
+    let setup = Setup::new();
+    let (digest, bytes) = content(1, 1000);
+    setup.put(&setup.layout.data(&digest), bytes.clone()).await;
+    setup.hold_links();
+    let answered = async {
+        eventually("asked for", || setup.gate.gets("/data") == 2).await;
+        setup.faults.clear();
+    };
+    let (blob, manifest) =
+        (setup.fetch.blob(&setup.repository, &digest), setup.fetch.manifest(&setup.repository, &digest));
+    let (blob, manifest, ()) = tokio::join!(blob, manifest, answered);
+    assert!(matches!(blob, Err(FetchError::NotFound)));
+    assert!(matches!(manifest, Err(FetchError::NotFound)));
+    eventually("let go of", || setup.gate.bodies() == 0).await;
+    assert!(!setup.has_begun_a_fill());
+    assert_eq!(setup.store.size(&digest), None);
+    // The next request begins anew.
+    setup.link(LinkKind::Layer, &digest).await;
+    assert!(setup.read(&digest).await == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_may_have_it_is_served_beside_one_that_may_not() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(1000).await;
+    let other = Repository::parse("other").unwrap();
+    setup.hold_links();
+    let answered = async {
+        eventually("asked for", || setup.gate.gets("/link") == 2 && setup.gate.gets("/data") == 1).await;
+        setup.faults.clear();
+    };
+    let (refused, served, ()) = tokio::join!(setup.fetch.blob(&other, &digest), setup.open(&digest), answered);
+    assert!(matches!(refused, Err(FetchError::NotFound)));
+    assert!(collect(served, 0..1000).await.unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_given_back_while_the_link_takes_long() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(1000).await;
+    setup.hold_links();
+    let answered = async {
+        eventually("asked for", || setup.gate.bodies() == 1).await;
+        eventually("given back", || setup.gate.bodies() == 0).await;
+        setup.faults.clear();
+    };
+    let (content, ()) = tokio::join!(setup.open(&digest), answered);
+    assert!(collect(content, 0..1000).await.unwrap() == bytes);
+    assert_eq!(setup.gate.gets("/data"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_and_its_link_are_asked_for_at_once() {
+    let setup = Setup::new();
+    let (digest, bytes) = content(1, 1000);
+    setup.put(&setup.layout.data(&digest), bytes.clone()).await;
+    setup.link(LinkKind::Revision, &digest).await;
+    setup.hold_links();
+    let answered = async {
+        eventually("asked for", || setup.gate.gets("/data") == 1).await;
+        assert_eq!(setup.store.size(&digest), None);
+        setup.faults.clear();
+    };
+    let (manifest, ()) = tokio::join!(setup.fetch.manifest(&setup.repository, &digest), answered);
+    assert!(manifest.unwrap() == bytes);
+    assert_eq!((setup.gate.gets("/data"), setup.fills("stored")), (1, 1));
+}
+
+/// With as few requests at once as can be, those that ask for content leave room for those that ask for its link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_for_each_other_get_on() {
+    let setup = Setup::limited_to(2);
+    let mut blobs = Vec::new();
+    for size in 1..40 {
+        blobs.push(setup.blob(size * 1000).await);
+    }
+    let all = blobs.iter().map(|(digest, bytes)| async { assert!(setup.read(digest).await == *bytes) });
+    tokio::time::timeout(PATIENCE, futures::future::join_all(all)).await.unwrap();
+}
