@@ -6,6 +6,7 @@
 use super::failure::Failure;
 use crate::oci::Digest;
 use dashmap::{DashMap, Entry as Slot};
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -74,6 +75,12 @@ impl<T: Clone> Flights<T> {
         }
     }
 
+    /// Whether nothing is under way.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
     /// What is known of a flight by now, without waiting for it.
     pub(super) fn peek(&self, digest: &Digest) -> Option<T> {
         let running = self.running.get(digest)?;
@@ -100,6 +107,17 @@ impl<T> Departure<T> {
                 return false;
             }
         }
+    }
+
+    /// What the work comes to, which is begun at once; `None` as soon as nobody is left that might want it.
+    pub(super) async fn if_wanted<R>(&mut self, work: impl Future<Output = R>) -> Option<R> {
+        let mut work = pin!(work);
+        let done = tokio::select! {
+            biased;
+            wanted = self.wanted() => return if wanted { Some(work.await) } else { None },
+            done = &mut work => done,
+        };
+        self.wanted().await.then_some(done)
     }
 
     /// Tells all that wait, now and until the flight ends.

@@ -67,10 +67,7 @@ fn served(shared: &Shared, content: Bytes, result: &str, source: &str) -> Bytes 
 }
 
 async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Bytes>) {
-    let fetched = fetch(&shared, &digest).await;
-    if !departure.wanted().await {
-        return;
-    }
+    let Some(fetched) = departure.if_wanted(fetch(&shared, &digest)).await else { return };
     let result = match &fetched {
         Ok(content) => match shared.parts.store.insert_small(&digest, content.clone()).await {
             Ok(()) => "stored",

@@ -11,6 +11,7 @@ use crate::store::bucket::Object;
 use crate::store::disk::{Reservation, StoreError};
 use prometheus::IntGauge;
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,8 +72,15 @@ pub(super) async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Dep
 /// turned out not to be.
 async fn first(shared: &Shared, digest: &Digest, departure: &mut Departure<Opened>) -> Option<Result<Object, Failure>> {
     let range = shared.parts.bucket.capabilities().parallel_ranges.then(|| 0..range_size(shared));
-    let open = || async { shared.origin(digest).open(range.clone()).await };
-    let first = open().await;
+    let origin = shared.origin(digest);
+    let open = || origin.open(range.clone());
+    let mut opening = pin!(open());
+    let first = tokio::select! {
+        biased;
+        // Nobody goes on asking for what nobody is to have: the next request would share that one's troubles.
+        wanted = departure.wanted() => return if wanted { Some(opening.await) } else { None },
+        first = &mut opening => first,
+    };
     match tokio::time::timeout(LINK_PATIENCE, departure.wanted()).await {
         Ok(wanted) => wanted.then_some(first),
         Err(_) => {

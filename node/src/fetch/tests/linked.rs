@@ -56,6 +56,31 @@ async fn what_turns_out_not_to_be_linked_is_neither_served_nor_filled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_waits_for_any_more_is_asked_for_no_longer() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(1000).await;
+    setup.link(LinkKind::Revision, &digest).await;
+    // The client leaves while neither is answered.
+    let links = setup.faults.add(Fault::new(Operation::Get, Effect::Hang).on_key("/link"));
+    setup.faults.add(Fault::new(Operation::Get, Effect::Hang).on_key("/data"));
+    let leaves = async {
+        eventually("asked for", || setup.gate.gets("/data") == 2 && setup.faults.hits(links) == 2).await;
+    };
+    let (blob, manifest) =
+        (setup.fetch.blob(&setup.repository, &digest), setup.fetch.manifest(&setup.repository, &digest));
+    tokio::select! {
+        _ = blob => panic!("it was not to be answered"),
+        _ = manifest => panic!("it was not to be answered"),
+        () = leaves => {}
+    }
+    let nothing_runs = || setup.fetch.shared.fills.is_empty() && setup.fetch.shared.manifests.is_empty();
+    eventually("given up", nothing_runs).await;
+    setup.faults.clear();
+    assert!(!setup.has_begun_a_fill());
+    assert!(setup.read(&digest).await == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_may_have_it_is_served_beside_one_that_may_not() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1000).await;
