@@ -23,10 +23,15 @@ const LAYERS: [u64; 8] = [128 << 20; 8];
 const RATE: u64 = 100_000_000;
 const LINE: Line = Line { delay: Duration::from_millis(20), rate: Some(RATE), refused_one_in: None };
 
+/// A peer that takes longer is given up: one that reads the image for nearly every client would take half an hour.
+const PATIENCE: Duration = Duration::from_secs(240);
+
 /// What a storm came to.
 struct Storm {
     /// Until the last client had its last byte, in seconds.
     seconds: f64,
+    /// It was given up then.
+    given_up: bool,
     traffic: Traffic,
     /// The most memory of any process, in bytes.
     memory: u64,
@@ -52,10 +57,11 @@ pub async fn measure(form: Form) -> Result<Section> {
     let mut add = |name: &str, nodes: usize, storm: &Storm| {
         let read = storm.traffic.read as f64 / (bytes * nodes as u64) as f64;
         let memory = format!("{:.0}", storm.memory as f64 / MIB);
+        let more = if storm.given_up { "> " } else { "" };
         table.add(vec![
             name.to_owned(),
             nodes.to_string(),
-            format!("{:.1}", storm.seconds),
+            format!("{more}{:.1}", storm.seconds),
             format!("{read:.3}"),
             memory,
         ]);
@@ -64,6 +70,7 @@ pub async fn measure(form: Form) -> Result<Section> {
     };
     for nodes in [1, 3] {
         let storm = entrepot(&image, nodes).await?;
+        ensure!(!storm.given_up, "{nodes} node(s) took longer than {PATIENCE:?}");
         let read = add(ENTREPOT, nodes, &storm);
         let limit = (over_the_line * nodes as f64).max(bound.seconds);
         let one = |value| Samples(vec![value]);
@@ -84,12 +91,13 @@ pub async fn measure(form: Form) -> Result<Section> {
          stored; S3 is behind a proxy that lets {} MB a second through and answers 20 ms later. The line alone takes \
          {over_the_line:.1} s for an image, and the clients on this machine take {:.1} s to get all {CLIENTS} images \
          ({:.0} GiB, {:.0} MiB/s) from nginx that has it stored: the limit of a storm is the longer of the two. One run \
-         each. Distribution without a cache would read the image {CLIENTS} times over the line, which takes {:.0} minutes; \
+         each; what takes longer than {} s is given up. Distribution without a cache would read the image {CLIENTS} times over the line, which takes {:.0} minutes; \
          it was not run.",
         RATE / 1_000_000,
         bound.seconds,
         bound.bytes as f64 / MIB / 1024.0,
         bound.bytes as f64 / MIB / bound.seconds,
+        PATIENCE.as_secs(),
         over_the_line * CLIENTS as f64 / 60.0,
     );
     let plots = vec![Plot {
@@ -158,16 +166,19 @@ async fn storm(far: &Far, systems: &[System], image: &Image) -> Result<Storm> {
     }
     systems.iter().try_for_each(System::forget_peak)?;
     far.proxy.take_traffic();
-    let outcome = closed(CLIENTS, items, |item| async move { steps::pull(&item.0, &item.1).await }).await?;
-    ensure!(outcome.failures.is_empty(), "{}: {:?}", systems[0].name, outcome.failures.first());
+    let pulls = closed(CLIENTS, items, |item| async move { steps::pull(&item.0, &item.1).await });
+    let outcome = tokio::time::timeout(PATIENCE, pulls).await.ok().transpose()?;
+    let failure = outcome.as_ref().and_then(|outcome| outcome.failures.first());
+    ensure!(failure.is_none(), "{}: {failure:?}", systems[0].name);
     let mut memory = 0;
     for system in systems {
         memory = memory.max(system.peak_memory()?);
     }
     Ok(Storm {
-        seconds: outcome.elapsed.as_secs_f64(),
+        seconds: outcome.as_ref().map_or(PATIENCE, |outcome| outcome.elapsed).as_secs_f64(),
+        given_up: outcome.is_none(),
         traffic: far.proxy.take_traffic(),
         memory,
-        bytes: outcome.done.iter().map(|pull| pull.bytes).sum(),
+        bytes: outcome.iter().flat_map(|outcome| &outcome.done).map(|pull| pull.bytes).sum(),
     })
 }
