@@ -39,7 +39,10 @@ pub fn run(names: &[String], short: bool) -> Result<ExitCode> {
     for name in NAMES.into_iter().filter(|name| wanted(name) && !short) {
         println!("measuring {name}");
         let found: Vec<Figure> = runtime.block_on(measure(name)).with_context(|| format!("measuring {name}"))?;
-        found.iter().for_each(|figure| println!("{}", figure.row()));
+        for figure in &found {
+            println!("{}", figure.row());
+            figure.note.iter().for_each(|note| println!("{note}"));
+        }
         figures.extend(found);
     }
     // Read first: that there is none is known before minutes of measuring.

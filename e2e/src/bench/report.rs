@@ -111,7 +111,7 @@ pub fn write(figures: &[Figure]) -> Result<()> {
          One figure: `cargo e2e bench NAME`, with NAME one of {names}.\n\n\
          - **Stored blob**: `wrk -t2 -c4 -d5s` of one blob of 256 MiB, against nginx with `sendfile` and the same file.\n\
          - **Push**: one blob of 256 MiB, from the first byte to 201, over a folder as the bucket, against one core that \
-         hashes the same bytes with the same SHA-256.\n\
+         hashes the same bytes by ring.\n\
          - **Missed blob**: one blob of 256 MiB that only the bucket has, against the same client that gets the object \
          from the same S3 server (versitygw) by a presigned URL.\n\
          - **Stored manifest**: `wrk -t1 -c16 -d5s --latency` by digest; wrk takes its share of the same cores.\n\
