@@ -135,7 +135,10 @@ impl Costs {
 }
 
 /// Seconds that one core takes to hash a blob as a node does.
-fn hash(blob: &Content) -> Result<f64> {
+///
+/// # Errors
+/// When it is hashed to something else.
+pub fn hash(blob: &Content) -> Result<f64> {
     let bytes = blob.bytes();
     let start = Instant::now();
     let mut hasher = Hasher::new(Algorithm::Sha256);

@@ -13,7 +13,7 @@ pub struct Rates {
     pub bytes: Samples,
     p50: Samples,
     p99: Samples,
-    processor: Samples,
+    pub processor: Samples,
 }
 
 impl Rates {
