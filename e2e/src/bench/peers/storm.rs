@@ -65,7 +65,8 @@ pub async fn measure(form: Form) -> Result<Section> {
             format!("{read:.3}"),
             memory,
         ]);
-        bars.push((format!("{name}, {nodes} node(s)"), storm.seconds));
+        let end = if storm.given_up { ", given up" } else { "" };
+        bars.push((format!("{name}, {nodes} node(s){end}"), storm.seconds));
         read
     };
     for nodes in [1, 3] {
