@@ -63,12 +63,13 @@ impl Model {
         }
     }
 
-    /// How much more one may count than another and still go before it: how much is stored while a cleaning is under
-    /// way, and so how fast counts age, is not known here.
+    /// How much more one may count than another and still go before it. Whether a use came before or after the removals
+    /// of a cleaning is not known here: with 32 or 40 contents stored, it ages counts by a thousandth of a half-life more
+    /// or less, and there are some sixty cleanings.
     fn leeway(&self) -> f64 {
         match self.policy {
             EvictionPolicy::LeastRecentlyUsed => 1.0,
-            EvictionPolicy::LeastFrequentlyUsed => 1.01,
+            EvictionPolicy::LeastFrequentlyUsed => 1.05,
         }
     }
 
