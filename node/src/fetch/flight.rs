@@ -109,15 +109,15 @@ impl<T> Departure<T> {
         }
     }
 
-    /// What the work comes to, which is begun at once; `None` as soon as nobody is left that might want it.
-    pub(super) async fn if_wanted<R>(&mut self, work: impl Future<Output = R>) -> Option<R> {
+    /// What the work comes to, whether or not that is wanted yet; `None` as soon as nobody is left that might want it:
+    /// work that went on for nobody would share its troubles with the next that asks.
+    pub(super) async fn unless_deserted<R>(&mut self, work: impl Future<Output = R>) -> Option<R> {
         let mut work = pin!(work);
-        let done = tokio::select! {
+        tokio::select! {
             biased;
-            wanted = self.wanted() => return if wanted { Some(work.await) } else { None },
-            done = &mut work => done,
-        };
-        self.wanted().await.then_some(done)
+            wanted = self.wanted() => if wanted { Some(work.await) } else { None },
+            done = &mut work => Some(done),
+        }
     }
 
     /// Tells all that wait, now and until the flight ends.
@@ -141,12 +141,9 @@ impl<T> Departure<T> {
 impl<T> Drop for Departure<T> {
     fn drop(&mut self) {
         self.leave();
-        let abandoned = || Some(Err(Failure::abandoned(&self.digest)));
         self.flight.outcome.send_if_modified(|outcome| {
             let without = outcome.is_none();
-            if without {
-                *outcome = abandoned();
-            }
+            outcome.get_or_insert_with(|| Err(Failure::abandoned(&self.digest)));
             without
         });
     }

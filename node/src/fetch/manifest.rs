@@ -67,7 +67,10 @@ fn served(shared: &Shared, content: Bytes, result: &str, source: &str) -> Bytes 
 }
 
 async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Bytes>) {
-    let Some(fetched) = departure.if_wanted(fetch(&shared, &digest)).await else { return };
+    let Some(fetched) = departure.unless_deserted(fetch(&shared, &digest)).await else { return };
+    if !departure.wanted().await {
+        return;
+    }
     let result = match &fetched {
         Ok(content) => match shared.parts.store.insert_small(&digest, content.clone()).await {
             Ok(()) => "stored",

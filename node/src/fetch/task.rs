@@ -11,7 +11,6 @@ use crate::store::bucket::Object;
 use crate::store::disk::{Reservation, StoreError};
 use prometheus::IntGauge;
 use std::io::ErrorKind;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,16 +70,9 @@ pub(super) async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Dep
 /// The answer to the first request, which is made before it is known whether the content is linked; `None` when it
 /// turned out not to be.
 async fn first(shared: &Shared, digest: &Digest, departure: &mut Departure<Opened>) -> Option<Result<Object, Failure>> {
-    let range = shared.parts.bucket.capabilities().parallel_ranges.then(|| 0..range_size(shared));
     let origin = shared.origin(digest);
-    let open = || origin.open(range.clone());
-    let mut opening = pin!(open());
-    let first = tokio::select! {
-        biased;
-        // Nobody goes on asking for what nobody is to have: the next request would share that one's troubles.
-        wanted = departure.wanted() => return if wanted { Some(opening.await) } else { None },
-        first = &mut opening => first,
-    };
+    let open = || origin.open(range_size(shared).map(|size| 0..size));
+    let first = departure.unless_deserted(open()).await?;
     match tokio::time::timeout(LINK_PATIENCE, departure.wanted()).await {
         Ok(wanted) => wanted.then_some(first),
         Err(_) => {
@@ -90,8 +82,9 @@ async fn first(shared: &Shared, digest: &Digest, departure: &mut Departure<Opene
     }
 }
 
-fn range_size(shared: &Shared) -> u64 {
-    shared.parts.config.range_size.get().max(1)
+/// What is read by one request; `None`: all, for this bucket gains nothing by ranges.
+fn range_size(shared: &Shared) -> Option<u64> {
+    shared.parts.bucket.capabilities().parallel_ranges.then(|| shared.parts.config.range_size.get().max(1))
 }
 
 async fn open(shared: &Shared, digest: &Digest, first: Result<Object, Failure>) -> Result<Opening, Failure> {
@@ -114,9 +107,7 @@ async fn open(shared: &Shared, digest: &Digest, first: Result<Object, Failure>) 
         Ok(file) => {
             // Its room on disk is taken already, so it is not still to be written.
             room.wrote(size);
-            let by_ranges = parts.bucket.capabilities().parallel_ranges;
-            let range_size = if by_ranges { range_size(shared) } else { size };
-            let fill = Arc::new(Fill::new(*digest, size, range_size, file));
+            let fill = Arc::new(Fill::new(*digest, size, range_size(shared).unwrap_or(size), file));
             Ok(Opening::Fill { fill, first, room })
         }
         Err(error) => {

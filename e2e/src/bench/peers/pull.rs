@@ -7,8 +7,9 @@ use super::push::tag;
 use super::rates::{self, Rates};
 use super::steps::{self, Pull, Urls};
 use super::{Form, ROUNDS, first_byte, layers, turns};
+use crate::bench::BLOB;
 use crate::bench::load::{get, wrk};
-use crate::bench::report::{MIB, Samples};
+use crate::bench::report::{GIB, MIB, Samples};
 use crate::bench::runs::hash;
 use crate::content::Content;
 use crate::proxy::Line;
@@ -119,7 +120,7 @@ fn account_of(all: &All) -> Result<String> {
     let of = |system| all.get(&(system, "missed")).context("a system that was measured");
     let (distribution, nginx, entrepot) = (of(DISTRIBUTION)?, of(NGINX)?, of(ENTREPOT)?);
     let share = |system: &Measured| system.rates.bytes.median() / distribution.rates.bytes.median();
-    let hash = hash(&Content::fresh(256 << 20))? * 4.0;
+    let hash = hash(&Content::fresh(BLOB))? * GIB / BLOB as f64;
     Ok(format!(
         "\n\nWhat bounds missed pulls here is the processor, which clients, S3 and the system share: a cache writes what it \
          passes on, and Entrepot verifies it too, where Distribution does neither. nginx's cache, which does not verify, has \

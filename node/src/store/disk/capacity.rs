@@ -148,17 +148,29 @@ impl Capacity {
     /// Changes the accounts, and does what follows from it: those for whom there is room now get it, the cleaner is
     /// woken when room is short, the gauges say how it is.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
-        let result = change(&mut state);
-        let answers = state.grant();
-        let short = state.is_short();
-        self.publish(&state);
-        drop(state);
+        let (result, short) = self.update(change, State::is_short);
         if short {
             self.short.notify_one();
         }
-        self.answer(answers);
         result
+    }
+
+    /// Looks at the accounts with what the file system says. Room that others have made there goes to those who wait at
+    /// once: nothing else would tell them of it. The cleaner, which looks too, is not woken by its own look.
+    fn look<T>(self: &Arc<Self>, anyway: bool, look: impl FnOnce(&State) -> T) -> T {
+        self.update(|state| self.refresh(state, anyway), look).1
+    }
+
+    /// Changes the accounts and looks at what they have become, once those for whom there is room have got it.
+    fn update<T, U>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T, look: impl FnOnce(&State) -> U) -> (T, U) {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let answers = state.grant();
+        let seen = look(&state);
+        self.publish(&state);
+        drop(state);
+        self.answer(answers);
+        (result, seen)
     }
 
     /// Not under the lock: an answer that nobody takes gives its room back, and that locks.
@@ -258,19 +270,6 @@ impl Capacity {
             low_free: state.low_free(),
             target_free: state.target_free(),
         })
-    }
-
-    /// Looks at the accounts with what the file system says. Room that others have made there goes to those who wait at
-    /// once: nothing else would tell them of it.
-    fn look<T>(self: &Arc<Self>, anyway: bool, look: impl FnOnce(&State) -> T) -> T {
-        let mut state = self.lock();
-        self.refresh(&mut state, anyway);
-        let answers = state.grant();
-        let seen = look(&state);
-        self.publish(&state);
-        drop(state);
-        self.answer(answers);
-        seen
     }
 
     /// From now on reservations wait for room (`true`), or those that wait and all later ones are refused at once.

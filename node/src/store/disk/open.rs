@@ -60,8 +60,7 @@ impl Inner {
         });
         let (records, known) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).unzip();
         let known = known.unwrap_or_default();
-        let requests = RequestClock::default();
-        requests.restore(known.requests);
+        let requests = RequestClock::from_bits(known.requests);
         let index = Index::default();
         let (mut used, mut shared) = (0u64, Vec::new());
         for found in found? {
