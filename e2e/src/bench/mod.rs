@@ -4,6 +4,7 @@
 //! else the machine does meets both.
 
 mod load;
+mod memory;
 mod peers;
 mod report;
 mod runs;

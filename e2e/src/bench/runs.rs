@@ -1,6 +1,7 @@
 //! The measurements.
 
 use super::load::{drain, wrk};
+use super::memory;
 use super::report::{Figure, GIB, Goal, MIB, Samples};
 use super::{BLOB, ROUNDS};
 use crate::content::Content;
@@ -54,6 +55,7 @@ pub async fn push() -> Result<Figure> {
     let (mut pushes, mut hashes, mut ahead) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..ROUNDS {
         let blob = Content::fresh(BLOB);
+        memory::settle()?;
         let start = Instant::now();
         node.registry.push("bench/app", &blob).await?;
         pushes.0.push(BLOB as f64 / MIB / start.elapsed().as_secs_f64());
@@ -88,6 +90,7 @@ pub async fn missed_blob() -> Result<Figure> {
         let blob = Content::fresh(BLOB);
         pusher.registry.push("bench/app", &blob).await?;
         let object = server.s3.presigned(&blob.digest).await?;
+        memory::settle()?;
         let (server_before, client_before) = (usage::processor(server.id())?, usage::processor(std::process::id())?);
         theirs.0.push(drain(&node.registry, &object).await? / MIB);
         costs.server.0.push((usage::processor(server.id())? - server_before) / (BLOB as f64 / MIB));

@@ -6,6 +6,7 @@ use super::load::{closed, open};
 use super::trace::{CONTENTS, REQUESTS, Trace, hits_by_count, most_hits};
 use super::{Form, ROUNDS, steps};
 use crate::bench::load::get;
+use crate::bench::memory;
 use crate::bench::report::{MIB, Samples};
 use crate::content::Content;
 use crate::servers::{Distribution, Driver};
@@ -183,6 +184,7 @@ async fn while_cleaning(bucket: &Bucket) -> Result<(Table, Samples)> {
                 async move { get(&registry, &path).await }
             };
             let stored = hot.iter().cycle().take(SECONDS * STORED_RATE).map(blob).collect();
+            memory::settle()?;
             let (stored, missed) = tokio::try_join!(
                 open(STORED_RATE as f64, stored, pull),
                 open(MISSED_RATE as f64, missed.clone(), pull)

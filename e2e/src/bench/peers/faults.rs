@@ -5,6 +5,7 @@ use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, MIRROR, NGINX, System};
 use super::load::{Outcome, Times, closed};
 use super::push::tag;
 use super::{Form, steps};
+use crate::bench::memory;
 use crate::bench::report::Samples;
 use crate::client::persist;
 use crate::proxy::Line;
@@ -102,6 +103,7 @@ async fn patient<I, F>(items: Vec<I>, work: impl Fn(Arc<I>) -> F) -> Result<Trie
 where
     F: Future<Output = Result<()>>,
 {
+    memory::settle()?;
     let at_once = AtomicUsize::new(0);
     let attempt = async |item: Arc<I>| {
         let mut again = false;

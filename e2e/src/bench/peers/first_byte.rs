@@ -4,6 +4,7 @@ use super::document::{Goal, Table, Target};
 use super::fleet::{ENTREPOT, Fleet, S3_SERVER};
 use super::push::tag;
 use super::{ROUNDS, steps, turns};
+use crate::bench::memory;
 use crate::bench::report::Samples;
 use crate::proxy::Line;
 use crate::push::Image;
@@ -58,6 +59,7 @@ async fn by_system(line: Line) -> Result<BTreeMap<&'static str, Samples>> {
         for index in turns(round, fleet.systems.len()) {
             let system = &fleet.systems[index];
             let urls = system.urls(REPOSITORY, &tag(&image), &image).await?;
+            memory::settle()?;
             let mut times = Vec::new();
             for (url, size) in urls.blobs.iter().filter(|(_, size)| *size == SIZE) {
                 let (_, first) = steps::get(&system.registry, url, *size).await?;

@@ -6,6 +6,7 @@ use super::load::Times;
 use super::push::tag;
 use super::{Form, steps};
 use crate::Registry;
+use crate::bench::memory;
 use crate::bench::report::{MIB, Samples};
 use crate::push::Image;
 use crate::s3::S3;
@@ -122,6 +123,7 @@ async fn populate(s3: &S3, image: &Image, numbers: std::ops::Range<usize>) -> Re
 async fn latencies(fleet: &Fleet, name: &str, image: &Image) -> Result<Latencies> {
     let system = fleet.system(name)?;
     let registry = &system.registry;
+    memory::settle()?;
     let (mut push, mut missed, mut stored) = (Times::new()?, Times::new()?, Times::new()?);
     for _ in 0..TIMES {
         let image = Image::fresh(&[64 << 10]);

@@ -9,6 +9,7 @@ use super::steps::{self, Pull, Urls};
 use super::{Form, ROUNDS, first_byte, layers, turns};
 use crate::bench::BLOB;
 use crate::bench::load::{get, wrk};
+use crate::bench::memory;
 use crate::bench::report::{GIB, MIB, Samples};
 use crate::bench::runs::hash;
 use crate::content::Content;
@@ -180,6 +181,7 @@ async fn measure_cell((layers, clients): (usize, usize)) -> Result<All> {
 
 impl Measured {
     async fn add(&mut self, system: &System, clients: usize, items: Vec<Urls>) -> Result<()> {
+        memory::settle()?;
         system.forget_peak()?;
         let before = system.processor()?;
         let outcome = pull_all(system, clients, items).await?;

@@ -5,6 +5,7 @@ use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, System};
 use super::load::{Outcome, closed};
 use super::rates::{self, Rates};
 use super::{Form, ROUNDS, layers, steps, turns};
+use crate::bench::memory;
 use crate::bench::report::{MIB, Samples};
 use crate::proxy::{Line, Traffic};
 use crate::push::Image;
@@ -62,6 +63,7 @@ async fn measure_cell((layers, clients, images): (usize, usize, usize)) -> Resul
             let system = fleet.system(SYSTEMS[index])?;
             let items: Vec<_> = (0..images).map(|_| layers::image(layers)).collect();
             let bytes: u64 = items.iter().map(layers::bytes).sum();
+            memory::settle()?;
             let before = system.processor()?;
             let outcome = push_all(system, clients, items).await?;
             measured[index].add(&outcome, bytes, system.processor()? - before);

@@ -5,6 +5,7 @@ use super::fleet::{Bucket, ENTREPOT, MIRROR, NGINX, Speaks, System};
 use super::load::closed;
 use super::push::tag;
 use super::{Form, steps};
+use crate::bench::memory;
 use crate::bench::report::{MIB, Samples};
 use crate::proxy::{Line, Proxy, Traffic};
 use crate::push::Image;
@@ -165,6 +166,7 @@ async fn storm(far: &Far, systems: &[System], image: &Image) -> Result<Storm> {
         let system = &systems[client % systems.len()];
         items.push((system.registry.clone(), system.urls(REPOSITORY, &tag(image), image).await?));
     }
+    memory::settle()?;
     systems.iter().try_for_each(System::forget_peak)?;
     far.proxy.take_traffic();
     let pulls = closed(CLIENTS, items, |item| async move { steps::pull(&item.0, &item.1).await });
