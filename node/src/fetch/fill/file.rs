@@ -85,27 +85,22 @@ impl FillFile {
         }
     }
 
-    /// Writes a batch where it belongs, without copying it together. Returns its length.
-    pub(super) async fn write(&self, batch: Batch) -> io::Result<u64> {
-        let file = self.file.clone();
-        tasks::blocking(move || write_all_at(&file, &batch)).await?
-    }
-}
-
-fn write_all_at(file: &File, batch: &Batch) -> io::Result<u64> {
-    let mut slices: Vec<IoSlice<'_>> = batch.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-    let mut left = slices.as_mut_slice();
-    let mut at = batch.at;
-    while !left.is_empty() {
-        match rustix::io::pwritev(file, left, at) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                at += written as u64;
-                IoSlice::advance_slices(&mut left, written);
+    /// Writes a batch where it belongs, without copying it together. Blocks.
+    pub(super) fn write(&self, batch: &Batch) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = batch.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut left = slices.as_mut_slice();
+        let mut at = batch.at;
+        while !left.is_empty() {
+            match rustix::io::pwritev(&self.file, left, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    at += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
-    Ok(at - batch.at)
 }

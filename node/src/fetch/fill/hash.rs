@@ -1,99 +1,102 @@
-//! Hashing what arrives, in order, on a thread of its own.
+//! Hashing what was written, in order, by whoever has just written it.
 //!
-//! Ranges arrive beside each other and a hash wants one order. Batches of the range where the hash is come by a short
-//! queue and are hashed from memory; what arrived before its turn, or while the queue was full, is read back from the
-//! file, which is in the page cache then. So the hash never slows the receiving and needs no memory for it.
+//! Ranges arrive beside each other and a hash wants one order. Who has written the batch that is next hashes it while its
+//! core still has the bytes at hand; what arrived before its turn is read back from the file, which is in the page cache
+//! then. One hashes at a time: who finds another at it leaves the bytes to that one, or to the end. So nobody waits for
+//! the hash, and it needs neither a thread nor memory of its own.
 
 use super::Fill;
 use super::file::Batch;
-use crate::oci::{Digest, Hasher};
+use crate::oci::{Algorithm, Digest, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, TryRecvError};
-
-/// Messages that wait for the hash; with batches of half a MiB, 2 MiB at most, and mostly shared with the writing.
-pub(super) const QUEUE: usize = 4;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Read back from the file at once; fits into a core's second-level cache, so that it is hashed from there.
 const READ_BACK: usize = 256 << 10;
 
-pub(super) enum Message {
-    /// Bytes of the head range, perhaps not written yet.
-    Batch(Batch),
-    /// More of the head range is written.
-    Written,
+/// The hash of a fill, and how far it is.
+pub(super) struct Hash {
+    state: Mutex<State>,
 }
 
-/// Hashes the content from its first byte until the last or until the senders are gone, whichever is first. `None`
-/// when bytes are missing then.
-pub(super) fn in_order(fill: &Fill, inbox: &Receiver<Message>) -> io::Result<Option<Digest>> {
-    let mut hashing = Hashing { fill, hasher: Hasher::new(fill.digest.algorithm()), at: 0, buffer: Vec::new() };
-    while hashing.at < fill.size {
-        let message = match inbox.try_recv() {
-            Ok(message) => message,
-            Err(empty_or_gone) => {
-                hashing.catch_up()?;
-                if hashing.at == fill.size || empty_or_gone == TryRecvError::Disconnected {
-                    break;
-                }
-                // A sender that found the queue full had published before: it is seen by the catching up that follows
-                // the last message. One that comes now is received.
-                match inbox.recv() {
-                    Ok(message) => message,
-                    Err(_) => continue,
-                }
-            }
-        };
-        if let Message::Batch(batch) = message {
-            hashing.take(&batch);
-        }
-    }
-    Ok((hashing.at == fill.size).then(|| hashing.hasher.finish()))
-}
-
-struct Hashing<'a> {
-    fill: &'a Fill,
+struct State {
     hasher: Hasher,
+    /// The next byte to hash.
     at: u64,
     buffer: Vec<u8>,
 }
 
-impl Hashing<'_> {
+impl Hash {
+    pub(super) fn new(algorithm: Algorithm) -> Hash {
+        Hash { state: Mutex::new(State { hasher: Hasher::new(algorithm), at: 0, buffer: Vec::new() }) }
+    }
+
+    /// Hashes what can be, after a batch was written; nothing when another is at it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn after(&self, batch: &Batch, fill: &Fill) -> io::Result<()> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        state.take(batch);
+        state.catch_up(fill)
+    }
+
+    /// Whether bytes are left when no more is written.
+    pub(super) fn is_behind(&self, fill: &Fill) -> bool {
+        self.state().at < fill.size
+    }
+
+    /// Hashes what is left when no more is written.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn catch_up(&self, fill: &Fill) -> io::Result<()> {
+        self.state().catch_up(fill)
+    }
+
+    /// The digest. `None` when bytes are missing.
+    pub(super) fn finish(&self, fill: &Fill) -> Option<Digest> {
+        let mut state = self.state();
+        let hasher = std::mem::replace(&mut state.hasher, Hasher::new(fill.digest.algorithm()));
+        (state.at == fill.size).then(|| hasher.finish())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
     /// Hashes a batch that is the next one; of any other the file will tell.
     fn take(&mut self, batch: &Batch) {
         if batch.at == self.at {
             for piece in batch.pieces.iter() {
                 self.hasher.update(piece);
             }
-            self.advance(batch.len());
+            self.at += batch.len();
         }
     }
 
     /// Hashes what is written beyond the hash, from the file.
-    fn catch_up(&mut self) -> io::Result<()> {
+    fn catch_up(&mut self, fill: &Fill) -> io::Result<()> {
         loop {
-            let readable = self.fill.readable(self.at).saturating_sub(self.at);
+            let readable = fill.readable(self.at).saturating_sub(self.at);
             if readable == 0 {
                 return Ok(());
             }
             self.buffer.resize(READ_BACK, 0);
             let wanted = READ_BACK.min(usize::try_from(readable).unwrap_or(READ_BACK));
-            let read = self.fill.file.file().read_at(&mut self.buffer[..wanted], self.at)?;
+            let read = fill.file.file().read_at(&mut self.buffer[..wanted], self.at)?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.hasher.update(&self.buffer[..read]);
-            self.advance(read as u64);
-        }
-    }
-
-    fn advance(&mut self, by: u64) {
-        self.at += by;
-        // Before the next look at what is written: a sender then either sees its range as the head and sends word, or
-        // had published before, and is seen.
-        if let Some(head) = self.fill.range_of(self.at) {
-            self.fill.head.store(head, Ordering::SeqCst);
+            self.at += read as u64;
         }
     }
 }

@@ -4,7 +4,7 @@
 //!  range ─ gather ─ write ┐                    readers: what is written, but for the last
 //!  range ─ gather ─ write ┼─ progress ──────►  bytes, which wait for the digest
 //!  range ─ gather ─ write ┘
-//!     └── pieces of the head ──► hash (a thread of its own, in order)
+//!                      └── hash: in order, by whoever has written what is next
 //! ```
 //!
 //! Receiving, writing and hashing overlap, and none holds more than a few batches: the memory of a fill does not grow
@@ -23,6 +23,8 @@ use crate::store::bucket::Object;
 use bytes::Bytes;
 use file::Batch;
 pub(super) use file::FillFile;
+use hash::Hash;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -50,8 +52,7 @@ pub(super) struct Fill {
     written: Box<[AtomicU64]>,
     /// Ranges before this one are being read or were.
     claimed: AtomicUsize,
-    /// The range in which the hash is.
-    head: AtomicUsize,
+    hash: Hash,
     phase: watch::Sender<Phase>,
     window: Window,
 }
@@ -69,7 +70,7 @@ impl Fill {
             written: std::iter::repeat_with(AtomicU64::default).take(ranges).collect(),
             // The first range is under way: its answer told the size.
             claimed: AtomicUsize::new(1),
-            head: AtomicUsize::new(0),
+            hash: Hash::new(digest.algorithm()),
             phase: watch::Sender::new(Phase::Filling),
             window: Window::default(),
         }
@@ -144,10 +145,17 @@ impl Fill {
         (next < self.written.len()).then_some(next)
     }
 
+    /// Writes a batch of a range, makes it readable and hashes what can be. Blocks.
+    fn keep(&self, index: usize, batch: &Batch) -> io::Result<()> {
+        self.file.write(batch)?;
+        self.publish(index, batch);
+        self.hash.after(batch, self)
+    }
+
     /// Makes bytes of a range readable, which were written, and wakes those that wait for them.
-    fn publish(&self, index: usize, batch: Batch) {
+    fn publish(&self, index: usize, batch: &Batch) {
         let bytes = batch.len();
-        self.window.push(batch);
+        self.window.push(batch.clone());
         if let Some(written) = self.written.get(index) {
             written.fetch_add(bytes, Ordering::SeqCst);
         }
@@ -162,12 +170,10 @@ const NEAR: u64 = 16 << 20;
 /// Reads the whole content from the bucket and verifies it. `first` is the answer to the first request, which begins
 /// at byte 0. Returns when every byte is in the file and the digest is that of the fill, or else why not.
 pub(super) async fn run(fill: &Arc<Fill>, origin: &Origin, first: Object, parallel: usize) -> Result<(), Failure> {
-    let (to_hash, inbox) = std::sync::mpsc::sync_channel(hash::QUEUE);
-    let hashing = async {
+    receive::all(fill, origin, first, parallel).await?;
+    if fill.hash.is_behind(fill) {
         let fill = fill.clone();
-        Ok(tasks::blocking(move || hash::in_order(&fill, &inbox)).await??)
-    };
-    let receiving = receive::all(fill, origin, first, parallel, to_hash);
-    let (digest, ()) = futures::try_join!(hashing, receiving)?;
-    if digest == Some(fill.digest) { Ok(()) } else { Err(Failure::Mismatch) }
+        tasks::blocking(move || fill.hash.catch_up(&fill)).await??;
+    }
+    if fill.hash.finish(fill) == Some(fill.digest) { Ok(()) } else { Err(Failure::Mismatch) }
 }

@@ -2,9 +2,9 @@
 
 use super::Fill;
 use super::file::Batch;
-use super::hash::Message;
 use crate::fetch::failure::Failure;
 use crate::fetch::origin::Origin;
+use crate::run::tasks;
 use crate::store::bucket::Object;
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream};
@@ -12,8 +12,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 /// Written at once. Large enough that handing it to a thread costs little beside the copy (tens of microseconds
@@ -23,48 +21,31 @@ const BATCH_BYTES: usize = 512 << 10;
 const BATCH_PIECES: usize = 1024;
 /// Bytes that arrived wait this long for more to be written with them: readers of a slow bucket wait no longer.
 const LINGER: Duration = Duration::from_millis(2);
-/// Batches of one range being written at once, while another is gathered.
-const WRITES: usize = 2;
 
 type Pieces = BoxStream<'static, Result<Bytes, Failure>>;
 
 /// Reads all ranges, `parallel` at once. `first` is the answer to the first request, which begins at byte 0.
-pub(super) async fn all(
-    fill: &Arc<Fill>,
-    origin: &Origin,
-    first: Object,
-    parallel: usize,
-    to_hash: SyncSender<Message>,
-) -> Result<(), Failure> {
+pub(super) async fn all(fill: &Arc<Fill>, origin: &Origin, first: Object, parallel: usize) -> Result<(), Failure> {
     let mut first = Some(first);
     let head = (fill.size > 0).then_some(0);
     let ranges = head.into_iter().chain(std::iter::from_fn(|| fill.claim()));
     stream::iter(ranges.map(|index| {
         let body = origin.bytes(fill.size, fill.range(index), first.take());
-        one(fill, index, body, to_hash.clone())
+        one(fill, index, body)
     }))
     .buffer_unordered(parallel.max(1))
     .try_for_each(|()| ready(Ok(())))
     .await
 }
 
-/// Reads one range.
-async fn one(fill: &Arc<Fill>, index: usize, body: Pieces, to_hash: SyncSender<Message>) -> Result<(), Failure> {
-    let is_head = || fill.head.load(Ordering::SeqCst) == index;
-    let writes = batches(fill.range(index).start, body).map_ok(|batch| {
-        if is_head() {
-            // A full queue is no loss: the hash reads the batch back.
-            let _ = to_hash.try_send(Message::Batch(batch.clone()));
-        }
+/// Reads one range: a batch is written, made readable and hashed while the next is gathered.
+async fn one(fill: &Arc<Fill>, index: usize, body: Pieces) -> Result<(), Failure> {
+    let mut batches = pin!(batches(fill.range(index).start, body));
+    let mut next = batches.try_next().await?;
+    while let Some(batch) = next {
         let fill = fill.clone();
-        async move { fill.file.write(batch.clone()).await.map(|_| batch).map_err(Failure::from) }
-    });
-    let mut written = pin!(writes.try_buffered(WRITES));
-    while let Some(batch) = written.try_next().await? {
-        fill.publish(index, batch);
-        if is_head() {
-            let _ = to_hash.try_send(Message::Written);
-        }
+        let kept = tasks::blocking(move || fill.keep(index, &batch));
+        (_, next) = futures::try_join!(async { Ok(kept.await??) }, batches.try_next())?;
     }
     Ok(())
 }
