@@ -1,7 +1,7 @@
 //! The machine's memory as it is on one that has served for a while: full of cached files.
 //!
 //! Where memory that nobody uses goes back to a hypervisor, as free page reporting of virtio's balloon has it, touching it
-//! again costs more than what is then done with it: on the machine of `docs/benchmarks.md`, 1.6 s of a core for a GiB of
+//! again costs more than what is then done with it: on the machine of `docs/benchmarks.md`, 2 s of a core for a GiB of
 //! page cache, and 0.3 s when its pages only change their owner. A system that writes more files paid that or did not,
 //! depending on what the machine had done an hour before.
 
@@ -15,6 +15,10 @@ use std::sync::{Mutex, PoisonError};
 const FREE: u64 = 256 << 20;
 /// Bytes of the file, more than any run reads; it has no blocks, only length.
 const LENGTH: u64 = 8 << 40;
+
+/// What [`settle`] does, as the documents say it.
+pub const STATE: &str = "Before each, what is to be written to disks is, and memory that nothing uses is filled with cached files, \
+                         as on a machine that has served for a while.";
 
 /// A file without blocks, and how much of it was read.
 struct Hole {

@@ -1,5 +1,6 @@
 //! Figures as a person reads them.
 
+use super::memory;
 use anyhow::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,7 @@ pub fn write(figures: &[Figure]) -> Result<()> {
         "# How fast a node is\n\n\
          Written by `cargo e2e bench` on {date}: {machine}. Everything runs on that machine, over loopback: the node, \
          what it is compared with, the S3 server and the client. Each figure is the median of {rounds} rounds, which \
-         alternate between the two; the least and the most are in parentheses.\n\n\
+         alternate between the two; the least and the most are in parentheses. {memory}\n\n\
          | what | node | compared with | ratio | goal | |\n|---|---|---|---|---|---|\n{rows}\n\n{notes}\
          One figure: `cargo e2e bench NAME`, with NAME one of {names}.\n\n\
          - **Stored blob**: `wrk -t2 -c4 -d5s` of one blob of 256 MiB, against nginx with `sendfile` and the same file.\n\
@@ -120,6 +121,7 @@ pub fn write(figures: &[Figure]) -> Result<()> {
         date = date(),
         machine = machine(),
         rounds = super::ROUNDS,
+        memory = memory::STATE,
         rows = rows.join("\n"),
         names = super::NAMES.map(|name| format!("`{name}`")).join(", "),
     );

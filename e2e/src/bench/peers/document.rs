@@ -1,5 +1,6 @@
 //! What was measured, as a person reads it: tables, plots, and whether the targets are met.
 
+use crate::bench::memory;
 use crate::bench::report::{Samples, date, docs, machine, number};
 use crate::tools::{self, Tool};
 use anyhow::{Context, Result};
@@ -151,10 +152,11 @@ pub fn write(sections: &[Section]) -> Result<()> {
         "# Side by side\n\n\
          Written by `cargo e2e bench` on {}: {}. Everything runs on that machine, over loopback: each system, the S3 \
          server and the clients share its cores. Systems alternate within each of {} rounds; a figure is the median, \
-         with the least and the most in parentheses. Ratios are taken within a round.\n\n{}\n",
+         with the least and the most in parentheses. Ratios are taken within a round. {}\n\n{}\n",
         date(),
         machine(),
         super::ROUNDS,
+        memory::STATE,
         versions()?,
     );
     let sections: String = sections.iter().map(markdown).collect();

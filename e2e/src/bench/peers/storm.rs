@@ -25,7 +25,7 @@ const RATE: u64 = 100_000_000;
 const LINE: Line = Line { delay: Duration::from_millis(20), rate: Some(RATE), refused_one_in: None };
 
 /// A peer that takes longer is given up: one that reads the image for nearly every client would take half an hour.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// What a storm came to.
 struct Storm {
