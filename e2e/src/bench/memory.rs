@@ -17,8 +17,8 @@ const FREE: u64 = 256 << 20;
 const LENGTH: u64 = 8 << 40;
 
 /// What [`settle`] does, as the documents say it.
-pub const STATE: &str = "Before each, what is to be written to disks is, and memory that nothing uses is filled with cached files, \
-                         as on a machine that has served for a while.";
+pub const STATE: &str = "Before anything is timed that writes files, what is still to be written to disks is written, and \
+                         memory that nothing uses is filled with cached files, as on a machine that has served for a while.";
 
 /// A file without blocks, and how much of it was read.
 struct Hole {
@@ -29,7 +29,7 @@ struct Hole {
 static HOLE: Mutex<Option<Hole>> = Mutex::new(None);
 
 /// Writes to the disks what is still to be written, and fills the memory that nothing uses with the page cache of a file
-/// that nobody wants: before anything that is timed, for each system alike.
+/// that nobody wants: before anything is timed that writes files, for each system alike.
 ///
 /// # Errors
 /// When a temporary file cannot be made or read.
