@@ -29,6 +29,12 @@ pub struct Content {
 /// Where content is read from.
 pub(super) enum Source {
     Stored(StoredContent),
+    /// Read and verified, and perhaps not stored yet.
+    Whole {
+        bytes: Bytes,
+        /// This request began the fill.
+        new: bool,
+    },
     Filling {
         fill: Arc<Fill>,
         phase: watch::Receiver<Phase>,
@@ -65,6 +71,8 @@ struct Serving {
 enum From {
     Nothing,
     Store(BoxStream<'static, io::Result<Bytes>>),
+    /// All of the range.
+    Memory(Bytes),
     Fill(Box<Reader>),
     Bucket(BoxStream<'static, Result<Bytes, Failure>>),
 }
@@ -73,7 +81,7 @@ impl From {
     fn name(&self) -> &'static str {
         match self {
             From::Nothing | From::Store(_) => "store",
-            From::Fill(_) => "fill",
+            From::Memory(_) | From::Fill(_) => "fill",
             From::Bucket(_) => "bucket",
         }
     }
@@ -86,6 +94,11 @@ impl Serving {
             Source::Stored(content) => {
                 self.from = From::Store(content.stream(self.range.clone()));
                 "hit"
+            }
+            Source::Whole { bytes, new } => {
+                let offset = |at| usize::try_from(at).unwrap_or(usize::MAX);
+                self.from = From::Memory(bytes.slice(offset(self.range.start)..offset(self.range.end)));
+                if new { "fill" } else { "joined" }
             }
             Source::Filling { fill, phase, new } if fill.is_near(self.at) => {
                 self.from = From::Fill(Box::new(Reader::new(fill, phase)));
@@ -107,9 +120,10 @@ impl Serving {
     /// to be verified.
     fn pass_through(&mut self, opened: Option<Object>) {
         let origin = self.shared.origin(&self.digest);
+        let hands = self.shared.parts.hands.clone();
         let opened = |at| opened.filter(|object| object.range.start == at);
         self.from = From::Bucket(if self.range == (0..self.size) {
-            through::whole(&origin, self.digest, self.size, self.at, opened(0))
+            through::whole(&origin, hands, self.digest, self.size, self.at, opened(0))
         } else {
             through::part(&origin, self.size, self.at..self.range.end, opened(self.at))
         });
@@ -145,6 +159,7 @@ impl Serving {
         match &mut self.from {
             From::Nothing => Err(ended()),
             From::Store(stream) => Ok(stream.next().await.ok_or_else(ended)??),
+            From::Memory(bytes) => Ok(std::mem::take(bytes)),
             From::Fill(reader) => reader.next(self.at, self.range.end).await,
             From::Bucket(stream) => stream.next().await.ok_or_else(ended)?,
         }

@@ -4,45 +4,28 @@ use super::content::{Content, Source};
 use super::fill::Fill;
 use super::flight::{Arrival, Entry};
 use super::linked::linked;
+use super::linking::Linking;
 use super::task;
+use super::whole::Whole;
 use super::{FetchError, Shared};
 use crate::oci::{Digest, Repository};
 use crate::store::bucket::Object;
 use crate::store::layout::LinkKind;
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the beginning of a fill came to.
 #[derive(Clone)]
 pub(super) enum Opened {
+    /// Small content, read and verified.
+    Whole(Whole),
     Fill(Arc<Fill>, Arc<Linking>),
     /// There is no room for the content. The answer to the first request serves the first that takes it.
     Through(u64, Arc<Mutex<Option<Object>>>),
 }
 
-/// The repositories through which a fill was asked for: that they link the content is remembered with the content,
-/// and so not before it is stored.
-#[derive(Default)]
-pub(super) struct Linking {
-    state: Mutex<(bool, HashSet<Repository>)>,
-}
-
-impl Linking {
-    fn add(&self, shared: &Shared, repository: &Repository, digest: &Digest) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.0 {
-            shared.parts.store.remember_link(repository, LinkKind::Layer, digest);
-        } else {
-            state.1.insert(repository.clone());
-        }
-    }
-
-    pub(super) fn stored(&self, shared: &Shared, digest: &Digest) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = true;
-        for repository in state.1.drain() {
-            shared.parts.store.remember_link(&repository, LinkKind::Layer, digest);
-        }
+impl From<Whole> for Opened {
+    fn from(whole: Whole) -> Opened {
+        Opened::Whole(whole)
     }
 }
 
@@ -74,6 +57,10 @@ pub(super) async fn blob(
             continue;
         };
         return match arrival.outcome().await {
+            Ok(Opened::Whole(Whole { content: bytes, linking })) => {
+                linking.add(shared, repository, digest);
+                Ok(content(bytes.len() as u64, Source::Whole { bytes, new }))
+            }
             Ok(Opened::Fill(fill, linking)) => {
                 linking.add(shared, repository, digest);
                 let phase = fill.watch();
@@ -113,6 +100,7 @@ pub(super) async fn blob_size(
         return Ok(size);
     }
     match shared.fills.peek(digest) {
+        Some(Opened::Whole(whole)) => Ok(whole.content.len() as u64),
         Some(Opened::Fill(fill, _)) => Ok(fill.size),
         Some(Opened::Through(size, _)) => Ok(size),
         None => Ok(shared.origin(digest).head().await.map_err(|failure| failure.into_error(digest))?.size),

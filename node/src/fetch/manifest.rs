@@ -3,12 +3,12 @@
 use super::failure::Failure;
 use super::flight::{Arrival, Departure, Entry};
 use super::linked::linked;
+use super::whole::{self, Whole};
 use super::{FetchError, Shared};
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 use crate::store::bucket::BucketErrorKind;
 use crate::store::layout::LinkKind;
 use bytes::Bytes;
-use futures::TryStreamExt;
 use std::sync::Arc;
 
 /// See [`super::Fetch::manifest`].
@@ -31,14 +31,13 @@ pub(super) async fn manifest(
             None => landed = true,
         }
     };
-    let content = arrival.outcome().await.map_err(|failure| failure.into_error(digest))?;
-    // It is stored only now, so that only now its link can be remembered with it.
-    shared.parts.store.remember_link(repository, LinkKind::Revision, digest);
+    let Whole { content, linking } = arrival.outcome().await.map_err(|failure| failure.into_error(digest))?;
+    linking.add(shared, repository, digest);
     Ok(served(shared, content, result, "fill"))
 }
 
 /// Joins the fetch of a manifest or begins one, and says which. `None` when it is stored by now.
-fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Bytes>, &'static str)> {
+fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Whole>, &'static str)> {
     match shared.manifests.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
         Entry::Landed => None,
         Entry::Joined(arrival) => Some((arrival, "joined")),
@@ -66,27 +65,11 @@ fn served(shared: &Shared, content: Bytes, result: &str, source: &str) -> Bytes 
     content
 }
 
-async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Bytes>) {
+async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Whole>) {
     let Some(fetched) = departure.unless_deserted(fetch(&shared, &digest)).await else { return };
-    if !departure.wanted().await {
-        return;
+    if departure.wanted().await {
+        whole::land(&shared, &digest, LinkKind::Revision, fetched, departure).await;
     }
-    let result = match &fetched {
-        Ok(content) => match shared.parts.store.insert_small(&digest, content.clone()).await {
-            Ok(()) => "stored",
-            Err(error) => {
-                tracing::warn!(%digest, %error, "a manifest was read and could not be stored");
-                if error.is_no_room() { "no_room" } else { "failed" }
-            }
-        },
-        Err(Failure::Mismatch) => {
-            shared.mismatch(&digest);
-            "mismatch"
-        }
-        Err(_) => "failed",
-    };
-    shared.parts.metrics.fills.with_label_values(&[result]).inc();
-    departure.end(fetched);
 }
 
 /// Reads the whole content from the bucket and verifies it.
@@ -98,10 +81,5 @@ async fn fetch(shared: &Shared, digest: &Digest) -> Result<Bytes, Failure> {
         let error = origin.error(BucketErrorKind::Refused);
         return Err(error.because(format!("{size} bytes are more than a manifest may have")).into());
     }
-    let collect = |mut all: Vec<u8>, piece: Bytes| async move {
-        all.extend_from_slice(&piece);
-        Ok(all)
-    };
-    let content = origin.bytes(size, 0..size, Some(object)).try_fold(Vec::new(), collect).await?;
-    if Digest::of(digest.algorithm(), &content) == *digest { Ok(content.into()) } else { Err(Failure::Mismatch) }
+    whole::read(&origin, digest, object).await
 }

@@ -14,13 +14,16 @@ mod failure;
 mod fill;
 mod flight;
 mod linked;
+mod linking;
 mod locate;
 mod manifest;
 mod origin;
 mod reader;
+mod result;
 mod tags;
 mod task;
 mod through;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +32,7 @@ pub use content::Content;
 
 use crate::observe::Metrics;
 use crate::oci::{Digest, Repository, Tag};
-use crate::run::{Clock, Tasks};
+use crate::run::{Clock, Hands, Tasks};
 use crate::store::bucket::{Bucket, BucketError};
 use crate::store::disk::{Store, StoreError};
 use crate::store::{Layout, Links};
@@ -76,6 +79,7 @@ pub struct FetchParts {
     pub config: config::Fetch,
     pub tags: config::Tags,
     pub tasks: Tasks,
+    pub hands: Hands,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     /// For how long a body that broke off is tried again without one more byte arriving.
@@ -94,7 +98,7 @@ pub struct Fetch {
 struct Shared {
     parts: FetchParts,
     fills: Arc<Flights<locate::Opened>>,
-    manifests: Arc<Flights<Bytes>>,
+    manifests: Arc<Flights<whole::Whole>>,
     circuit: Circuit,
 }
 

@@ -52,10 +52,10 @@ impl Reader {
         if let Some(bytes) = self.fill.in_memory(&range) {
             return Ok(bytes);
         }
-        if let Some(bytes) = pieces::read_cached(self.fill.file.file(), &range) {
+        if let Some(bytes) = pieces::read_cached(self.fill.file.opened()?, &range) {
             return Ok(bytes);
         }
-        let file = self.fill.file.file().clone();
-        tasks::blocking(move || pieces::read(&file, &range)).await?
+        let fill = self.fill.clone();
+        tasks::blocking(move || pieces::read(fill.file.opened()?, &range)).await?
     }
 }

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::origin::Origin;
 use crate::oci::{Digest, Hasher};
-use crate::run::tasks;
+use crate::run::Hands;
 use crate::store::bucket::Object;
 use bytes::{Buf, Bytes};
 use futures::stream::BoxStream;
@@ -28,18 +28,20 @@ pub(super) fn part(
 /// digest of all is the right one.
 pub(super) fn whole(
     origin: &Origin,
+    hands: Hands,
     digest: Digest,
     size: u64,
     from: u64,
     opened: Option<Object>,
 ) -> BoxStream<'static, Result<Bytes, Failure>> {
     let body = origin.bytes(size, 0..size, opened);
-    let passing = Passing { body, digest, size, from, at: 0, hasher: Hasher::new(digest.algorithm()) };
+    let passing = Passing { body, hands, digest, size, from, at: 0, hasher: Hasher::new(digest.algorithm()) };
     stream::try_unfold(passing, Passing::step).boxed()
 }
 
 struct Passing {
     body: BoxStream<'static, Result<Bytes, Failure>>,
+    hands: Hands,
     digest: Digest,
     size: u64,
     from: u64,
@@ -50,7 +52,7 @@ struct Passing {
 impl Passing {
     async fn step(mut self) -> Result<Option<(Bytes, Passing)>, Failure> {
         while let Some(mut piece) = self.body.try_next().await? {
-            self.hasher = hashed(self.hasher, piece.clone()).await?;
+            self.hasher = hashed(&self.hands, self.hasher, piece.clone()).await?;
             let start = self.at;
             self.at += piece.len() as u64;
             if self.at == self.size && self.hasher.clone().finish() != self.digest {
@@ -65,14 +67,14 @@ impl Passing {
     }
 }
 
-async fn hashed(mut hasher: Hasher, piece: Bytes) -> io::Result<Hasher> {
+async fn hashed(hands: &Hands, mut hasher: Hasher, piece: Bytes) -> io::Result<Hasher> {
     if piece.len() <= HASHED_INLINE {
         hasher.update(&piece);
         return Ok(hasher);
     }
-    tasks::blocking(move || {
+    let work = hands.work(move || {
         hasher.update(&piece);
         hasher
-    })
-    .await
+    });
+    work.await
 }

@@ -4,6 +4,7 @@ pub mod app;
 pub mod bucket_health;
 pub mod clock;
 pub mod crash;
+pub mod hands;
 pub mod live;
 pub mod retry;
 pub mod shutdown;
@@ -11,4 +12,5 @@ pub mod status;
 pub mod tasks;
 
 pub use clock::Clock;
+pub use hands::Hands;
 pub use tasks::Tasks;

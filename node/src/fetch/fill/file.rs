@@ -6,8 +6,10 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Bytes as they arrived, to be written at one offset. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,57 +22,83 @@ impl Batch {
     pub(super) fn len(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.len() as u64).sum()
     }
+
+    /// The beginning of a range, as far as one piece goes; `None` when it does not begin in this batch.
+    pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
+        let mut next = self.at;
+        self.pieces.iter().find_map(|piece| {
+            let at = next;
+            next += piece.len() as u64;
+            part(piece, at, range)
+        })
+    }
+}
+
+/// The beginning of a range, as far as a piece that is at `at` has it.
+pub(super) fn part(piece: &Bytes, at: u64, range: &Range<u64>) -> Option<Bytes> {
+    let from = usize::try_from(range.start.checked_sub(at)?).ok().filter(|from| *from < piece.len())?;
+    let to = usize::try_from(range.end - at).map_or(piece.len(), |to| to.min(piece.len()));
+    Some(piece.slice(from..to))
 }
 
 /// A file of known size that is written in any order and read meanwhile.
 #[derive(Clone, Debug)]
 pub(in crate::fetch) struct FillFile {
     path: PathBuf,
-    file: Arc<File>,
+    size: u64,
+    file: Arc<OnceLock<File>>,
+    /// It is not to be, even if it is still being made.
+    gone: Arc<AtomicBool>,
 }
 
 impl FillFile {
-    /// Makes the file with all its room on disk, so that a full disk is found before the first byte is served.
-    ///
-    /// # Errors
-    /// When the disk is full or fails; nothing is left behind then.
-    pub(in crate::fetch) async fn create(path: PathBuf, size: u64) -> io::Result<FillFile> {
-        tasks::blocking(move || {
-            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-            let file = FillFile { path, file: Arc::new(file) };
-            file.preallocate(size).inspect_err(|_| file.unlink())?;
-            Ok(file)
-        })
-        .await?
+    /// A file that is still to be made.
+    pub(in crate::fetch) fn new(path: PathBuf, size: u64) -> FillFile {
+        FillFile { path, size, file: Arc::default(), gone: Arc::default() }
     }
 
-    /// A fill into a file that a test chose.
+    /// A file that a test made.
     #[cfg(test)]
-    pub(in crate::fetch) fn over(path: PathBuf, file: File) -> FillFile {
-        FillFile { path, file: Arc::new(file) }
+    pub(in crate::fetch) fn over(path: PathBuf, size: u64, file: File) -> FillFile {
+        FillFile { path, size, file: Arc::new(file.into()), gone: Arc::default() }
     }
 
     pub(in crate::fetch) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(in crate::fetch) fn file(&self) -> &Arc<File> {
-        &self.file
+    /// Makes the file with all its room on disk, so that a full disk is found before much is received. Blocks.
+    ///
+    /// # Errors
+    /// When the disk is full or fails.
+    pub(super) fn create(&self) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&self.path)?;
+        self.preallocate(&file)?;
+        self.file.get_or_init(|| file);
+        // Whoever removed it meanwhile may have come too early to find it.
+        if self.gone.load(Ordering::SeqCst) {
+            self.unlink();
+        }
+        Ok(())
     }
 
-    fn preallocate(&self, size: u64) -> io::Result<()> {
-        if size == 0 {
-            return Ok(());
-        }
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size) {
+    /// # Errors
+    /// When it was not made.
+    pub(in crate::fetch) fn opened(&self) -> io::Result<&File> {
+        self.file.get().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn preallocate(&self, file: &File) -> io::Result<()> {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, self.size) {
             // Without it a full disk is found when it is written to, and readers go on without the disk.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.file.set_len(size),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(self.size),
             done => Ok(done?),
         }
     }
 
-    /// Removes the file; open readers keep it.
+    /// Removes the file, made or not; open readers keep it.
     pub(in crate::fetch) async fn remove(&self) {
+        self.gone.store(true, Ordering::SeqCst);
         let file = self.clone();
         if let Err(error) = tasks::blocking(move || file.unlink()).await {
             tracing::warn!(path = %self.path.display(), %error, "an unfinished fill stays until the next start");
@@ -87,11 +115,12 @@ impl FillFile {
 
     /// Writes a batch where it belongs, without copying it together. Blocks.
     pub(super) fn write(&self, batch: &Batch) -> io::Result<()> {
+        let file = self.opened()?;
         let mut slices: Vec<IoSlice<'_>> = batch.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut left = slices.as_mut_slice();
         let mut at = batch.at;
         while !left.is_empty() {
-            match rustix::io::pwritev(&self.file, left, at) {
+            match rustix::io::pwritev(file, left, at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     at += written as u64;
@@ -102,5 +131,21 @@ impl FillFile {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that stops gives up a fill whose file a thread is still making.
+    #[tokio::test]
+    async fn a_file_that_is_removed_before_it_is_made_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = FillFile::new(folder.path().join("fill"), 4096);
+        file.remove().await;
+        file.create().unwrap();
+        assert!(!file.path().exists());
+        assert!(file.opened().is_ok(), "who writes to it meanwhile does no harm");
     }
 }

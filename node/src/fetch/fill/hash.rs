@@ -85,13 +85,13 @@ impl State {
     /// Hashes what is written beyond the hash, from the file.
     fn catch_up(&mut self, fill: &Fill) -> io::Result<()> {
         loop {
-            let readable = fill.readable(self.at).saturating_sub(self.at);
+            let readable = fill.in_file(self.at).saturating_sub(self.at);
             if readable == 0 {
                 return Ok(());
             }
             self.buffer.resize(READ_BACK, 0);
             let wanted = READ_BACK.min(usize::try_from(readable).unwrap_or(READ_BACK));
-            let read = fill.file.file().read_at(&mut self.buffer[..wanted], self.at)?;
+            let read = fill.file.opened()?.read_at(&mut self.buffer[..wanted], self.at)?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -7,6 +7,8 @@
 //!                      └── hash: in order, by whoever has written what is next
 //! ```
 //!
+//! The very first bytes are given before the file is made: who waits for them waits for no disk.
+//!
 //! Receiving, writing and hashing overlap, and none holds more than a few batches: the memory of a fill does not grow
 //! with its content. A fill knows nothing of requests and readers; they look at it.
 
@@ -18,18 +20,22 @@ mod window;
 use super::failure::Failure;
 use super::origin::Origin;
 use crate::oci::Digest;
-use crate::run::tasks;
+use crate::run::{Hands, tasks};
 use crate::store::bucket::Object;
 use bytes::Bytes;
-use file::Batch;
 pub(super) use file::FillFile;
+use file::{Batch, part};
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use hash::Hash;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use window::Window;
+
+type Pieces = BoxStream<'static, Result<Bytes, Failure>>;
 
 /// How far a fill is, beside its bytes.
 #[derive(Clone, Debug)]
@@ -48,6 +54,8 @@ pub(super) struct Fill {
     pub(super) file: FillFile,
     /// Size of a range read from the bucket by one request, but for the last.
     range_size: u64,
+    /// The first bytes, as they arrived.
+    head: OnceLock<Bytes>,
     /// Bytes written of each range, from its start.
     written: Box<[AtomicU64]>,
     /// Ranges before this one are being read or were.
@@ -67,6 +75,7 @@ impl Fill {
             size,
             file,
             range_size,
+            head: OnceLock::new(),
             written: std::iter::repeat_with(AtomicU64::default).take(ranges).collect(),
             // The first range is under way: its answer told the size.
             claimed: AtomicUsize::new(1),
@@ -88,7 +97,8 @@ impl Fill {
 
     /// The beginning of a range that can be read, if it is still in memory.
     pub(super) fn in_memory(&self, range: &Range<u64>) -> Option<Bytes> {
-        self.window.get(range)
+        let head = self.head.get().and_then(|head| part(head, 0, range));
+        head.or_else(|| self.window.get(range))
     }
 
     /// Ends the fill, once: a later end changes nothing.
@@ -105,6 +115,12 @@ impl Fill {
 
     /// The end of the bytes that can be read from `at` on; not above `at` when there are none.
     pub(super) fn readable(&self, at: u64) -> u64 {
+        let head = self.head.get().map_or(0, |head| head.len() as u64);
+        self.in_file(at).max(head)
+    }
+
+    /// The end of the bytes that can be read from the file.
+    fn in_file(&self, at: u64) -> u64 {
         match self.range_of(at) {
             Some(range) => self.reached(range),
             None => at,
@@ -145,6 +161,22 @@ impl Fill {
         (next < self.written.len()).then_some(next)
     }
 
+    /// Gives readers the first bytes, from memory.
+    fn show(&self, head: Bytes) {
+        // There is only one first piece.
+        let _ = self.head.set(head);
+        self.phase.send_modify(|_| {});
+    }
+
+    /// Makes the file, with the first bytes in it. Blocks.
+    fn create(&self) -> io::Result<()> {
+        self.file.create()?;
+        match self.head.get() {
+            Some(head) => self.keep(0, &Batch { at: 0, pieces: [head.clone()].into() }),
+            None => Ok(()),
+        }
+    }
+
     /// Writes a batch of a range, makes it readable and hashes what can be. Blocks.
     fn keep(&self, index: usize, batch: &Batch) -> io::Result<()> {
         self.file.write(batch)?;
@@ -167,13 +199,34 @@ impl Fill {
 /// in a sixth of a second, about what a request of its own would cost.
 const NEAR: u64 = 16 << 20;
 
-/// Reads the whole content from the bucket and verifies it. `first` is the answer to the first request, which begins
-/// at byte 0. Returns when every byte is in the file and the digest is that of the fill, or else why not.
-pub(super) async fn run(fill: &Arc<Fill>, origin: &Origin, first: Object, parallel: usize) -> Result<(), Failure> {
-    receive::all(fill, origin, first, parallel).await?;
+/// Gives readers the first bytes as they arrive, and then makes the file. `first` is the answer to the first request,
+/// which begins at byte 0; what is left of its range is returned.
+///
+/// # Errors
+/// When the bucket fails, or the disk is full or fails.
+pub(super) async fn begin(fill: &Arc<Fill>, origin: &Origin, first: Object) -> Result<Pieces, Failure> {
+    let mut pieces = origin.bytes(fill.size, fill.range(0), Some(first));
+    if let Some(head) = pieces.try_next().await? {
+        fill.show(head);
+    }
+    let fill = fill.clone();
+    tasks::blocking(move || fill.create()).await??;
+    Ok(pieces)
+}
+
+/// Reads what is left after [`begin`] and verifies the whole. Returns when every byte is in the file and the digest is
+/// that of the fill, or else why not.
+pub(super) async fn run(
+    fill: &Arc<Fill>,
+    origin: &Origin,
+    rest: Pieces,
+    parallel: usize,
+    hands: &Hands,
+) -> Result<(), Failure> {
+    receive::all(fill, origin, rest, parallel, hands).await?;
     if fill.hash.is_behind(fill) {
         let fill = fill.clone();
-        tasks::blocking(move || fill.hash.catch_up(&fill)).await??;
+        hands.work(move || fill.hash.catch_up(&fill)).await??;
     }
     if fill.hash.finish(fill) == Some(fill.digest) { Ok(()) } else { Err(Failure::Mismatch) }
 }

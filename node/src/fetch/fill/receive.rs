@@ -1,15 +1,12 @@
 //! Receiving the ranges of a fill: several at once, each gathered into batches that are written as the next arrives.
 
-use super::Fill;
 use super::file::Batch;
+use super::{Fill, Pieces};
 use crate::fetch::failure::Failure;
 use crate::fetch::origin::Origin;
-use crate::run::tasks;
-use crate::store::bucket::Object;
-use bytes::Bytes;
-use futures::stream::{BoxStream, Stream};
+use crate::run::Hands;
+use futures::stream::{SelectAll, Stream};
 use futures::{StreamExt, TryStreamExt, stream};
-use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,32 +19,49 @@ const BATCH_PIECES: usize = 1024;
 /// Bytes that arrived wait this long for more to be written with them: readers of a slow bucket wait no longer.
 const LINGER: Duration = Duration::from_millis(2);
 
-type Pieces = BoxStream<'static, Result<Bytes, Failure>>;
-
-/// Reads all ranges, `parallel` at once. `first` is the answer to the first request, which begins at byte 0.
-pub(super) async fn all(fill: &Arc<Fill>, origin: &Origin, first: Object, parallel: usize) -> Result<(), Failure> {
-    let mut first = Some(first);
-    let head = (fill.size > 0).then_some(0);
-    let ranges = head.into_iter().chain(std::iter::from_fn(|| fill.claim()));
-    stream::iter(ranges.map(|index| {
-        let body = origin.bytes(fill.size, fill.range(index), first.take());
-        one(fill, index, body)
-    }))
-    .buffer_unordered(parallel.max(1))
-    .try_for_each(|()| ready(Ok(())))
-    .await
+/// Reads all ranges, at most `parallel` at once. `rest` is what is left of the first.
+///
+/// Where threads wait for bytes, another range brings them sooner; where bytes wait for a thread, it brings only more that
+/// wait. So others are begun as long as there is a thread without work.
+pub(super) async fn all(
+    fill: &Arc<Fill>,
+    origin: &Origin,
+    rest: Pieces,
+    parallel: usize,
+    hands: &Hands,
+) -> Result<(), Failure> {
+    let mut running = SelectAll::new();
+    running.push(one(fill, 0, rest, hands).boxed());
+    loop {
+        while running.is_empty() || (running.len() < parallel && hands.are_free()) {
+            let Some(index) = fill.claim() else { break };
+            let body = origin.bytes(fill.size, fill.range(index), None);
+            running.push(one(fill, index, body, hands).boxed());
+        }
+        if running.is_empty() {
+            return Ok(());
+        }
+        running.try_next().await?;
+    }
 }
 
-/// Reads one range: a batch is written, made readable and hashed while the next is gathered.
-async fn one(fill: &Arc<Fill>, index: usize, body: Pieces) -> Result<(), Failure> {
-    let mut batches = pin!(batches(fill.range(index).start, body));
-    let mut next = batches.try_next().await?;
-    while let Some(batch) = next {
-        let fill = fill.clone();
-        let kept = tasks::blocking(move || fill.keep(index, &batch));
-        (_, next) = futures::try_join!(async { Ok(kept.await??) }, batches.try_next())?;
-    }
-    Ok(())
+/// Reads one range, with an item for each batch: it is written, made readable and hashed while the next is gathered.
+fn one(fill: &Arc<Fill>, index: usize, body: Pieces, hands: &Hands) -> impl Stream<Item = Result<(), Failure>> + use<> {
+    let (fill, hands) = (fill.clone(), hands.clone());
+    let batches = batches(fill.reached(index), body).boxed();
+    stream::try_unfold((batches, None), move |(mut batches, gathered)| {
+        let (fill, hands) = (fill.clone(), hands.clone());
+        async move {
+            let batch = match gathered {
+                Some(batch) => Some(batch),
+                None => batches.try_next().await?,
+            };
+            let Some(batch) = batch else { return Ok(None) };
+            let kept = async { Ok(hands.work(move || fill.keep(index, &batch)).await??) };
+            let ((), next) = futures::try_join!(kept, batches.try_next())?;
+            Ok(Some(((), (batches, next))))
+        }
+    })
 }
 
 /// Gathers pieces into batches that follow one another from `at` on.
@@ -70,10 +84,8 @@ impl Gathering {
         let Some(piece) = self.body.try_next().await? else { return Ok(None) };
         let mut bytes = piece.len();
         let mut pieces = vec![piece];
-        // The first bytes of all wait for no others: someone waits for them.
-        let enough = if self.at == 0 { 1 } else { BATCH_BYTES };
         let mut linger = pin!(tokio::time::sleep(LINGER));
-        while bytes < enough && pieces.len() < BATCH_PIECES {
+        while bytes < BATCH_BYTES && pieces.len() < BATCH_PIECES {
             let next = tokio::select! {
                 biased;
                 next = self.body.next() => next,

@@ -41,18 +41,7 @@ impl Window {
     /// The beginning of the range, as far as one piece goes.
     pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
         let kept = self.kept();
-        let batch = kept.batches.iter().find(|batch| (batch.at..batch.at + batch.len()).contains(&range.start))?;
-        let mut at = batch.at;
-        for piece in batch.pieces.iter() {
-            let end = at + piece.len() as u64;
-            if range.start < end {
-                let from = usize::try_from(range.start - at).ok()?;
-                let to = usize::try_from(range.end.min(end) - at).ok()?;
-                return Some(piece.slice(from..to));
-            }
-            at = end;
-        }
-        None
+        kept.batches.iter().find_map(|batch| batch.get(range))
     }
 
     /// Lets go of all: the fill is over, and who still reads it finds the file.

@@ -96,6 +96,28 @@ async fn a_stopping_node_gives_up_a_fill_that_nobody_reads_and_finishes_one_that
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_no_thread_is_free_no_further_range_is_asked_for() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(4 * RANGE as usize).await;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let mut busy = Vec::new();
+    while setup.hands.are_free() {
+        let released = released.clone();
+        let mut work = Box::pin(setup.hands.work(move || released.lock().unwrap().recv()));
+        assert!(futures::poll!(work.as_mut()).is_pending());
+        busy.push(work);
+    }
+    let (read, ()) = tokio::join!(setup.read(&digest), async {
+        eventually("what has arrived waits", || setup.hands.waiting() == 1).await;
+        assert_eq!(setup.gate.gets("/data"), 1);
+        drop(release);
+    });
+    assert!(read == bytes);
+    assert_eq!(setup.gate.gets("/data"), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_algorithms_are_verified() {
     let setup = Setup::new();
     let bytes = content(5, 200_000).1;

@@ -180,6 +180,7 @@ struct Setup {
     store: Store,
     metrics: Arc<Metrics>,
     tasks: Tasks,
+    hands: Hands,
     clock: Clock,
     fetch: Fetch,
     repository: Repository,
@@ -215,6 +216,7 @@ impl Setup {
         let bucket = wrap(Arc::new(Handle(gate.clone())));
         let (layout, store, clock, tasks) = (Layout::new(""), disk.open(), disk.clock.clone(), Tasks::new());
         let metrics = disk.metrics.clone();
+        let hands = Hands::new().unwrap();
         let (fresh, stale) = (Duration::from_secs(600), Duration::from_secs(3600));
         let links = Links::new(bucket.clone(), layout.clone(), store.clone(), fresh, stale);
         let fetch = Fetch::new(FetchParts {
@@ -225,13 +227,14 @@ impl Setup {
             config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
             tags: config::Tags::default(),
             tasks: tasks.clone(),
+            hands: hands.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             retry_budget: Duration::from_millis(400),
             stall_timeout: Duration::from_secs(60),
         });
         let repository = Repository::parse("library/alpine").unwrap();
-        Setup { disk, memory, gate, faults, layout, store, metrics, tasks, clock, fetch, repository }
+        Setup { disk, memory, gate, faults, layout, store, metrics, tasks, hands, clock, fetch, repository }
     }
 
     async fn put(&self, key: &Key, content: impl Into<Bytes>) {

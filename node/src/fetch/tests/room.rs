@@ -57,7 +57,26 @@ async fn a_store_that_takes_no_file_is_done_without() {
     std::fs::remove_dir(&fills).unwrap();
     std::fs::write(&fills, "").unwrap();
     assert!(setup.read(&digest).await == bytes);
-    assert_eq!((setup.fills("failed"), setup.fetches("through")), (1, 1));
+    let (small, small_bytes) = setup.blob(1000).await;
+    assert!(setup.read(&small).await == small_bytes);
+    eventually("both have failed", || setup.fills("failed") == 2).await;
+    assert_eq!((setup.store.size(&digest), setup.store.size(&small)), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_bytes_are_given_without_the_disk() {
+    use crate::fetch::fill::{self, Fill, FillFile};
+    use crate::fetch::reader::Reader;
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(600_000).await;
+    let origin = setup.fetch.shared.origin(&digest);
+    let first = origin.open(Some(0..RANGE)).await.unwrap();
+    let file = FillFile::new(setup.disk.config.path.join("no such folder/file"), 600_000);
+    let fill = Arc::new(Fill::new(digest, 600_000, RANGE, file));
+    let mut reader = Reader::new(fill.clone(), fill.watch());
+    let (begun, given) = tokio::join!(fill::begin(&fill, &origin, first), reader.next(100, 600_000));
+    assert!(matches!(begun.err(), Some(Failure::Local(error)) if error.kind() == ErrorKind::NotFound));
+    assert!(given.unwrap() == bytes[100..PIECE]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,8 +104,9 @@ async fn a_disk_that_is_full_in_the_middle_of_a_fill_is_the_disks_failure() {
     let origin = setup.fetch.shared.origin(&digest);
     let first = origin.open(Some(0..RANGE)).await.unwrap();
     let full = std::fs::OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
-    let fill = Arc::new(Fill::new(digest, 600_000, RANGE, FillFile::over("/dev/full".into(), full)));
-    let failure = fill::run(&fill, &origin, first, 4).await.unwrap_err();
+    let fill = Arc::new(Fill::new(digest, 600_000, RANGE, FillFile::over("/dev/full".into(), 600_000, full)));
+    let body = origin.bytes(600_000, 0..RANGE, Some(first));
+    let failure = fill::run(&fill, &origin, body, 4, &setup.hands).await.unwrap_err();
     assert!(matches!(failure, Failure::Local(error) if error.kind() == ErrorKind::StorageFull));
 }
 

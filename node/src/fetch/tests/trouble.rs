@@ -11,7 +11,7 @@ fn on_get(effect: Effect) -> Fault {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_of_another_digest_end_the_reader_short_and_are_not_stored() {
     let setup = Setup::new();
-    for size in [1, 300, RANGE as usize, 1 << 20] {
+    for size in [RANGE as usize + 1, 3 * RANGE as usize, 1 << 20] {
         let digest = setup.damaged_blob(size).await;
         let content = setup.open(&digest).await;
         let total = content.size;
@@ -27,17 +27,25 @@ async fn bytes_of_another_digest_end_the_reader_short_and_are_not_stored() {
         eventually("settled", || setup.metrics.fills_running.get() == 0).await;
         assert_eq!(setup.store.size(&digest), None);
     }
-    assert_eq!((setup.fills("mismatch"), setup.metrics.mismatches.with_label_values(&["bucket"]).get()), (4, 4));
+    assert_eq!((setup.fills("mismatch"), setup.metrics.mismatches.with_label_values(&["bucket"]).get()), (3, 3));
     assert_eq!(std::fs::read_dir(setup.disk.config.path.join("fills")).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_bytes_where_some_are_due_are_refused_at_once() {
+async fn small_content_of_another_digest_is_refused_before_its_first_byte() {
     let setup = Setup::new();
+    for size in [1, 300, RANGE as usize] {
+        let digest = setup.damaged_blob(size).await;
+        let refused = setup.fetch.blob(&setup.repository, &digest).await;
+        assert!(matches!(refused, Err(FetchError::Mismatch(of)) if of == digest), "{size}");
+        assert_eq!(setup.store.size(&digest), None);
+    }
     let (digest, _) = setup.blob(10).await;
     setup.put(&setup.layout.data(&digest), "").await;
     let refused = setup.fetch.blob(&setup.repository, &digest).await;
     assert!(matches!(refused, Err(FetchError::Mismatch(of)) if of == digest));
+    assert_eq!((setup.fills("mismatch"), setup.metrics.mismatches.with_label_values(&["bucket"]).get()), (4, 4));
+    assert_eq!(std::fs::read_dir(setup.disk.config.path.join("fills")).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,8 +32,8 @@ impl Inner {
         self.run(move |inner| inner.adopt_now(&digest, &file, size, reservation, sync)).await
     }
 
-    /// See `Store::insert_small`.
-    pub(super) async fn insert_small(self: &Arc<Self>, digest: Digest, content: Bytes) -> Result<(), StoreError> {
+    /// See `Store::insert`.
+    pub(super) async fn insert(self: &Arc<Self>, digest: Digest, content: Bytes) -> Result<(), StoreError> {
         if self.index.get(&digest).is_some() {
             return Ok(());
         }
@@ -44,21 +44,22 @@ impl Inner {
             let stored = fs::write(&file, &content)
                 .map_err(StoreError::io("write", &file))
                 .and_then(|()| inner.adopt_now(&digest, &file, size, reservation, false));
-            match stored {
-                Ok(()) => inner.keep(digest, content),
+            if stored.is_err() {
                 // Best effort: what is left in the folder of fills is removed at the next start.
-                Err(_) => drop(remove_file(&file)),
+                let _ = remove_file(&file);
             }
             stored
         })
         .await
     }
 
-    /// Keeps small content in memory, if it is stored.
-    pub(super) fn keep(&self, digest: Digest, content: Bytes) {
+    /// See `Store::insert_small`.
+    pub(super) async fn insert_small(self: &Arc<Self>, digest: Digest, content: Bytes) -> Result<(), StoreError> {
+        self.insert(digest, content.clone()).await?;
         if let Some(entry) = self.index.get(&digest) {
             self.memory.keep(digest, Kept { content, entry });
         }
+        Ok(())
     }
 
     /// A path for a new fill.

@@ -153,10 +153,18 @@ impl Store {
         self.inner.adopt(*digest, file.to_owned(), reservation, sync).await
     }
 
-    /// Stores small content that is in memory and verified (a manifest). Not synced: the bucket has it.
+    /// Stores content that is in memory and verified. Not synced: the bucket has it.
     ///
     /// # Errors
     /// When there is no room or the disk fails.
+    pub async fn insert(&self, digest: &Digest, content: Bytes) -> Result<(), StoreError> {
+        self.inner.insert(*digest, content).await
+    }
+
+    /// The same for small content (a manifest), which is kept in memory as well.
+    ///
+    /// # Errors
+    /// As [`Store::insert`].
     pub async fn insert_small(&self, digest: &Digest, content: Bytes) -> Result<(), StoreError> {
         self.inner.insert_small(*digest, content).await
     }

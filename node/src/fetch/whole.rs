@@ -1,0 +1,70 @@
+//! Content that is read whole and verified before its first byte is served: manifests, and small blobs. Who waits for
+//! it has it from memory, and does not wait for the disk.
+
+use super::Shared;
+use super::failure::Failure;
+use super::flight::Departure;
+use super::linking::Linking;
+use super::origin::Origin;
+use super::result::{failed, not_stored};
+use crate::oci::Digest;
+use crate::store::bucket::Object;
+use crate::store::layout::LinkKind;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use std::sync::Arc;
+
+/// Verified content in memory, about to be stored.
+#[derive(Clone)]
+pub(super) struct Whole {
+    pub(super) content: Bytes,
+    pub(super) linking: Arc<Linking>,
+}
+
+/// Reads the whole content and verifies it. `first` is an answer that begins at byte 0.
+///
+/// # Errors
+/// When it cannot be read to its end, or is other content.
+pub(super) async fn read(origin: &Origin, digest: &Digest, first: Object) -> Result<Bytes, Failure> {
+    let size = first.meta.size;
+    let collect = |mut all: Vec<u8>, piece: Bytes| async move {
+        all.extend_from_slice(&piece);
+        Ok(all)
+    };
+    let content = origin.bytes(size, 0..size, Some(first)).try_fold(Vec::new(), collect).await?;
+    if Digest::of(digest.algorithm(), &content) == *digest { Ok(content.into()) } else { Err(Failure::Mismatch) }
+}
+
+/// Tells those that wait what [`read`] came to, and then stores it.
+pub(super) async fn land<T: Clone + From<Whole>>(
+    shared: &Shared,
+    digest: &Digest,
+    kind: LinkKind,
+    read: Result<Bytes, Failure>,
+    departure: Departure<T>,
+) {
+    let content = match read {
+        Ok(content) => content,
+        Err(failure) => {
+            shared.count_fill(failed(shared, digest, &failure));
+            return departure.end(Err(failure));
+        }
+    };
+    let _running = shared.count_running();
+    let linking = Arc::new(Linking::new(kind));
+    departure.announce(Ok(Whole { content: content.clone(), linking: linking.clone() }.into()));
+    let store = &shared.parts.store;
+    let stored = match kind {
+        LinkKind::Layer => store.insert(digest, content).await,
+        LinkKind::Revision => store.insert_small(digest, content).await,
+    };
+    shared.count_fill(match stored {
+        Ok(()) => {
+            linking.stored(shared, digest);
+            "stored"
+        }
+        Err(error) => not_stored(digest, &error),
+    });
+    // Only now the flight ends: who asks now either joins it or finds the content stored.
+    drop(departure);
+}
