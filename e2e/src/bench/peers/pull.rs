@@ -127,9 +127,8 @@ fn account_of(all: &All) -> Result<String> {
          passes on, and Entrepot verifies it too, where Distribution does neither. nginx's cache, which does not verify, has \
          {:.2} of Distribution's bytes a second, and Entrepot {:.2}. Distribution takes {:.2} s of a core for a GiB, nginx \
          {:.2} and Entrepot {:.2}, of which SHA-256 alone takes {hash:.2} on an idle machine. Under that load the first byte waits for \
-         a core before each step that it takes: of nginx, whose steps are few, {:.1} ms, and of Entrepot, which asks for the \
-         link too, makes room on the disk, and verifies a small blob before any of it leaves, {:.1}. What a system itself \
-         adds shows the table of one client.",
+         a core before each step that it takes: {:.1} ms of nginx, which asks S3 for the blob alone, and {:.1} of Entrepot, \
+         which asks whether the repository links it, too. What a system itself adds shows the table of one client.",
         share(nginx),
         share(entrepot),
         distribution.rates.processor.median(),
