@@ -2,8 +2,8 @@
 //! answer requests.
 //!
 //! More would get no further, for a core is all that they need. And they would stand before the async threads, which have
-//! a little to do for each of many that wait: with a thread for whatever there is to write, the first byte of a missed
-//! blob took three times as long on two busy cores, and with threads of one priority twice as long.
+//! a little to do for each of many that wait. On two busy cores, the first byte of a missed blob took 42 ms with a thread
+//! for whatever there was to write and 15 with two; and later 27 ms with two of the priority of all and 8 to 10 with these.
 #![allow(clippy::disallowed_methods)]
 
 use std::io;
