@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::failure::Failure;
+use super::linking::Linking;
 use crate::oci::Digest;
 use crate::store::disk::StoreError;
 use prometheus::IntGauge;
@@ -48,10 +49,23 @@ pub(super) fn failed(shared: &Shared, digest: &Digest, failure: &Failure) -> &'s
     }
 }
 
-/// Says that verified content could not be stored. Returns what its fill came to.
-pub(super) fn not_stored(digest: &Digest, error: &StoreError) -> &'static str {
-    tracing::warn!(%digest, %error, "content was read and could not be stored");
-    without_room(error)
+/// Remembers who links verified content that is stored now, or says why it is not. Returns what its fill came to.
+pub(super) fn ended(
+    shared: &Shared,
+    digest: &Digest,
+    linking: &Linking,
+    stored: Result<(), StoreError>,
+) -> &'static str {
+    match stored {
+        Ok(()) => {
+            linking.stored(shared, digest);
+            "stored"
+        }
+        Err(error) => {
+            tracing::warn!(%digest, %error, "content was read and could not be stored");
+            without_room(&error)
+        }
+    }
 }
 
 /// What a fill comes to that the store does not take.

@@ -8,7 +8,7 @@ use super::flight::Departure;
 use super::linking::Linking;
 use super::locate::Opened;
 use super::reader::HELD_BACK;
-use super::result::{failed, not_stored, without_room};
+use super::result::{ended, failed, without_room};
 use super::whole;
 use crate::oci::Digest;
 use crate::store::bucket::Object;
@@ -114,21 +114,17 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
     // The file has all its room on disk now, so it is not still to be written.
     room.wrote(fill.size);
     let parallel = usize::try_from(shared.parts.config.parallel_ranges).unwrap_or(1);
-    fill::run(fill, &origin, rest, parallel, &shared.parts.hands).await
+    fill::receive(fill, &origin, rest, parallel, &shared.parts.hands).await?;
+    fill::verify(fill, &shared.parts.hands).await
 }
 
 /// Moves the filled file into the store. Returns what the fill came to.
 async fn adopt(shared: &Shared, fill: &Fill, room: Reservation, linking: &Linking) -> &'static str {
-    match shared.parts.store.adopt(&fill.digest, fill.file.path(), room, false).await {
-        Ok(()) => {
-            linking.stored(shared, &fill.digest);
-            "stored"
-        }
-        Err(error) => {
-            fill.file.remove().await;
-            not_stored(&fill.digest, &error)
-        }
+    let stored = shared.parts.store.adopt(&fill.digest, fill.file.path(), room, false).await;
+    if stored.is_err() {
+        fill.file.remove().await;
     }
+    ended(shared, &fill.digest, linking, stored)
 }
 
 /// Resolves when the node stops and nobody reads the fill.

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::flight::Departure;
 use super::linking::Linking;
 use super::origin::Origin;
-use super::result::{failed, not_stored};
+use super::result::{ended, failed};
 use crate::oci::Digest;
 use crate::store::bucket::Object;
 use crate::store::layout::LinkKind;
@@ -58,13 +58,7 @@ pub(super) async fn land<T: Clone + From<Whole>>(
         LinkKind::Layer => store.insert(digest, content).await,
         LinkKind::Revision => store.insert_small(digest, content).await,
     };
-    shared.count_fill(match stored {
-        Ok(()) => {
-            linking.stored(shared, digest);
-            "stored"
-        }
-        Err(error) => not_stored(digest, &error),
-    });
+    shared.count_fill(ended(shared, digest, &linking, stored));
     // Only now the flight ends: who asks now either joins it or finds the content stored.
     drop(departure);
 }

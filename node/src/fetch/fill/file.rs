@@ -42,25 +42,25 @@ pub(super) fn part(piece: &Bytes, at: u64, range: &Range<u64>) -> Option<Bytes> 
 }
 
 /// A file of known size that is written in any order and read meanwhile.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::fetch) struct FillFile {
     path: PathBuf,
     size: u64,
-    file: Arc<OnceLock<File>>,
+    file: OnceLock<File>,
     /// It is not to be, even if it is still being made.
-    gone: Arc<AtomicBool>,
+    gone: AtomicBool,
 }
 
 impl FillFile {
     /// A file that is still to be made.
     pub(in crate::fetch) fn new(path: PathBuf, size: u64) -> FillFile {
-        FillFile { path, size, file: Arc::default(), gone: Arc::default() }
+        FillFile { path, size, file: OnceLock::new(), gone: AtomicBool::new(false) }
     }
 
     /// A file that a test made.
     #[cfg(test)]
     pub(in crate::fetch) fn over(path: PathBuf, size: u64, file: File) -> FillFile {
-        FillFile { path, size, file: Arc::new(file.into()), gone: Arc::default() }
+        FillFile { path, size, file: file.into(), gone: AtomicBool::new(false) }
     }
 
     pub(in crate::fetch) fn path(&self) -> &Path {
@@ -73,12 +73,12 @@ impl FillFile {
     /// When the disk is full or fails.
     pub(super) fn create(&self) -> io::Result<()> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&self.path)?;
-        self.preallocate(&file)?;
-        self.file.get_or_init(|| file);
         // Whoever removed it meanwhile may have come too early to find it.
         if self.gone.load(Ordering::SeqCst) {
-            self.unlink();
+            unlink(&self.path);
         }
+        self.preallocate(&file)?;
+        self.file.get_or_init(|| file);
         Ok(())
     }
 
@@ -99,16 +99,8 @@ impl FillFile {
     /// Removes the file, made or not; open readers keep it.
     pub(in crate::fetch) async fn remove(&self) {
         self.gone.store(true, Ordering::SeqCst);
-        let file = self.clone();
-        if let Err(error) = tasks::blocking(move || file.unlink()).await {
-            tracing::warn!(path = %self.path.display(), %error, "an unfinished fill stays until the next start");
-        }
-    }
-
-    fn unlink(&self) {
-        if let Err(error) = std::fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        let path = self.path.clone();
+        if let Err(error) = tasks::blocking(move || unlink(&path)).await {
             tracing::warn!(path = %self.path.display(), %error, "an unfinished fill stays until the next start");
         }
     }
@@ -131,6 +123,14 @@ impl FillFile {
             }
         }
         Ok(())
+    }
+}
+
+fn unlink(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "an unfinished fill stays until the next start");
     }
 }
 

@@ -28,6 +28,7 @@ use file::{Batch, part};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use hash::Hash;
+pub(super) use receive::receive;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -214,16 +215,11 @@ pub(super) async fn begin(fill: &Arc<Fill>, origin: &Origin, first: Object) -> R
     Ok(pieces)
 }
 
-/// Reads what is left after [`begin`] and verifies the whole. Returns when every byte is in the file and the digest is
-/// that of the fill, or else why not.
-pub(super) async fn run(
-    fill: &Arc<Fill>,
-    origin: &Origin,
-    rest: Pieces,
-    parallel: usize,
-    hands: &Hands,
-) -> Result<(), Failure> {
-    receive::all(fill, origin, rest, parallel, hands).await?;
+/// Verifies what [`receive`] has brought, all of which is in the file.
+///
+/// # Errors
+/// When it is other content, or cannot be read back.
+pub(super) async fn verify(fill: &Arc<Fill>, hands: &Hands) -> Result<(), Failure> {
     if fill.hash.is_behind(fill) {
         let fill = fill.clone();
         hands.work(move || fill.hash.catch_up(&fill)).await??;

@@ -19,11 +19,15 @@ const BATCH_PIECES: usize = 1024;
 /// Bytes that arrived wait this long for more to be written with them: readers of a slow bucket wait no longer.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Reads all ranges, at most `parallel` at once. `rest` is what is left of the first.
+/// Reads what is left after [`super::begin`], at most `parallel` ranges at once; `rest` is what is left of the first.
+/// Returns when every byte is in the file.
 ///
 /// Where threads wait for bytes, another range brings them sooner; where bytes wait for a thread, it brings only more that
 /// wait. So others are begun as long as there is a thread without work.
-pub(super) async fn all(
+///
+/// # Errors
+/// When the bucket or the disk fails.
+pub(in crate::fetch) async fn receive(
     fill: &Arc<Fill>,
     origin: &Origin,
     rest: Pieces,

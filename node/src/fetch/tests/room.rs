@@ -2,11 +2,18 @@
 
 use super::*;
 use crate::fetch::failure::Failure;
-use crate::fetch::fill::Phase;
+use crate::fetch::fill::{self, Fill, FillFile, Phase};
 use crate::fetch::locate::Opened;
-use crate::store::bucket::Operation;
 use crate::store::bucket::fault::{Effect, Fault};
+use crate::store::bucket::{Object, Operation};
 use std::io::ErrorKind;
+
+/// A fill of a blob of 600,000 bytes into a file, and the answer to its first request.
+async fn filling(setup: &Setup, digest: Digest, file: FillFile) -> (Arc<Fill>, Origin, Object) {
+    let origin = setup.fetch.shared.origin(&digest);
+    let first = origin.open(Some(0..RANGE)).await.unwrap();
+    (Arc::new(Fill::new(digest, 600_000, RANGE, file)), origin, first)
+}
 
 /// A store that is too small for the blobs of these tests.
 fn cramped() -> Setup {
@@ -65,14 +72,11 @@ async fn a_store_that_takes_no_file_is_done_without() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_bytes_are_given_without_the_disk() {
-    use crate::fetch::fill::{self, Fill, FillFile};
     use crate::fetch::reader::Reader;
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(600_000).await;
-    let origin = setup.fetch.shared.origin(&digest);
-    let first = origin.open(Some(0..RANGE)).await.unwrap();
     let file = FillFile::new(setup.disk.config.path.join("no such folder/file"), 600_000);
-    let fill = Arc::new(Fill::new(digest, 600_000, RANGE, file));
+    let (fill, origin, first) = filling(&setup, digest, file).await;
     let mut reader = Reader::new(fill.clone(), fill.watch());
     let (begun, given) = tokio::join!(fill::begin(&fill, &origin, first), reader.next(100, 600_000));
     assert!(matches!(begun.err(), Some(Failure::Local(error)) if error.kind() == ErrorKind::NotFound));
@@ -98,15 +102,13 @@ async fn readers_of_a_fill_whose_disk_fails_go_on_from_the_bucket() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_full_in_the_middle_of_a_fill_is_the_disks_failure() {
-    use crate::fetch::fill::{self, Fill, FillFile};
     let setup = Setup::new();
     let (digest, _) = setup.blob(600_000).await;
-    let origin = setup.fetch.shared.origin(&digest);
-    let first = origin.open(Some(0..RANGE)).await.unwrap();
     let full = std::fs::OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
-    let fill = Arc::new(Fill::new(digest, 600_000, RANGE, FillFile::over("/dev/full".into(), 600_000, full)));
+    let file = FillFile::over("/dev/full".into(), 600_000, full);
+    let (fill, origin, first) = filling(&setup, digest, file).await;
     let body = origin.bytes(600_000, 0..RANGE, Some(first));
-    let failure = fill::run(&fill, &origin, body, 4, &setup.hands).await.unwrap_err();
+    let failure = fill::receive(&fill, &origin, body, 4, &setup.hands).await.unwrap_err();
     assert!(matches!(failure, Failure::Local(error) if error.kind() == ErrorKind::StorageFull));
 }
 
