@@ -4,28 +4,28 @@ use super::content::{Content, Source};
 use super::fill::Fill;
 use super::flight::{Arrival, Entry};
 use super::linked::linked;
-use super::linking::Linking;
 use super::task;
-use super::whole::Whole;
 use super::{FetchError, Shared};
 use crate::oci::{Digest, Repository};
 use crate::store::bucket::Object;
 use crate::store::layout::LinkKind;
+use bytes::Bytes;
+use futures::FutureExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the beginning of a fill came to.
 #[derive(Clone)]
 pub(super) enum Opened {
     /// Small content, read and verified.
-    Whole(Whole),
-    Fill(Arc<Fill>, Arc<Linking>),
+    Whole(Bytes),
+    Fill(Arc<Fill>),
     /// There is no room for the content. The answer to the first request serves the first that takes it.
     Through(u64, Arc<Mutex<Option<Object>>>),
 }
 
-impl From<Whole> for Opened {
-    fn from(whole: Whole) -> Opened {
-        Opened::Whole(whole)
+impl From<Bytes> for Opened {
+    fn from(content: Bytes) -> Opened {
+        Opened::Whole(content)
     }
 }
 
@@ -35,6 +35,7 @@ pub(super) async fn blob(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Content, FetchError> {
+    let _expected = shared.expect(digest);
     let mut joined = linked(shared, repository, LinkKind::Layer, digest, || join(shared, digest, true)).await?;
     let content = |size, source| Content { size, digest: *digest, shared: shared.clone(), source };
     let mut use_store = true;
@@ -57,12 +58,8 @@ pub(super) async fn blob(
             continue;
         };
         return match arrival.outcome().await {
-            Ok(Opened::Whole(Whole { content: bytes, linking })) => {
-                linking.add(shared, repository, digest);
-                Ok(content(bytes.len() as u64, Source::Whole { bytes, new }))
-            }
-            Ok(Opened::Fill(fill, linking)) => {
-                linking.add(shared, repository, digest);
+            Ok(Opened::Whole(bytes)) => Ok(content(bytes.len() as u64, Source::Whole { bytes, new })),
+            Ok(Opened::Fill(fill)) => {
                 let phase = fill.watch();
                 Ok(content(fill.size, Source::Filling { fill, phase, new }))
             }
@@ -80,7 +77,10 @@ fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arriv
     match shared.fills.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
         Entry::Joined(arrival) => Some((arrival, false)),
         Entry::New(departure, arrival) => {
-            shared.parts.tasks.spawn("fill", task::fill(shared.clone(), *digest, departure));
+            // Links that are seen are remembered: while this is filled, and when it is stored.
+            let expected = shared.parts.store.expect(digest);
+            let fill = task::fill(shared.clone(), *digest, departure);
+            shared.parts.tasks.spawn("fill", fill.map(|()| drop(expected)));
             Some((arrival, true))
         }
         Entry::Landed => None,
@@ -100,8 +100,8 @@ pub(super) async fn blob_size(
         return Ok(size);
     }
     match shared.fills.peek(digest) {
-        Some(Opened::Whole(whole)) => Ok(whole.content.len() as u64),
-        Some(Opened::Fill(fill, _)) => Ok(fill.size),
+        Some(Opened::Whole(content)) => Ok(content.len() as u64),
+        Some(Opened::Fill(fill)) => Ok(fill.size),
         Some(Opened::Through(size, _)) => Ok(size),
         None => Ok(shared.origin(digest).head().await.map_err(|failure| failure.into_error(digest))?.size),
     }

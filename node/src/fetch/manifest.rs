@@ -3,12 +3,13 @@
 use super::failure::Failure;
 use super::flight::{Arrival, Departure, Entry};
 use super::linked::linked;
-use super::whole::{self, Whole};
+use super::whole;
 use super::{FetchError, Shared};
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 use crate::store::bucket::BucketErrorKind;
 use crate::store::layout::LinkKind;
 use bytes::Bytes;
+use futures::FutureExt;
 use std::sync::Arc;
 
 /// See [`super::Fetch::manifest`].
@@ -17,6 +18,7 @@ pub(super) async fn manifest(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Bytes, FetchError> {
+    let _expected = shared.expect(digest);
     let mut joined = linked(shared, repository, LinkKind::Revision, digest, || join(shared, digest, true)).await?;
     let mut landed = false;
     let (arrival, result) = loop {
@@ -31,18 +33,20 @@ pub(super) async fn manifest(
             None => landed = true,
         }
     };
-    let Whole { content, linking } = arrival.outcome().await.map_err(|failure| failure.into_error(digest))?;
-    linking.add(shared, repository, digest);
+    let content = arrival.outcome().await.map_err(|failure| failure.into_error(digest))?;
     Ok(served(shared, content, result, "fill"))
 }
 
 /// Joins the fetch of a manifest or begins one, and says which. `None` when it is stored by now.
-fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Whole>, &'static str)> {
+fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Bytes>, &'static str)> {
     match shared.manifests.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
         Entry::Landed => None,
         Entry::Joined(arrival) => Some((arrival, "joined")),
         Entry::New(departure, arrival) => {
-            shared.parts.tasks.spawn("fetch manifest", fill(shared.clone(), *digest, departure));
+            // As for a blob.
+            let expected = shared.parts.store.expect(digest);
+            let fill = fill(shared.clone(), *digest, departure);
+            shared.parts.tasks.spawn("fetch manifest", fill.map(|()| drop(expected)));
             Some((arrival, "fill"))
         }
     }
@@ -65,7 +69,7 @@ fn served(shared: &Shared, content: Bytes, result: &str, source: &str) -> Bytes 
     content
 }
 
-async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Whole>) {
+async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Bytes>) {
     let Some(fetched) = departure.unless_deserted(fetch(&shared, &digest)).await else { return };
     if departure.wanted().await {
         whole::land(&shared, &digest, LinkKind::Revision, fetched, departure).await;

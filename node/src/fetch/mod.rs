@@ -14,7 +14,6 @@ mod failure;
 mod fill;
 mod flight;
 mod linked;
-mod linking;
 mod locate;
 mod manifest;
 mod origin;
@@ -34,7 +33,7 @@ use crate::observe::Metrics;
 use crate::oci::{Digest, Repository, Tag};
 use crate::run::{Clock, Hands, Tasks};
 use crate::store::bucket::{Bucket, BucketError};
-use crate::store::disk::{Store, StoreError};
+use crate::store::disk::{Expected, Store, StoreError};
 use crate::store::{Layout, Links};
 use bytes::Bytes;
 use circuit::Circuit;
@@ -98,7 +97,7 @@ pub struct Fetch {
 struct Shared {
     parts: FetchParts,
     fills: Arc<Flights<locate::Opened>>,
-    manifests: Arc<Flights<whole::Whole>>,
+    manifests: Arc<Flights<Bytes>>,
     circuit: Circuit,
 }
 
@@ -108,6 +107,12 @@ impl Shared {
         let parts = &self.parts;
         let key = parts.layout.data(digest);
         Origin::new(parts.bucket.clone(), key, parts.retry_budget, parts.stall_timeout)
+    }
+
+    /// Content that is not stored is expected from before its link is looked at until this and its fill are dropped.
+    fn expect(&self, digest: &Digest) -> Option<Expected> {
+        let store = &self.parts.store;
+        store.size(digest).is_none().then(|| store.expect(digest))
     }
 
     /// Counts and logs content of the bucket that is not what its digest says.

@@ -2,7 +2,6 @@
 
 use super::Shared;
 use super::failure::Failure;
-use super::linking::Linking;
 use crate::oci::Digest;
 use crate::store::disk::StoreError;
 use prometheus::IntGauge;
@@ -49,18 +48,10 @@ pub(super) fn failed(shared: &Shared, digest: &Digest, failure: &Failure) -> &'s
     }
 }
 
-/// Remembers who links verified content that is stored now, or says why it is not. Returns what its fill came to.
-pub(super) fn ended(
-    shared: &Shared,
-    digest: &Digest,
-    linking: &Linking,
-    stored: Result<(), StoreError>,
-) -> &'static str {
+/// Says why verified content is not stored, if it is not. Returns what its fill came to.
+pub(super) fn ended(digest: &Digest, stored: Result<(), StoreError>) -> &'static str {
     match stored {
-        Ok(()) => {
-            linking.stored(shared, digest);
-            "stored"
-        }
+        Ok(()) => "stored",
         Err(error) => {
             tracing::warn!(%digest, %error, "content was read and could not be stored");
             without_room(&error)

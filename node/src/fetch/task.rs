@@ -5,7 +5,6 @@ use super::Shared;
 use super::failure::Failure;
 use super::fill::{self, Fill, FillFile, Phase};
 use super::flight::Departure;
-use super::linking::Linking;
 use super::locate::Opened;
 use super::reader::HELD_BACK;
 use super::result::{ended, failed, without_room};
@@ -84,15 +83,14 @@ async fn fill_file(shared: &Shared, digest: Digest, first: Object, departure: De
     let file = FillFile::new(store.new_fill(), size);
     let fill = Arc::new(Fill::new(digest, size, range_size(shared).unwrap_or(size), file));
     let (_running, _ends) = (shared.count_running(), Ends(fill.clone()));
-    let linking = Arc::new(Linking::new(LinkKind::Layer));
-    departure.announce(Ok(Opened::Fill(fill.clone(), linking.clone())));
+    departure.announce(Ok(Opened::Fill(fill.clone())));
     let filled = tokio::select! {
         filled = receive(shared, &fill, first, &mut room) => filled,
         () = given_up(shared, &fill) => Err(Failure::abandoned(&digest)),
     };
     match filled {
         Ok(()) => {
-            shared.count_fill(adopt(shared, &fill, room, &linking).await);
+            shared.count_fill(adopt(shared, &fill, room).await);
             // Verified bytes are given to readers whether or not the store could take the file. Only then the
             // flight ends: who asks now either joins it or finds the content stored.
             fill.end(Phase::Verified);
@@ -119,12 +117,12 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
 }
 
 /// Moves the filled file into the store. Returns what the fill came to.
-async fn adopt(shared: &Shared, fill: &Fill, room: Reservation, linking: &Linking) -> &'static str {
+async fn adopt(shared: &Shared, fill: &Fill, room: Reservation) -> &'static str {
     let stored = shared.parts.store.adopt(&fill.digest, fill.file.path(), room, false).await;
     if stored.is_err() {
         fill.file.remove().await;
     }
-    ended(shared, &fill.digest, linking, stored)
+    ended(&fill.digest, stored)
 }
 
 /// Resolves when the node stops and nobody reads the fill.

@@ -4,7 +4,6 @@
 use super::Shared;
 use super::failure::Failure;
 use super::flight::Departure;
-use super::linking::Linking;
 use super::origin::Origin;
 use super::result::{ended, failed};
 use crate::oci::Digest;
@@ -12,14 +11,6 @@ use crate::store::bucket::Object;
 use crate::store::layout::LinkKind;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use std::sync::Arc;
-
-/// Verified content in memory, about to be stored.
-#[derive(Clone)]
-pub(super) struct Whole {
-    pub(super) content: Bytes,
-    pub(super) linking: Arc<Linking>,
-}
 
 /// Reads the whole content and verifies it. `first` is an answer that begins at byte 0.
 ///
@@ -36,7 +27,7 @@ pub(super) async fn read(origin: &Origin, digest: &Digest, first: Object) -> Res
 }
 
 /// Tells those that wait what [`read`] came to, and then stores it.
-pub(super) async fn land<T: Clone + From<Whole>>(
+pub(super) async fn land<T: Clone + From<Bytes>>(
     shared: &Shared,
     digest: &Digest,
     kind: LinkKind,
@@ -51,14 +42,13 @@ pub(super) async fn land<T: Clone + From<Whole>>(
         }
     };
     let _running = shared.count_running();
-    let linking = Arc::new(Linking::new(kind));
-    departure.announce(Ok(Whole { content: content.clone(), linking: linking.clone() }.into()));
+    departure.announce(Ok(content.clone().into()));
     let store = &shared.parts.store;
     let stored = match kind {
         LinkKind::Layer => store.insert(digest, content).await,
         LinkKind::Revision => store.insert_small(digest, content).await,
     };
-    shared.count_fill(ended(shared, digest, &linking, stored));
+    shared.count_fill(ended(digest, stored));
     // Only now the flight ends: who asks now either joins it or finds the content stored.
     drop(departure);
 }

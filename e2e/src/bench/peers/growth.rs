@@ -4,7 +4,7 @@ use super::document::{Goal, Plot, Section, Table, Target};
 use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet};
 use super::load::Times;
 use super::push::tag;
-use super::{Form, steps};
+use super::{Form, ROUNDS, steps, turns};
 use crate::Registry;
 use crate::bench::memory;
 use crate::bench::report::{MIB, Samples};
@@ -14,92 +14,170 @@ use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::time::{Duration, Instant};
 
-/// Repositories in the bucket, and tags of one more repository.
+/// Repositories in a bucket, and tags of one more repository.
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 /// The repository with all the tags.
 const MANY: &str = "many/tags";
 /// Objects that are written to the bucket at once.
 const WRITERS: usize = 32;
-/// Each operation is done so often; its time is the median.
+/// Each operation is done so often in a round; its time is the median.
 const TIMES: usize = 20;
 /// An answer that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Milliseconds of each operation of one system at one size.
-#[derive(Default)]
-struct Latencies(Vec<(&'static str, f64)>);
+const SYSTEMS: [&str; 2] = [ENTREPOT, DISTRIBUTION];
+const PUSH: &str = "push";
+const MISSED: &str = "pull, missed";
+const STORED: &str = "pull, stored";
+const OPERATIONS: [&str; 6] = [PUSH, MISSED, STORED, "100 tags of many", "referrers", "100 of the catalog"];
+
+/// Milliseconds of each operation of one system at one size, a median for each round.
+#[derive(Clone, Default)]
+struct Latencies([Samples; OPERATIONS.len()]);
+
+impl Latencies {
+    fn add(&mut self, medians: [f64; OPERATIONS.len()]) {
+        self.0.iter_mut().zip(medians).for_each(|(samples, median)| samples.0.push(median));
+    }
+
+    fn of(&self, operation: &str) -> Result<&Samples> {
+        OPERATIONS.iter().zip(&self.0).find(|(name, _)| **name == operation).map(|(_, of)| of).context("an operation")
+    }
+}
+
+/// A bucket with so many repositories and tags, and the systems over it.
+struct Setting {
+    size: usize,
+    fleet: Fleet,
+    /// What all the tags are.
+    image: Image,
+}
 
 pub async fn measure(form: Form) -> Result<Section> {
     let sizes = if form == Form::Whole { &SIZES[..] } else { &SIZES[..2] };
-    let mut fleet = Fleet::start(None).await?;
-    let s3 = fleet.s3().clone();
-    let image = Image::fresh(&[64 << 10]);
-    steps::push(&fleet.bucket.pusher.registry, MANY, "first", &image).await?;
-    let mut table = Table::new(
-        "Median times in milliseconds",
-        &[
-            "repositories and tags",
-            "system",
-            "push",
-            "pull, missed",
-            "pull, stored",
-            "100 tags of many",
-            "referrers",
-            "100 of the catalog",
-        ],
+    let mut settings = Vec::new();
+    for size in sizes {
+        settings.push(Setting::new(*size).await?);
+    }
+    let mut found = vec![<[Latencies; SYSTEMS.len()]>::default(); sizes.len()];
+    for round in 0..ROUNDS {
+        for system in turns(round, SYSTEMS.len()) {
+            for (found, medians) in found.iter_mut().zip(a_round(&settings, SYSTEMS[system], round).await?) {
+                found[system].add(medians);
+            }
+        }
+    }
+    let mut table =
+        Table::new("Median times in milliseconds", &[&["repositories and tags", "system"][..], &OPERATIONS].concat());
+    for (size, of_both) in sizes.iter().zip(&found) {
+        for (name, of) in SYSTEMS.iter().zip(of_both) {
+            table.add([size.to_string(), (*name).to_owned()].into_iter().chain(of.0.iter().map(shown)).collect());
+        }
+    }
+    let ours: Vec<_> = found.iter().map(|[ours, _]| ours).collect();
+    let (first, last) = (ours.first().context("a size")?, ours.last().context("a size")?);
+    let mut targets = Vec::new();
+    for (name, operation) in [
+        ("push, at most repositories to at fewest", PUSH),
+        ("missed pull, at most repositories to at fewest", MISSED),
+        ("stored pull, at most repositories to at fewest", STORED),
+    ] {
+        targets.push(Target::of(name, last.of(operation)?, first.of(operation)?, Goal::AtMost(1.2)));
+    }
+    let mut bars = Vec::new();
+    for (size, of) in sizes.iter().zip(&ours) {
+        for operation in [PUSH, MISSED, STORED] {
+            bars.push((format!("{ENTREPOT}, {operation}, {size}"), of.of(operation)?.median()));
+        }
+    }
+    let plots = vec![Plot { name: "growth", title: "Growth".into(), unit: "ms", bars }];
+    let text = format!(
+        "So many repositories with a tag each, and one with as many tags, were written as objects to a bucket of its own \
+         for each number. In a round each operation is done {TIMES} times by one client, pushes and pulls in turns at each \
+         number; the image has one layer of 64 KiB. What takes longer than {} s is given up (—). Listing is also as slow \
+         as the S3 server: versitygw reads a whole folder for each page.",
+        PATIENCE.as_secs()
     );
-    let mut starts = Table::new(
+    Ok(Section { title: "Growth", text, tables: vec![table, starts(&mut settings).await?], plots, targets })
+}
+
+/// How long a node takes to start over each bucket, and its memory.
+async fn starts(settings: &mut [Setting]) -> Result<Table> {
+    let mut table = Table::new(
         "A node of Entrepot that starts, its store as it was",
         &["repositories and tags", "start s", "memory MiB"],
     );
-    let (mut there, mut growth) = (0, Vec::new());
-    for size in sizes {
-        populate(&s3, &image, there..*size).await?;
-        there = *size;
-        for name in [ENTREPOT, DISTRIBUTION] {
-            let found = latencies(&fleet, name, &image).await?;
-            let shown = found.0.iter().map(|(_, time)| shown(*time));
-            table.add([size.to_string(), name.to_owned()].into_iter().chain(shown).collect());
-            if name == ENTREPOT {
-                growth.push(found);
-            }
-        }
-        let (seconds, memory) = fleet.restart_entrepot().await?;
-        starts.add(vec![size.to_string(), format!("{seconds:.2}"), format!("{:.0}", memory as f64 / MIB)]);
+    for setting in settings {
+        let (seconds, memory) = setting.fleet.restart_entrepot().await?;
+        table.add(vec![setting.size.to_string(), format!("{seconds:.2}"), format!("{:.0}", memory as f64 / MIB)]);
     }
-    let (first, last) = (growth.first().context("a size")?, growth.last().context("a size")?);
-    let ratio = |operation: &str| {
-        let of =
-            |found: &Latencies| found.0.iter().find(|(name, _)| *name == operation).map_or(f64::NAN, |(_, time)| *time);
-        Samples(vec![of(last) / of(first)])
-    };
-    let targets = [
-        ("push, at most repositories to at fewest", "push"),
-        ("missed pull, at most repositories to at fewest", "pull, missed"),
-        ("stored pull, at most repositories to at fewest", "pull, stored"),
-    ]
-    .map(|(name, operation)| Target { name, ratio: ratio(operation), goal: Goal::AtMost(1.2) });
-    let bars = sizes.iter().zip(&growth).flat_map(|(size, found)| {
-        found.0.iter().take(3).map(move |(operation, time)| (format!("{ENTREPOT}, {operation}, {size}"), *time))
-    });
-    let plots = vec![Plot { name: "growth", title: "Growth".into(), unit: "ms", bars: bars.collect() }];
-    let text = format!(
-        "So many repositories with a tag each, and one with as many tags, were written to the bucket as objects. Each \
-         operation is done {TIMES} times by one client; the image has one layer of 64 KiB. What takes longer than {} s is \
-         given up (—). Listing is also as slow as the S3 server: versitygw reads a whole folder for each page.",
-        PATIENCE.as_secs()
-    );
-    Ok(Section { title: "Growth", text, tables: vec![table, starts], plots, targets: targets.into() })
+    Ok(table)
 }
 
-fn shown(time: f64) -> String {
-    if time.is_nan() { "—".to_owned() } else { format!("{time:.1}") }
+fn shown(times: &Samples) -> String {
+    if times.median().is_nan() { "—".to_owned() } else { times.shown("") }
+}
+
+/// The medians of each operation at each size.
+async fn a_round(settings: &[Setting], system: &str, round: usize) -> Result<Vec<[f64; OPERATIONS.len()]>> {
+    memory::settle()?;
+    let mut times = Vec::new();
+    for _ in settings {
+        times.push([Times::new()?, Times::new()?, Times::new()?]);
+    }
+    for time in 0..TIMES {
+        for index in turns(round + time, settings.len()) {
+            settings[index].push_and_pull(system, &mut times[index]).await?;
+        }
+    }
+    let mut medians = Vec::new();
+    for (setting, [push, missed, stored]) in settings.iter().zip(times) {
+        let [tags, referrers, catalog] = setting.lists(system).await?;
+        medians.push([push.at(0.5), missed.at(0.5), stored.at(0.5), tags, referrers, catalog]);
+    }
+    Ok(medians)
+}
+
+impl Setting {
+    async fn new(size: usize) -> Result<Setting> {
+        let fleet = Fleet::start(None).await?;
+        let image = Image::fresh(&[64 << 10]);
+        steps::push(&fleet.bucket.pusher.registry, MANY, "first", &image).await?;
+        populate(fleet.s3(), &image, size).await?;
+        Ok(Setting { size, fleet, image })
+    }
+
+    /// Pushes an image, and pulls another twice: at first it is missed, then it is stored.
+    async fn push_and_pull(&self, system: &str, [push, missed, stored]: &mut [Times; 3]) -> Result<()> {
+        let system = self.fleet.system(system)?;
+        let image = Image::fresh(&[64 << 10]);
+        let start = Instant::now();
+        steps::push(&system.registry, "growth/pushed", &tag(&image), &image).await?;
+        push.add(start.elapsed());
+        let image = Image::fresh(&[64 << 10]);
+        steps::push(&self.fleet.bucket.pusher.registry, "growth/pulled", &tag(&image), &image).await?;
+        let urls = system.urls("growth/pulled", &tag(&image), &image).await?;
+        for times in [missed, stored] {
+            let start = Instant::now();
+            steps::pull(&system.registry, &urls).await?;
+            times.add(start.elapsed());
+        }
+        Ok(())
+    }
+
+    /// The median times of the lists.
+    async fn lists(&self, system: &str) -> Result<[f64; 3]> {
+        let registry = &self.fleet.system(system)?.registry;
+        let tags = list(registry, &format!("/v2/{MANY}/tags/list?n=100")).await?;
+        let referrers = list(registry, &format!("/v2/{MANY}/referrers/{}", self.image.digest)).await?;
+        Ok([tags, referrers, list(registry, "/v2/_catalog?n=100").await?])
+    }
 }
 
 /// Writes repositories and tags as objects, of an image whose content is there.
-async fn populate(s3: &S3, image: &Image, numbers: std::ops::Range<usize>) -> Result<()> {
+async fn populate(s3: &S3, image: &Image, size: usize) -> Result<()> {
     let manifest = image.digest.to_string();
-    let objects = numbers.flat_map(|number| {
+    let objects = (0..size).flat_map(|number| {
         let repository = format!("group-{}/app-{number}", number % 100);
         let layers = image
             .blobs()
@@ -118,38 +196,6 @@ async fn populate(s3: &S3, image: &Image, numbers: std::ops::Range<usize>) -> Re
         s3.put(&format!("docker/registry/v2/repositories/{folder}/link"), digest.into_bytes()).await
     };
     stream::iter(objects).map(write).buffer_unordered(WRITERS).try_collect().await
-}
-
-async fn latencies(fleet: &Fleet, name: &str, image: &Image) -> Result<Latencies> {
-    let system = fleet.system(name)?;
-    let registry = &system.registry;
-    memory::settle()?;
-    let (mut push, mut missed, mut stored) = (Times::new()?, Times::new()?, Times::new()?);
-    for _ in 0..TIMES {
-        let image = Image::fresh(&[64 << 10]);
-        let start = Instant::now();
-        steps::push(registry, "growth/pushed", &tag(&image), &image).await?;
-        push.add(start.elapsed());
-        let image = Image::fresh(&[64 << 10]);
-        steps::push(&fleet.bucket.pusher.registry, "growth/pulled", &tag(&image), &image).await?;
-        let urls = system.urls("growth/pulled", &tag(&image), &image).await?;
-        for times in [&mut missed, &mut stored] {
-            let start = Instant::now();
-            steps::pull(registry, &urls).await?;
-            times.add(start.elapsed());
-        }
-    }
-    let listed = [
-        ("100 tags of many", format!("/v2/{MANY}/tags/list?n=100")),
-        ("referrers", format!("/v2/{MANY}/referrers/{}", image.digest)),
-        ("100 of the catalog", "/v2/_catalog?n=100".to_owned()),
-    ];
-    let mut found =
-        Latencies(vec![("push", push.at(0.5)), ("pull, missed", missed.at(0.5)), ("pull, stored", stored.at(0.5))]);
-    for (operation, path) in listed {
-        found.0.push((operation, list(registry, &path).await?));
-    }
-    Ok(found)
 }
 
 /// The median time of a list, or no number when it takes too long or is not served.

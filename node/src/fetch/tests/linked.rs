@@ -1,8 +1,8 @@
 //! Content that is not stored is asked for beside its link, and is nothing to anybody before that is seen.
 
 use super::*;
-use crate::store::bucket::Operation;
 use crate::store::bucket::fault::{Effect, Fault};
+use crate::store::bucket::{BucketErrorKind, Operation};
 
 impl Setup {
     /// From now on links are not answered.
@@ -138,4 +138,58 @@ async fn requests_that_wait_for_each_other_get_on() {
     }
     let all = blobs.iter().map(|(digest, bytes)| async { assert!(setup.read(digest).await == *bytes) });
     tokio::time::timeout(PATIENCE, futures::future::join_all(all)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_is_asked_for_once_while_its_content_is_filled() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(1 << 20).await;
+    setup.gate.hold_before(u64::MAX);
+    let first = setup.open(&digest).await;
+    let again = setup.open(&digest).await;
+    assert_eq!(setup.fetch.blob_size(&setup.repository, &digest).await.unwrap(), 1 << 20);
+    assert_eq!(setup.gate.gets("/link"), 1);
+    let other = Repository::parse("other").unwrap();
+    assert!(matches!(setup.fetch.blob(&other, &digest).await, Err(FetchError::NotFound)));
+    setup.gate.open();
+    let (first, again) = tokio::join!(collect(first, 0..1 << 20), collect(again, 0..1 << 20));
+    assert!(first.unwrap() == bytes && again.unwrap() == bytes);
+    assert!(setup.read(&digest).await == bytes);
+    assert_eq!(setup.gate.gets("/link"), 2, "that of the other repository, and no other");
+}
+
+/// Content in memory is given before it is stored; whoever had it has it again, though the bucket be gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_content_is_served_again_before_it_is_stored() {
+    let setup = Setup::on(Fixture::new(1500, 0, 0), true);
+    let _room = setup.store.reserve(1000).await.unwrap();
+    let (digest, bytes) = setup.blob(1000).await;
+    setup.link(LinkKind::Revision, &digest).await;
+    // Storing waits for a cleaner.
+    let cleaner = setup.store.pressure();
+    let manifest = || setup.fetch.manifest(&setup.repository, &digest);
+    assert!(setup.read(&digest).await == bytes && manifest().await.unwrap() == bytes);
+    let before = setup.gate.gets("");
+    for operation in [Operation::Get, Operation::Head] {
+        setup.faults.add(Fault::new(operation, Effect::Error(BucketErrorKind::Denied)));
+    }
+    assert!(setup.read(&digest).await == bytes && manifest().await.unwrap() == bytes);
+    assert_eq!(setup.gate.gets(""), before);
+    assert_eq!((setup.store.size(&digest), setup.metrics.fills_running.get()), (None, 2));
+    drop(cleaner);
+    eventually("given up", || setup.fills("no_room") == 2).await;
+    assert!(setup.fetch.blob(&setup.repository, &digest).await.is_err(), "forgotten with the content");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_removed_while_its_content_is_filled_does_not_come_back() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(1 << 20).await;
+    setup.gate.hold_before(u64::MAX);
+    let content = setup.open(&digest).await;
+    setup.fetch.shared.parts.links.remove(&setup.repository, LinkKind::Layer, &digest).await.unwrap();
+    setup.gate.open();
+    assert!(collect(content, 0..1 << 20).await.unwrap() == bytes);
+    setup.stored(&digest).await;
+    assert!(matches!(setup.fetch.blob(&setup.repository, &digest).await, Err(FetchError::NotFound)));
 }

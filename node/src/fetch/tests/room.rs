@@ -92,7 +92,7 @@ async fn readers_of_a_fill_whose_disk_fails_go_on_from_the_bucket() {
     let mut whole = setup.open(&digest).await.read(0..600_000);
     let part = setup.open(&digest).await.read(100..500_000);
     let mut given = whole.next().await.unwrap().unwrap().to_vec();
-    let Some(Opened::Fill(fill, _)) = setup.fetch.shared.fills.peek(&digest) else { panic!("no fill") };
+    let Some(Opened::Fill(fill)) = setup.fetch.shared.fills.peek(&digest) else { panic!("no fill") };
     fill.end(Phase::Failed(Failure::from(std::io::Error::from(ErrorKind::StorageFull))));
     setup.gate.open();
     given.extend(whole.try_collect::<Vec<Bytes>>().await.unwrap().concat());

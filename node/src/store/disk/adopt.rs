@@ -109,7 +109,8 @@ impl Inner {
 
     /// The file is in place, perhaps instead of one that was not verified yet.
     fn replace_entry(&self, digest: &Digest, size: u64, reservation: Reservation) {
-        let entry = Arc::new(Entry::new(size, true));
+        let links = self.expectations.links(digest).unwrap_or_default();
+        let entry = Arc::new(Entry::new(size, true, links));
         self.touch(&entry);
         if let Some(before) = self.index.get(digest) {
             before.mark_gone();

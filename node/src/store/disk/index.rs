@@ -30,7 +30,7 @@ pub(super) struct Entry {
     pub(super) size: u64,
     used: AtomicU64,
     frequency: AtomicU64,
-    pub(super) links: LinksSeen,
+    pub(super) links: Arc<LinksSeen>,
     /// Whether the file is what its digest says; not known yet of files found after an unclean stop.
     pub(super) verified: OnceCell<bool>,
     /// Whether the records on disk lack what is known here.
@@ -41,12 +41,12 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Content that is known to be what its digest says (`verified`), or was found after an unclean stop.
-    pub(super) fn new(size: u64, verified: bool) -> Entry {
+    pub(super) fn new(size: u64, verified: bool, links: Arc<LinksSeen>) -> Entry {
         Entry {
             size,
             used: AtomicU64::new(0),
             frequency: AtomicU64::new(Frequency::NEVER.to_bits()),
-            links: LinksSeen::default(),
+            links,
             verified: if verified { OnceCell::new_with(Some(true)) } else { OnceCell::new() },
             dirty: AtomicBool::new(false),
             gone: AtomicBool::new(false),

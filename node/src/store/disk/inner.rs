@@ -6,6 +6,7 @@
 
 use super::capacity::Capacity;
 use super::error::{StoreError, is_damage};
+use super::expected::Expectations;
 use super::folders::{Folders, remove_file};
 use super::frequency::RequestClock;
 use super::index::{Entry, Index};
@@ -33,6 +34,7 @@ pub(super) struct Inner {
     /// What the frequencies of content age by.
     pub(super) requests: RequestClock,
     pub(super) index: Index,
+    pub(super) expectations: Expectations,
     pub(super) capacity: Arc<Capacity>,
     pub(super) memory: Memory,
     pub(super) tags: TagsSeen,

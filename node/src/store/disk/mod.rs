@@ -21,10 +21,12 @@ mod adopt;
 mod capacity;
 mod content;
 mod error;
+mod expected;
 mod folders;
 mod frequency;
 mod index;
 mod inner;
+mod links;
 mod links_seen;
 mod memory;
 mod open;
@@ -47,6 +49,7 @@ mod tests;
 
 pub use content::StoredContent;
 pub use error::StoreError;
+pub use expected::Expected;
 pub use frequency::Frequency;
 #[cfg(test)]
 pub(crate) use frequency::RequestClock;
@@ -65,7 +68,6 @@ use crate::store::layout::LinkKind;
 use bytes::Bytes;
 use entrepot_config as config;
 use inner::{Inner, Removal};
-use links_seen::LinkSeen;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,26 +207,23 @@ impl Store {
         self.inner.index.records()
     }
 
-    /// Remembers that the repository links stored content; nothing for what is not stored.
+    /// Begins to remember the links of content that is about to be stored; what is not stored in the end is forgotten.
+    pub fn expect(&self, digest: &Digest) -> Expected {
+        Expected::new(Arc::clone(&self.inner), *digest)
+    }
+
+    /// Remembers that the repository links content that is stored or expected; nothing for what is neither.
     pub fn remember_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
-        if let Some(entry) = self.inner.index.get(digest) {
-            entry.links.remember(LinkSeen { repository: repository.clone(), kind, seen: self.inner.clock.now() });
-            entry.mark_dirty();
-        }
+        self.inner.remember_link(repository, kind, digest);
     }
 
     /// How long ago that was remembered.
     pub fn link_age(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Option<Duration> {
-        let seen = self.inner.index.get(digest)?.links.seen(repository, kind)?;
-        Some(self.inner.clock.now().since(seen))
+        self.inner.link_age(repository, kind, digest)
     }
 
     pub fn forget_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
-        if let Some(entry) = self.inner.index.get(digest)
-            && entry.links.forget(repository, kind)
-        {
-            entry.mark_dirty();
-        }
+        self.inner.forget_link(repository, kind, digest);
     }
 
     /// Remembers what the bucket said of a tag.

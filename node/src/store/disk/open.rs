@@ -2,6 +2,7 @@
 
 use super::capacity::Capacity;
 use super::error::StoreError;
+use super::expected::Expectations;
 use super::folders::{Folders, remove_file, sync_folder};
 use super::frequency::{Frequency, RequestClock};
 use super::index::{Entry, Index};
@@ -64,7 +65,7 @@ impl Inner {
         let index = Index::default();
         let (mut used, mut shared) = (0u64, Vec::new());
         for found in found? {
-            let entry = Entry::new(found.size, stop.verified(&found.digest));
+            let entry = Entry::new(found.size, stop.verified(&found.digest), Arc::default());
             entry.restore(found.written, Frequency::NEVER.used(requests.now()));
             used = used.saturating_add(found.size);
             if found.shared {
@@ -79,6 +80,7 @@ impl Inner {
             metrics,
             requests,
             index,
+            expectations: Expectations::default(),
             capacity,
             memory: Memory::new(),
             tags: TagsSeen::new(),

@@ -148,6 +148,40 @@ async fn links_are_remembered_for_stored_content_only() {
 }
 
 #[tokio::test]
+async fn links_of_what_is_expected_are_remembered_with_what_is_stored() {
+    let fixture = Fixture::roomy();
+    let store = fixture.open();
+    let [kept, deleted] = ["a", "b"].map(|name| Repository::parse(name).unwrap());
+    let (digest, bytes) = content(1, 10);
+    let age = |repository: &Repository| store.link_age(repository, LinkKind::Layer, &digest);
+    let expected = (store.expect(&digest), store.expect(&digest));
+    store.remember_link(&kept, LinkKind::Layer, &digest);
+    store.remember_link(&deleted, LinkKind::Layer, &digest);
+    drop(expected.0);
+    assert_eq!((age(&kept), age(&deleted)), (Some(Duration::ZERO), Some(Duration::ZERO)), "one still expects it");
+    store.forget_link(&deleted, LinkKind::Layer, &digest);
+    store_content(&store, &digest, &bytes).await.unwrap();
+    assert_eq!((age(&kept), age(&deleted)), (Some(Duration::ZERO), None));
+    store.remember_link(&deleted, LinkKind::Layer, &digest);
+    drop(expected.1);
+    assert_eq!((age(&kept), age(&deleted)), (Some(Duration::ZERO), Some(Duration::ZERO)));
+}
+
+#[tokio::test]
+async fn links_of_what_was_expected_and_never_came_are_forgotten() {
+    let fixture = Fixture::roomy();
+    let store = fixture.open();
+    let repository = Repository::parse("a").unwrap();
+    let (digest, bytes) = content(1, 10);
+    let expected = store.expect(&digest);
+    store.remember_link(&repository, LinkKind::Layer, &digest);
+    drop(expected);
+    assert_eq!(store.link_age(&repository, LinkKind::Layer, &digest), None);
+    store_content(&store, &digest, &bytes).await.unwrap();
+    assert_eq!(store.link_age(&repository, LinkKind::Layer, &digest), None);
+}
+
+#[tokio::test]
 async fn with_too_many_links_the_oldest_is_forgotten() {
     let fixture = Fixture::roomy();
     let store = fixture.open();

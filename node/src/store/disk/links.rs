@@ -1,0 +1,39 @@
+//! What is remembered of links, with the content that they are of: stored, or expected.
+
+use super::inner::Inner;
+use super::links_seen::LinkSeen;
+use crate::oci::{Digest, Repository};
+use crate::store::layout::LinkKind;
+use std::time::Duration;
+
+impl Inner {
+    /// See `Store::remember_link`.
+    pub(super) fn remember_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
+        let link = LinkSeen { repository: repository.clone(), kind, seen: self.clock.now() };
+        // First what is expected: should it be stored meanwhile, that is seen below.
+        if let Some(links) = self.expectations.links(digest) {
+            links.remember(link.clone());
+        }
+        if let Some(entry) = self.index.get(digest) {
+            entry.links.remember(link);
+            entry.mark_dirty();
+        }
+    }
+
+    /// See `Store::link_age`.
+    pub(super) fn link_age(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Option<Duration> {
+        let stored = || self.index.get(digest)?.links.seen(repository, kind);
+        let expected = || self.expectations.links(digest)?.seen(repository, kind);
+        Some(self.clock.now().since(stored().or_else(expected)?))
+    }
+
+    /// See `Store::forget_link`.
+    pub(super) fn forget_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
+        let expected = self.expectations.links(digest).is_some_and(|links| links.forget(repository, kind));
+        if let Some(entry) = self.index.get(digest)
+            && (entry.links.forget(repository, kind) || expected)
+        {
+            entry.mark_dirty();
+        }
+    }
+}
