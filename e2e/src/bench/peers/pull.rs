@@ -122,19 +122,22 @@ fn account_of(all: &All) -> Result<String> {
     let (distribution, nginx, entrepot) = (of(DISTRIBUTION)?, of(NGINX)?, of(ENTREPOT)?);
     let share = |system: &Measured| system.rates.bytes.median() / distribution.rates.bytes.median();
     let hash = hash(&Content::fresh(BLOB))? * GIB / BLOB as f64;
+    let s3 = of(S3_SERVER)?.first_byte.median();
     Ok(format!(
         "\n\nWhat bounds missed pulls here is the processor, which clients, S3 and the system share: a cache writes what it \
          passes on, and Entrepot verifies it too, where Distribution does neither. nginx's cache, which does not verify, has \
          {:.2} of Distribution's bytes a second, and Entrepot {:.2}. Distribution takes {:.2} s of a core for a GiB, nginx \
          {:.2} and Entrepot {:.2}, of which SHA-256 alone takes {hash:.2} on an idle machine. Under that load the first byte waits for \
-         a core before each step that it takes: {:.1} ms of nginx, which asks S3 for the blob alone, and {:.1} of Entrepot, \
-         which asks whether the repository links it, too. What a system itself adds shows the table of one client.",
+         a core before each step that it takes: {s3:.1} ms of S3 itself, {:.1} of nginx ({:.2} times S3's), which asks S3 for \
+         the blob alone, and {:.1} of Entrepot, which asks whether the repository links it, too. What a system itself adds \
+         shows the table of one client.",
         share(nginx),
         share(entrepot),
         distribution.rates.processor.median(),
         nginx.rates.processor.median(),
         entrepot.rates.processor.median(),
         nginx.first_byte.median(),
+        nginx.first_byte.median() / s3,
         entrepot.first_byte.median(),
     ))
 }

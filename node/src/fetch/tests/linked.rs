@@ -178,7 +178,8 @@ async fn small_content_is_served_again_before_it_is_stored() {
     assert_eq!((setup.store.size(&digest), setup.metrics.fills_running.get()), (None, 2));
     drop(cleaner);
     eventually("given up", || setup.fills("no_room") == 2).await;
-    assert!(setup.fetch.blob(&setup.repository, &digest).await.is_err(), "forgotten with the content");
+    let forgotten = |kind| setup.store.link_age(&setup.repository, kind, &digest).is_none();
+    eventually("forgotten", || forgotten(LinkKind::Layer) && forgotten(LinkKind::Revision)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
