@@ -176,7 +176,7 @@ async fn measure_cell((layers, clients): (usize, usize)) -> Result<All> {
             let items = urls(system, &images).await?;
             for way in WAYS {
                 // A stored image is pulled in a moment: pulled often, its time is long enough to be measured.
-                let times = if way == "stored" { 4 } else { 1 };
+                let times = if way == "stored" { 8 } else { 1 };
                 let items: Vec<_> = std::iter::repeat_n(items.clone(), times).flatten().collect();
                 all.entry((system.name, way)).or_default().add(system, clients, items).await?;
             }

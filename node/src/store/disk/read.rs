@@ -7,9 +7,19 @@ use super::inner::{Inner, Removal};
 use super::memory::{Kept, MAX_SMALL};
 use crate::oci::Digest;
 use bytes::Bytes;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
+
+/// Opens a file of that size if the system has its path in memory, and so without waiting for the disk. What it has not,
+/// and what is wrong with a file, whoever opens it the other way learns.
+fn open_cached(path: &Path, size: u64) -> Option<File> {
+    let file = openat2(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    let file = File::from(file);
+    (file.metadata().ok()?.len() == size).then_some(file)
+}
 
 impl Inner {
     /// See `Store::open_content`.
@@ -17,13 +27,15 @@ impl Inner {
         let Some(entry) = self.trusted(digest).await? else { return Ok(None) };
         self.touch(&entry);
         let digest = *digest;
-        self.run(move |inner| {
-            let Some(file) = inner.open_file(&digest, &entry)? else { return Ok(None) };
-            let size = entry.size;
-            let source = Source { file, digest, entry, store: Arc::clone(inner) };
-            Ok(Some(StoredContent { size, source: Arc::new(source) }))
-        })
-        .await
+        if let Some(file) = open_cached(&self.folders.content(&digest), entry.size) {
+            return Ok(Some(self.opened(file, digest, entry)));
+        }
+        self.run(move |inner| Ok(inner.open_file(&digest, &entry)?.map(|file| inner.opened(file, digest, entry)))).await
+    }
+
+    fn opened(self: &Arc<Self>, file: File, digest: Digest, entry: Arc<Entry>) -> StoredContent {
+        let size = entry.size;
+        StoredContent { size, source: Arc::new(Source { file, digest, entry, store: Arc::clone(self) }) }
     }
 
     /// See `Store::read_small`.
@@ -77,5 +89,27 @@ impl Inner {
             }
         }
         Err(StoreError::io("read", &self.folders.content(digest))(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_as_it_was_stored_is_not_opened_without_a_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("content");
+        assert!(open_cached(&path, 5).is_none());
+        std::fs::write(&path, "bytes").unwrap();
+        assert!(open_cached(&path, 4).is_none());
+        // Perhaps the system cannot tell.
+        if let Some(mut file) = open_cached(&path, 5) {
+            let mut content = String::new();
+            file.read_to_string(&mut content).unwrap();
+            assert_eq!(content, "bytes");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(open_cached(&path, 5).is_none());
     }
 }
