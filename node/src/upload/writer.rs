@@ -96,13 +96,17 @@ impl Shared {
     }
 
     /// Writes what waits, until nothing does. Blocking.
-    fn drain(&self, mut writing: Writing) {
+    fn drain(self: Arc<Self>, mut writing: Writing) {
         // A batch's turn ends with the next look at what waits: who has all turns finds the right to write in place.
         let mut turn = None;
         loop {
             let mut state = self.state();
             let Some((batch, next)) = state.waiting.pop_front() else {
                 state.idle = Some(writing);
+                drop(state);
+                // Before the turn: who has all turns has the session, and the room that it holds, to itself.
+                drop(self);
+                drop(turn);
                 return;
             };
             drop(state);
