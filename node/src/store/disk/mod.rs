@@ -15,7 +15,8 @@
 //!
 //! `open` and `scan` are its start, `adopt` how content comes in, `content`, `pieces` and `memory` how it is read,
 //! `verify` what happens first after an unclean stop, `capacity` the accounts of room, `index`, `records` and
-//! `recorder` what is known in memory and on disk, `inner` the steps that keep all these at one.
+//! `recorder` what is known in memory and on disk, `expected` and `links` what is remembered of links, `inner` the steps
+//! that keep all these at one.
 
 mod adopt;
 mod capacity;
