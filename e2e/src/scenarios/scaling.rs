@@ -2,14 +2,12 @@
 
 use super::{load::Load, pods};
 use crate::cluster::Cluster;
-use anyhow::{Result, bail, ensure};
+use crate::wait;
+use anyhow::{Result, ensure};
 use serde_json::json;
 use std::time::Instant;
 
 const NAMESPACE: &str = "scaling";
-
-/// Operations of the load after which a node has had its part of them: which one a connection reaches is chance.
-const ENOUGH: usize = 2000;
 
 /// From one node to five and back to two, under load: no client fails, and every image that was acknowledged is there.
 pub async fn scaling_loses_nothing(cluster: &Cluster) -> Result<()> {
@@ -28,21 +26,13 @@ pub async fn scaling_loses_nothing(cluster: &Cluster) -> Result<()> {
         let wanted: Vec<_> = (0..replicas).map(|ordinal| format!("images-{ordinal}")).collect();
         ensure!(names == wanted, "the nodes are {names:?}");
         for node in &nodes {
-            serves(node, &load).await?;
+            // Which node a connection reaches is chance.
+            let serves =
+                || async { node.metric("entrepot_http_requests_total").await.is_ok_and(|served| served > 0.0) };
+            wait::until(&format!("{} is asked for something", node.name), pods::SOON, serves).await?;
         }
         ensure!(nodes.iter().all(|node| node.restarts == 0), "nodes were restarted: {nodes:?}");
     }
     load.stop().await?;
     pods::remove(cluster, NAMESPACE).await
-}
-
-/// Waits until the load has reached the node.
-async fn serves(node: &pods::Node, load: &Load) -> Result<()> {
-    for _ in 0..ENOUGH / 20 {
-        if node.metric("entrepot_http_requests_total").await? > 0.0 {
-            return Ok(());
-        }
-        load.goes_on(20).await?;
-    }
-    bail!("{} was asked for nothing", node.name)
 }

@@ -10,7 +10,6 @@ use crate::oci::{Digest, Repository};
 use crate::store::bucket::Object;
 use crate::store::layout::LinkKind;
 use bytes::Bytes;
-use futures::FutureExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the beginning of a fill came to.
@@ -77,10 +76,7 @@ fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arriv
     match shared.fills.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
         Entry::Joined(arrival) => Some((arrival, false)),
         Entry::New(departure, arrival) => {
-            // Links that are seen are remembered: while this is filled, and when it is stored.
-            let expected = shared.parts.store.expect(digest);
-            let fill = task::fill(shared.clone(), *digest, departure);
-            shared.parts.tasks.spawn("fill", fill.map(|()| drop(expected)));
+            shared.spawn_fill("fill", digest, task::fill(shared.clone(), *digest, departure));
             Some((arrival, true))
         }
         Entry::Landed => None,

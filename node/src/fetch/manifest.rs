@@ -9,7 +9,6 @@ use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 use crate::store::bucket::BucketErrorKind;
 use crate::store::layout::LinkKind;
 use bytes::Bytes;
-use futures::FutureExt;
 use std::sync::Arc;
 
 /// See [`super::Fetch::manifest`].
@@ -43,10 +42,7 @@ fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arriv
         Entry::Landed => None,
         Entry::Joined(arrival) => Some((arrival, "joined")),
         Entry::New(departure, arrival) => {
-            // As for a blob.
-            let expected = shared.parts.store.expect(digest);
-            let fill = fill(shared.clone(), *digest, departure);
-            shared.parts.tasks.spawn("fetch manifest", fill.map(|()| drop(expected)));
+            shared.spawn_fill("fetch manifest", digest, fill(shared.clone(), *digest, departure));
             Some((arrival, "fill"))
         }
     }

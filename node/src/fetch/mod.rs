@@ -39,6 +39,7 @@ use bytes::Bytes;
 use circuit::Circuit;
 use entrepot_config as config;
 use flight::Flights;
+use futures::FutureExt;
 use origin::Origin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,10 +110,16 @@ impl Shared {
         Origin::new(parts.bucket.clone(), key, parts.retry_budget, parts.stall_timeout)
     }
 
-    /// Content that is not stored is expected from before its link is looked at until this and its fill are dropped.
+    /// Expects content that is not stored: its link may be seen before there is a fill of it.
     fn expect(&self, digest: &Digest) -> Option<Expected> {
         let store = &self.parts.store;
         store.size(digest).is_none().then(|| store.expect(digest))
+    }
+
+    /// Runs a fill in the background. Links of its content that are seen before it ends are remembered.
+    fn spawn_fill(&self, name: &'static str, digest: &Digest, fill: impl Future<Output = ()> + Send + 'static) {
+        let expected = self.parts.store.expect(digest);
+        self.parts.tasks.spawn(name, fill.map(|()| drop(expected)));
     }
 
     /// Counts and logs content of the bucket that is not what its digest says.

@@ -1,7 +1,7 @@
 //! Links: what a repository makes visible. A blob or manifest is served only through a repository that links it.
 //!
-//! Having seen a link is remembered beside the stored content, so that serving it again asks the bucket nothing for
-//! `fetch.linksFreshFor`. Not having seen one is never remembered: a push at another node is visible at once.
+//! Having seen a link is remembered beside the content, from when that is on its way into the store, so that serving it
+//! again asks the bucket nothing for `fetch.linksFreshFor`. Not having seen one is never remembered: a push at another node is visible at once.
 
 use super::bucket::{Bucket, BucketError, PutBody, PutMode, get_small};
 use super::disk::Store;

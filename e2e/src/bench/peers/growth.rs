@@ -1,9 +1,9 @@
 //! How latencies grow with what is in the bucket.
 
 use super::document::{Goal, Plot, Section, Table, Target};
-use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet};
+use super::fleet::{ENTREPOT, Fleet};
 use super::load::Times;
-use super::push::tag;
+use super::push::{SYSTEMS, tag};
 use super::{Form, ROUNDS, steps, turns};
 use crate::Registry;
 use crate::bench::memory;
@@ -25,7 +25,6 @@ const TIMES: usize = 20;
 /// An answer that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const SYSTEMS: [&str; 2] = [ENTREPOT, DISTRIBUTION];
 const PUSH: &str = "push";
 const MISSED: &str = "pull, missed";
 const STORED: &str = "pull, stored";

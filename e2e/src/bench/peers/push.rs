@@ -17,7 +17,8 @@ const CELLS: [(usize, usize, usize); 7] =
     [(1, 1, 8), (1, 4, 16), (1, 16, 32), (10, 1, 2), (10, 4, 4), (10, 16, 16), (50, 4, 4)];
 /// The cell of the targets.
 const TARGET: (usize, usize, usize) = (10, 4, 4);
-const SYSTEMS: [&str; 2] = [ENTREPOT, DISTRIBUTION];
+/// Those that take pushes.
+pub const SYSTEMS: [&str; 2] = [ENTREPOT, DISTRIBUTION];
 
 pub async fn measure(form: Form) -> Result<Section> {
     let columns = [&["layers", "clients", "system"][..], &rates::COLUMNS].concat();
