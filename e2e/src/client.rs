@@ -97,7 +97,9 @@ impl std::error::Error for Refused {}
 pub fn may_pass(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<Refused>() {
         Some(refused) => matches!(refused.status, 408 | 429 | 500..),
-        None => error.chain().any(|cause| cause.is::<hyper::Error>() || cause.is::<legacy::Error>()),
+        None => error
+            .chain()
+            .any(|cause| cause.is::<hyper::Error>() || cause.is::<legacy::Error>() || cause.is::<std::io::Error>()),
     }
 }
 

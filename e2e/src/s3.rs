@@ -101,14 +101,14 @@ impl S3 {
         Ok(answer.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect())
     }
 
-    /// A URL by which anybody gets the content of a digest for an hour.
+    /// Path and query of a URL by which anybody gets the content of a digest for an hour, signed for this endpoint.
     ///
     /// # Errors
     /// When it cannot be signed.
     pub async fn presigned(&self, digest: &Digest) -> Result<String> {
         let presigning = PresigningConfig::expires_in(Duration::from_secs(3600))?;
         let request = self.client.get_object().bucket(BUCKET).key(content_key(digest)).presigned(presigning).await?;
-        Ok(request.uri().to_owned())
+        Ok(request.uri().strip_prefix(self.endpoint.as_str()).context("a URL of the endpoint")?.to_owned())
     }
 
     /// # Errors

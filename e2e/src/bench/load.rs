@@ -1,12 +1,7 @@
-//! Load: wrk, and a client that reads and throws away.
+//! Load by wrk.
 
-use crate::client::{Refused, Registry, empty};
-use crate::push::IMAGE;
 use crate::{commands, tools};
 use anyhow::{Context, Result, ensure};
-use http::Method;
-use http_body_util::BodyExt;
-use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 /// What wrk found.
@@ -52,36 +47,6 @@ fn quantity(text: &str) -> Result<f64> {
     ];
     let found = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.parse::<f64>().ok()?, factor)));
     found.map(|(number, factor)| number * factor).with_context(|| format!("{text} is no quantity"))
-}
-
-/// Gets something and throws it away: how many bytes, and when the first of them came.
-///
-/// # Errors
-/// When the answer is not 200, or ends early.
-pub async fn get(client: &Registry, url: &str) -> Result<(u64, Duration)> {
-    let start = Instant::now();
-    // Distribution takes `*/*` for none of the manifests that it has.
-    let answer = client.open(Method::GET, url, &[("accept", IMAGE)], empty()).await?;
-    let status = answer.status().as_u16();
-    if status != 200 {
-        return Err(Refused::of(status, 200)).with_context(|| url.to_owned());
-    }
-    let (mut body, mut bytes, mut first) = (answer.into_body(), 0, None);
-    while let Some(frame) = body.frame().await {
-        first.get_or_insert_with(|| start.elapsed());
-        bytes += frame?.data_ref().map_or(0, bytes::Bytes::len) as u64;
-    }
-    Ok((bytes, first.unwrap_or_else(|| start.elapsed())))
-}
-
-/// The same, in bytes a second.
-///
-/// # Errors
-/// As for [`get`].
-pub async fn drain(client: &Registry, url: &str) -> Result<f64> {
-    let start = Instant::now();
-    let (bytes, _) = get(client, url).await?;
-    Ok(bytes as f64 / start.elapsed().as_secs_f64())
 }
 
 #[cfg(test)]

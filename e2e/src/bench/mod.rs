@@ -3,6 +3,7 @@
 //! A figure is the median of rounds that alternate between the node and what it is compared with, so that whatever
 //! else the machine does meets both.
 
+mod download;
 mod load;
 mod memory;
 mod peers;

@@ -1,6 +1,7 @@
 //! The measurements.
 
-use super::load::{drain, wrk};
+use super::download::Downloads;
+use super::load::wrk;
 use super::memory;
 use super::report::{Figure, GIB, Goal, MIB, Samples};
 use super::{BLOB, ROUNDS};
@@ -85,6 +86,7 @@ pub async fn missed_blob() -> Result<Figure> {
     let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
     let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
     let node = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
+    let [downloads, from_s3] = [node.registry.url(), &server.s3.endpoint].map(Downloads::from);
     let (mut ours, mut theirs, mut costs) = (Samples::default(), Samples::default(), Costs::default());
     for _ in 0..ROUNDS {
         let blob = Content::fresh(BLOB);
@@ -92,10 +94,10 @@ pub async fn missed_blob() -> Result<Figure> {
         let object = server.s3.presigned(&blob.digest).await?;
         memory::settle()?;
         let (server_before, client_before) = (usage::processor(server.id())?, usage::processor(std::process::id())?);
-        theirs.0.push(drain(&node.registry, &object).await? / MIB);
+        theirs.0.push(from_s3.drain(&object).await? / MIB);
         costs.server.0.push((usage::processor(server.id())? - server_before) / (BLOB as f64 / MIB));
         costs.client.0.push((usage::processor(std::process::id())? - client_before) / (BLOB as f64 / MIB));
-        ours.0.push(drain(&node.registry, &format!("/v2/bench/app/blobs/{}", blob.digest)).await? / MIB);
+        ours.0.push(downloads.drain(&format!("/v2/bench/app/blobs/{}", blob.digest)).await? / MIB);
         costs.hash.0.push(hash(&blob)? / (BLOB as f64 / MIB));
     }
     let note = costs.note(theirs.median());

@@ -5,12 +5,12 @@ use super::fleet::Bucket;
 use super::load::{closed, open};
 use super::trace::{CONTENTS, REQUESTS, Trace, hits_by_count, most_hits};
 use super::{Form, ROUNDS, steps};
-use crate::bench::load::get;
+use crate::Node;
+use crate::bench::download::Downloads;
 use crate::bench::memory;
 use crate::bench::report::{MIB, Samples};
 use crate::content::Content;
 use crate::servers::{Distribution, Driver};
-use crate::{Node, Registry};
 use anyhow::{Result, ensure};
 use entrepot_config::{ByteSize, EvictionPolicy, NodeConfig};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -117,17 +117,17 @@ impl Bucket {
                 config.store.eviction_policy = policy;
             })
             .await?;
-        replay(&node.registry, contents, requests).await?;
+        replay(&Downloads::from(node.registry.url()), contents, requests).await?;
         let metrics = node.metrics().await?;
         let of = |result: &str| metrics.sum("fetches_total", &[&format!("result=\"{result}\"")]);
         Ok((of("hit") + of("joined")) / requests.len() as f64)
     }
 }
 
-async fn replay(registry: &Registry, contents: &[Content], requests: &[usize]) -> Result<()> {
+async fn replay(downloads: &Downloads, contents: &[Content], requests: &[usize]) -> Result<()> {
     let paths = requests.iter().map(|number| blob(&contents[*number])).collect();
     let outcome =
-        closed(CLIENTS, paths, |path: Arc<String>| async move { steps::get(registry, &path, SIZE).await }).await?;
+        closed(CLIENTS, paths, |path: Arc<String>| async move { steps::get(downloads, &path, SIZE).await }).await?;
     ensure!(outcome.failures.is_empty(), "{:?}", outcome.failures.first());
     Ok(())
 }
@@ -142,7 +142,7 @@ async fn mirrored(bucket: &Bucket, contents: &[Content]) -> Result<String> {
     let origin = Distribution::with_cache(Driver::S3(&bucket.server.s3)).await?;
     let mirror = Distribution::mirror_of(origin.registry.url(), folder.path()).await?;
     let requests = Trace::Zipf.requests();
-    replay(&mirror.registry, contents, &requests).await?;
+    replay(&Downloads::from(mirror.registry.url()), contents, &requests).await?;
     let asked: HashSet<_> = requests.iter().collect();
     Ok(format!(
         " Distribution's pull-through cache has no capacity: it keeps what was asked for until a time to live has passed, \
@@ -177,12 +177,13 @@ async fn while_cleaning(bucket: &Bucket) -> Result<(Table, Samples)> {
         let missed: Vec<_> = bucket.push(SECONDS * MISSED_RATE, 4 << 20).await?.iter().map(blob).collect();
         for (index, capacity) in [ByteSize::mebibytes(8192), ByteSize::mebibytes(128)].into_iter().enumerate() {
             let node = bucket.node(|config| config.store.capacity = Some(capacity)).await?;
+            let downloads = Downloads::from(node.registry.url());
             for content in &hot {
-                get(&node.registry, &blob(content)).await?;
+                downloads.get(&blob(content)).await?;
             }
             let pull = |path: Arc<String>| {
-                let registry = node.registry.clone();
-                async move { get(&registry, &path).await }
+                let downloads = downloads.clone();
+                async move { downloads.get(&path).await }
             };
             let stored = hot.iter().cycle().take(SECONDS * STORED_RATE).map(blob).collect();
             memory::settle()?;

@@ -67,9 +67,9 @@ pub async fn measure() -> Result<Section> {
         let system = fleet.system(name)?;
         let urls = system.urls(REPOSITORY, &tag(&image), &image).await?;
         fleet.take_cost();
-        steps::pull(&system.registry, &urls).await?;
+        steps::pull(&system.downloads, &urls).await?;
         let missed = take(&fleet);
-        steps::pull(&system.registry, &urls).await?;
+        steps::pull(&system.downloads, &urls).await?;
         let stored = take(&fleet);
         let pulls = missed.times(PULLS / 100 * MISSED).and(stored.times(PULLS / 100 * (100 - MISSED)));
         let month = push.times(PUSHES).and(pulls);

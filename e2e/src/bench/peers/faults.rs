@@ -52,7 +52,7 @@ pub async fn measure(form: Form) -> Result<Section> {
             for image in &images {
                 items.push(system.urls(REPOSITORY, &tag(image), image).await?);
             }
-            let work = |urls: Arc<steps::Urls>| async move { steps::pull(&system.registry, &urls).await.map(|_| ()) };
+            let work = |urls: Arc<steps::Urls>| async move { steps::pull(&system.downloads, &urls).await.map(|_| ()) };
             let result = patient(items, work).await?;
             ends.insert((name, what), result.add_to(&mut table, what, system));
         }

@@ -62,7 +62,7 @@ async fn by_system(line: Line) -> Result<BTreeMap<&'static str, Samples>> {
             memory::settle()?;
             let mut times = Vec::new();
             for (url, size) in urls.blobs.iter().filter(|(_, size)| *size == SIZE) {
-                let (_, first) = steps::get(&system.registry, url, *size).await?;
+                let (_, first) = steps::get(&system.downloads, url, *size).await?;
                 times.push(first.as_secs_f64() * 1000.0);
             }
             found.entry(system.name).or_default().0.push(Samples(times).median());

@@ -1,6 +1,7 @@
 //! What is compared: Entrepot and its peers, all over one bucket of one S3 server.
 
 use super::steps::Urls;
+use crate::bench::download::Downloads;
 use crate::node::Plan;
 use crate::proxy::{Line, Proxy, Traffic};
 use crate::push::Image;
@@ -9,7 +10,6 @@ use crate::servers::{Distribution, Driver, Nginx, Versitygw};
 use crate::usage;
 use crate::{Node, Registry};
 use anyhow::{Context, Result, ensure};
-use entrepot_node::oci::Digest;
 use http::Method;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -26,13 +26,14 @@ pub enum Speaks {
 pub struct System {
     pub name: &'static str,
     pub registry: Registry,
+    pub downloads: Downloads,
     speaks: Speaks,
     processes: Vec<u32>,
 }
 
 impl System {
     pub fn new(name: &'static str, url: &str, speaks: Speaks, processes: Vec<u32>) -> System {
-        System { name, registry: Registry::new(url), speaks, processes }
+        System { name, registry: Registry::new(url), downloads: Downloads::from(url), speaks, processes }
     }
 
     /// Where a client finds the image.
@@ -44,13 +45,13 @@ impl System {
         for blob in image.blobs() {
             let url = match &self.speaks {
                 Speaks::Registry => format!("/v2/{repository}/blobs/{}", blob.digest),
-                Speaks::S3(s3) => signed(s3, &blob.digest).await?,
+                Speaks::S3(s3) => s3.presigned(&blob.digest).await?,
             };
             blobs.push((url, blob.size));
         }
         let manifest = match &self.speaks {
             Speaks::Registry => format!("/v2/{repository}/manifests/{tag}"),
-            Speaks::S3(s3) => signed(s3, &image.digest).await?,
+            Speaks::S3(s3) => s3.presigned(&image.digest).await?,
         };
         Ok(Urls { manifest, blobs })
     }
@@ -76,12 +77,6 @@ impl System {
     pub fn peak_memory(&self) -> Result<u64> {
         self.processes.iter().map(|process| usage::peak_memory(*process)).sum()
     }
-}
-
-/// The path and query of a signed URL, for whoever stands before the endpoint.
-async fn signed(s3: &S3, digest: &Digest) -> Result<String> {
-    let url = s3.presigned(digest).await?;
-    Ok(url.strip_prefix(s3.endpoint.as_str()).context("a URL of the endpoint")?.to_owned())
 }
 
 /// Requests as Amazon charges them: those that write or list, and all others.

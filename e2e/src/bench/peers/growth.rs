@@ -158,7 +158,7 @@ impl Setting {
         let urls = system.urls("growth/pulled", &tag(&image), &image).await?;
         for times in [missed, stored] {
             let start = Instant::now();
-            steps::pull(&system.registry, &urls).await?;
+            steps::pull(&system.downloads, &urls).await?;
             times.add(start.elapsed());
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! What clients do with a registry, step by step as container engines do it.
 
-use crate::bench::load;
+use crate::bench::download::Downloads;
 use crate::client::Registry;
 use crate::push::{IMAGE, Image};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::time::Duration;
+use tokio::task::{JoinError, JoinSet};
 
 /// Blobs that a client sends at once: Docker's `max-concurrent-uploads`.
 const UPLOADS: usize = 5;
@@ -46,28 +47,42 @@ pub struct Pull {
     pub first_bytes: Vec<Duration>,
 }
 
-/// Pulls an image: the manifest, then its blobs. What arrives is counted and thrown away: that it is the right content
-/// is for tests to show, and a client that hashes would be most of what is measured.
+/// Pulls an image: the manifest, then its blobs, each by a task of its own. What arrives is counted and thrown away: that
+/// it is the right content is for tests to show, and a client that hashes would be most of what is measured.
 ///
 /// # Errors
 /// When an answer is not 200 or of another size.
-pub async fn pull(registry: &Registry, urls: &Urls) -> Result<Pull> {
-    load::get(registry, &urls.manifest).await?;
-    let mut blobs = Vec::new();
-    for (url, size) in &urls.blobs {
-        blobs.push(get(registry, url, *size));
+pub async fn pull(downloads: &Downloads, urls: &Urls) -> Result<Pull> {
+    downloads.get(&urls.manifest).await?;
+    let (mut pull, mut running) = (Pull::default(), JoinSet::new());
+    for (url, size) in urls.blobs.clone() {
+        if running.len() == DOWNLOADS {
+            pull.add(running.join_next().await)?;
+        }
+        let downloads = downloads.clone();
+        running.spawn(async move { get(&downloads, &url, size).await });
     }
-    let pulled: Vec<(u64, Duration)> = stream::iter(blobs).buffer_unordered(DOWNLOADS).try_collect().await?;
-    let bytes = pulled.iter().map(|(bytes, _)| bytes).sum();
-    Ok(Pull { bytes, first_bytes: pulled.into_iter().map(|(_, first)| first).collect() })
+    while !running.is_empty() {
+        pull.add(running.join_next().await)?;
+    }
+    Ok(pull)
+}
+
+impl Pull {
+    fn add(&mut self, blob: Option<Result<Result<(u64, Duration)>, JoinError>>) -> Result<()> {
+        let (bytes, first) = blob.context("a blob that is on its way")???;
+        self.bytes += bytes;
+        self.first_bytes.push(first);
+        Ok(())
+    }
 }
 
 /// Gets something of a known size and throws it away: how many bytes, and when the first of them came.
 ///
 /// # Errors
 /// When the answer is not 200, ends early, or has not `size` bytes.
-pub async fn get(registry: &Registry, url: &str, size: u64) -> Result<(u64, Duration)> {
-    let (bytes, first) = load::get(registry, url).await?;
+pub async fn get(downloads: &Downloads, url: &str, size: u64) -> Result<(u64, Duration)> {
+    let (bytes, first) = downloads.get(url).await?;
     ensure!(bytes == size, "{url}: {bytes} bytes");
     Ok((bytes, first))
 }

@@ -146,7 +146,7 @@ async fn nginx(image: &Image, stored: bool) -> Result<Storm> {
     let speaks = Speaks::S3(S3::new(&far.proxy.url));
     let system = System::new(NGINX, &nginx.url, speaks, nginx.workers()?);
     if stored {
-        steps::pull(&system.registry, &system.urls(REPOSITORY, &tag(image), image).await?).await?;
+        steps::pull(&system.downloads, &system.urls(REPOSITORY, &tag(image), image).await?).await?;
     }
     storm(&far, &[system], image).await
 }
@@ -164,7 +164,7 @@ async fn storm(far: &Far, systems: &[System], image: &Image) -> Result<Storm> {
     let mut items = Vec::new();
     for client in 0..CLIENTS {
         let system = &systems[client % systems.len()];
-        items.push((system.registry.clone(), system.urls(REPOSITORY, &tag(image), image).await?));
+        items.push((system.downloads.clone(), system.urls(REPOSITORY, &tag(image), image).await?));
     }
     memory::settle()?;
     systems.iter().try_for_each(System::forget_peak)?;

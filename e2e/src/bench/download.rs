@@ -1,0 +1,200 @@
+//! A client that reads and throws away, and takes as little of the machine as it can: what is measured is who sends.
+//!
+//! Whoever reads from a connection drives it, so that no other thread is woken for a piece, and what arrives is read into
+//! the same memory again, as wrk does it. With hyper's pooled client, which has a task for each connection, stored pulls of
+//! every system ended near 3 GiB/s on the two cores of `docs/benchmarks.md`: it was the client that was measured.
+
+use crate::client::Refused;
+use crate::push::IMAGE;
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Request, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Body;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// What is read at once, in bytes: it stays in a core's nearest caches.
+const READ: usize = 64 << 10;
+
+/// Downloads from one server. Clones share connections.
+#[derive(Clone)]
+pub struct Downloads {
+    /// Host and port.
+    host: String,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Downloads {
+    pub fn from(url: &str) -> Downloads {
+        let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        Downloads { host, idle: Arc::default() }
+    }
+
+    /// Gets something by its path and throws it away: how many bytes, and when the first of them came.
+    ///
+    /// # Errors
+    /// When the answer is not 200, or ends early.
+    pub async fn get(&self, path: &str) -> Result<(u64, Duration)> {
+        let start = Instant::now();
+        let mut connection = self.connection().await?;
+        let request = Request::get(path)
+            .header(header::HOST, &self.host)
+            // Distribution takes `*/*` for none of the manifests that it has.
+            .header(header::ACCEPT, IMAGE)
+            .body(Empty::new())?;
+        let answer = connection.sender.send_request(request);
+        let answer = driven(&mut connection.driver, answer).await?.with_context(|| path.to_owned())?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            return Err(Refused::of(status, 200)).with_context(|| path.to_owned());
+        }
+        let (mut body, mut bytes, mut first) = (answer.into_body(), 0, None);
+        while !body.is_end_stream() {
+            let Some(frame) = driven(&mut connection.driver, body.frame()).await? else { break };
+            first.get_or_insert_with(|| start.elapsed());
+            bytes += frame?.data_ref().map_or(0, Bytes::len) as u64;
+        }
+        self.idle().push(connection);
+        Ok((bytes, first.unwrap_or_else(|| start.elapsed())))
+    }
+
+    /// The same, in bytes a second.
+    ///
+    /// # Errors
+    /// As for [`Downloads::get`].
+    pub async fn drain(&self, path: &str) -> Result<f64> {
+        let start = Instant::now();
+        let (bytes, _) = self.get(path).await?;
+        Ok(bytes as f64 / start.elapsed().as_secs_f64())
+    }
+
+    /// One that is open and free, or a new one.
+    async fn connection(&self) -> Result<Connection> {
+        loop {
+            let Some(mut connection) = self.idle().pop() else { return Connection::to(&self.host).await };
+            if connection.is_open() {
+                return Ok(connection);
+            }
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Empty<Bytes>>>>;
+
+struct Connection {
+    sender: http1::SendRequest<Empty<Bytes>>,
+    driver: Driver,
+}
+
+impl Connection {
+    async fn to(host: &str) -> Result<Connection> {
+        let stream = TcpStream::connect(host).await.with_context(|| host.to_owned())?;
+        stream.set_nodelay(true)?;
+        let mut builder = http1::Builder::new();
+        builder.read_buf_exact_size(Some(READ));
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(Connection { sender, driver: Box::pin(driver) })
+    }
+
+    /// Whether it can take a request: the last answer has been read, and the server has not closed it since.
+    fn is_open(&mut self) -> bool {
+        (&mut self.driver).now_or_never().is_none() && self.sender.is_ready()
+    }
+}
+
+/// Waits for what a connection brings, and drives it meanwhile.
+async fn driven<T>(driver: &mut Driver, awaited: impl Future<Output = T>) -> Result<T> {
+    let mut awaited = pin!(awaited);
+    poll_fn(|context| {
+        if let Poll::Ready(value) = awaited.as_mut().poll(context) {
+            return Poll::Ready(Ok(value));
+        }
+        let driven = driver.as_mut().poll(context);
+        // What it has brought is there now, the end of a connection included.
+        if let Poll::Ready(value) = awaited.as_mut().poll(context) {
+            return Poll::Ready(Ok(value));
+        }
+        match driven {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(anyhow!("the connection ended"))),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::may_pass;
+    use crate::wait;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    /// Gives these answers over one connection each, one answer for each request, and ends it after the last.
+    async fn serve(connections: &'static [&'static [&'static str]]) -> (Downloads, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let downloads = Downloads::from(&format!("http://{}", listener.local_addr().unwrap()));
+        let server = tokio::spawn(async move {
+            for answers in connections {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                for answer in *answers {
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"\r\n\r\n") {
+                        request.push(stream.read_u8().await.unwrap());
+                    }
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        (downloads, server)
+    }
+
+    const FIVE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcde";
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
+
+    #[tokio::test]
+    async fn all_bytes_are_counted_over_one_connection() {
+        let (downloads, server) = serve(&[&[FIVE, CHUNKED, FIVE]]).await;
+        for bytes in [5, 7, 5] {
+            assert_eq!(downloads.get("/").await.unwrap().0, bytes);
+        }
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_is_replaced() {
+        let (downloads, server) = serve(&[&[FIVE], &[FIVE]]).await;
+        assert_eq!(downloads.get("/").await.unwrap().0, 5);
+        let is_closed = async || !downloads.idle().iter_mut().all(Connection::is_open);
+        wait::until("the connection is closed", Duration::from_secs(10), is_closed).await.unwrap();
+        assert_eq!(downloads.get("/").await.unwrap().0, 5);
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn half_an_answer_and_a_refusal_are_errors() {
+        const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc";
+        const REFUSAL: &str = "HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n";
+        let (downloads, server) = serve(&[&[HALF], &[REFUSAL]]).await;
+        for _ in 0..2 {
+            assert!(may_pass(&downloads.get("/").await.unwrap_err()));
+        }
+        assert!(downloads.idle().is_empty(), "neither is used again");
+        server.await.unwrap();
+        assert!(may_pass(&downloads.get("/").await.unwrap_err()), "nobody listens");
+    }
+}
