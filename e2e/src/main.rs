@@ -23,8 +23,8 @@ enum Command {
     },
     /// Installs the programs of the tests.
     Tools,
-    /// Measures the node, alone and beside other registries, and writes docs/performance.md and docs/benchmarks.md;
-    /// named, only prints.
+    /// Measures the node, alone and beside other registries, and writes docs/performance.md and docs/benchmarks.md; of
+    /// what is named, prints it, and writes only a document that is of nothing else.
     Bench {
         /// Takes minutes, writes nothing, and says which ratio has moved since they were written.
         #[arg(long)]

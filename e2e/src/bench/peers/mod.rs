@@ -1,5 +1,6 @@
 //! Entrepot beside the registries that users would pick instead, over the same S3 server, in the same run.
 
+mod account;
 mod cleaning;
 mod cost;
 mod document;
