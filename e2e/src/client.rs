@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// No answer of a test takes longer to begin, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The manifests that clients accept. Distribution takes `*/*` for none of them.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \

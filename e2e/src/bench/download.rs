@@ -4,7 +4,7 @@
 //! the same memory again, as wrk does it. With hyper's pooled client, which has a task for each connection, stored pulls of
 //! every system ended near 3 GiB/s on the two cores of `docs/benchmarks.md`: it was the client that was measured.
 
-use crate::client::Refused;
+use crate::client::{PATIENCE, Refused};
 use crate::push::IMAGE;
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
@@ -41,8 +41,13 @@ impl Downloads {
     /// Gets something by its path and throws it away: how many bytes, and when the first of them came.
     ///
     /// # Errors
-    /// When the answer is not 200, or ends early.
+    /// When the answer is not 200, ends early, or takes longer than [`PATIENCE`].
     pub async fn get(&self, path: &str) -> Result<(u64, Duration)> {
+        let answer = tokio::time::timeout(PATIENCE, self.answer(path)).await;
+        answer.with_context(|| format!("{path}: not done after {PATIENCE:?}"))?
+    }
+
+    async fn answer(&self, path: &str) -> Result<(u64, Duration)> {
         let start = Instant::now();
         let mut connection = self.connection().await?;
         let request = Request::get(path)
