@@ -168,15 +168,17 @@ fn versions() -> Result<String> {
     let nginx = Command::new(tools::system("nginx")?).arg("-v").output()?;
     let nginx = String::from_utf8_lossy(&nginx.stderr).trim().trim_start_matches("nginx version: ").to_owned();
     Ok(format!(
-        "- **Entrepot** {}, as by default, over S3.\n\
-         - **CNCF Distribution** {}, over S3, `redirect: {{disable: true}}`, `cache: {{blobdescriptor: inmemory}}`.\n\
+        "- **Entrepot** {}, as by default, over S3: `entrepot-node --config FILE`.\n\
+         - **CNCF Distribution** {}, over S3, `redirect: {{disable: true}}`, `cache: {{blobdescriptor: inmemory}}`: `registry serve FILE`.\n\
          - **Distribution, pull-through**: the same as a cache (`proxy.remoteurl`, content on disk) in front of the former; \
          its processor time and memory are those of both.\n\
          - **nginx** ({nginx}), `proxy_cache` with `sendfile`, in front of the S3 server: what a cache costs that knows \
-         nothing of registries. It and S3 are asked for the objects by presigned URLs.\n\
-         - **S3**: versitygw {}, over a folder.",
+         nothing of registries. It and S3 are asked for the objects by presigned URLs. `nginx -c FILE`.\n\
+         - **S3**: versitygw {}, over a folder: `versitygw --keep-alive --quiet posix FOLDER`.\n\n\
+         One section: `cargo e2e bench NAME`, with NAME one of {}. With `--short` as well, in minutes, what moved since this was written.",
         env!("CARGO_PKG_VERSION"),
         tools::version(Tool::Registry).context("the version of Distribution")?,
         tools::version(Tool::Versitygw).context("the version of versitygw")?,
+        super::NAMES.map(|name| format!("`{name}`")).join(", "),
     ))
 }
