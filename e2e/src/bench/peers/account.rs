@@ -26,7 +26,7 @@ pub fn of(all: &All) -> Result<String> {
     let budget = cores * (GIB / MIB) / (GOAL * bytes(distribution));
     let blob = Content::fresh(BLOB);
     let (hashing, writing) = (hash(&blob)? * GIB / BLOB as f64, write(&blob)? * GIB / BLOB as f64);
-    let (sending, receiving) = (processor(s3), s3.processor.median());
+    let (sending, receiving) = (processor(s3), s3.clients.median());
     let least = 2.0 * (sending + receiving) + hashing + writing;
     let first = |system: &Measured| system.first_byte.median();
     Ok(format!(

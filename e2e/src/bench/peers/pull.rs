@@ -36,8 +36,8 @@ const WAYS: [&str; 2] = ["missed", "stored"];
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     pub rates: Rates,
-    /// The clients' own, in seconds a GiB.
-    pub processor: Samples,
+    /// Processor time of the clients, in seconds a GiB.
+    pub clients: Samples,
     pub first_byte: Samples,
     memory: Samples,
 }
@@ -176,7 +176,7 @@ impl Measured {
         let mut first_bytes = Times::new()?;
         outcome.done.iter().flat_map(|pull| &pull.first_bytes).for_each(|time| first_bytes.add(*time));
         self.rates.add(&outcome, bytes, processor);
-        self.processor.0.push(own / (bytes as f64 / GIB));
+        self.clients.0.push(own / (bytes as f64 / GIB));
         self.first_byte.0.push(first_bytes.at(0.5));
         self.memory.0.push(system.peak_memory()? as f64 / MIB);
         Ok(())

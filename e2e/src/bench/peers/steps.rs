@@ -6,7 +6,7 @@ use crate::push::{IMAGE, Image};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::time::Duration;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 /// Blobs that a client sends at once: Docker's `max-concurrent-uploads`.
 const UPLOADS: usize = 5;
@@ -56,24 +56,24 @@ pub async fn pull(downloads: &Downloads, urls: &Urls) -> Result<Pull> {
     downloads.get(&urls.manifest).await?;
     let (mut pull, mut running) = (Pull::default(), JoinSet::new());
     for (url, size) in urls.blobs.clone() {
-        if running.len() == DOWNLOADS {
-            pull.add(running.join_next().await)?;
+        if running.len() == DOWNLOADS
+            && let Some(blob) = running.join_next().await
+        {
+            pull.add(blob??);
         }
         let downloads = downloads.clone();
         running.spawn(async move { get(&downloads, &url, size).await });
     }
-    while !running.is_empty() {
-        pull.add(running.join_next().await)?;
+    while let Some(blob) = running.join_next().await {
+        pull.add(blob??);
     }
     Ok(pull)
 }
 
 impl Pull {
-    fn add(&mut self, blob: Option<Result<Result<(u64, Duration)>, JoinError>>) -> Result<()> {
-        let (bytes, first) = blob.context("a blob that is on its way")???;
+    fn add(&mut self, (bytes, first): (u64, Duration)) {
         self.bytes += bytes;
         self.first_bytes.push(first);
-        Ok(())
     }
 }
 
