@@ -8,6 +8,7 @@ pub mod rollout;
 pub mod status;
 pub mod storage;
 pub mod validate;
+pub mod version;
 
 mod backoff;
 mod error;

@@ -126,13 +126,13 @@ pub async fn run(program: PathBuf, names: &[String]) -> Result<()> {
             let outcomes = stream::iter(group).map(|scenario| perform(scenario, cluster)).buffer_unordered(TOGETHER);
             failed.extend(outcomes.filter_map(std::future::ready).collect::<Vec<_>>().await);
         }
-        if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+        if failed.is_empty() { Ok(()) } else { bail!("{} failed:\n{}", failed.len(), failed.join("\n")) }
     })
     .await
 }
 
-/// Runs a scenario and says what became of it. Returns its name when it failed.
-async fn perform(scenario: &Scenario, cluster: &Cluster) -> Option<&'static str> {
+/// Runs a scenario and says what became of it. Returns its name and why, when it failed.
+async fn perform(scenario: &Scenario, cluster: &Cluster) -> Option<String> {
     println!("\n== {}", scenario.name);
     let start = Instant::now();
     let result = tokio::time::timeout(PATIENCE, (scenario.run)(cluster)).await;
@@ -147,5 +147,6 @@ async fn perform(scenario: &Scenario, cluster: &Cluster) -> Option<&'static str>
     ] {
         println!("{}", cluster.kubectl(look.split(' ')).await.unwrap_or_else(|error| format!("{error:#}")));
     }
-    Some(scenario.name)
+    // Once more at the end, where whoever sees only that finds it.
+    Some(format!("{}: {error:#}", scenario.name))
 }

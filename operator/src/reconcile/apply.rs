@@ -6,14 +6,15 @@ use super::build::{Child, Kind};
 use super::observe::Observed;
 use super::rollout;
 use super::storage::{Step, Volume};
+use super::version::Version;
 use super::{Context, ReconcileError};
 use crate::names::{Identity, MANAGER};
 use crate::watch::resource;
 use compare::{Difference, differences, restored};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -208,7 +209,9 @@ async fn prune(
         let api: Api<DynamicObject> =
             Api::namespaced_with(context.client.clone(), &identity.namespace, &resource(*kind));
         let label = format!("{} {name}", kind.name());
-        if delete(&api, &name, object.uid(), None, &label).await? {
+        let Some(version) = Version::of(object.as_ref()) else { continue };
+        let deleted = version.delete(&api, &name, None).await.map_err(ReconcileError::write("delete", &label))?;
+        if deleted {
             context.metrics.writes.with_label_values(&[kind.name(), "delete"]).inc();
             tracing::info!(
                 cluster = identity.name,
@@ -220,29 +223,6 @@ async fn prune(
         }
     }
     Ok(())
-}
-
-/// Deletes exactly the object of that uid. `false`: it is gone already, or another has its name.
-async fn delete<K>(
-    api: &Api<K>,
-    name: &str,
-    uid: Option<String>,
-    propagation: Option<PropagationPolicy>,
-    label: &str,
-) -> Result<bool, ReconcileError>
-where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
-{
-    let parameters = DeleteParams {
-        preconditions: Some(Preconditions { uid, resource_version: None }),
-        propagation_policy: propagation,
-        ..DeleteParams::default()
-    };
-    match api.delete(name, &parameters).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
-        Err(error) => Err(ReconcileError::write("delete", label)(error)),
-    }
 }
 
 /// Takes the next step of a change of volumes.
@@ -264,29 +244,22 @@ pub async fn take_step(
         Step::Done | Step::Wait(_) => {}
         Step::Resize(small) => {
             for claim in small {
-                let patch = json!({
-                    "metadata": {"uid": claim.uid},
-                    "spec": {"resources": {"requests": {"storage": desired.size}}},
-                });
-                claims
-                    .patch(
-                        &claim.name,
-                        &PatchParams { field_manager: Some(MANAGER.into()), ..Default::default() },
-                        &Patch::Merge(&patch),
-                    )
-                    .await
-                    .map_err(ReconcileError::write("resize PersistentVolumeClaim", &claim.name))?;
-                count("PersistentVolumeClaim", "resize");
-                let note = format!("{}: asked to grow from {} to {}", claim.name, claim.requested, desired.size);
-                log(&note);
-                deeds.push(Deed::normal("Resizing", &claim.name, note));
+                let patch = json!({"spec": {"resources": {"requests": {"storage": desired.size}}}});
+                let asked = claim.version.patch(&claims, &claim.name, patch).await;
+                if asked.map_err(ReconcileError::write("resize PersistentVolumeClaim", &claim.name))? {
+                    count("PersistentVolumeClaim", "resize");
+                    let note = format!("{}: asked to grow from {} to {}", claim.name, claim.requested, desired.size);
+                    log(&note);
+                    deeds.push(Deed::normal("Resizing", &claim.name, note));
+                }
             }
         }
-        Step::DeleteSet { uid } => {
+        Step::DeleteSet(version) => {
             let sets: Api<DynamicObject> =
                 Api::namespaced_with(context.client.clone(), namespace, &resource(Kind::StatefulSet));
             let orphan = Some(PropagationPolicy::Orphan);
-            if delete(&sets, &identity.name, Some(uid.clone()), orphan, "StatefulSet").await? {
+            let deleted = version.delete(&sets, &identity.name, orphan).await;
+            if deleted.map_err(ReconcileError::write("delete", "StatefulSet"))? {
                 count("StatefulSet", "delete");
                 let note = "the StatefulSet is made anew, around its running pods, to change its volumes".to_owned();
                 log(&note);
@@ -295,7 +268,8 @@ pub async fn take_step(
         }
         Step::DeleteClaim(claim) => {
             let label = format!("PersistentVolumeClaim {}", claim.name);
-            if delete(&claims, &claim.name, Some(claim.uid.clone()), None, &label).await? {
+            let deleted = claim.version.delete(&claims, &claim.name, None).await;
+            if deleted.map_err(ReconcileError::write("delete", &label))? {
                 count("PersistentVolumeClaim", "delete");
                 let note = format!("{}: replaced by a volume of {}", claim.name, desired.size);
                 log(&note);
@@ -304,7 +278,8 @@ pub async fn take_step(
         }
         Step::DeletePod(node) => {
             let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-            if delete(&pods, &node.name, Some(node.uid.clone()), None, &format!("Pod {}", node.name)).await? {
+            let deleted = node.version.delete(&pods, &node.name, None).await;
+            if deleted.map_err(ReconcileError::write("delete Pod", &node.name))? {
                 count("Pod", "delete");
                 let note = format!("{}: restarted with its new volume", node.name);
                 log(&note);
@@ -335,7 +310,9 @@ pub async fn unblock(
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
     for pod in rollout::stuck(observed.pods.iter().map(AsRef::as_ref), wanted, Timestamp::now()) {
         let name = pod.name_any();
-        if delete(&pods, &name, pod.meta().uid.clone(), None, &format!("Pod {name}")).await? {
+        let Some(version) = Version::of(pod) else { continue };
+        let deleted = version.delete(&pods, &name, None).await.map_err(ReconcileError::write("delete Pod", &name))?;
+        if deleted {
             context.metrics.writes.with_label_values(&["Pod", "delete"]).inc();
             let why = rollout::trouble(pod).unwrap_or_else(|| "not ready".into());
             let note =

@@ -3,6 +3,7 @@
 use super::build::{Child, Kind};
 use super::rollout::{is_deleting, is_ready};
 use super::storage::{self, Class, ObservedClaim, ObservedNode, ObservedSet, Volume};
+use super::version::Version;
 use super::{Context, ReconcileError};
 use crate::crd::{CaKind, RegistryCluster, ResizePolicy};
 use crate::names::{Identity, VOLUME};
@@ -129,7 +130,7 @@ fn observed_set(set: &StatefulSet) -> Option<ObservedSet> {
     let template = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.as_ref()?;
     let size = template.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.parse().ok()?;
     Some(ObservedSet {
-        uid: set.uid()?,
+        version: Version::of(set)?,
         volume: Volume { size, class: template.storage_class_name.clone() },
         deleting: set.metadata.deletion_timestamp.is_some(),
     })
@@ -147,7 +148,7 @@ fn observed_claim(identity: &Identity, claim: &PersistentVolumeClaim) -> Option<
     };
     Some(ObservedClaim {
         ordinal: ordinal(&name, &format!("{VOLUME}-{}", identity.name))?,
-        uid: claim.uid()?,
+        version: Version::of(claim)?,
         requested: size(spec.resources.as_ref()?.requests.as_ref()?)?,
         capacity: status.capacity.as_ref().and_then(size),
         class: spec.storage_class_name.clone(),
@@ -161,7 +162,7 @@ fn observed_node(identity: &Identity, pod: &Pod) -> Option<ObservedNode> {
     let name = pod.name_any();
     Some(ObservedNode {
         ordinal: ordinal(&name, &identity.name)?,
-        uid: pod.uid()?,
+        version: Version::of(pod)?,
         ready: is_ready(pod),
         scheduled: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
         deleting: is_deleting(pod),

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::version::Version;
 use crate::crd::{Cache, ResizePolicy};
 use entrepot_config::ByteSize;
 
@@ -28,7 +29,7 @@ impl Volume {
 /// The StatefulSet as far as volumes are concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedSet {
-    pub uid: String,
+    pub version: Version,
     /// Of its claim template.
     pub volume: Volume,
     /// Its deletion has begun.
@@ -39,7 +40,7 @@ pub struct ObservedSet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedClaim {
     pub name: String,
-    pub uid: String,
+    pub version: Version,
     pub ordinal: i32,
     pub requested: ByteSize,
     /// What there is; `None` before it is bound.
@@ -55,7 +56,7 @@ pub struct ObservedClaim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedNode {
     pub name: String,
-    pub uid: String,
+    pub version: Version,
     pub ordinal: i32,
     pub ready: bool,
     pub scheduled: bool,
@@ -107,10 +108,8 @@ pub enum Step {
     Wait(Waiting),
     /// Ask for the new size.
     Resize(Vec<ObservedClaim>),
-    /// Delete the StatefulSet, of that uid and no other, and leave its pods.
-    DeleteSet {
-        uid: String,
-    },
+    /// Delete the StatefulSet, of that version and no other, and leave its pods.
+    DeleteSet(Version),
     /// Delete a claim; it goes when its pod does.
     DeleteClaim(ObservedClaim),
     /// Delete the pod whose claim is going.
@@ -128,7 +127,7 @@ impl Step {
 
     /// Whether the StatefulSet may be applied in this pass: not while it is on its way out.
     pub fn keeps_set(&self) -> bool {
-        !matches!(self, Step::DeleteSet { .. } | Step::Wait(Waiting::Handover))
+        !matches!(self, Step::DeleteSet(_) | Step::Wait(Waiting::Handover))
     }
 }
 
@@ -168,7 +167,7 @@ fn expand(observed: &Observed, desired: &Volume) -> Step {
     let set_differs = observed.set.as_ref().filter(|set| set.volume != *desired);
     match set_differs {
         _ if !current(observed).all(grown) => Step::Wait(Waiting::Growing),
-        Some(set) => Step::DeleteSet { uid: set.uid.clone() },
+        Some(set) => Step::DeleteSet(set.version.clone()),
         None if current(observed).any(|claim| claim.grows_at_restart) => Step::Wait(Waiting::Growing),
         None => Step::Done,
     }
@@ -176,7 +175,7 @@ fn expand(observed: &Observed, desired: &Volume) -> Step {
 
 fn recreate(observed: &Observed, desired: &Volume) -> Step {
     match &observed.set {
-        Some(set) if set.volume != *desired => return Step::DeleteSet { uid: set.uid.clone() },
+        Some(set) if set.volume != *desired => return Step::DeleteSet(set.version.clone()),
         Some(_) => {}
         // It is made first, so that there is somebody to make pods anew.
         None => return Step::Done,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::reconcile::storage::{Class, Volume, Waiting};
 use crate::reconcile::validate::validate;
+use crate::reconcile::version::Version;
 use entrepot_config::{BucketState, BucketStatus, StoreStatus};
 use serde_json::json;
 
@@ -124,7 +125,7 @@ fn volumes_that_are_not_as_asked_for_have_a_reason() {
         (Step::Wait(Waiting::CannotExpand), Class::CannotExpand, "StorageClassCannotExpand"),
         (Step::Wait(Waiting::ClassMissing), Class::Missing, "StorageClassMissing"),
         (Step::Wait(Waiting::Unbound), Class::Expands, "VolumesPending"),
-        (Step::DeleteSet { uid: "1".into() }, Class::NotAsked, "Replacing"),
+        (Step::DeleteSet(Version { uid: "1".into(), resource_version: "1".into() }), Class::NotAsked, "Replacing"),
         (Step::Wait(Waiting::Nodes), Class::NotAsked, "RecreatingNodes"),
     ] {
         let status = told(&cluster(), &Facts { step: &step, class, ..WELL });

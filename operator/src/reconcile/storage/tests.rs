@@ -7,10 +7,14 @@ fn volume(size: u64) -> Volume {
     Volume { size: ByteSize::bytes(size), class: Some("fast".into()) }
 }
 
+fn version(uid: &str) -> Version {
+    Version { uid: uid.into(), resource_version: "1".into() }
+}
+
 fn claim(ordinal: i32, requested: u64, capacity: u64) -> ObservedClaim {
     ObservedClaim {
         name: format!("store-images-{ordinal}"),
-        uid: format!("claim-{ordinal}"),
+        version: version(&format!("claim-{ordinal}")),
         ordinal,
         requested: ByteSize::bytes(requested),
         capacity: Some(ByteSize::bytes(capacity)),
@@ -23,7 +27,7 @@ fn claim(ordinal: i32, requested: u64, capacity: u64) -> ObservedClaim {
 fn node(ordinal: i32) -> ObservedNode {
     ObservedNode {
         name: format!("images-{ordinal}"),
-        uid: format!("pod-{ordinal}"),
+        version: version(&format!("pod-{ordinal}")),
         ordinal,
         ready: true,
         scheduled: true,
@@ -32,7 +36,7 @@ fn node(ordinal: i32) -> ObservedNode {
 }
 
 fn set(size: u64) -> Option<ObservedSet> {
-    Some(ObservedSet { uid: "set".into(), volume: volume(size), deleting: false })
+    Some(ObservedSet { version: version("set"), volume: volume(size), deleting: false })
 }
 
 /// Three nodes with claims as given.
@@ -71,7 +75,7 @@ fn an_expansion_goes_on_from_wherever_it_was_left() {
     assert_eq!(expansion(&three(set(OLD), [(NEW, OLD); 3])), Step::Wait(Waiting::Growing));
     assert_eq!(expansion(&three(set(OLD), [(NEW, NEW), (NEW, NEW), (NEW, OLD)])), Step::Wait(Waiting::Growing));
     // Grown; the set is deleted, is on its way out, is gone, is back.
-    assert_eq!(expansion(&three(set(OLD), [(NEW, NEW); 3])), Step::DeleteSet { uid: "set".into() });
+    assert_eq!(expansion(&three(set(OLD), [(NEW, NEW); 3])), Step::DeleteSet(version("set")));
     let mut leaving = three(set(OLD), [(NEW, NEW); 3]);
     leaving.set.as_mut().unwrap().deleting = true;
     assert_eq!(expansion(&leaving), Step::Wait(Waiting::Handover));
@@ -92,7 +96,7 @@ fn the_set_keeps_its_claim_template_until_it_is_made_anew() {
 fn a_file_system_that_grows_at_a_restart_is_given_one() {
     let mut observed = three(set(OLD), [(NEW, OLD); 3]);
     observed.claims.iter_mut().for_each(|claim| claim.grows_at_restart = true);
-    assert_eq!(expansion(&observed), Step::DeleteSet { uid: "set".into() });
+    assert_eq!(expansion(&observed), Step::DeleteSet(version("set")));
     observed.set = set(NEW);
     assert_eq!(expansion(&observed), Step::Wait(Waiting::Growing));
 }
@@ -130,7 +134,7 @@ fn a_new_node_with_an_old_claim_is_resized_too() {
 #[test]
 fn recreation_takes_one_node_at_a_time_from_the_highest() {
     let mut observed = three(set(OLD), [(OLD, OLD); 3]);
-    assert_eq!(recreation(&observed), Step::DeleteSet { uid: "set".into() });
+    assert_eq!(recreation(&observed), Step::DeleteSet(version("set")));
     observed.set = None;
     assert_eq!(recreation(&observed), Step::Done);
     observed.set = set(NEW);
@@ -164,7 +168,7 @@ fn recreation_waits_while_another_node_is_away() {
 fn another_class_recreates_and_none_takes_what_there_is() {
     let observed = three(set(NEW), [(NEW, NEW); 3]);
     let slow = Volume { class: Some("slow".into()), ..volume(NEW) };
-    assert!(matches!(next_step(&observed, &slow, ResizePolicy::Recreate), Step::DeleteSet { .. }));
+    assert!(matches!(next_step(&observed, &slow, ResizePolicy::Recreate), Step::DeleteSet(_)));
     let unnamed = Volume { class: None, ..volume(NEW) };
     let observed = Observed { set: Some(ObservedSet { volume: unnamed.clone(), ..set(NEW).unwrap() }), ..observed };
     assert_eq!(next_step(&observed, &unnamed, ResizePolicy::Recreate), Step::Done);

@@ -1,0 +1,131 @@
+//! Which version of an object a decision was made by, and writes of that version alone: a watch may be late, and then
+//! nothing is done a second time, or to what is no longer as it was.
+
+use crate::names::MANAGER;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::fmt::Debug;
+
+/// One version of one object, as it was observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub uid: String,
+    pub resource_version: String,
+}
+
+impl Version {
+    /// Of an object that came from the API server; one that was only built has none.
+    pub fn of(object: &impl Resource) -> Option<Version> {
+        Some(Version { uid: object.uid()?, resource_version: object.resource_version()? })
+    }
+
+    /// Begins to delete the object. `false`: it is gone or has changed, which a watch tells, and a later pass decides
+    /// anew.
+    ///
+    /// # Errors
+    /// When the API server refuses it for another reason, or does not answer.
+    pub async fn delete<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        propagation_policy: Option<PropagationPolicy>,
+    ) -> kube::Result<bool>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let this = Preconditions { uid: Some(self.uid.clone()), resource_version: Some(self.resource_version.clone()) };
+        let parameters = DeleteParams { preconditions: Some(this), propagation_policy, ..DeleteParams::default() };
+        is_done(api.delete(name, &parameters).await)
+    }
+
+    /// Changes the object by a merge patch. `false` as for [`Version::delete`].
+    ///
+    /// # Errors
+    /// As [`Version::delete`].
+    pub async fn patch<K>(&self, api: &Api<K>, name: &str, mut patch: Value) -> kube::Result<bool>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
+        patch["metadata"] = json!({"uid": self.uid, "resourceVersion": self.resource_version});
+        let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        is_done(api.patch(name, &parameters, &Patch::Merge(&patch)).await)
+    }
+}
+
+fn is_done<T>(answer: kube::Result<T>) -> kube::Result<bool> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Method, Request, Response};
+    use http_body_util::BodyExt;
+    use k8s_openapi::api::apps::v1::StatefulSet;
+    use kube::Client;
+    use kube::client::Body;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    /// An API server that has one StatefulSet, of which every write makes another version, as the beginning of its
+    /// deletion does. After `refuse` it answers nothing but 403.
+    #[derive(Default)]
+    struct Server {
+        version: Mutex<u32>,
+        refuse: Mutex<bool>,
+    }
+
+    impl Server {
+        async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+            let place = if request.method() == Method::DELETE { "/preconditions" } else { "/metadata" };
+            let body: Value = serde_json::from_slice(&request.into_body().collect().await.unwrap().to_bytes()).unwrap();
+            let mut version = self.version.lock().unwrap();
+            let current = json!({"uid": "set", "resourceVersion": version.to_string()});
+            let code = match (*self.refuse.lock().unwrap(), body.pointer(place) == Some(&current)) {
+                (true, _) => 403,
+                (false, true) => 200,
+                (false, false) => 409,
+            };
+            let answer = if code == 200 {
+                *version += 1;
+                json!({
+                    "apiVersion": "apps/v1", "kind": "StatefulSet",
+                    "metadata": {"name": "images", "uid": "set", "resourceVersion": version.to_string()},
+                })
+            } else {
+                json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "no", "code": code})
+            };
+            Ok(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_is_done_once_however_late_the_watch_is() {
+        let server = Arc::new(Server::default());
+        let answers = Arc::clone(&server);
+        let service = tower::service_fn(move |request| {
+            let server = Arc::clone(&answers);
+            async move { server.answer(request).await }
+        });
+        let api: Api<StatefulSet> = Api::namespaced(Client::new(service, "registry"), "registry");
+        let seen = |version: &str| Version { uid: "set".into(), resource_version: version.into() };
+
+        let larger = || json!({"spec": {"replicas": 2}});
+        assert!(seen("0").patch(&api, "images", larger()).await.unwrap());
+        assert!(!seen("0").patch(&api, "images", larger()).await.unwrap());
+        assert!(!seen("0").delete(&api, "images", None).await.unwrap());
+        assert!(seen("1").delete(&api, "images", Some(PropagationPolicy::Orphan)).await.unwrap());
+        assert!(!seen("1").delete(&api, "images", Some(PropagationPolicy::Orphan)).await.unwrap());
+
+        *server.refuse.lock().unwrap() = true;
+        assert!(seen("2").delete(&api, "images", None).await.is_err());
+        assert!(seen("2").patch(&api, "images", larger()).await.is_err());
+        assert_eq!(*server.version.lock().unwrap(), 2);
+    }
+}
