@@ -285,7 +285,7 @@ pub enum ReplicationMode {
 pub struct Fetch {
     /// Ranges of one object read at once.
     pub parallel_ranges: u32,
-    /// Size of such a range; smaller objects are read in one request.
+    /// Size of such a range, after a first one of at most 1Mi, which is all that a smaller object needs.
     pub range_size: ByteSize,
     /// For how long a node relies on having seen that a repository links some content, before it looks again. This
     /// bounds for how long content that was deleted at another node is still served from this store.

@@ -31,7 +31,7 @@ pub use content::Content;
 
 use crate::observe::Metrics;
 use crate::oci::{Digest, Repository, Tag};
-use crate::run::{Clock, Hands, Tasks};
+use crate::run::{Bulk, Clock, Hands, Tasks};
 use crate::store::bucket::{Bucket, BucketError};
 use crate::store::disk::{Expected, Store, StoreError};
 use crate::store::{Layout, Links};
@@ -79,6 +79,8 @@ pub struct FetchParts {
     pub config: config::Fetch,
     pub tags: config::Tags,
     pub tasks: Tasks,
+    /// Where fills of large content are received.
+    pub bulk: Bulk,
     pub hands: Hands,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,

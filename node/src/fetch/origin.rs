@@ -20,13 +20,19 @@ use std::time::Duration;
 pub(super) struct Origin {
     bucket: Arc<dyn Bucket>,
     key: Key,
+    bulk: bool,
     retry_budget: Duration,
     stall_timeout: Duration,
 }
 
 impl Origin {
     pub(super) fn new(bucket: Arc<dyn Bucket>, key: Key, retry_budget: Duration, stall_timeout: Duration) -> Origin {
-        Origin { bucket, key, retry_budget, stall_timeout }
+        Origin { bucket, key, bulk: false, retry_budget, stall_timeout }
+    }
+
+    /// The same, read as [`GetOptions::bulk`] says.
+    pub(super) fn bulk(self) -> Origin {
+        Origin { bulk: true, ..self }
     }
 
     /// What the bucket says of the object.
@@ -36,7 +42,7 @@ impl Origin {
 
     /// Asks for the object, or a range of it; one request. Its body is to be read by [`Origin::bytes`].
     pub(super) async fn open(&self, range: Option<Range<u64>>) -> Result<Object, Failure> {
-        match self.bucket.get(&self.key, GetOptions { range, if_none_match: None }).await? {
+        match self.bucket.get(&self.key, GetOptions { range, bulk: self.bulk, ..GetOptions::default() }).await? {
             Get::Found(object) => Ok(object),
             Get::NotModified | Get::Missing => Err(Failure::Missing),
         }

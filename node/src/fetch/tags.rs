@@ -124,7 +124,7 @@ async fn get(
 ) -> Result<Answer, BucketError> {
     let key = shared.parts.layout.tag_current(repository, tag);
     let if_none_match = known.map(|known| known.etag.clone());
-    Ok(match shared.parts.bucket.get(&key, GetOptions { range: None, if_none_match }).await? {
+    Ok(match shared.parts.bucket.get(&key, GetOptions { if_none_match, ..GetOptions::default() }).await? {
         Get::Found(object) => {
             let (content, etag) = collect_small(&key, object, MAX_LINK_BYTES).await?;
             Answer::Link(content, etag)

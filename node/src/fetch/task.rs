@@ -3,7 +3,7 @@
 
 use super::Shared;
 use super::failure::Failure;
-use super::fill::{self, Fill, FillFile, Phase};
+use super::fill::{self, Fill, FillFile, Phase, Ranges};
 use super::flight::Departure;
 use super::locate::Opened;
 use super::reader::HELD_BACK;
@@ -56,16 +56,19 @@ async fn first(shared: &Shared, digest: &Digest, departure: &mut Departure<Opene
 
 async fn ask(shared: &Shared, digest: &Digest) -> First {
     let origin = shared.origin(digest);
-    match origin.open(range_size(shared).map(|size| 0..size)).await {
+    match origin.open(ranges(shared).first()).await {
         Ok(object) if object.meta.size > HELD_BACK => First::Beginning(object),
         Ok(object) => First::Whole(whole::read(&origin, digest, object).await),
         Err(failure) => First::Whole(Err(failure)),
     }
 }
 
-/// What is read by one request; `None`: all, for this bucket gains nothing by ranges.
-fn range_size(shared: &Shared) -> Option<u64> {
-    shared.parts.bucket.capabilities().parallel_ranges.then(|| shared.parts.config.range_size.get().max(1))
+fn ranges(shared: &Shared) -> Ranges {
+    if shared.parts.bucket.capabilities().parallel_ranges {
+        Ranges::of(shared.parts.config.range_size.get())
+    } else {
+        Ranges::all()
+    }
 }
 
 /// Fills a file of the store, which is read meanwhile; without room for it, lets the content pass through.
@@ -81,7 +84,7 @@ async fn fill_file(shared: &Shared, digest: Digest, first: Object, departure: De
         }
     };
     let file = FillFile::new(store.new_fill(), size);
-    let fill = Arc::new(Fill::new(digest, size, range_size(shared).unwrap_or(size), file));
+    let fill = Arc::new(Fill::new(digest, size, ranges(shared), file));
     let (_running, _ends) = (shared.count_running(), Ends(fill.clone()));
     departure.announce(Ok(Opened::Fill(fill.clone())));
     let filled = tokio::select! {
@@ -112,7 +115,9 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
     // The file has all its room on disk now, so it is not still to be written.
     room.wrote(fill.size);
     let parallel = usize::try_from(shared.parts.config.parallel_ranges).unwrap_or(1);
-    fill::receive(fill, &origin, rest, parallel, &shared.parts.hands).await?;
+    let (receiving, hands) = (fill.clone(), shared.parts.hands.clone());
+    let receive = async move { fill::receive(&receiving, &origin.bulk(), rest, parallel, &hands).await };
+    shared.parts.bulk.run(receive).await??;
     fill::verify(fill, &shared.parts.hands).await
 }
 

@@ -4,7 +4,7 @@ use super::bucket_health::BucketHealth;
 use super::live::LiveConfig;
 use super::shutdown::{Readiness, Signals, drain, unless_again};
 use super::status::Reporter;
-use super::{Clock, Hands, Tasks};
+use super::{Bulk, Clock, Hands, Tasks};
 use crate::clean::{self, ExpiredSessions};
 use crate::discover::Discover;
 use crate::fetch::{Fetch, FetchParts};
@@ -236,8 +236,9 @@ impl Shared {
         let policy = config.store.eviction_policy;
         let sessions = Arc::new(Sessions(uploads.clone()));
         clean::start(&self.tasks, self.store.clone(), policy, sessions, self.metrics.clone());
-        let hands = Hands::new().map_err(|source| StartError::System { what: "threads", source })?;
-        let fetch = self.fetch(&layout, &links, hands, config);
+        let threads = |source| StartError::System { what: "threads", source };
+        let (bulk, hands) = (Bulk::new().map_err(threads)?, Hands::new().map_err(threads)?);
+        let fetch = self.fetch(&layout, &links, bulk, hands, config);
         let manage = Manage::new(self.bucket.clone(), layout.clone(), self.store.clone(), links, replicator, immutable);
         let discover = Discover::new(self.bucket.clone(), layout);
         let metrics = self.metrics.clone();
@@ -257,7 +258,7 @@ impl Shared {
         Replicate::start(parts, config)
     }
 
-    fn fetch(&self, layout: &Layout, links: &Links, hands: Hands, config: &NodeConfig) -> Fetch {
+    fn fetch(&self, layout: &Layout, links: &Links, bulk: Bulk, hands: Hands, config: &NodeConfig) -> Fetch {
         Fetch::new(FetchParts {
             bucket: self.bucket.clone(),
             layout: layout.clone(),
@@ -266,6 +267,7 @@ impl Shared {
             config: config.fetch.clone(),
             tags: config.tags.clone(),
             tasks: self.tasks.clone(),
+            bulk,
             hands,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),

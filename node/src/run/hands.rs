@@ -6,35 +6,22 @@
 //! for whatever there was to write and 15 with two; and later 27 ms with two of the priority of all and 8 to 10 with these.
 #![allow(clippy::disallowed_methods)]
 
+use super::pool::Pool;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
-use tokio::runtime::{Builder, Runtime};
-
-/// Nice value of the threads: of a core that both want, an async thread has nine parts of ten.
-const NICE: i32 = 10;
+use tokio::runtime::Builder;
 
 /// The threads. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Hands {
+    /// Of which only the blocking threads are used.
     pool: Arc<Pool>,
     threads: usize,
     /// What is being done or waits for a thread.
     begun: Arc<AtomicUsize>,
-}
-
-/// A runtime of which only the blocking threads are used. It may be let go of where nothing may wait for them.
-#[derive(Debug)]
-struct Pool(Option<Runtime>);
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// Counts work until its end, also when it panics.
@@ -53,8 +40,8 @@ impl Hands {
     /// When the system gives no runtime.
     pub fn new() -> io::Result<Hands> {
         let threads = available_parallelism().map_or(1, NonZeroUsize::get);
-        let runtime = Builder::new_current_thread().max_blocking_threads(threads).on_thread_start(give_way).build()?;
-        Ok(Hands { pool: Arc::new(Pool(Some(runtime))), threads, begun: Arc::default() })
+        let pool = Pool::build(Builder::new_current_thread().max_blocking_threads(threads))?;
+        Ok(Hands { pool: Arc::new(pool), threads, begun: Arc::default() })
     }
 
     /// Whether more work would begin at once.
@@ -73,7 +60,7 @@ impl Hands {
     /// # Errors
     /// When the work panicked, as an I/O error.
     pub async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        let Some(runtime) = &self.pool.0 else { return Err(io::Error::other("the threads have ended")) };
+        let Some(runtime) = self.pool.handle() else { return Err(io::Error::other("the threads have ended")) };
         self.begun.fetch_add(1, Ordering::Relaxed);
         let begun = Begun(Arc::clone(&self.begun));
         let work = runtime.spawn_blocking(move || {
@@ -81,13 +68,6 @@ impl Hands {
             work()
         });
         work.await.map_err(io::Error::other)
-    }
-}
-
-/// Lowers the priority of this thread alone, as Linux has it.
-fn give_way() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "a thread keeps its priority");
     }
 }
 

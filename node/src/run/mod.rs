@@ -2,15 +2,18 @@
 
 pub mod app;
 pub mod bucket_health;
+pub mod bulk;
 pub mod clock;
 pub mod crash;
 pub mod hands;
 pub mod live;
+mod pool;
 pub mod retry;
 pub mod shutdown;
 pub mod status;
 pub mod tasks;
 
+pub use bulk::Bulk;
 pub use clock::Clock;
 pub use hands::Hands;
 pub use tasks::Tasks;

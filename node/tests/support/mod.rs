@@ -9,7 +9,7 @@ use entrepot_node::manage::Manage;
 use entrepot_node::observe::Metrics;
 use entrepot_node::oci::{Algorithm, Digest, NodeName};
 use entrepot_node::replicate::{Replicate, ReplicateParts};
-use entrepot_node::run::{Clock, Hands, Tasks};
+use entrepot_node::run::{Bulk, Clock, Hands, Tasks};
 use entrepot_node::store::bucket::memory::Memory;
 use entrepot_node::store::{Bucket, Layout, Links, Store};
 use entrepot_node::upload::{UploadParts, Uploads};
@@ -189,6 +189,7 @@ fn services(
         config: defaults.fetch,
         tags: defaults.tags,
         tasks,
+        bulk: Bulk::on(tokio::runtime::Handle::current()),
         hands: Hands::new().unwrap(),
         clock,
         metrics: metrics.clone(),

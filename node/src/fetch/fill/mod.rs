@@ -14,6 +14,7 @@
 
 mod file;
 mod hash;
+mod ranges;
 mod receive;
 mod window;
 
@@ -28,6 +29,7 @@ use file::{Batch, part};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use hash::Hash;
+pub(super) use ranges::Ranges;
 pub(super) use receive::receive;
 use std::io;
 use std::ops::Range;
@@ -53,8 +55,8 @@ pub(super) struct Fill {
     /// Size of the whole content in bytes.
     pub(super) size: u64,
     pub(super) file: FillFile,
-    /// Size of a range read from the bucket by one request, but for the last.
-    range_size: u64,
+    /// What is read from the bucket by one request each.
+    ranges: Ranges,
     /// The first bytes, as they arrived.
     head: OnceLock<Bytes>,
     /// Bytes written of each range, from its start.
@@ -68,16 +70,14 @@ pub(super) struct Fill {
 
 impl Fill {
     /// A fill of content of `size` bytes into `file`, of which nothing is written.
-    pub(super) fn new(digest: Digest, size: u64, range_size: u64, file: FillFile) -> Fill {
-        let range_size = range_size.max(1);
-        let ranges = usize::try_from(size.div_ceil(range_size)).unwrap_or(usize::MAX);
+    pub(super) fn new(digest: Digest, size: u64, ranges: Ranges, file: FillFile) -> Fill {
         Fill {
             digest,
             size,
             file,
-            range_size,
+            ranges,
             head: OnceLock::new(),
-            written: std::iter::repeat_with(AtomicU64::default).take(ranges).collect(),
+            written: std::iter::repeat_with(AtomicU64::default).take(ranges.count(size)).collect(),
             // The first range is under way: its answer told the size.
             claimed: AtomicUsize::new(1),
             hash: Hash::new(digest.algorithm()),
@@ -138,22 +138,21 @@ impl Fill {
 
     /// Content that is read through one request is one large range: there, what a parallel range would be is near.
     fn near_distance(&self) -> u64 {
-        self.range_size.min(NEAR)
+        self.ranges.largest().min(NEAR)
     }
 
     fn range_of(&self, at: u64) -> Option<usize> {
-        if at < self.size { usize::try_from(at / self.range_size).ok() } else { None }
+        (at < self.size).then(|| self.ranges.of_byte(at))
     }
 
     fn range(&self, index: usize) -> Range<u64> {
-        let start = index as u64 * self.range_size;
-        start..(start + self.range_size).min(self.size)
+        self.ranges.get(index, self.size)
     }
 
     /// The end of what is written of a range.
     fn reached(&self, index: usize) -> u64 {
         let written = self.written.get(index).map_or(0, |written| written.load(Ordering::SeqCst));
-        index as u64 * self.range_size + written
+        self.ranges.start(index) + written
     }
 
     /// Takes the next range to read, if there is one.

@@ -227,6 +227,7 @@ impl Setup {
             config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
             tags: config::Tags::default(),
             tasks: tasks.clone(),
+            bulk: crate::run::Bulk::on(tokio::runtime::Handle::current()),
             hands: hands.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fetch::failure::Failure;
-use crate::fetch::fill::{self, Fill, FillFile, Phase};
+use crate::fetch::fill::{self, Fill, FillFile, Phase, Ranges};
 use crate::fetch::locate::Opened;
 use crate::store::bucket::fault::{Effect, Fault};
 use crate::store::bucket::{Object, Operation};
@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 async fn filling(setup: &Setup, digest: Digest, file: FillFile) -> (Arc<Fill>, Origin, Object) {
     let origin = setup.fetch.shared.origin(&digest);
     let first = origin.open(Some(0..RANGE)).await.unwrap();
-    (Arc::new(Fill::new(digest, 600_000, RANGE, file)), origin, first)
+    (Arc::new(Fill::new(digest, 600_000, Ranges::of(RANGE), file)), origin, first)
 }
 
 /// A store that is too small for the blobs of these tests.

@@ -150,7 +150,7 @@ mod tests {
         let bucket = Counted::new(Arc::new(Memory::default()), metrics.clone());
         bucket.put(&key(), PutBody::Bytes(Bytes::from_static(b"content")), PutMode::IfAbsent).await.unwrap();
         bucket.put(&key(), PutBody::Bytes(Bytes::from_static(b"content")), PutMode::IfAbsent).await.unwrap();
-        let options = GetOptions { range: Some(0..3), if_none_match: None };
+        let options = GetOptions { range: Some(0..3), ..GetOptions::default() };
         let Get::Found(object) = bucket.get(&key(), options).await.unwrap() else { panic!("it is there") };
         collect_small(&key(), object, 100).await.unwrap();
         let count = |operation, result| metrics.bucket_requests.with_label_values(&[operation, result]).get();

@@ -60,6 +60,9 @@ pub struct GetOptions {
     pub range: Option<Range<u64>>,
     /// Answer `NotModified` when this is still the version.
     pub if_none_match: Option<ETag>,
+    /// Over connections that requests in bulk have for themselves: who reads a connection does so on the runtime that
+    /// opened it. To be asked for on [`crate::run::Bulk`].
+    pub bulk: bool,
 }
 
 /// The answer to a get.

@@ -65,7 +65,7 @@ impl Place {
 
     /// The object, or the range of it.
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Option<Object> {
-        let options = GetOptions { range, if_none_match: None };
+        let options = GetOptions { range, ..GetOptions::default() };
         match self.bucket.get(&self.key(name), options).await.unwrap() {
             Get::Found(object) => Some(object),
             Get::Missing => None,

@@ -27,7 +27,8 @@ async fn missing(place: Place) {
     assert!(place.bucket.head(&place.key("nothing")).await.unwrap().is_none());
     assert!(place.get("nothing", None).await.is_none());
     assert!(place.get("nothing", Some(5..10)).await.is_none());
-    let options = GetOptions { range: None, if_none_match: Some(crate::store::bucket::ETag("some".into())) };
+    let options =
+        GetOptions { if_none_match: Some(crate::store::bucket::ETag("some".into())), ..GetOptions::default() };
     assert!(matches!(place.bucket.get(&place.key("nothing"), options).await.unwrap(), Get::Missing));
     place.bucket.delete(&place.key("nothing")).await.unwrap();
     place.bucket.delete(&place.key("no/such/folder/data")).await.unwrap();
@@ -76,7 +77,7 @@ async fn ranges(place: Place) {
         let bytes = read(object).await.unwrap();
         assert!(bytes == content[answered.start as usize..answered.end as usize], "{asked:?}");
     }
-    let options = GetOptions { range: Some(size..size + 1), if_none_match: None };
+    let options = GetOptions { range: Some(size..size + 1), ..GetOptions::default() };
     let outside = place.bucket.get(&place.key("data"), options).await;
     assert_eq!(outside.err().expect("the range lies outside").kind, BucketErrorKind::Refused);
 }
@@ -109,7 +110,7 @@ async fn concurrent_put(place: Place) {
 async fn conditional_get(place: Place) {
     let Put::Done(first) = place.put("data", "first").await else { panic!("an overwrite is always done") };
     let get = |etag: &crate::store::bucket::ETag, range| {
-        let options = GetOptions { range, if_none_match: Some(etag.clone()) };
+        let options = GetOptions { range, if_none_match: Some(etag.clone()), ..GetOptions::default() };
         let place = place.clone();
         async move { place.bucket.get(&place.key("data"), options).await.unwrap() }
     };

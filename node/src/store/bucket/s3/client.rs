@@ -41,6 +41,8 @@ pub enum ConnectError {
 /// All that a client is made of. It is made with the first request, for the region may have to be looked up.
 pub(super) struct Settings {
     http: SharedHttpClient,
+    /// Connections of their own, for what is read in bulk.
+    bulk_http: SharedHttpClient,
     region: Option<String>,
     endpoint: Option<String>,
     path_style: bool,
@@ -59,14 +61,17 @@ impl Settings {
             path: s3.ca_file.clone().unwrap_or_default(),
             why: error.to_string(),
         })?;
-        let http = aws_smithy_http_client::Builder::new()
-            // As many as there may be requests: a burst does not leave the next one to shake hands again.
-            .pool_max_idle_per_host(bucket.max_requests as usize)
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(tls)
-            .build_https();
+        let connections = || {
+            aws_smithy_http_client::Builder::new()
+                // As many as there may be requests: a burst does not leave the next one to shake hands again.
+                .pool_max_idle_per_host(bucket.max_requests as usize)
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .tls_context(tls.clone())
+                .build_https()
+        };
         Ok(Settings {
-            http,
+            http: connections(),
+            bulk_http: connections(),
             region: s3.region.clone(),
             endpoint: s3.endpoint.clone(),
             path_style: s3.path_style,
@@ -103,6 +108,11 @@ impl Settings {
             config = config.endpoint_url(endpoint);
         }
         Client::from_conf(config.build())
+    }
+
+    /// The same client, with the same credentials, over the connections for bulk.
+    pub(super) fn bulk(&self, client: &Client) -> Client {
+        Client::from_conf(client.config().to_builder().http_client(self.bulk_http.clone()).build())
     }
 
     /// With the SDK's order of who is asked for credentials, whose own web identity ours stands in for.

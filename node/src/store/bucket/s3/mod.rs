@@ -42,6 +42,8 @@ pub struct S3 {
     name: String,
     settings: client::Settings,
     client: OnceCell<Client>,
+    /// For [`GetOptions::bulk`].
+    bulk: OnceCell<Client>,
     /// How long a request may stand still.
     patience: Duration,
     /// Whether the service knows `If-None-Match` on writes; it does until it says that it does not.
@@ -58,6 +60,7 @@ impl S3 {
             name: s3.name.clone(),
             settings: client::Settings::new(bucket, s3)?,
             client: OnceCell::new(),
+            bulk: OnceCell::new(),
             patience: bucket.request_timeout.get(),
             conditional: AtomicBool::new(true),
         })
@@ -65,6 +68,10 @@ impl S3 {
 
     async fn client(&self) -> &Client {
         self.client.get_or_init(|| self.settings.client()).await
+    }
+
+    async fn bulk_client(&self) -> &Client {
+        self.bulk.get_or_init(|| async { self.settings.bulk(self.client().await) }).await
     }
 
     /// Waits for the answer of a request without a large body.
@@ -139,10 +146,10 @@ impl S3 {
         key: &Key,
         range: Option<&Range<u64>>,
         known: Option<&ETag>,
+        bulk: bool,
     ) -> Result<GetObjectOutput, Failed> {
-        let request = self
-            .client()
-            .await
+        let client = if bulk { self.bulk_client().await } else { self.client().await };
+        let request = client
             .get_object()
             .bucket(&self.name)
             .key(key.as_str())
@@ -213,12 +220,12 @@ impl Bucket for S3 {
     }
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
-        let GetOptions { range, if_none_match } = options;
-        let mut answer = self.get_once(key, range.as_ref(), if_none_match.as_ref()).await;
+        let GetOptions { range, if_none_match, bulk } = options;
+        let mut answer = self.get_once(key, range.as_ref(), if_none_match.as_ref(), bulk).await;
         let begins = range.as_ref().is_some_and(|range| range.start == 0);
         if begins && answer.as_ref().is_err_and(|failed| failed.status == Some(416)) {
             // No byte lies in an empty object, and S3 refuses even the range that begins it: ask for all of it.
-            answer = self.get_once(key, None, if_none_match.as_ref()).await;
+            answer = self.get_once(key, None, if_none_match.as_ref(), bulk).await;
         }
         match answer {
             Ok(found) => Ok(Get::Found(self.object(key, range, found)?)),

@@ -205,7 +205,7 @@ async fn a_missing_object_is_an_answer() {
 #[tokio::test]
 async fn a_version_is_sent_with_quotes_and_kept_without() {
     let server = Scripted::start([answer("304 Not Modified", "etag: \"abc\"\r\n", "")]).await;
-    let options = GetOptions { range: Some(2..5), if_none_match: Some(ETag("abc".into())) };
+    let options = GetOptions { range: Some(2..5), if_none_match: Some(ETag("abc".into())), ..GetOptions::default() };
     assert!(matches!(server.bucket("5s").get(&key(), options).await.unwrap(), Get::NotModified));
     let heads = server.heads();
     assert_eq!(header(&heads[0], "if-none-match"), Some("\"abc\""));
@@ -219,7 +219,7 @@ async fn a_range_is_what_the_answer_says_it_is() {
     let whole = answer("200 OK", "etag: \"v\"\r\n", "0123456789");
     let server = Scripted::start([part("2-4/10"), part("3-5/10"), whole]).await;
     let bucket = server.bucket("5s");
-    let options = || GetOptions { range: Some(2..5), if_none_match: None };
+    let options = || GetOptions { range: Some(2..5), ..GetOptions::default() };
     let Get::Found(object) = bucket.get(&key(), options()).await.unwrap() else { panic!("it is there") };
     assert_eq!((object.meta.size, object.range.clone()), (10, 2..5));
     assert_eq!(object.meta.etag, ETag("v".into()));
@@ -235,7 +235,7 @@ async fn a_range_is_what_the_answer_says_it_is() {
 async fn the_first_range_of_an_empty_object_is_empty() {
     let server =
         Scripted::start([refusal("416 Range Not Satisfiable", "InvalidRange"), answer("200 OK", "", "")]).await;
-    let options = GetOptions { range: Some(0..100), if_none_match: None };
+    let options = GetOptions { range: Some(0..100), ..GetOptions::default() };
     let Get::Found(object) = server.bucket("5s").get(&key(), options).await.unwrap() else { panic!("it is there") };
     assert_eq!((object.meta.size, object.range), (0, 0..0));
 }
