@@ -6,11 +6,9 @@
 //! kilobytes that were missed beside fills of many megabytes, on two busy cores, had their first byte after 6.0 to 6.6 ms
 //! instead of 8.3, with as many bytes a second in all.
 
-use super::pool::Pool;
+use super::pool::{Pool, threads};
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -28,10 +26,8 @@ impl Bulk {
     /// # Errors
     /// When the system gives no runtime.
     pub fn new() -> io::Result<Bulk> {
-        let threads = available_parallelism().map_or(1, NonZeroUsize::get);
-        let pool = Pool::build(Builder::new_multi_thread().worker_threads(threads).enable_all())?;
-        let handle = pool.handle().cloned().ok_or_else(|| io::Error::other("the threads have ended"))?;
-        Ok(Bulk { handle, _pool: Some(Arc::new(pool)) })
+        let pool = Pool::build(Builder::new_multi_thread().worker_threads(threads()).enable_all())?;
+        Ok(Bulk { handle: pool.handle().clone(), _pool: Some(Arc::new(pool)) })
     }
 
     /// On a runtime that is there: that of a test, whose clock it may have stopped.

@@ -6,12 +6,10 @@
 //! for whatever there was to write and 15 with two; and later 27 ms with two of the priority of all and 8 to 10 with these.
 #![allow(clippy::disallowed_methods)]
 
-use super::pool::Pool;
+use super::pool::{Pool, threads};
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::available_parallelism;
 use tokio::runtime::Builder;
 
 /// The threads. Clones share them.
@@ -39,7 +37,7 @@ impl Hands {
     /// # Errors
     /// When the system gives no runtime.
     pub fn new() -> io::Result<Hands> {
-        let threads = available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = threads();
         let pool = Pool::build(Builder::new_current_thread().max_blocking_threads(threads))?;
         Ok(Hands { pool: Arc::new(pool), threads, begun: Arc::default() })
     }
@@ -60,10 +58,9 @@ impl Hands {
     /// # Errors
     /// When the work panicked, as an I/O error.
     pub async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        let Some(runtime) = self.pool.handle() else { return Err(io::Error::other("the threads have ended")) };
         self.begun.fetch_add(1, Ordering::Relaxed);
         let begun = Begun(Arc::clone(&self.begun));
-        let work = runtime.spawn_blocking(move || {
+        let work = self.pool.handle().spawn_blocking(move || {
             let _begun = begun;
             work()
         });

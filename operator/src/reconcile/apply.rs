@@ -210,8 +210,7 @@ async fn prune(
             Api::namespaced_with(context.client.clone(), &identity.namespace, &resource(*kind));
         let label = format!("{} {name}", kind.name());
         let Some(version) = Version::of(object.as_ref()) else { continue };
-        let deleted = version.delete(&api, &name, None).await.map_err(ReconcileError::write("delete", &label))?;
-        if deleted {
+        if delete(&api, &name, &version, None, &label).await? {
             context.metrics.writes.with_label_values(&[kind.name(), "delete"]).inc();
             tracing::info!(
                 cluster = identity.name,
@@ -223,6 +222,20 @@ async fn prune(
         }
     }
     Ok(())
+}
+
+/// As [`Version::delete`].
+async fn delete<K>(
+    api: &Api<K>,
+    name: &str,
+    version: &Version,
+    propagation: Option<PropagationPolicy>,
+    label: &str,
+) -> Result<bool, ReconcileError>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    version.delete(api, name, propagation).await.map_err(ReconcileError::write("delete", label))
 }
 
 /// Takes the next step of a change of volumes.
@@ -258,8 +271,7 @@ pub async fn take_step(
             let sets: Api<DynamicObject> =
                 Api::namespaced_with(context.client.clone(), namespace, &resource(Kind::StatefulSet));
             let orphan = Some(PropagationPolicy::Orphan);
-            let deleted = version.delete(&sets, &identity.name, orphan).await;
-            if deleted.map_err(ReconcileError::write("delete", "StatefulSet"))? {
+            if delete(&sets, &identity.name, version, orphan, "StatefulSet").await? {
                 count("StatefulSet", "delete");
                 let note = "the StatefulSet is made anew, around its running pods, to change its volumes".to_owned();
                 log(&note);
@@ -268,8 +280,7 @@ pub async fn take_step(
         }
         Step::DeleteClaim(claim) => {
             let label = format!("PersistentVolumeClaim {}", claim.name);
-            let deleted = claim.version.delete(&claims, &claim.name, None).await;
-            if deleted.map_err(ReconcileError::write("delete", &label))? {
+            if delete(&claims, &claim.name, &claim.version, None, &label).await? {
                 count("PersistentVolumeClaim", "delete");
                 let note = format!("{}: replaced by a volume of {}", claim.name, desired.size);
                 log(&note);
@@ -278,8 +289,7 @@ pub async fn take_step(
         }
         Step::DeletePod(node) => {
             let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-            let deleted = node.version.delete(&pods, &node.name, None).await;
-            if deleted.map_err(ReconcileError::write("delete Pod", &node.name))? {
+            if delete(&pods, &node.name, &node.version, None, &format!("Pod {}", node.name)).await? {
                 count("Pod", "delete");
                 let note = format!("{}: restarted with its new volume", node.name);
                 log(&note);
@@ -311,8 +321,7 @@ pub async fn unblock(
     for pod in rollout::stuck(observed.pods.iter().map(AsRef::as_ref), wanted, Timestamp::now()) {
         let name = pod.name_any();
         let Some(version) = Version::of(pod) else { continue };
-        let deleted = version.delete(&pods, &name, None).await.map_err(ReconcileError::write("delete Pod", &name))?;
-        if deleted {
+        if delete(&pods, &name, &version, None, &format!("Pod {name}")).await? {
             context.metrics.writes.with_label_values(&["Pod", "delete"]).inc();
             let why = rollout::trouble(pod).unwrap_or_else(|| "not ready".into());
             let note =
