@@ -6,7 +6,7 @@ mod mixture;
 #[path = "bad_input/slow.rs"]
 mod slow;
 
-use entrepot_config::Duration as Span;
+use entrepot_config::{Duration as Span, NodeConfig};
 use entrepot_e2e::client::{empty, full};
 use entrepot_e2e::node::Plan;
 use entrepot_e2e::push::IMAGE;
@@ -30,10 +30,15 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Setting {
+        Setting::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut NodeConfig)) -> Setting {
         let bucket = TempDir::new().unwrap();
         let plan = Plan::over_folder(bucket.path()).with(|config| {
             config.http.header_timeout = Span::from_secs(HEADER_TIMEOUT.as_secs());
             config.http.stall_timeout = Span::from_secs(STALL_TIMEOUT.as_secs());
+            change(config);
         });
         Setting { node: plan.start().await.unwrap(), bucket }
     }
@@ -60,7 +65,8 @@ impl Setting {
     /// The node serves, has answered nothing with a failure of its own, and has not panicked.
     async fn assert_unharmed(&mut self) {
         assert!(!self.node.has_ended().unwrap(), "the node ended");
-        assert!(self.node.registry.answers().await, "the node does not answer");
+        let reply = self.node.registry.get("/v2/").await.expect("the node does not answer");
+        assert_eq!(reply.status, 200, "{reply:?}");
         let log = self.node.log();
         assert!(!log.contains("panicked"), "{log}");
         let failures = self.node.metrics().await.unwrap().sum("http_requests_total", &["status=\"5"]);
@@ -309,6 +315,24 @@ async fn bytes_that_are_no_http_end_the_connection() {
         assert!(answered.is_none_or(|status| status < 500), "{request:?}: {said}");
     }
     setting.assert_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_unread_is_answered_and_its_connection_goes_on() {
+    for (method, target, read_only) in [
+        ("PUT", "/v2/_catalog", false),
+        ("POST", "/v2/A/blobs/uploads/", false),
+        ("POST", "/v2/a/blobs/uploads/", true),
+    ] {
+        let mut setting = Setting::with(|config| config.read_only = read_only).await;
+        let body = vec![0; 4 * MEBIBYTE];
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        let next = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let said = setting.say(&[head.as_bytes(), &body, next].concat()).await;
+        assert!(status(&said).is_some_and(|status| (400..500).contains(&status)), "{method} {target}: {said:?}");
+        assert!(said.contains("HTTP/1.1 200"), "{method} {target}: the request after it was not answered: {said:?}");
+        setting.assert_unharmed().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

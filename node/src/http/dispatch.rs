@@ -91,6 +91,8 @@ async fn dispatch(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
+    // Before anything can refuse it: a refusal that is lost to a reset says nothing.
+    let request = request.map(|body| Body::new(Lingering::new(body)));
     let request_id = RequestId::of(request.headers());
     let place = Arc::clone(&registry.places).try_acquire_owned().ok();
     let route = match &place {
@@ -144,7 +146,7 @@ impl Registry {
         if services.read_only && route.writes() {
             return Err(ApiError::ReadOnly);
         }
-        let request = request.map(|body| RequestBody::new(Body::new(Lingering::new(body)), self.stall_timeout));
+        let request = request.map(|body| RequestBody::new(body, self.stall_timeout));
         let request = match &route {
             Route::UploadStatus { id, .. }
             | Route::AppendUpload { id, .. }
