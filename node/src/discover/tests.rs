@@ -1,6 +1,8 @@
 use super::repositories::Walk;
 use super::*;
+use crate::observe::Metrics;
 use crate::oci::Algorithm;
+use crate::store::bucket::Counted;
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{PutBody, PutMode};
 use crate::store::layout::{Key, LinkKind, link_content};
@@ -144,6 +146,36 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+/// What a page of ten repositories, and one of ten tags, from the middle, cost in a bucket of so many of either.
+async fn lists_of_a_page(count: usize) -> (u64, u64) {
+    let (memory, layout, _) = discover();
+    let many = repository("many");
+    for number in 0..count {
+        put_tag(&*memory, &layout, &repository(&format!("r{number:05}")), "latest", &digest("x")).await;
+        put_tag(&*memory, &layout, &many, &format!("v{number:05}"), &digest("x")).await;
+    }
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let lists = || metrics.bucket_requests.with_label_values(&["list", "ok"]).get();
+    let discover = Discover::new(Arc::new(Counted::new(memory, Arc::clone(&metrics))), layout);
+    let middle = count / 2;
+    let page = discover.repositories(Some(&repository(&format!("r{middle:05}"))), 10).await.unwrap();
+    assert_eq!((page.items.len(), page.more), (10, true));
+    let of_repositories = lists();
+    let page = discover.tags(&many, Some(&format!("v{middle:05}")), 10).await.unwrap().unwrap();
+    assert_eq!((page.items.len(), page.more), (10, true));
+    (of_repositories, lists() - of_repositories)
+}
+
+#[test]
+fn a_page_costs_the_same_however_much_the_bucket_holds() {
+    run(async {
+        // More of either than one list request tells of.
+        let few = lists_of_a_page(3000).await;
+        assert_eq!(lists_of_a_page(9000).await, few);
+        assert_eq!(few, (13, 1), "list requests");
+    });
 }
 
 fn referrer(text: &str, artifact_type: &str) -> Referrer {
