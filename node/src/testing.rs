@@ -2,7 +2,7 @@
 
 use crate::manage::Manage;
 use crate::observe::Metrics;
-use crate::oci::{Algorithm, Digest, NodeName, Repository, SessionId};
+use crate::oci::{Algorithm, Digest, NodeName, Reference, Repository, SessionId};
 use crate::replicate::{Replicate, ReplicateParts};
 use crate::run::clock::Timestamp;
 use crate::run::{Clock, Tasks};
@@ -10,7 +10,7 @@ use crate::store::bucket::fault::{Faults, Faulty};
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{Counted, Operation};
 use crate::store::{Bucket, Layout, Links, Store};
-use crate::upload::{UploadParts, Uploads};
+use crate::upload::{ManifestPush, UploadParts, Uploads};
 use bytes::Bytes;
 use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode};
 use futures::{Stream, stream};
@@ -29,6 +29,11 @@ pub fn repository(name: &str) -> Repository {
 
 pub fn sha256(content: &[u8]) -> Digest {
     Digest::of(Algorithm::Sha256, content)
+}
+
+/// A manifest as a client pushes it that says no more than it must.
+pub fn manifest_push(reference: Reference, content: &Bytes) -> ManifestPush {
+    ManifestPush { reference, tags: Vec::new(), content_type: None, content: content.clone() }
 }
 
 /// A body that arrives in the pieces given.

@@ -10,6 +10,7 @@ use super::headers::{self, Identity};
 use crate::fetch::FetchError;
 use crate::oci::manifest::media_type_of;
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Reference, Repository};
+use crate::upload::ManifestPush;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{
@@ -115,8 +116,9 @@ pub async fn put(
 ) -> Result<Response, ApiError> {
     let content = collect(body).await?;
     // A content type that is not text is none that a manifest has; the manifest's own then counts.
-    let content_type = asked.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let accepted = services.uploads.manifest(repository, reference, content_type, content).await?;
+    let content_type = asked.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let push = ManifestPush { reference: reference.clone(), tags: Vec::new(), content_type, content };
+    let accepted = services.uploads.manifest(repository, push).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let map = response.headers_mut();

@@ -1,6 +1,6 @@
 use super::*;
 use crate::oci::Reference;
-use crate::testing::{Node, Setup, repository};
+use crate::testing::{Node, Setup, manifest_push, repository};
 use bytes::Bytes;
 
 /// A repository with one image under tags. Its one blob is also its subject: manifest and subject are returned.
@@ -12,7 +12,7 @@ async fn image(node: &Node, name: &str, tags: &[&str]) -> (Digest, Digest) {
     let mut digest = None;
     for tag in tags {
         let tag = Reference::parse(tag).unwrap();
-        let accepted = node.uploads.manifest(&repository(name), &tag, None, content.clone()).await.unwrap();
+        let accepted = node.uploads.manifest(&repository(name), manifest_push(tag, &content)).await.unwrap();
         digest = Some(accepted.digest);
     }
     (digest.unwrap(), blob)

@@ -30,8 +30,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const S3: Capabilities =
-        Capabilities { conditional_put: true, part_threshold: 0, parallel_ranges: true, adopts_files: false };
+    const S3: Capabilities = Capabilities {
+        conditional_put: true,
+        conditional_delete: true,
+        cheap_reads: false,
+        part_threshold: 0,
+        parallel_ranges: true,
+        adopts_files: false,
+    };
 
     #[test]
     fn up_to_the_part_size_one_request_is_enough() {

@@ -56,7 +56,7 @@ impl Sender {
                 let body = body(file, 0..pending.size);
                 match self.bucket.put(&key, body.clone(), mode).await? {
                     Put::Done(_) => Ok(()),
-                    Put::Exists => self.replace_if_cut_off(&key, pending.size, body).await,
+                    Put::Exists | Put::Changed => self.replace_if_cut_off(&key, pending.size, body).await,
                 }
             }
             Plan::Parts(ranges) => self.send_parts(&key, file, ranges, mode).await,

@@ -44,21 +44,30 @@ impl Links {
         if age.is_some_and(|age| age <= self.fresh_for) {
             return Ok(true);
         }
-        let key = self.layout.link(repository, kind, digest);
-        match get_small(&*self.bucket, &key, MAX_LINK_BYTES).await {
-            Ok(Some((content, _))) if read_link(&content) == Some(*digest) => {
-                self.store.remember_link(repository, kind, digest);
-                Ok(true)
-            }
-            Ok(_) => {
-                self.store.forget_link(repository, kind, digest);
-                Ok(false)
-            }
+        match self.ask(repository, kind, digest).await {
             Err(error) if age.is_some_and(|age| age <= self.fresh_for.max(self.stale_if_error)) => {
                 tracing::warn!(%repository, %digest, %error, "relying on a link seen earlier");
                 Ok(true)
             }
-            Err(error) => Err(error),
+            asked => asked,
+        }
+    }
+
+    /// Asks the bucket whether the repository links the content, whatever was seen before. One request.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn ask(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<bool, BucketError> {
+        let key = self.layout.link(repository, kind, digest);
+        match get_small(&*self.bucket, &key, MAX_LINK_BYTES).await? {
+            Some((content, _)) if read_link(&content) == Some(*digest) => {
+                self.store.remember_link(repository, kind, digest);
+                Ok(true)
+            }
+            _ => {
+                self.store.forget_link(repository, kind, digest);
+                Ok(false)
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! nothing makes visible), revision link (a whole manifest, by digest), referrer entry (the same, listed), current
 //! link (the tag), tag index link (its history). At no point is anything visible that is broken; a retry completes it.
 
-use super::{Accepted, UploadError, Uploads};
+use super::{Accepted, ManifestPush, UploadError, Uploads};
 use crate::oci::{Algorithm, Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag};
 use crate::run::crash;
 use crate::store::bucket::{BucketError, ETag, Put, PutBody, PutMode, get_small};
@@ -18,27 +18,21 @@ use futures::{StreamExt, TryStreamExt, stream};
 const LOOKUPS: usize = 16;
 
 impl Uploads {
-    pub(super) async fn accept(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-        content_type: Option<&str>,
-        content: Bytes,
-    ) -> Result<Accepted, UploadError> {
-        let digest = digest_of(reference, &content)?;
+    pub(super) async fn accept(&self, repository: &Repository, push: ManifestPush) -> Result<Accepted, UploadError> {
+        let ManifestPush { reference, tags, content_type, content } = push;
+        let digest = digest_of(&reference, &content)?;
         if content.len() > MAX_MANIFEST_BYTES {
             return Err(UploadError::TooLarge(MAX_MANIFEST_BYTES as u64));
         }
-        let manifest = Manifest::parse(&content, content_type)?;
+        let manifest = Manifest::parse(&content, content_type.as_deref())?;
         self.check_references(repository, &manifest).await?;
         crash::point("manifest.references-checked");
 
-        let tag = match reference {
-            Reference::Tag(tag) => Some(tag),
-            Reference::Digest(_) => None,
+        let tags: Vec<Tag> = match reference {
+            Reference::Tag(tag) => std::iter::once(tag).chain(tags).collect(),
+            Reference::Digest(_) => tags,
         };
-        let immutable = tag.is_some_and(|tag| self.inner.immutable.is_match(tag.as_str()));
-        if let Some(tag) = tag.filter(|_| immutable) {
+        for tag in tags.iter().filter(|tag| self.is_immutable(tag)) {
             self.check_immutable(repository, tag, &digest).await?;
         }
 
@@ -54,8 +48,8 @@ impl Uploads {
         }
         crash::point("manifest.referrer-written");
         self.keep(repository, &digest, content).await;
-        if let Some(tag) = tag {
-            self.write_tag(repository, tag, digest, immutable).await?;
+        for tag in &tags {
+            self.write_tag(repository, tag, digest).await?;
         }
         Ok(Accepted { digest, subject: manifest.subject })
     }
@@ -95,6 +89,10 @@ impl Uploads {
             .await
     }
 
+    fn is_immutable(&self, tag: &Tag) -> bool {
+        self.inner.immutable.is_match(tag.as_str())
+    }
+
     async fn check_immutable(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<(), UploadError> {
         let key = self.inner.layout.tag_current(repository, tag);
         match get_small(&*self.inner.bucket, &key, MAX_LINK_BYTES).await? {
@@ -128,20 +126,14 @@ impl Uploads {
         }
     }
 
-    async fn write_tag(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-        digest: Digest,
-        immutable: bool,
-    ) -> Result<(), UploadError> {
+    async fn write_tag(&self, repository: &Repository, tag: &Tag, digest: Digest) -> Result<(), UploadError> {
         let link = Bytes::from(link_content(&digest));
         let current = self.inner.layout.tag_current(repository, tag);
-        let mode = if immutable { PutMode::IfAbsent } else { PutMode::Overwrite };
+        let mode = if self.is_immutable(tag) { PutMode::IfAbsent } else { PutMode::Overwrite };
         match self.inner.bucket.put(&current, PutBody::Bytes(link.clone()), mode).await? {
             Put::Done(etag) => self.remember_tag(repository, tag, digest, etag),
             // Two nodes pushed an immutable tag at once: the first is what it is.
-            Put::Exists => self.check_immutable(repository, tag, &digest).await?,
+            Put::Exists | Put::Changed => self.check_immutable(repository, tag, &digest).await?,
         }
         crash::point("manifest.tag-written");
         // The history comes after the tag: a folder of the tag without its current link would be listed as a tag that

@@ -9,7 +9,7 @@ mod spool;
 mod writer;
 
 use crate::observe::Metrics;
-use crate::oci::{Digest, ManifestError, NodeName, Reference, Repository, SessionId, UploadRange};
+use crate::oci::{Digest, ManifestError, NodeName, Reference, Repository, SessionId, Tag, UploadRange};
 use crate::run::{Clock, Tasks};
 use crate::store::bucket::BucketError;
 use crate::store::disk::StoreError;
@@ -73,6 +73,17 @@ pub struct SessionStatus {
     pub id: SessionId,
     /// Bytes received.
     pub offset: u64,
+}
+
+/// A manifest as a client pushes it.
+#[derive(Clone, Debug)]
+pub struct ManifestPush {
+    /// The tag or digest in the path.
+    pub reference: Reference,
+    /// Tags in the query (`?tag=`) that the manifest gets as well.
+    pub tags: Vec<Tag>,
+    pub content_type: Option<String>,
+    pub content: Bytes,
 }
 
 /// A manifest that is durable.
@@ -288,22 +299,13 @@ impl Uploads {
     }
 
     /// Takes a manifest: checks its references, waits until they are durable, and makes it visible, the tag last.
-    /// `reference` is the tag or digest of the request.
     ///
     /// # Errors
     /// When it is not a manifest, refers to what is not there, or the bucket fails. Then nothing is visible of it
     /// that is broken.
-    pub async fn manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-        content_type: Option<&str>,
-        content: Bytes,
-    ) -> Result<Accepted, UploadError> {
-        let (uploads, repository, reference) = (self.clone(), repository.clone(), reference.clone());
-        let content_type = content_type.map(str::to_owned);
-        self.to_the_end(async move { uploads.accept(&repository, &reference, content_type.as_deref(), content).await })
-            .await
+    pub async fn manifest(&self, repository: &Repository, push: ManifestPush) -> Result<Accepted, UploadError> {
+        let (uploads, repository) = (self.clone(), repository.clone());
+        self.to_the_end(async move { uploads.accept(&repository, push).await }).await
     }
 
     /// Removes sessions that received nothing for `upload.sessionExpiry`. Returns the bytes freed.

@@ -2,7 +2,7 @@ use super::*;
 use crate::oci::{Algorithm, Tag};
 use crate::store::bucket::fault::Fault;
 use crate::store::bucket::{BucketErrorKind, Operation};
-use crate::testing::{Node, Setup, body, broken_body, eventually, faulty, repository, sha256};
+use crate::testing::{Node, Setup, body, broken_body, eventually, faulty, manifest_push, repository, sha256};
 use entrepot_config::ByteSize;
 
 fn folder() -> tempfile::TempDir {
@@ -29,7 +29,8 @@ fn image(blobs: &[Digest]) -> Bytes {
 }
 
 async fn put(node: &Node, name: &str, reference: &str, content: &Bytes) -> Result<Accepted, UploadError> {
-    node.uploads.manifest(&repository(name), &Reference::parse(reference).unwrap(), None, content.clone()).await
+    let push = manifest_push(Reference::parse(reference).unwrap(), content);
+    node.uploads.manifest(&repository(name), push).await
 }
 
 #[tokio::test]
@@ -218,7 +219,7 @@ async fn write_back_acknowledges_before_and_the_manifest_only_after_the_bucket_h
     let tag = Reference::Tag(Tag::parse("latest").unwrap());
     let accepted = tokio::time::timeout(Duration::from_secs(30), async {
         loop {
-            if let Ok(accepted) = node.uploads.manifest(&name, &tag, None, manifest.clone()).await {
+            if let Ok(accepted) = node.uploads.manifest(&name, manifest_push(tag.clone(), &manifest)).await {
                 return accepted;
             }
             tokio::task::yield_now().await;

@@ -14,7 +14,8 @@ use crate::store::bucket::Limited;
 use crate::store::bucket::fault::{Faults, Faulty};
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{
-    Capabilities, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Page, PartTag, Put, PutBody, PutMode,
+    Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Page, PartTag, Put, PutBody,
+    PutMode,
 };
 use crate::store::disk::testing::{Fixture, content};
 use crate::store::layout::{Key, LinkKind, link_content};
@@ -130,6 +131,10 @@ impl Bucket for Handle {
         self.0.inner.delete(key).await
     }
 
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
+        self.0.inner.delete_if_match(key, version).await
+    }
+
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {
         self.0.inner.list(options).await
     }
@@ -201,8 +206,14 @@ impl Setup {
     }
 
     fn over(disk: Fixture, parallel_ranges: bool, wrap: impl FnOnce(Arc<dyn Bucket>) -> Arc<dyn Bucket>) -> Setup {
-        let capabilities =
-            Capabilities { conditional_put: true, part_threshold: u64::MAX, parallel_ranges, adopts_files: false };
+        let capabilities = Capabilities {
+            conditional_put: true,
+            conditional_delete: true,
+            cheap_reads: false,
+            part_threshold: u64::MAX,
+            parallel_ranges,
+            adopts_files: false,
+        };
         let memory = Arc::new(Memory::with_capabilities(capabilities));
         let faults = Faults::default();
         let gate = Arc::new(Gate {

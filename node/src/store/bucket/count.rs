@@ -2,8 +2,8 @@
 //! assert its exact numbers.
 
 use super::{
-    BodyStream, Bucket, BucketError, Capabilities, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Operation,
-    Page, PartTag, Put, PutBody, PutMode,
+    BodyStream, Bucket, BucketError, Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId, ObjectMeta,
+    Operation, Page, PartTag, Put, PutBody, PutMode,
 };
 use crate::observe::Metrics;
 use crate::run::clock::Stopwatch;
@@ -92,6 +92,10 @@ impl Bucket for Counted {
 
     async fn delete(&self, key: &Key) -> Result<(), BucketError> {
         self.counted(Operation::Delete, 0, self.inner.delete(key)).await
+    }
+
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
+        self.counted(Operation::Delete, 0, self.inner.delete_if_match(key, version)).await
     }
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {

@@ -1,8 +1,8 @@
 //! Failures on demand, for tests of what a failing bucket does to a node.
 
 use super::{
-    BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, Get, GetOptions, ListOptions, MultipartId, Object,
-    ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode,
+    BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions,
+    MultipartId, Object, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode,
 };
 use crate::store::layout::Key;
 use async_trait::async_trait;
@@ -269,6 +269,10 @@ impl Bucket for Faulty {
 
     async fn delete(&self, key: &Key) -> Result<(), BucketError> {
         self.plain(Operation::Delete, key, self.inner.delete(key)).await
+    }
+
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
+        self.plain(Operation::Delete, key, self.inner.delete_if_match(key, version)).await
     }
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {

@@ -1,8 +1,8 @@
 //! Bounds what one node asks of the bucket at a time: requests, and bytes of puts and parts on their way.
 
 use super::{
-    BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, Get, GetOptions, ListOptions, MultipartId,
-    ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode,
+    BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions,
+    MultipartId, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode,
 };
 use crate::store::layout::Key;
 use async_trait::async_trait;
@@ -106,6 +106,11 @@ impl Bucket for Limited {
     async fn delete(&self, key: &Key) -> Result<(), BucketError> {
         let _turn = self.turn(Operation::Delete, key.as_str()).await?;
         self.inner.delete(key).await
+    }
+
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
+        let _turn = self.turn(Operation::Delete, key.as_str()).await?;
+        self.inner.delete_if_match(key, version).await
     }
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {

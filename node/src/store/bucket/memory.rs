@@ -2,8 +2,8 @@
 
 use super::list::page_of;
 use super::{
-    BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, ETag, Get, GetOptions, ListOptions, MultipartId,
-    Object, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, READ_SIZE, resolve_range,
+    BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions,
+    MultipartId, Object, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, READ_SIZE, resolve_range,
 };
 use crate::run::tasks::blocking;
 use crate::store::layout::Key;
@@ -44,6 +44,8 @@ impl Default for Memory {
     fn default() -> Memory {
         Memory::with_capabilities(Capabilities {
             conditional_put: true,
+            conditional_delete: true,
+            cheap_reads: false,
             part_threshold: 0,
             parallel_ranges: false,
             adopts_files: false,
@@ -85,10 +87,18 @@ impl State {
         self.counter
     }
 
+    fn version(&self, key: &Key) -> Option<ETag> {
+        self.objects.get(key.as_str()).map(|stored| stored.etag.clone())
+    }
+
     fn write(&mut self, key: &Key, content: Bytes, overwrite: bool) -> Put {
         if !overwrite && self.objects.contains_key(key.as_str()) {
             return Put::Exists;
         }
+        self.replace(key, content)
+    }
+
+    fn replace(&mut self, key: &Key, content: Bytes) -> Put {
         let etag = ETag(format!("version-{}", self.next()));
         self.objects.insert(key.as_str().to_owned(), Stored { content, etag: etag.clone() });
         Put::Done(etag)
@@ -117,13 +127,32 @@ impl Bucket for Memory {
 
     async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError> {
         let content = collect(Operation::Put, key, body).await?;
-        let overwrite = mode == PutMode::Overwrite || !self.capabilities.conditional_put;
-        Ok(self.state().write(key, content, overwrite))
+        let mut state = self.state();
+        Ok(match mode {
+            PutMode::IfMatch(version) if self.capabilities.conditional_put => {
+                if state.version(key) == version {
+                    state.replace(key, content)
+                } else {
+                    Put::Changed
+                }
+            }
+            PutMode::IfAbsent if self.capabilities.conditional_put => state.write(key, content, false),
+            _ => state.replace(key, content),
+        })
     }
 
     async fn delete(&self, key: &Key) -> Result<(), BucketError> {
         self.state().objects.remove(key.as_str());
         Ok(())
+    }
+
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
+        let mut state = self.state();
+        if self.capabilities.conditional_delete && state.version(key).as_ref() != Some(version) {
+            return Ok(Delete::Changed);
+        }
+        state.objects.remove(key.as_str());
+        Ok(Delete::Done)
     }
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {

@@ -114,6 +114,11 @@ pub enum PutMode {
     /// Only if there is none (`If-None-Match: *`). A bucket that cannot do it says so in its [`Capabilities`], and
     /// then overwrites.
     IfAbsent,
+    /// Only if the object still has this version (`If-Match`); `None`: only if there is still no object
+    /// (`If-None-Match: *`). For objects whose content changes, such as the link of a tag. `Retried` sends it once:
+    /// after an answer that was lost, only the caller can decide what a repetition would mean. A bucket that cannot
+    /// do it says so in its [`Capabilities`], and then overwrites.
+    IfMatch(Option<ETag>),
 }
 
 /// What a put came to.
@@ -123,6 +128,17 @@ pub enum Put {
     Done(ETag),
     /// There was one already and the mode was `IfAbsent`: nothing was written.
     Exists,
+    /// The object has a different version than the mode `IfMatch` named, or there is none: nothing was written.
+    Changed,
+}
+
+/// The result of a conditional delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delete {
+    /// The object had the version and is removed.
+    Done,
+    /// The object has a different version, or there is none: nothing was removed.
+    Changed,
 }
 
 /// A multipart upload that was begun and neither completed nor aborted.
@@ -160,8 +176,13 @@ pub struct ListOptions {
 /// What a bucket can do beyond the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whether `PutMode::IfAbsent` is honoured, for put and for multipart completion.
+    /// Whether `PutMode::IfAbsent` is honoured, for put and for multipart completion, and `PutMode::IfMatch` for put.
     pub conditional_put: bool,
+    /// Whether [`Bucket::delete_if_match`] compares versions. If not, it removes whatever is there.
+    pub conditional_delete: bool,
+    /// Reading a small object costs little time and no money, as on a file system: it is read again instead of
+    /// remembered.
+    pub cheap_reads: bool,
     /// An object larger than this, in bytes, is better sent in parts.
     pub part_threshold: u64,
     /// Reading one object through several ranges at once is faster than reading it through one.
@@ -308,6 +329,9 @@ pub trait Bucket: Send + Sync + 'static {
 
     /// Removes an object; one that is not there is removed already.
     async fn delete(&self, key: &Key) -> Result<(), BucketError>;
+
+    /// Removes an object only if it still has this version. Like `PutMode::IfMatch`, `Retried` sends it once.
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError>;
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError>;
 

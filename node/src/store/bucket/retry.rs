@@ -1,8 +1,8 @@
 //! Tries again what failed in passing.
 
 use super::{
-    Bucket, BucketError, BucketErrorKind, Capabilities, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Page,
-    PartTag, Put, PutBody, PutMode,
+    Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId,
+    ObjectMeta, Page, PartTag, Put, PutBody, PutMode,
 };
 use crate::run::retry::within;
 use crate::store::layout::Key;
@@ -34,20 +34,19 @@ impl Retried {
     where
         F: Future<Output = Result<T, BucketError>>,
     {
-        let logged = || {
-            let try_once = attempt();
-            async move {
-                try_once.await.inspect_err(|error| {
-                    let cause = error.source.as_deref().map_or(String::new(), chain);
-                    if error.is_transient() {
-                        tracing::warn!(%error, cause, "a request to the bucket failed");
-                    } else {
-                        tracing::error!(%error, cause, "the bucket refused a request");
-                    }
-                })
+        within(self.budget, BucketError::is_transient, || self.once(attempt())).await
+    }
+
+    /// A request that is not repeated here.
+    async fn once<T>(&self, request: impl Future<Output = Result<T, BucketError>>) -> Result<T, BucketError> {
+        request.await.inspect_err(|error| {
+            let cause = error.source.as_deref().map_or(String::new(), chain);
+            if error.is_transient() {
+                tracing::warn!(%error, cause, "a request to the bucket failed");
+            } else {
+                tracing::error!(%error, cause, "the bucket refused a request");
             }
-        };
-        within(self.budget, BucketError::is_transient, logged).await
+        })
     }
 }
 
@@ -77,11 +76,18 @@ impl Bucket for Retried {
     }
 
     async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError> {
+        if let PutMode::IfMatch(_) = mode {
+            return self.once(self.inner.put(key, body, mode)).await;
+        }
         self.tried(|| self.inner.put(key, body.clone(), mode.clone())).await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), BucketError> {
         self.tried(|| self.inner.delete(key)).await
+    }
+
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
+        self.once(self.inner.delete_if_match(key, version)).await
     }
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {

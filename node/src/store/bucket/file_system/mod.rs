@@ -14,8 +14,8 @@ mod temporary;
 mod walk;
 
 use super::{
-    Bucket, BucketError, BucketErrorKind, Capabilities, ETag, Get, GetOptions, ListOptions, MultipartId, Object,
-    ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, file_pieces, resolve_range,
+    Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId,
+    Object, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, file_pieces, resolve_range,
 };
 use crate::run::Clock;
 use crate::run::tasks::blocking;
@@ -162,12 +162,24 @@ impl Tree {
         let target = self.path(key);
         let etag = etag_of(&temporary.file.metadata()?);
         let before = self.folders.now();
+        let _lock = match mode {
+            PutMode::IfMatch(Some(_)) => Some(self.temporaries.lock(key)?),
+            _ => None,
+        };
+        if let PutMode::IfMatch(Some(version)) = mode
+            && self.metadata(key)?.as_ref().map(etag_of).as_ref() != Some(version)
+        {
+            return Ok(Put::Changed);
+        }
         let named = self.folders.within(&target, || match mode {
-            PutMode::IfAbsent => temporary.link(&target),
-            PutMode::Overwrite => temporary.rename(&target),
+            PutMode::IfAbsent | PutMode::IfMatch(None) => temporary.link(&target),
+            PutMode::Overwrite | PutMode::IfMatch(Some(_)) => temporary.rename(&target),
         });
         match named {
             Ok(()) => Ok(Put::Done(etag)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && *mode == PutMode::IfMatch(None) => {
+                Ok(Put::Changed)
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 // The other's put may not be durable yet, and the caller goes on as if it were.
                 self.folders.sync(&target, before)?;
@@ -222,6 +234,14 @@ impl Tree {
         }
     }
 
+    fn delete_if_match(&self, key: &str, version: &ETag) -> io::Result<Delete> {
+        let _lock = self.temporaries.lock(key)?;
+        if self.metadata(key)?.as_ref().map(etag_of).as_ref() != Some(version) {
+            return Ok(Delete::Changed);
+        }
+        self.delete(key).map(|()| Delete::Done)
+    }
+
     fn delete(&self, key: &str) -> io::Result<()> {
         let path = self.path(key);
         match std::fs::remove_file(&path) {
@@ -236,7 +256,14 @@ impl Tree {
 impl Bucket for FileSystem {
     fn capabilities(&self) -> Capabilities {
         // One file is written by one copy in the kernel, and read as fast as the disk gives it: parts gain nothing.
-        Capabilities { conditional_put: true, part_threshold: u64::MAX, parallel_ranges: false, adopts_files: true }
+        Capabilities {
+            conditional_put: true,
+            conditional_delete: true,
+            cheap_reads: true,
+            part_threshold: u64::MAX,
+            parallel_ranges: false,
+            adopts_files: true,
+        }
     }
 
     async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, BucketError> {
@@ -274,6 +301,12 @@ impl Bucket for FileSystem {
     async fn delete(&self, key: &Key) -> Result<(), BucketError> {
         let name = key.clone();
         self.run(Operation::Delete, key.as_str(), move |tree| Ok(tree.delete(name.as_str())?)).await
+    }
+
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
+        let (name, version) = (key.clone(), version.clone());
+        let work = move |tree: &Tree| Ok(tree.delete_if_match(name.as_str(), &version)?);
+        self.run(Operation::Delete, key.as_str(), work).await
     }
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {

@@ -15,6 +15,9 @@ use uuid::Uuid;
 /// The file of an upload's folder that names its key; parts are named by numbers.
 const KEY: &str = "key";
 
+/// Locks for all keys together.
+const LOCKS: u32 = 256;
+
 /// Other nodes may share the folder, and what they write is new: what has not been written for this long was left by a
 /// crash. A single put takes minutes at most.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
@@ -23,6 +26,7 @@ const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Temporaries {
     files: PathBuf,
     uploads: PathBuf,
+    locks: PathBuf,
     clock: Clock,
 }
 
@@ -36,7 +40,9 @@ pub(super) struct Temporary {
 impl Temporaries {
     pub(super) fn open(folder: &Path, clock: Clock) -> io::Result<Temporaries> {
         debug_assert!(folder.ends_with(OWN_FOLDER));
-        let temporaries = Temporaries { files: folder.join("put"), uploads: folder.join("multipart"), clock };
+        let (files, uploads, locks) = (folder.join("put"), folder.join("multipart"), folder.join("locks"));
+        std::fs::create_dir_all(&locks)?;
+        let temporaries = Temporaries { files, uploads, locks, clock };
         for folder in [&temporaries.files, &temporaries.uploads] {
             std::fs::create_dir_all(folder)?;
             temporaries.remove_left_behind(folder)?;
@@ -80,6 +86,16 @@ impl Temporaries {
         std::fs::hard_link(path, &own).ok()?;
         let temporary = Temporary { file: File::open(&own).ok()?, path: own, modified: self.modified() };
         temporary.file.metadata().is_ok_and(|metadata| metadata.len() == size).then_some(temporary)
+    }
+
+    /// Holds the lock of a key, for as long as the file is open: all nodes of the folder compare and replace one
+    /// after the other. Keys share a fixed number of locks, so that no file is left behind for each.
+    pub(super) fn lock(&self, key: &str) -> io::Result<File> {
+        let number = key.bytes().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte))) % LOCKS;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(self.locks.join(number.to_string()))?;
+        file.lock()?;
+        Ok(file)
     }
 
     fn modified(&self) -> Timespec {

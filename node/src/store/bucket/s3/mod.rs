@@ -11,8 +11,8 @@ mod errors;
 mod web_identity;
 
 use super::{
-    Bucket, BucketError, BucketErrorKind, Capabilities, ETag, Get, GetOptions, ListOptions, MultipartId, Object,
-    ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, resolve_range,
+    Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId,
+    Object, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, resolve_range,
 };
 use crate::store::layout::Key;
 use async_trait::async_trait;
@@ -91,17 +91,29 @@ impl S3 {
         }
     }
 
-    /// `*` where an object must not be replaced and the service can see to it.
-    fn condition(&self, mode: &PutMode) -> Option<String> {
-        let wanted = *mode == PutMode::IfAbsent && self.conditional.load(Ordering::Relaxed);
-        wanted.then(|| "*".to_owned())
+    /// The condition of a write, where the service knows conditions.
+    fn condition(&self, mode: &PutMode) -> Option<Condition> {
+        let condition = match mode {
+            PutMode::Overwrite => None,
+            PutMode::IfAbsent | PutMode::IfMatch(None) => Some(Condition::Absent),
+            PutMode::IfMatch(Some(version)) => Some(Condition::Version(quoted(version))),
+        };
+        condition.filter(|_| self.conditional.load(Ordering::Relaxed))
     }
 
     /// What a conditional write came to. `None`: the service does not know the condition, and is not asked again.
-    fn written(&self, answer: Result<Option<String>, Failed>, conditional: bool) -> Option<Result<Put, BucketError>> {
+    fn written(
+        &self,
+        answer: Result<Option<String>, Failed>,
+        mode: &PutMode,
+        conditional: bool,
+    ) -> Option<Result<Put, BucketError>> {
+        let refused = if *mode == PutMode::IfAbsent { Put::Exists } else { Put::Changed };
         Some(match answer {
             Ok(etag) => Ok(Put::Done(etag_of(etag))),
-            Err(failed) if conditional && failed.status == Some(412) => Ok(Put::Exists),
+            Err(failed) if conditional && failed.status == Some(412) => Ok(refused),
+            // With If-Match: there is no such object.
+            Err(failed) if conditional && failed.is_missing() => Ok(refused),
             Err(failed) if conditional && failed.status == Some(501) => {
                 if self.conditional.swap(false, Ordering::Relaxed) {
                     tracing::warn!(
@@ -116,7 +128,12 @@ impl S3 {
         })
     }
 
-    async fn put_once(&self, key: &Key, body: &PutBody, condition: Option<String>) -> Result<Option<String>, Failed> {
+    async fn put_once(
+        &self,
+        key: &Key,
+        body: &PutBody,
+        condition: Option<&Condition>,
+    ) -> Result<Option<String>, Failed> {
         let operation = Operation::Put;
         let outgoing = Outgoing::open(operation, key, body).await?;
         let (content, sending) = outgoing.into_parts();
@@ -128,7 +145,8 @@ impl S3 {
             .key(key.as_str())
             .content_type(CONTENT_TYPE)
             .content_length(signed(body.len()))
-            .set_if_none_match(condition)
+            .set_if_none_match(condition.and_then(Condition::if_none_match))
+            .set_if_match(condition.and_then(Condition::if_match))
             .body(content);
         let request = async {
             if sending.is_streamed() {
@@ -154,7 +172,7 @@ impl S3 {
             .bucket(&self.name)
             .key(key.as_str())
             .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1))))
-            .set_if_none_match(known.filter(|etag| !etag.0.is_empty()).map(|etag| format!("\"{}\"", etag.0)));
+            .set_if_none_match(known.filter(|etag| !etag.0.is_empty()).map(quoted));
         self.answer(Operation::Get, key.as_str(), request.send()).await
     }
 
@@ -182,6 +200,28 @@ fn etag_of(etag: Option<String>) -> ETag {
     ETag(etag.unwrap_or_default().trim_matches('"').to_owned())
 }
 
+/// With the quotes that HTTP puts around it.
+fn quoted(etag: &ETag) -> String {
+    format!("\"{}\"", etag.0)
+}
+
+/// The condition of a write.
+enum Condition {
+    Absent,
+    /// An entity tag with its quotes.
+    Version(String),
+}
+
+impl Condition {
+    fn if_none_match(&self) -> Option<String> {
+        matches!(self, Condition::Absent).then(|| "*".to_owned())
+    }
+
+    fn if_match(&self) -> Option<String> {
+        if let Condition::Version(etag) = self { Some(etag.clone()) } else { None }
+    }
+}
+
 /// Sizes are signed in the SDK, and none is near the difference.
 fn signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
@@ -204,6 +244,8 @@ impl Bucket for S3 {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             conditional_put: self.conditional.load(Ordering::Relaxed),
+            conditional_delete: self.conditional.load(Ordering::Relaxed),
+            cheap_reads: false,
             part_threshold: PART_THRESHOLD,
             parallel_ranges: true,
             adopts_files: false,
@@ -237,9 +279,8 @@ impl Bucket for S3 {
 
     async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError> {
         let condition = self.condition(&mode);
-        let conditional = condition.is_some();
-        let answer = self.put_once(key, &body, condition).await;
-        if let Some(put) = self.written(answer, conditional) {
+        let answer = self.put_once(key, &body, condition.as_ref()).await;
+        if let Some(put) = self.written(answer, &mode, condition.is_some()) {
             return put;
         }
         // Once in the life of a node, at a service that does not know the condition.
@@ -252,6 +293,16 @@ impl Bucket for S3 {
         match self.answer(Operation::Delete, key.as_str(), request.send()).await {
             Ok(_) => Ok(()),
             Err(failed) if failed.is_missing() => Ok(()),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
+        let client = self.client().await;
+        let request = client.delete_object().bucket(&self.name).key(key.as_str()).if_match(quoted(version));
+        match self.answer(Operation::Delete, key.as_str(), request.send()).await {
+            Ok(_) => Ok(Delete::Done),
+            Err(failed) if failed.status == Some(412) || failed.is_missing() => Ok(Delete::Changed),
             Err(failed) => Err(failed.error),
         }
     }
@@ -352,9 +403,11 @@ impl Bucket for S3 {
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(numbered.collect())).build());
         let condition = self.condition(&mode);
         let conditional = condition.is_some();
-        let first = request.clone().set_if_none_match(condition).send();
+        let first = request.clone();
+        let first = first.set_if_none_match(condition.as_ref().and_then(Condition::if_none_match));
+        let first = first.set_if_match(condition.as_ref().and_then(Condition::if_match)).send();
         let answer = self.answer(Operation::MultipartComplete, key.as_str(), first).await;
-        if let Some(put) = self.written(answer.map(|done| done.e_tag), conditional) {
+        if let Some(put) = self.written(answer.map(|done| done.e_tag), &mode, conditional) {
             return put;
         }
         // Once in the life of a node, at a service that does not know the condition.
