@@ -1,6 +1,6 @@
 //! What tests of the flows share: a store in a folder of its own, a bucket in memory, and the flows around them.
 
-use crate::manage::Manage;
+use crate::manage::{Manage, ManageParts};
 use crate::observe::Metrics;
 use crate::oci::{Algorithm, Digest, NodeName, Reference, Repository, SessionId};
 use crate::replicate::{Replicate, ReplicateParts};
@@ -9,10 +9,11 @@ use crate::run::{Clock, Tasks};
 use crate::store::bucket::fault::{Faults, Faulty};
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{Counted, Operation};
-use crate::store::{Bucket, Layout, Links, Store};
+use crate::store::tags::Conditions;
+use crate::store::{Bucket, Layout, Links, PendingHere, RecentPuts, Store, Tags};
 use crate::upload::{ManifestPush, UploadParts, Uploads};
 use bytes::Bytes;
-use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode};
+use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode, SparseIndexes};
 use futures::{Stream, stream};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::io;
@@ -33,7 +34,13 @@ pub fn sha256(content: &[u8]) -> Digest {
 
 /// A manifest as a client pushes it that says no more than it must.
 pub fn manifest_push(reference: Reference, content: &Bytes) -> ManifestPush {
-    ManifestPush { reference, tags: Vec::new(), content_type: None, content: content.clone() }
+    ManifestPush {
+        reference,
+        tags: Vec::new(),
+        content_type: None,
+        content: content.clone(),
+        conditions: Conditions::default(),
+    }
 }
 
 /// A body that arrives in the pieces given.
@@ -79,6 +86,7 @@ pub struct Node {
     pub layout: Layout,
     pub store: Store,
     pub links: Links,
+    pub tags: Tags,
     pub clock: Clock,
     pub tasks: Tasks,
     pub metrics: Arc<Metrics>,
@@ -94,6 +102,10 @@ pub struct Setup {
     pub capacity: ByteSize,
     pub max_sessions: u32,
     pub immutable: &'static [&'static str],
+    pub sparse_indexes: SparseIndexes,
+    /// The node's name.
+    pub name: &'static str,
+    pub retry_budget: Duration,
 }
 
 impl Default for Setup {
@@ -104,6 +116,9 @@ impl Default for Setup {
             capacity: ByteSize::mebibytes(64),
             max_sessions: 100,
             immutable: &[],
+            sparse_indexes: SparseIndexes::default(),
+            name: "a",
+            retry_budget: Duration::from_secs(15),
         }
     }
 }
@@ -127,8 +142,18 @@ impl Node {
         let tasks = Tasks::new();
         let layout = Layout::new("");
         let hour = Duration::from_secs(3600);
-        let links = Links::new(setup.bucket.clone(), layout.clone(), store.clone(), hour, hour);
-        let replication = config::Replication { part_size: ByteSize::bytes(PART), ..defaults.replication };
+        let (pending, recent_puts) = (PendingHere::default(), RecentPuts::new(clock.clone()));
+        let links = Links::new(setup.bucket.clone(), layout.clone(), store.clone(), pending.clone(), hour, hour);
+        let tags = Tags::new(
+            setup.bucket.clone(),
+            layout.clone(),
+            store.clone(),
+            patterns(setup.immutable),
+            setup.retry_budget,
+        );
+        let name = NodeName::parse(setup.name).unwrap();
+        let replication =
+            config::Replication { mode: setup.mode, part_size: ByteSize::bytes(PART), ..defaults.replication };
         let parts = ReplicateParts {
             bucket: setup.bucket.clone(),
             layout: layout.clone(),
@@ -137,6 +162,10 @@ impl Node {
             tasks: tasks.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            recent_puts: recent_puts.clone(),
+            pending,
+            node: name.clone(),
+            retry_budget: setup.retry_budget,
         };
         let replicate = Replicate::start(parts, &replication).unwrap();
         let uploads = Uploads::start(UploadParts {
@@ -148,22 +177,27 @@ impl Node {
             tasks: tasks.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
-            node: NodeName::parse("a").unwrap(),
+            node: name,
             peers: Some("http://{node}.peers:5000".into()),
             mode: setup.mode,
-            config: config::Upload { max_sessions: setup.max_sessions, ..defaults.upload },
-            immutable: patterns(setup.immutable),
+            config: config::Upload {
+                max_sessions: setup.max_sessions,
+                sparse_indexes: setup.sparse_indexes,
+                ..defaults.upload
+            },
+            tags: tags.clone(),
+            recent_puts,
         })
         .unwrap();
-        let manage = Manage::new(
-            setup.bucket.clone(),
-            layout.clone(),
-            store.clone(),
-            links.clone(),
-            Arc::new(replicate.clone()),
-            patterns(setup.immutable),
-        );
-        Node { bucket: setup.bucket, layout, store, links, clock, tasks, metrics, replicate, uploads, manage }
+        let manage = Manage::new(ManageParts {
+            bucket: setup.bucket.clone(),
+            layout: layout.clone(),
+            store: store.clone(),
+            links: links.clone(),
+            tags: tags.clone(),
+            replicator: Arc::new(replicate.clone()),
+        });
+        Node { bucket: setup.bucket, layout, store, links, tags, clock, tasks, metrics, replicate, uploads, manage }
     }
 
     /// Stops the node in order and lets go of its store.

@@ -230,6 +230,22 @@ pub struct Upload {
     pub session_expiry: Duration,
     /// The largest blob accepted.
     pub max_blob_size: ByteSize,
+    /// Whether an index is accepted that lists manifests which the repository does not have.
+    pub sparse_indexes: SparseIndexes,
+}
+
+/// Whether an index is accepted that lists manifests which the repository does not have. Tools that copy some platforms
+/// of an image push such an index (`skopeo copy --multi-arch index-only`, `regctl image copy --platforms`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SparseIndexes {
+    /// Only if this registry has no content of the missing manifests at all. A manifest that it has, and that was deleted
+    /// from this repository or never pushed to it, must be pushed first.
+    #[default]
+    AllowUnknown,
+    /// Always.
+    Allow,
+    /// Never: every manifest of an index must be in the repository.
+    Refuse,
 }
 
 impl Default for Upload {
@@ -238,6 +254,7 @@ impl Default for Upload {
             max_sessions: 1024,
             session_expiry: Duration::from_secs(24 * 3600),
             max_blob_size: ByteSize::tebibytes(1),
+            sparse_indexes: SparseIndexes::default(),
         }
     }
 }

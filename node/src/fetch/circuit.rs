@@ -1,7 +1,7 @@
 //! Remembers that the bucket just failed, so that requests which can do without it need not find out one by one.
 
 use crate::run::Clock;
-use crate::run::clock::Timestamp;
+use crate::run::clock::Uptime;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) enum Advice {
 #[derive(Clone, Copy)]
 enum State {
     Working,
-    Failed { at: Timestamp, probing: bool },
+    Failed { at: Uptime, probing: bool },
 }
 
 pub(super) struct Circuit {
@@ -41,7 +41,7 @@ impl Circuit {
         match &mut *state {
             State::Working => Advice::Ask,
             State::Failed { probing: true, .. } => Advice::DoWithout,
-            State::Failed { at, .. } if self.clock.now().since(*at) < REST => Advice::DoWithout,
+            State::Failed { at, .. } if self.clock.uptime().since(*at) < REST => Advice::DoWithout,
             State::Failed { probing, .. } => {
                 *probing = true;
                 Advice::Probe
@@ -51,7 +51,7 @@ impl Circuit {
 
     /// Says how a request went.
     pub(super) fn report(&self, worked: bool) {
-        let state = if worked { State::Working } else { State::Failed { at: self.clock.now(), probing: false } };
+        let state = if worked { State::Working } else { State::Failed { at: self.clock.uptime(), probing: false } };
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
@@ -59,6 +59,7 @@ impl Circuit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::clock::Timestamp;
 
     #[test]
     fn after_a_failure_one_request_a_second_tries_until_it_works() {

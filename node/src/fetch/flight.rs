@@ -82,6 +82,7 @@ impl<T: Clone> Flights<T> {
     }
 
     /// What is known of a flight by now, without waiting for it.
+    #[cfg(test)]
     pub(super) fn peek(&self, digest: &Digest) -> Option<T> {
         let running = self.running.get(digest)?;
         let outcome = running.outcome.borrow();

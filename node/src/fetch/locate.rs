@@ -1,14 +1,16 @@
 //! Where a blob is read from: the store, the fill under way, or a new fill.
 
 use super::content::{Content, Source};
+use super::failure::Failure;
 use super::fill::Fill;
 use super::flight::{Arrival, Entry};
 use super::linked::linked;
 use super::task;
 use super::{FetchError, Shared};
 use crate::oci::{Digest, Repository};
-use crate::store::bucket::Object;
+use crate::store::bucket::{BucketError, Object};
 use crate::store::layout::LinkKind;
+use crate::store::replicator::Elsewhere;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -89,16 +91,40 @@ pub(super) async fn blob_size(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<u64, FetchError> {
-    if !shared.parts.links.exists(repository, LinkKind::Layer, digest).await? {
-        return Err(FetchError::NotFound);
-    }
-    if let Some(size) = shared.parts.store.size(digest) {
+    let parts = &shared.parts;
+    if let (true, Some(size)) = (parts.links.is_pending(repository, LinkKind::Layer, digest), parts.store.size(digest))
+    {
         return Ok(size);
     }
-    match shared.fills.peek(digest) {
-        Some(Opened::Whole(content)) => Ok(content.len() as u64),
-        Some(Opened::Fill(fill)) => Ok(fill.size),
-        Some(Opened::Through(size, _)) => Ok(size),
-        None => Ok(shared.origin(digest).head().await.map_err(|failure| failure.into_error(digest))?.size),
+    let origin = shared.origin(digest);
+    let (linked, data) = tokio::join!(parts.links.ask(repository, LinkKind::Layer, digest), origin.head());
+    match linked {
+        Ok(true) => {}
+        Ok(false) => match parts.replicator.elsewhere(repository, digest).await? {
+            Elsewhere::NotPending => return Err(FetchError::NotFound),
+            Elsewhere::Durable => return Ok(origin.head().await.map_err(|failure| failure.into_error(digest))?.size),
+            Elsewhere::Pending => return Err(FetchError::Pending(*digest)),
+        },
+        Err(error) => return without_bucket(shared, repository, digest, error).await,
+    }
+    match data {
+        Ok(data) => Ok(data.size),
+        Err(Failure::Bucket(error)) if error.is_transient() => {
+            parts.store.size(digest).ok_or_else(|| Failure::Bucket(error).into_error(digest))
+        }
+        Err(failure) => Err(failure.into_error(digest)),
+    }
+}
+
+/// The bucket cannot be asked: what a pull relies on counts here too.
+async fn without_bucket(
+    shared: &Shared,
+    repository: &Repository,
+    digest: &Digest,
+    error: BucketError,
+) -> Result<u64, FetchError> {
+    match shared.parts.store.size(digest) {
+        Some(size) if shared.parts.links.was_seen(repository, LinkKind::Layer, digest) => Ok(size),
+        _ => Err(error.into()),
     }
 }

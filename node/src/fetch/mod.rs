@@ -34,7 +34,8 @@ use crate::oci::{Digest, Repository, Tag};
 use crate::run::{Bulk, Clock, Hands, Tasks};
 use crate::store::bucket::{Bucket, BucketError};
 use crate::store::disk::{Expected, Store, StoreError};
-use crate::store::{Layout, Links};
+use crate::store::layout::LinkKind;
+use crate::store::{Layout, Links, Replicator};
 use bytes::Bytes;
 use circuit::Circuit;
 use entrepot_config as config;
@@ -56,6 +57,9 @@ pub enum FetchError {
     /// What the bucket has is not what the digest says.
     #[error("the content of {0} in the bucket does not match its digest")]
     Mismatch(Digest),
+    /// Another node acknowledged the blob and has not made it durable yet (WriteBack).
+    #[error("{0} is on its way to the bucket from another node; retry later")]
+    Pending(Digest),
     #[error(transparent)]
     Bucket(#[from] BucketError),
     #[error(transparent)]
@@ -76,6 +80,7 @@ pub struct FetchParts {
     pub layout: Layout,
     pub store: Store,
     pub links: Links,
+    pub replicator: Arc<dyn Replicator>,
     pub config: config::Fetch,
     pub tags: config::Tags,
     pub tasks: Tasks,
@@ -146,7 +151,8 @@ impl Fetch {
         locate::blob(&self.shared, repository, digest).await
     }
 
-    /// The size of a blob in bytes, through a repository that links it. Starts no fill.
+    /// The size of a blob in bytes, through a repository that links it. Starts no fill. A client that pushes does not send
+    /// what this finds, so the bucket is asked for link and data, whatever is stored or was seen before.
     ///
     /// # Errors
     /// As [`Fetch::blob`].
@@ -160,6 +166,14 @@ impl Fetch {
     /// As [`Fetch::blob`].
     pub async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Bytes, FetchError> {
         manifest::manifest(&self.shared, repository, digest).await
+    }
+
+    /// Asks the bucket for the link of a manifest, for a client that does not push what it finds. What is served then
+    /// follows from the answer. While the bucket cannot be asked, what was seen before counts, as for a pull.
+    pub async fn recheck_manifest(&self, repository: &Repository, digest: &Digest) {
+        if let Err(error) = self.shared.parts.links.ask(repository, LinkKind::Revision, digest).await {
+            tracing::debug!(%repository, %digest, %error, "a link cannot be asked for");
+        }
     }
 
     /// What a tag is now: one conditional request, or none within `tags.freshFor`.

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: &Tag) -> Result<Resolved, FetchError> {
     let parts = &shared.parts;
     let known = parts.store.known_tag(repository, tag);
-    let age = known.as_ref().map(|known| parts.clock.now().since(known.seen));
+    let age = known.as_ref().map(|known| parts.clock.uptime().since(known.seen));
     if let Some(known) = &known
         && age.is_some_and(|age| age < parts.tags.fresh_for.get())
     {
@@ -83,6 +83,7 @@ async fn ask(
     known: Option<&KnownTag>,
 ) -> Result<Option<Digest>, BucketError> {
     let parts = &shared.parts;
+    let look = parts.store.look_at_tag(repository, tag);
     let answer = retry::within(parts.retry_budget, BucketError::is_transient, || get(shared, repository, tag, known));
     let answer = answer.await;
     shared.circuit.report(answer.is_ok());
@@ -99,7 +100,7 @@ async fn ask(
     };
     match found {
         Some((digest, etag)) => {
-            parts.store.remember_tag(repository, tag, KnownTag { digest, etag, seen: parts.clock.now() });
+            parts.store.remember_tag(&look, repository, tag, digest, etag);
             Ok(Some(digest))
         }
         None => {

@@ -15,6 +15,7 @@ use crate::oci::{
 };
 use crate::store::bucket::BucketError;
 use crate::store::disk::StoreError;
+use crate::store::tags::TagError;
 use crate::upload::UploadError;
 use axum::body::Body;
 use axum::http::header::{
@@ -178,7 +179,8 @@ impl ApiError {
             ApiError::Manage { error, what } => match error {
                 ManageError::NotFound => absent(*what),
                 // 409, not 403: a client that reads 403 asks for other credentials, and none would help.
-                ManageError::Immutable(_) => plain(S::CONFLICT, code::DENIED),
+                ManageError::Protected(_) => plain(S::CONFLICT, code::DENIED),
+                ManageError::Tag(error) => tag_verdict(error),
                 ManageError::Bucket(_) => BUCKET_FAILED,
             },
             ApiError::Bucket(_) => BUCKET_FAILED,
@@ -194,7 +196,7 @@ impl ApiError {
                 format!("{} (request {})", error.message(), request_id.as_str())
             }
             ApiError::Bucket(error)
-            | ApiError::Upload(UploadError::Bucket(error))
+            | ApiError::Upload(UploadError::Bucket(error) | UploadError::Tag(TagError::Bucket(error)))
             | ApiError::Session { error: UploadError::Bucket(error), .. }
             | ApiError::Fetch { error: FetchError::Bucket(error), .. }
             | ApiError::Manage { error: ManageError::Bucket(error), .. } => {
@@ -300,7 +302,7 @@ fn fetch_verdict(error: &FetchError, what: What) -> Verdict {
         // Content that the bucket lost is unknown: a client that hears so pushes it again, and so repairs it.
         FetchError::NotFound | FetchError::ContentMissing(_) => absent(what),
         FetchError::Mismatch(_) => plain(StatusCode::BAD_GATEWAY, code::UNKNOWN),
-        FetchError::Bucket(_) => BUCKET_FAILED,
+        FetchError::Bucket(_) | FetchError::Pending(_) => BUCKET_FAILED,
         FetchError::Store(error) => store_verdict(error),
     }
 }
@@ -319,11 +321,21 @@ fn upload_verdict(error: &UploadError) -> Verdict {
         UploadError::Body(error) => body_verdict(error),
         // As CNCF Distribution answers, which clients know.
         UploadError::MissingReferences { .. } => plain(S::BAD_REQUEST, code::MANIFEST_BLOB_UNKNOWN),
-        UploadError::Immutable => plain(S::CONFLICT, code::DENIED),
+        UploadError::Pending(_) => BUCKET_FAILED,
+        UploadError::Tag(error) => tag_verdict(error),
         UploadError::Manifest(ManifestError::Digest { .. }) => plain(S::BAD_REQUEST, code::DIGEST_INVALID),
         UploadError::Manifest(_) => plain(S::BAD_REQUEST, code::MANIFEST_INVALID),
         UploadError::Bucket(_) => BUCKET_FAILED,
         UploadError::Store(error) => store_verdict(error),
+    }
+}
+
+fn tag_verdict(error: &TagError) -> Verdict {
+    match error {
+        TagError::NotFound => absent(What::Manifest),
+        TagError::Immutable(_) => plain(StatusCode::CONFLICT, code::DENIED),
+        TagError::Precondition => plain(StatusCode::PRECONDITION_FAILED, code::DENIED),
+        TagError::OutcomeUnknown | TagError::Bucket(_) => BUCKET_FAILED,
     }
 }
 

@@ -10,11 +10,13 @@ use super::headers::{self, Identity};
 use crate::fetch::FetchError;
 use crate::oci::manifest::media_type_of;
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Reference, Repository};
+use crate::store::tags::{Condition, Conditions};
 use crate::upload::ManifestPush;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, LOCATION, WARNING,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    LOCATION, WARNING,
 };
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -73,7 +75,12 @@ pub async fn get(
     with_body: bool,
 ) -> Result<Response, ApiError> {
     let (digest, stale) = match reference {
-        Reference::Digest(digest) => (*digest, false),
+        Reference::Digest(digest) => {
+            if !with_body {
+                services.fetch.recheck_manifest(repository, digest).await;
+            }
+            (*digest, false)
+        }
         Reference::Tag(tag) => {
             let resolved = services.fetch.resolve(repository, tag).await.map_err(failed)?;
             (resolved.digest, resolved.stale)
@@ -117,7 +124,8 @@ pub async fn put(
     let content = collect(body).await?;
     // A content type that is not text is none that a manifest has; the manifest's own then counts.
     let content_type = asked.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let push = ManifestPush { reference: reference.clone(), tags: Vec::new(), content_type, content };
+    let conditions = conditions(asked);
+    let push = ManifestPush { reference: reference.clone(), tags: Vec::new(), content_type, content, conditions };
     let accepted = services.uploads.manifest(repository, push).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
@@ -128,6 +136,20 @@ pub async fn put(
         headers::set(map, headers::SUBJECT, &subject.to_string());
     }
     Ok(response)
+}
+
+/// What the client demands of the tag that it writes (RFC 9110, sections 13.1.1 and 13.1.2).
+fn conditions(asked: &HeaderMap) -> Conditions {
+    let lists = |name: HeaderName| {
+        let values: Vec<&str> = asked.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        let tags: Vec<&str> = values.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+        let digests = tags.iter().filter_map(|tag| Digest::parse(tag.strip_prefix('"')?.strip_suffix('"')?).ok());
+        (!values.is_empty()).then(|| (tags.contains(&"*"), digests.collect()))
+    };
+    let of = |any, of_list: fn(Vec<Digest>) -> Condition, (is_any, list)| if is_any { any } else { of_list(list) };
+    let matching = lists(IF_MATCH).map(|list| of(Condition::Exists, Condition::OneOf, list));
+    let differing = lists(IF_NONE_MATCH).map(|list| of(Condition::Absent, Condition::NoneOf, list));
+    Conditions(matching.into_iter().chain(differing).collect())
 }
 
 pub async fn delete(services: &Services, repository: &Repository, reference: &Reference) -> Result<Response, ApiError> {

@@ -1,5 +1,7 @@
 use super::*;
 use crate::oci::Reference;
+use crate::store::Key;
+use crate::store::bucket::ListOptions;
 use crate::testing::{Node, Setup, manifest_push, repository};
 use bytes::Bytes;
 
@@ -81,8 +83,8 @@ async fn what_is_immutable_is_not_deleted_by_its_tag_nor_by_its_digest() {
     let node = Node::start(folder.path(), Setup { immutable: &["v*"], ..Setup::default() });
     let name = repository("a");
     let (digest, _) = image(&node, "a", &["latest", "v1"]).await;
-    assert!(matches!(node.manage.delete_tag(&name, &tag("v1")).await, Err(ManageError::Immutable(_))));
-    assert!(matches!(node.manage.delete_manifest(&name, &digest).await, Err(ManageError::Immutable(_))));
+    assert!(matches!(node.manage.delete_tag(&name, &tag("v1")).await, Err(ManageError::Tag(TagError::Immutable(_)))));
+    assert!(matches!(node.manage.delete_manifest(&name, &digest).await, Err(ManageError::Protected(_))));
     assert!(there(&node, &node.layout.tag_current(&name, &tag("latest"))).await, "nothing was deleted");
     node.manage.delete_tag(&name, &tag("latest")).await.unwrap();
 }

@@ -11,6 +11,7 @@
 //! the blob stays pending, which keeps it from being a victim.
 
 mod journal;
+mod markers;
 mod oldest;
 mod plan;
 mod send;

@@ -37,7 +37,11 @@ async fn data_that_is_there_is_not_sent_again_and_damaged_data_is_replaced() {
     let digest = node.push(&repository("a"), b"layer").await;
     assert_eq!((requests(Operation::Head), requests(Operation::Put)), (1, 2), "look, data, link");
     node.push(&repository("b"), b"layer").await;
-    assert_eq!((requests(Operation::Head), requests(Operation::Put)), (2, 3), "look, the other repository's link");
+    assert_eq!(
+        (requests(Operation::Head), requests(Operation::Put)),
+        (3, 3),
+        "look, the other repository's link, look"
+    );
     let key = node.layout.data(&digest);
     node.bucket.put(&key, PutBody::Bytes(Bytes::from_static(b"lay")), PutMode::Overwrite).await.unwrap();
     node.push(&repository("a"), b"layer").await;

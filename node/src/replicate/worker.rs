@@ -1,17 +1,19 @@
 //! Who is pending, and the tasks that make them durable: several blobs at once, each until it is done.
 
 use super::journal::Journal;
+use super::markers::Markers;
 use super::send::Sender;
 use crate::observe::Metrics;
-use crate::oci::{Digest, Repository};
+use crate::oci::{Digest, NodeName, Repository};
 use crate::run::clock::{Clock, Timestamp};
 use crate::run::{Tasks, crash, retry};
 use crate::store::bucket::{BucketError, BucketErrorKind, Operation};
 use crate::store::disk::{Pin, StoreError};
-use crate::store::replicator::{Journaled, Pending, Replicator};
-use crate::store::{Bucket, Layout, Links, Store};
+use crate::store::replicator::{Elsewhere, Journaled, Pending, Replicator};
+use crate::store::{Bucket, Layout, Links, PendingHere, RecentPuts, Store};
 use async_trait::async_trait;
 use dashmap::DashMap;
+use entrepot_config::ReplicationMode;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -25,6 +27,13 @@ pub struct ReplicateParts {
     pub tasks: Tasks,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
+    pub recent_puts: RecentPuts,
+    /// Where blobs are marked that are acknowledged and not yet durable.
+    pub pending: PendingHere,
+    /// The name of this node.
+    pub node: NodeName,
+    /// How long a request waits for a blob that is pending at another node.
+    pub retry_budget: Duration,
 }
 
 /// The replicate flow. Clones share it.
@@ -43,6 +52,8 @@ struct Inner {
     /// Blobs sent at once.
     turns: Semaphore,
     pending: DashMap<Name, Vec<Waited>>,
+    pending_here: PendingHere,
+    markers: Markers,
     /// Held while the data of a digest is sent, so that two repositories do not send it at the same time.
     sending: DashMap<Digest, Weak<Mutex<()>>>,
 }
@@ -80,10 +91,20 @@ impl Replicate {
     pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Result<Replicate, StoreError> {
         let journal = Journal::new(parts.store.pending_dir());
         let left = journal.left()?;
+        let markers = Markers {
+            bucket: parts.bucket.clone(),
+            layout: parts.layout.clone(),
+            links: parts.links.clone(),
+            clock: parts.clock.clone(),
+            node: parts.node,
+            write_back: config.mode == ReplicationMode::WriteBack,
+            retry_budget: parts.retry_budget,
+        };
         let sender = Sender {
             bucket: parts.bucket,
             layout: parts.layout,
             links: parts.links,
+            recent_puts: parts.recent_puts,
             part_size: config.part_size.get(),
             parallel_parts: config.parallel_parts as usize,
         };
@@ -97,6 +118,8 @@ impl Replicate {
                 metrics: parts.metrics,
                 turns: Semaphore::new(config.parallel_blobs as usize),
                 pending: DashMap::new(),
+                pending_here: parts.pending,
+                markers,
                 sending: DashMap::new(),
             }),
         };
@@ -127,10 +150,12 @@ impl Replicate {
         self.inner.metrics.pending.inc();
         self.inner.metrics.pending_bytes.add(waited.size.cast_signed());
         self.inner.pending.entry((repository, digest)).or_default().push(waited);
+        let mark = self.inner.pending_here.mark(&journaled.pending.repository, &journaled.pending.digest);
         let inner = self.inner.clone();
         self.inner.tasks.spawn("replicate", async move {
             inner.until_durable(&journaled, &progress, resumed).await;
             inner.forget(&journaled.pending, &progress);
+            drop(mark);
             // Only now may it be a victim.
             drop(pin);
             if inner.sender.bucket.capabilities().adopts_files
@@ -151,6 +176,8 @@ impl Inner {
         loop {
             match self.attempt(pending, again).await {
                 Ok(Attempt::Durable) => {
+                    // After the link, so that another node that finds no marker finds the link.
+                    self.markers.remove(pending).await;
                     self.finish(journaled).await;
                     progress.send_replace(Progress::Durable);
                     return;
@@ -158,6 +185,7 @@ impl Inner {
                 Ok(Attempt::NothingToSend) => {
                     tracing::warn!(digest = %pending.digest, repository = %pending.repository,
                         "a pending blob is not in the store; it was never acknowledged, or the disk lost it");
+                    self.markers.remove(pending).await;
                     self.finish(journaled).await;
                     progress.send_replace(Progress::Lost);
                     return;
@@ -248,7 +276,12 @@ impl Replicator for Replicate {
     ) -> Result<Journaled, StoreError> {
         let since = self.inner.clock.now();
         let pending = Pending { repository: repository.clone(), digest: *digest, size, since };
-        self.inner.journal.write(pending, sync).await
+        if !sync {
+            return self.inner.journal.write(pending, false).await;
+        }
+        let marked = self.inner.markers.put(&pending);
+        let (journaled, ()) = tokio::join!(self.inner.journal.write(pending.clone(), true), marked);
+        journaled
     }
 
     fn send(&self, journaled: Journaled, pin: Pin) {
@@ -263,6 +296,33 @@ impl Replicator for Replicate {
             return Ok(());
         };
         wait(progress, digest).await
+    }
+
+    async fn ensure_data(&self, digest: &Digest) -> Result<bool, BucketError> {
+        let inner = &self.inner;
+        let found = inner.sender.bucket.head(&inner.sender.layout.data(digest)).await?;
+        let stored = inner.store.size(digest);
+        if found.as_ref().is_some_and(|found| stored.is_none_or(|size| size == found.size)) {
+            return Ok(true);
+        }
+        inner.sender.recent_puts.forget(digest);
+        let _pin = inner.store.pin(digest);
+        // This verifies the content: what is damaged must not become durable.
+        let content = inner.store.open_content(digest).await;
+        let Ok(Some(content)) = content.inspect_err(|error| tracing::warn!(%digest, %error, "cannot read the store"))
+        else {
+            return Ok(found.is_some());
+        };
+        tracing::warn!(%digest, "the bucket has lost this data; it is put again from the store");
+        let lock = inner.lock_of(*digest);
+        let _sending = lock.lock().await;
+        let path = inner.store.content_path(digest);
+        inner.sender.send_data(digest, content.size, &path, true).await?;
+        Ok(true)
+    }
+
+    async fn elsewhere(&self, repository: &Repository, digest: &Digest) -> Result<Elsewhere, BucketError> {
+        self.inner.markers.wait(repository, digest).await
     }
 }
 

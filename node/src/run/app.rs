@@ -9,16 +9,16 @@ use crate::clean::{self, ExpiredSessions};
 use crate::discover::Discover;
 use crate::fetch::{Fetch, FetchParts};
 use crate::http::{Server, Services, operations, router};
-use crate::manage::Manage;
+use crate::manage::{Manage, ManageParts};
 use crate::observe::{self, Metrics};
 use crate::oci::NodeName;
 use crate::replicate::{OldestPending, Replicate, ReplicateParts};
 use crate::store::bucket::{self, ListOptions, OpenError};
 use crate::store::disk::StoreError;
-use crate::store::{Bucket, Layout, Links, Store};
+use crate::store::{Bucket, Layout, Links, PendingHere, RecentPuts, Replicator, Store, Tags};
 use crate::upload::{UploadParts, Uploads};
 use async_trait::async_trait;
-use entrepot_config::{self as config, NodeConfig};
+use entrepot_config::NodeConfig;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::io;
 use std::net::SocketAddr;
@@ -208,14 +208,32 @@ impl Shared {
     fn wire(&self, config: &NodeConfig) -> Result<Services, StartError> {
         let layout = Layout::new(&config.bucket.prefix);
         let immutable = patterns(&config.tags.immutable)?;
+        let (pending, recent_puts) = (PendingHere::default(), RecentPuts::new(self.clock.clone()));
         let links = Links::new(
             self.bucket.clone(),
             layout.clone(),
             self.store.clone(),
+            pending.clone(),
             config.fetch.links_fresh_for.get(),
             config.tags.stale_if_error.get(),
         );
-        let replicate = self.replicate(&layout, &links, &config.replication)?;
+        let retry_budget = config.bucket.retry_budget.get();
+        let tags = Tags::new(self.bucket.clone(), layout.clone(), self.store.clone(), immutable, retry_budget);
+        let node = NodeName::parse(&config.node.name)?;
+        let parts = ReplicateParts {
+            bucket: self.bucket.clone(),
+            layout: layout.clone(),
+            store: self.store.clone(),
+            links: links.clone(),
+            tasks: self.tasks.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            recent_puts: recent_puts.clone(),
+            pending,
+            node: node.clone(),
+            retry_budget,
+        };
+        let replicate = Replicate::start(parts, &config.replication)?;
         self.metrics.registry().register(Box::new(OldestPending::new(&replicate)?))?;
         let replicator = Arc::new(replicate);
         let uploads = Uploads::start(UploadParts {
@@ -227,43 +245,47 @@ impl Shared {
             tasks: self.tasks.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
-            node: NodeName::parse(&config.node.name)?,
+            node,
             peers: config.node.peers.clone(),
             mode: config.replication.mode,
             config: config.upload.clone(),
-            immutable: immutable.clone(),
+            tags: tags.clone(),
+            recent_puts,
         })?;
         let policy = config.store.eviction_policy;
         let sessions = Arc::new(Sessions(uploads.clone()));
         clean::start(&self.tasks, self.store.clone(), policy, sessions, self.metrics.clone());
         let threads = |source| StartError::System { what: "threads", source };
         let (bulk, hands) = (Bulk::new().map_err(threads)?, Hands::new().map_err(threads)?);
-        let fetch = self.fetch(&layout, &links, bulk, hands, config);
-        let manage = Manage::new(self.bucket.clone(), layout.clone(), self.store.clone(), links, replicator, immutable);
+        let fetch = self.fetch(&layout, &links, replicator.clone(), bulk, hands, config);
+        let manage = Manage::new(ManageParts {
+            bucket: self.bucket.clone(),
+            layout: layout.clone(),
+            store: self.store.clone(),
+            links,
+            tags,
+            replicator,
+        });
         let discover = Discover::new(self.bucket.clone(), layout);
         let metrics = self.metrics.clone();
         Ok(Services { uploads, fetch, discover, manage, metrics, read_only: config.read_only })
     }
 
-    fn replicate(&self, layout: &Layout, links: &Links, config: &config::Replication) -> Result<Replicate, StoreError> {
-        let parts = ReplicateParts {
-            bucket: self.bucket.clone(),
-            layout: layout.clone(),
-            store: self.store.clone(),
-            links: links.clone(),
-            tasks: self.tasks.clone(),
-            clock: self.clock.clone(),
-            metrics: self.metrics.clone(),
-        };
-        Replicate::start(parts, config)
-    }
-
-    fn fetch(&self, layout: &Layout, links: &Links, bulk: Bulk, hands: Hands, config: &NodeConfig) -> Fetch {
+    fn fetch(
+        &self,
+        layout: &Layout,
+        links: &Links,
+        replicator: Arc<dyn Replicator>,
+        bulk: Bulk,
+        hands: Hands,
+        config: &NodeConfig,
+    ) -> Fetch {
         Fetch::new(FetchParts {
             bucket: self.bucket.clone(),
             layout: layout.clone(),
             store: self.store.clone(),
             links: links.clone(),
+            replicator,
             config: config.fetch.clone(),
             tags: config.tags.clone(),
             tasks: self.tasks.clone(),

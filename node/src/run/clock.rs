@@ -16,10 +16,36 @@ impl Timestamp {
     }
 }
 
+/// A point in time since the machine was booted, in milliseconds. Setting the system's clock does not affect it, and it
+/// goes on while the machine sleeps: ages that something relies on are measured with it. It survives a restart of the
+/// process, but not of the machine: [`boot`] tells one boot from the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uptime(pub u64);
+
+impl Uptime {
+    /// How long ago `earlier` was.
+    pub fn since(self, earlier: Uptime) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The identifier of this boot of the machine; a random one where the system has none, so that nothing of an earlier
+/// process is taken to be of this boot.
+pub fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned());
+    id.ok().filter(|id| !id.is_empty()).unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
+}
+
 /// Tells the time. Clones of a manual clock show the same time.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    manual: Option<Arc<AtomicU64>>,
+    manual: Option<Arc<Manual>>,
+}
+
+#[derive(Debug)]
+struct Manual {
+    wall: AtomicU64,
+    uptime: AtomicU64,
 }
 
 impl Clock {
@@ -30,13 +56,13 @@ impl Clock {
 
     /// A clock that stands still until it is told to [`Clock::advance`].
     pub fn manual(start: Timestamp) -> Clock {
-        Clock { manual: Some(Arc::new(AtomicU64::new(start.0))) }
+        Clock { manual: Some(Arc::new(Manual { wall: AtomicU64::new(start.0), uptime: AtomicU64::new(start.0) })) }
     }
 
     /// Wall-clock time.
     pub fn now(&self) -> Timestamp {
         match &self.manual {
-            Some(now) => Timestamp(now.load(Ordering::SeqCst)),
+            Some(manual) => Timestamp(manual.wall.load(Ordering::SeqCst)),
             None => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -44,10 +70,32 @@ impl Clock {
         }
     }
 
+    /// Time since the machine was booted.
+    pub fn uptime(&self) -> Uptime {
+        match &self.manual {
+            Some(manual) => Uptime(manual.uptime.load(Ordering::SeqCst)),
+            None => {
+                let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                let (seconds, nanoseconds) = (since.tv_sec.unsigned_abs(), since.tv_nsec.unsigned_abs());
+                Uptime(seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000))
+            }
+        }
+    }
+
     /// Moves a manual clock; the system's clock is not moved.
     pub fn advance(&self, by: Duration) {
-        if let Some(now) = &self.manual {
-            now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        if let Some(manual) = &self.manual {
+            let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            manual.wall.fetch_add(by, Ordering::SeqCst);
+            manual.uptime.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+
+    /// Sets the wall-clock time of a manual clock back; the uptime goes on.
+    #[cfg(test)]
+    pub fn set_back(&self, by: Duration) {
+        if let Some(manual) = &self.manual {
+            manual.wall.fetch_sub(u64::try_from(by.as_millis()).unwrap_or_default(), Ordering::SeqCst);
         }
     }
 }

@@ -94,6 +94,12 @@ impl Layout {
         format!("{}_entrepot/referrers/{}/", self.repository(repository), slashed(subject))
     }
 
+    /// The marker of a blob that a node has acknowledged and not yet made durable.
+    pub fn pending(&self, repository: &Repository, digest: &Digest) -> Key {
+        let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
+        Key::new(format!("{}_entrepot/pending/{algorithm}-{hex}", self.repository(repository)))
+    }
+
     /// Everything of a repository, as a prefix that ends with `/`.
     pub fn repository(&self, repository: &Repository) -> String {
         format!("{}{repository}/", self.repositories())

@@ -1,16 +1,18 @@
 //! Links: what a repository makes visible. A blob or manifest is served only through a repository that links it.
 //!
-//! Having seen a link is remembered beside the content, from when that is on its way into the store, so that serving it
-//! again asks the bucket nothing for `fetch.linksFreshFor`. Not having seen one is never remembered: a push at another node is visible at once.
+//! Pulls and acknowledgements ask differently. A pull may rely on a link that was seen within `fetch.linksFreshFor`
+//! ([`Links::exists`]). Whatever is acknowledged relies on nothing that was seen before: [`Links::ask`] always asks the
+//! bucket. That a link is absent is never remembered, so that a push at another node is visible at once.
 
-use super::bucket::{Bucket, BucketError, PutBody, PutMode, get_small};
+use super::bucket::{Bucket, BucketError, Put, PutBody, PutMode, get_small};
 use super::disk::Store;
 use super::layout::{Layout, LinkKind, link_content, read_link};
+use super::pending_here::PendingHere;
 use crate::oci::{Digest, Repository};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A link is a digest; whatever is longer is none.
+/// A link is a digest; anything longer is not a link.
 pub const MAX_LINK_BYTES: usize = 1024;
 
 /// Reads, writes and remembers links. Clones share everything.
@@ -19,49 +21,69 @@ pub struct Links {
     bucket: Arc<dyn Bucket>,
     layout: Layout,
     store: Store,
+    pending: PendingHere,
     fresh_for: Duration,
     stale_if_error: Duration,
 }
 
 impl Links {
-    /// `fresh_for`: for how long having seen a link is relied on; `stale_if_error`: the same while the bucket fails.
+    /// `fresh_for`: how long a pull relies on a link that was seen; `stale_if_error`: the same while the bucket fails.
+    /// Where a read is cheap, as in a folder, the bucket is asked each time.
     pub fn new(
         bucket: Arc<dyn Bucket>,
         layout: Layout,
         store: Store,
+        pending: PendingHere,
         fresh_for: Duration,
         stale_if_error: Duration,
     ) -> Links {
-        Links { bucket, layout, store, fresh_for, stale_if_error }
+        let fresh_for = if bucket.capabilities().cheap_reads { Duration::ZERO } else { fresh_for };
+        Links { bucket, layout, store, pending, fresh_for, stale_if_error }
     }
 
-    /// Whether the repository links the content. Costs nothing when that was seen lately, else one request.
+    /// Whether the repository links the content, for a pull. Costs nothing if the link was seen within
+    /// `fetch.linksFreshFor` or the content is a pending blob of this node; else one request.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, and it was not seen within `stale_if_error` either.
+    /// When the bucket cannot be asked, and the link was not seen within `tags.staleIfError` either.
     pub async fn exists(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<bool, BucketError> {
         let age = self.store.link_age(repository, kind, digest);
-        if age.is_some_and(|age| age <= self.fresh_for) {
+        if age.is_some_and(|age| age < self.fresh_for) || self.is_pending(repository, kind, digest) {
             return Ok(true);
         }
         match self.ask(repository, kind, digest).await {
-            Err(error) if age.is_some_and(|age| age <= self.fresh_for.max(self.stale_if_error)) => {
-                tracing::warn!(%repository, %digest, %error, "relying on a link seen earlier");
+            Err(error) if age.is_some_and(|age| age <= self.stale_for()) => {
+                tracing::warn!(%repository, %digest, %error, "the bucket cannot be asked: relying on a link seen before");
                 Ok(true)
             }
             asked => asked,
         }
     }
 
-    /// Asks the bucket whether the repository links the content, whatever was seen before. One request.
+    /// Whether the link was seen so lately that it counts while the bucket cannot be asked.
+    pub fn was_seen(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> bool {
+        self.store.link_age(repository, kind, digest).is_some_and(|age| age <= self.stale_for())
+    }
+
+    fn stale_for(&self) -> Duration {
+        self.fresh_for.max(self.stale_if_error)
+    }
+
+    /// Whether this node acknowledged the blob and has not written its link yet (WriteBack).
+    pub fn is_pending(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> bool {
+        kind == LinkKind::Layer && self.pending.contains(repository, digest)
+    }
+
+    /// Whether the bucket has the link at this moment. One request.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
     pub async fn ask(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<bool, BucketError> {
+        let look = self.store.look(digest);
         let key = self.layout.link(repository, kind, digest);
         match get_small(&*self.bucket, &key, MAX_LINK_BYTES).await? {
             Some((content, _)) if read_link(&content) == Some(*digest) => {
-                self.store.remember_link(repository, kind, digest);
+                self.store.remember_link(&look, repository, kind, digest);
                 Ok(true)
             }
             _ => {
@@ -71,15 +93,42 @@ impl Links {
         }
     }
 
-    /// Writes the link: from now on every node serves the content through this repository.
+    /// Writes the link, over one that may be damaged: from now on every node serves the content through this repository.
     ///
     /// # Errors
     /// When the bucket did not take it.
     pub async fn write(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<(), BucketError> {
-        let key = self.layout.link(repository, kind, digest);
-        self.bucket.put(&key, PutBody::Bytes(link_content(digest).into()), PutMode::Overwrite).await?;
-        self.store.remember_link(repository, kind, digest);
+        self.put(repository, kind, digest, PutMode::Overwrite).await?;
         Ok(())
+    }
+
+    /// Writes the link if there is none, and returns whether there was none. One that is there may be damaged.
+    ///
+    /// # Errors
+    /// When the bucket did not take it.
+    pub async fn write_new(
+        &self,
+        repository: &Repository,
+        kind: LinkKind,
+        digest: &Digest,
+    ) -> Result<bool, BucketError> {
+        Ok(matches!(self.put(repository, kind, digest, PutMode::IfAbsent).await?, Put::Done(_)))
+    }
+
+    async fn put(
+        &self,
+        repository: &Repository,
+        kind: LinkKind,
+        digest: &Digest,
+        mode: PutMode,
+    ) -> Result<Put, BucketError> {
+        let look = self.store.look(digest);
+        let key = self.layout.link(repository, kind, digest);
+        let put = self.bucket.put(&key, PutBody::Bytes(link_content(digest).into()), mode).await?;
+        if let Put::Done(_) = put {
+            self.store.remember_link(&look, repository, kind, digest);
+        }
+        Ok(put)
     }
 
     /// Removes the link. Other nodes may serve what they store for `fetch.linksFreshFor`.
@@ -87,8 +136,11 @@ impl Links {
     /// # Errors
     /// When the bucket did not do it.
     pub async fn remove(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<(), BucketError> {
-        self.bucket.delete(&self.layout.link(repository, kind, digest)).await?;
+        // Before, so that a read that brings the link meanwhile is not remembered, and after, because a read that
+        // began in between may have brought it before it was gone.
         self.store.forget_link(repository, kind, digest);
-        Ok(())
+        let removed = self.bucket.delete(&self.layout.link(repository, kind, digest)).await;
+        self.store.forget_link(repository, kind, digest);
+        removed
     }
 }

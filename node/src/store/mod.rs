@@ -5,10 +5,16 @@ pub mod bucket;
 pub mod disk;
 pub mod layout;
 pub mod links;
+pub mod pending_here;
+pub mod recent_puts;
 pub mod replicator;
+pub mod tags;
 
 pub use bucket::{Bucket, BucketError};
 pub use disk::Store;
 pub use layout::{Key, Layout};
 pub use links::Links;
+pub use pending_here::PendingHere;
+pub use recent_puts::RecentPuts;
 pub use replicator::Replicator;
+pub use tags::Tags;

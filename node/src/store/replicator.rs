@@ -53,4 +53,29 @@ pub trait Replicator: Send + Sync + 'static {
     /// # Errors
     /// When the bucket failed for the whole retry budget. The blob stays pending and is tried again.
     async fn durable(&self, repository: &Repository, digest: &Digest) -> Result<(), BucketError>;
+
+    /// Whether the bucket has the data of a digest. Data that is missing or damaged there is put again if it is stored
+    /// here. One request if it is there.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked, or does not take the data.
+    async fn ensure_data(&self, digest: &Digest) -> Result<bool, BucketError>;
+
+    /// Waits for a blob that another node acknowledged and has not yet made durable, at most for the retry budget. To be
+    /// asked when the repository does not link it.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    async fn elsewhere(&self, repository: &Repository, digest: &Digest) -> Result<Elsewhere, BucketError>;
+}
+
+/// What another node does with a blob that the repository does not link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// No node is known to have it.
+    NotPending,
+    /// It is durable and linked now.
+    Durable,
+    /// It was still pending at the end of the retry budget.
+    Pending,
 }

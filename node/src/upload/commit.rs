@@ -13,7 +13,6 @@ use super::{UploadError, Uploads};
 use crate::oci::Digest;
 use crate::run::crash;
 use crate::store::disk::StoreError;
-use crate::store::layout::LinkKind;
 use entrepot_config::ReplicationMode;
 use std::io;
 use std::sync::Arc;
@@ -61,7 +60,6 @@ impl Uploads {
         crash::point("upload.session-removed");
         self.inner.replicator.send(journaled, pin);
         if write_back {
-            self.inner.store.remember_link(&session.repository, LinkKind::Layer, &expected);
             return Ok(());
         }
         Ok(self.inner.replicator.durable(&session.repository, &expected).await?)

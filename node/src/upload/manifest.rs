@@ -1,106 +1,150 @@
 //! The manifest: the barrier after which an image is durable, in either mode.
 //!
-//! The steps, and what a crash after each leaves: references checked and durable (nothing new), data (bytes that
-//! nothing makes visible), revision link (a whole manifest, by digest), referrer entry (the same, listed), current
-//! link (the tag), tag index link (its history). At no point is anything visible that is broken; a retry completes it.
+//! The steps, and what a crash after each leaves: tags read (nothing), data (bytes that nothing makes visible), revision
+//! link (a manifest by digest that was not acknowledged), references looked up (the same), referrer entry (the same,
+//! listed), current link of each tag, its history. A retry completes it.
+//!
+//! The link is written before the references are looked up, and not after: whatever removes content removes it first
+//! and looks for links afterwards, so that one of the two sees the other.
+//!
+//! | what happens | between | result |
+//! |---|---|---|
+//! | a layer is deleted | anything and the lookup | refused with 400, the link is withdrawn |
+//! | a layer is deleted | the lookup and the answer | as if it was deleted after the push |
+//! | the data of a layer is removed | the link and the lookup | put again from the store, else refused |
+//! | the manifest is deleted | the link and the last look | the last look finds no link and makes link and tags anew |
+//! | the manifest is deleted | the last look and the answer | the deletion finds the tags and removes them |
+//! | a tag is deleted | the tag and the last look | the entry of its history is withdrawn; as if deleted after the push |
+//! | the same manifest is pushed elsewhere | the link and its withdrawal | the withdrawal looks again and restores it |
 
 use super::{Accepted, ManifestPush, UploadError, Uploads};
-use crate::oci::{Algorithm, Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag};
+use crate::oci::{Algorithm, Digest, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag};
 use crate::run::crash;
-use crate::store::bucket::{BucketError, ETag, Put, PutBody, PutMode, get_small};
-use crate::store::disk::KnownTag;
-use crate::store::layout::{LinkKind, link_content, read_link};
-use crate::store::links::MAX_LINK_BYTES;
+use crate::store::bucket::{PutBody, PutMode};
+use crate::store::disk::Look;
+use crate::store::layout::LinkKind;
+use crate::store::tags::{Conditions, Current, TagError};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 
-/// References of one manifest looked up at once.
-const LOOKUPS: usize = 16;
+/// How often a push makes its link and tags anew because deletions remove them at the same time. Each time another
+/// deletion must have come between.
+const LOOKS: usize = 5;
 
 impl Uploads {
     pub(super) async fn accept(&self, repository: &Repository, push: ManifestPush) -> Result<Accepted, UploadError> {
-        let ManifestPush { reference, tags, content_type, content } = push;
+        let ManifestPush { reference, tags, content_type, content, conditions } = push;
         let digest = digest_of(&reference, &content)?;
         if content.len() > MAX_MANIFEST_BYTES {
             return Err(UploadError::TooLarge(MAX_MANIFEST_BYTES as u64));
         }
         let manifest = Manifest::parse(&content, content_type.as_deref())?;
-        self.check_references(repository, &manifest).await?;
-        crash::point("manifest.references-checked");
-
         let tags: Vec<Tag> = match reference {
             Reference::Tag(tag) => std::iter::once(tag).chain(tags).collect(),
             Reference::Digest(_) => tags,
         };
-        for tag in tags.iter().filter(|tag| self.is_immutable(tag)) {
-            self.check_immutable(repository, tag, &digest).await?;
-        }
+        let planned = self.plan_tags(repository, tags, &digest, &conditions).await?;
+        self.wait_for_pending(repository, &manifest).await?;
 
-        // Overwritten and not skipped when it is there: it is the same bytes, and pushing an image again then repairs
-        // a manifest that was damaged in the bucket, at the same cost.
-        let bucket = &self.inner.bucket;
-        bucket.put(&self.inner.layout.data(&digest), PutBody::Bytes(content.clone()), PutMode::Overwrite).await?;
+        let look = self.inner.store.look(&digest);
+        self.put_data(&digest, content.clone()).await?;
         crash::point("manifest.data-written");
-        self.inner.links.write(repository, LinkKind::Revision, &digest).await?;
+        let new = self.inner.links.write_new(repository, LinkKind::Revision, &digest).await?;
         crash::point("manifest.revision-written");
+        if let Err(error) = self.check_references(repository, &manifest).await {
+            if new && matches!(error, UploadError::MissingReferences { .. }) {
+                self.withdraw(repository, &digest, &manifest).await;
+            }
+            return Err(error);
+        }
+        crash::point("manifest.references-checked");
         if let Some(subject) = manifest.subject {
             self.write_referrer(repository, &subject, &digest, &manifest, content.len() as u64).await?;
         }
         crash::point("manifest.referrer-written");
-        self.keep(repository, &digest, content).await;
-        for tag in &tags {
-            self.write_tag(repository, tag, digest).await?;
+        self.keep(&look, repository, &digest, content).await;
+        for (tag, current) in &planned {
+            self.inner.tags.set(repository, tag, &digest, current.clone(), &conditions).await?;
+        }
+        if !new || !planned.is_empty() {
+            let tags: Vec<Tag> = planned.into_iter().map(|(tag, _)| tag).collect();
+            self.look_again(repository, &digest, &tags).await?;
         }
         Ok(Accepted { digest, subject: manifest.subject })
     }
 
-    /// Everything that the manifest refers to must be visible in the repository and durable: what a client of another
-    /// node is led to by this manifest, it must find there.
-    async fn check_references(&self, repository: &Repository, manifest: &Manifest) -> Result<(), UploadError> {
-        // A layer with URLs may lie elsewhere (image-spec, "Non-distributable layers").
-        let blobs = manifest.blobs.iter().filter(|blob| blob.urls.is_empty());
-        let blobs = self.missing(repository, LinkKind::Layer, blobs).await?;
-        let manifests = self.missing(repository, LinkKind::Revision, manifest.manifests.iter()).await?;
-        if !blobs.is_empty() || !manifests.is_empty() {
-            return Err(UploadError::MissingReferences { blobs, manifests });
+    /// Reads the tags that the manifest is to get, and refuses what can be refused before anything is written.
+    async fn plan_tags(
+        &self,
+        repository: &Repository,
+        tags: Vec<Tag>,
+        digest: &Digest,
+        conditions: &Conditions,
+    ) -> Result<Vec<(Tag, Current)>, UploadError> {
+        if tags.is_empty() && !conditions.is_empty() {
+            let exists = self.inner.links.ask(repository, LinkKind::Revision, digest).await?;
+            return if conditions.hold(exists.then_some(digest)) {
+                Ok(Vec::new())
+            } else {
+                Err(TagError::Precondition.into())
+            };
         }
-        for blob in &manifest.blobs {
-            self.inner.replicator.durable(repository, &blob.digest).await?;
-        }
+        let read = tags.into_iter().map(|tag| async move {
+            let current = self.inner.tags.current(repository, &tag).await?;
+            self.inner.tags.check(&tag, digest, &current, conditions)?;
+            Ok::<_, UploadError>((tag, current))
+        });
+        try_join_all(read).await
+    }
+
+    /// Overwritten and not skipped when it is there: the bytes are the same, and pushing an image again then repairs a
+    /// manifest that was damaged in the bucket, at the same cost.
+    async fn put_data(&self, digest: &Digest, content: Bytes) -> Result<(), UploadError> {
+        let began = self.inner.recent_puts.begin();
+        let key = self.inner.layout.data(digest);
+        self.inner.bucket.put(&key, PutBody::Bytes(content), PutMode::Overwrite).await?;
+        self.inner.recent_puts.put(digest, began);
         Ok(())
     }
 
-    async fn missing(
-        &self,
-        repository: &Repository,
-        kind: LinkKind,
-        references: impl Iterator<Item = &Descriptor>,
-    ) -> Result<Vec<Digest>, BucketError> {
-        let mut digests: Vec<Digest> = references.map(|descriptor| descriptor.digest).collect();
-        digests.sort_unstable();
-        digests.dedup();
-        stream::iter(digests)
-            .map(|digest| async move {
-                Ok((!self.inner.links.exists(repository, kind, &digest).await?).then_some(digest))
-            })
-            .buffered(LOOKUPS)
-            .try_filter_map(|missing| async move { Ok(missing) })
-            .try_collect()
-            .await
-    }
-
-    fn is_immutable(&self, tag: &Tag) -> bool {
-        self.inner.immutable.is_match(tag.as_str())
-    }
-
-    async fn check_immutable(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<(), UploadError> {
-        let key = self.inner.layout.tag_current(repository, tag);
-        match get_small(&*self.inner.bucket, &key, MAX_LINK_BYTES).await? {
-            Some((link, _)) if read_link(&link).is_some_and(|current| current != *digest) => {
-                Err(UploadError::Immutable)
+    /// Removes the link of a manifest that is refused, which this push has made. It removes first and looks afterwards:
+    /// another push of the same manifest may have relied on the link.
+    async fn withdraw(&self, repository: &Repository, digest: &Digest, manifest: &Manifest) {
+        let withdrawn = async {
+            self.inner.links.remove(repository, LinkKind::Revision, digest).await?;
+            if self.check_references(repository, manifest).await.is_ok() {
+                self.inner.links.write(repository, LinkKind::Revision, digest).await?;
             }
-            _ => Ok(()),
+            Ok::<_, UploadError>(())
+        };
+        if let Err(error) = withdrawn.await {
+            tracing::warn!(%repository, %digest, %error, "the link of a refused manifest is left in the bucket");
         }
+    }
+
+    /// The last look: what was written must still be there, or a deletion came between.
+    async fn look_again(&self, repository: &Repository, digest: &Digest, tags: &[Tag]) -> Result<(), UploadError> {
+        let (links, all_tags) = (&self.inner.links, &self.inner.tags);
+        for _ in 0..LOOKS {
+            let read = async {
+                let read = tags.iter().map(|tag| all_tags.current(repository, tag));
+                try_join_all(read).await
+            };
+            let (linked, now) = tokio::try_join!(links.ask(repository, LinkKind::Revision, digest), read)?;
+            if linked {
+                for (tag, _) in tags.iter().zip(now).filter(|(_, current)| current.is_absent()) {
+                    all_tags.withdraw_history(repository, tag, digest).await?;
+                }
+                return Ok(());
+            }
+            links.write(repository, LinkKind::Revision, digest).await?;
+            for (tag, current) in tags.iter().zip(now) {
+                if current.is_absent() || current.digest.as_ref() == Some(digest) {
+                    all_tags.renew(repository, tag, digest, current).await?;
+                }
+            }
+        }
+        Err(TagError::OutcomeUnknown.into())
     }
 
     async fn write_referrer(
@@ -119,34 +163,11 @@ impl Uploads {
 
     /// Keeps the manifest in the store, so that the next pull of it at this node asks the bucket nothing but the tag.
     /// It is durable already, so a full disk is no reason to refuse it.
-    async fn keep(&self, repository: &Repository, digest: &Digest, content: Bytes) {
+    async fn keep(&self, look: &Look, repository: &Repository, digest: &Digest, content: Bytes) {
         match self.inner.store.insert_small(digest, content).await {
-            Ok(()) => self.inner.store.remember_link(repository, LinkKind::Revision, digest),
+            Ok(()) => self.inner.store.remember_link(look, repository, LinkKind::Revision, digest),
             Err(error) => tracing::warn!(%repository, %digest, %error, "a manifest is durable and not stored here"),
         }
-    }
-
-    async fn write_tag(&self, repository: &Repository, tag: &Tag, digest: Digest) -> Result<(), UploadError> {
-        let link = Bytes::from(link_content(&digest));
-        let current = self.inner.layout.tag_current(repository, tag);
-        let mode = if self.is_immutable(tag) { PutMode::IfAbsent } else { PutMode::Overwrite };
-        match self.inner.bucket.put(&current, PutBody::Bytes(link.clone()), mode).await? {
-            Put::Done(etag) => self.remember_tag(repository, tag, digest, etag),
-            // Two nodes pushed an immutable tag at once: the first is what it is.
-            Put::Exists | Put::Changed => self.check_immutable(repository, tag, &digest).await?,
-        }
-        crash::point("manifest.tag-written");
-        // The history comes after the tag: a folder of the tag without its current link would be listed as a tag that
-        // is not there.
-        let index = self.inner.layout.tag_index(repository, tag, &digest);
-        self.inner.bucket.put(&index, PutBody::Bytes(link), PutMode::Overwrite).await?;
-        crash::point("manifest.tag-index-written");
-        Ok(())
-    }
-
-    fn remember_tag(&self, repository: &Repository, tag: &Tag, digest: Digest, etag: ETag) {
-        let seen = self.inner.clock.now();
-        self.inner.store.remember_tag(repository, tag, KnownTag { digest, etag, seen });
     }
 }
 

@@ -4,6 +4,7 @@
 mod commit;
 mod manifest;
 mod receive;
+mod references;
 mod session;
 mod spool;
 mod writer;
@@ -14,12 +15,12 @@ use crate::run::{Clock, Tasks};
 use crate::store::bucket::BucketError;
 use crate::store::disk::StoreError;
 use crate::store::layout::LinkKind;
-use crate::store::{Bucket, Layout, Links, Replicator, Store};
+use crate::store::tags::{Conditions, TagError};
+use crate::store::{Bucket, Layout, Links, RecentPuts, Replicator, Store, Tags};
 use bytes::Bytes;
 use dashmap::DashMap;
 use entrepot_config::{self as config, ReplicationMode};
 use futures::Stream;
-use globset::GlobSet;
 use session::Session;
 use std::future::Future;
 use std::io;
@@ -57,8 +58,11 @@ pub enum UploadError {
     Body(#[source] io::Error),
     #[error("the manifest refers to content that this repository does not have")]
     MissingReferences { blobs: Vec<Digest>, manifests: Vec<Digest> },
-    #[error("the tag is immutable (tags.immutable) and is another manifest already")]
-    Immutable,
+    /// Another node acknowledged a blob and has not made it durable yet (WriteBack).
+    #[error("{0} is on its way to the bucket from another node; retry later")]
+    Pending(Digest),
+    #[error(transparent)]
+    Tag(#[from] TagError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error(transparent)]
@@ -84,6 +88,8 @@ pub struct ManifestPush {
     pub tags: Vec<Tag>,
     pub content_type: Option<String>,
     pub content: Bytes,
+    /// The client's `If-Match` and `If-None-Match`: of the tag, or of the manifest if it is pushed by digest.
+    pub conditions: Conditions,
 }
 
 /// A manifest that is durable.
@@ -121,8 +127,8 @@ pub struct UploadParts {
     pub peers: Option<String>,
     pub mode: ReplicationMode,
     pub config: config::Upload,
-    /// Tags that match can be pushed once.
-    pub immutable: GlobSet,
+    pub tags: Tags,
+    pub recent_puts: RecentPuts,
 }
 
 /// The upload flow. Clones share it.
@@ -144,7 +150,8 @@ struct Inner {
     peers: Option<String>,
     mode: ReplicationMode,
     config: config::Upload,
-    immutable: GlobSet,
+    tags: Tags,
+    recent_puts: RecentPuts,
     sessions: DashMap<SessionId, Arc<Session>>,
     /// What is received will have to be on disk when it is committed.
     synced: bool,
@@ -160,7 +167,7 @@ impl Uploads {
         let sessions = restore(&parts)?;
         parts.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
         let UploadParts { bucket, layout, store, links, replicator, tasks, clock, metrics, .. } = parts;
-        let UploadParts { node, peers, mode, config, immutable, .. } = parts;
+        let UploadParts { node, peers, mode, config, tags, recent_puts, .. } = parts;
         let synced = mode == ReplicationMode::WriteBack || bucket.capabilities().adopts_files;
         Ok(Uploads {
             inner: Arc::new(Inner {
@@ -176,7 +183,8 @@ impl Uploads {
                 peers,
                 mode,
                 config,
-                immutable,
+                tags,
+                recent_puts,
                 sessions,
                 synced,
             }),
@@ -289,13 +297,14 @@ impl Uploads {
         digest: &Digest,
         from: &Repository,
     ) -> Result<bool, UploadError> {
-        if !self.inner.links.exists(from, LinkKind::Layer, digest).await? {
-            return Ok(false);
-        }
         // Under WriteBack the source may be visible here and not yet durable; a link to it would be broken elsewhere.
         self.inner.replicator.durable(from, digest).await?;
+        if !self.is_linked(from, LinkKind::Layer, digest).await? || !self.has_data(digest).await? {
+            return Ok(false);
+        }
+        // The link first, then the look at the data: what removes data removes it first and looks for links afterwards.
         self.inner.links.write(repository, LinkKind::Layer, digest).await?;
-        Ok(true)
+        self.has_data(digest).await
     }
 
     /// Takes a manifest: checks its references, waits until they are durable, and makes it visible, the tag last.
@@ -367,3 +376,6 @@ fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, Stor
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod races_tests;

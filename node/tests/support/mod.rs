@@ -5,13 +5,13 @@ use entrepot_config::{self as config, ByteSize, NodeConfig};
 use entrepot_node::discover::Discover;
 use entrepot_node::fetch::{Fetch, FetchParts};
 use entrepot_node::http::{Server, Services, router};
-use entrepot_node::manage::Manage;
+use entrepot_node::manage::{Manage, ManageParts};
 use entrepot_node::observe::Metrics;
 use entrepot_node::oci::{Algorithm, Digest, NodeName};
 use entrepot_node::replicate::{Replicate, ReplicateParts};
 use entrepot_node::run::{Bulk, Clock, Hands, Tasks};
 use entrepot_node::store::bucket::memory::Memory;
-use entrepot_node::store::{Bucket, Layout, Links, Store};
+use entrepot_node::store::{Bucket, Layout, Links, PendingHere, RecentPuts, Store, Tags};
 use entrepot_node::upload::{UploadParts, Uploads};
 use globset::{Glob, GlobSet};
 use http_body_util::{BodyExt, Full};
@@ -150,7 +150,10 @@ fn services(
     let (clock, tasks, layout) = (Clock::system(), Tasks::new(), Layout::new(""));
     let store = Store::open(&store, clock.clone(), metrics.clone()).unwrap();
     let hour = Duration::from_secs(3600);
-    let links = Links::new(bucket.clone(), layout.clone(), store.clone(), hour, hour);
+    let (pending, recent_puts) = (PendingHere::default(), RecentPuts::new(clock.clone()));
+    let links = Links::new(bucket.clone(), layout.clone(), store.clone(), pending.clone(), hour, hour);
+    let node = NodeName::parse(&port.to_string()).unwrap();
+    let retry_budget = Duration::from_secs(1);
     let parts = ReplicateParts {
         bucket: bucket.clone(),
         layout: layout.clone(),
@@ -159,11 +162,16 @@ fn services(
         tasks: tasks.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
+        recent_puts: recent_puts.clone(),
+        pending,
+        node: node.clone(),
+        retry_budget,
     };
     let replicator = Arc::new(Replicate::start(parts, &defaults.replication).unwrap());
     let immutable = setup
         .immutable
         .map_or(GlobSet::empty(), |pattern| GlobSet::builder().add(Glob::new(pattern).unwrap()).build().unwrap());
+    let tags = Tags::new(bucket.clone(), layout.clone(), store.clone(), immutable, retry_budget);
     let max_sessions = setup.max_sessions.unwrap_or(defaults.upload.max_sessions);
     let uploads = Uploads::start(UploadParts {
         bucket: bucket.clone(),
@@ -174,11 +182,12 @@ fn services(
         tasks: tasks.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
-        node: NodeName::parse(&port.to_string()).unwrap(),
+        node,
         peers: Some("http://127.0.0.1:{node}".into()),
         mode: defaults.replication.mode,
         config: config::Upload { max_sessions, ..defaults.upload },
-        immutable: immutable.clone(),
+        tags: tags.clone(),
+        recent_puts,
     })
     .unwrap();
     let fetch = Fetch::new(FetchParts {
@@ -186,6 +195,7 @@ fn services(
         layout: layout.clone(),
         store: store.clone(),
         links: links.clone(),
+        replicator: replicator.clone(),
         config: defaults.fetch,
         tags: defaults.tags,
         tasks,
@@ -193,10 +203,11 @@ fn services(
         hands: Hands::new().unwrap(),
         clock,
         metrics: metrics.clone(),
-        retry_budget: Duration::from_secs(1),
+        retry_budget,
         stall_timeout: Duration::from_secs(5),
     });
-    let manage = Manage::new(bucket.clone(), layout.clone(), store, links, replicator, immutable);
+    let manage =
+        Manage::new(ManageParts { bucket: bucket.clone(), layout: layout.clone(), store, links, tags, replicator });
     let discover = Discover::new(bucket.clone(), layout);
     Services { uploads, fetch, discover, manage, metrics: metrics.clone(), read_only: setup.read_only }
 }

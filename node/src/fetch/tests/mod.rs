@@ -9,7 +9,8 @@ mod tags;
 mod trouble;
 
 use super::*;
-use crate::oci::Algorithm;
+use crate::oci::{Algorithm, NodeName};
+use crate::replicate::{Replicate, ReplicateParts};
 use crate::store::bucket::Limited;
 use crate::store::bucket::fault::{Faults, Faulty};
 use crate::store::bucket::memory::Memory;
@@ -19,6 +20,7 @@ use crate::store::bucket::{
 };
 use crate::store::disk::testing::{Fixture, content};
 use crate::store::layout::{Key, LinkKind, link_content};
+use crate::store::{PendingHere, RecentPuts};
 use async_trait::async_trait;
 use entrepot_config::ByteSize;
 use futures::{StreamExt, TryStreamExt};
@@ -229,12 +231,28 @@ impl Setup {
         let metrics = disk.metrics.clone();
         let hands = Hands::new().unwrap();
         let (fresh, stale) = (Duration::from_secs(600), Duration::from_secs(3600));
-        let links = Links::new(bucket.clone(), layout.clone(), store.clone(), fresh, stale);
+        let (pending, retry_budget) = (PendingHere::default(), Duration::from_millis(400));
+        let links = Links::new(bucket.clone(), layout.clone(), store.clone(), pending.clone(), fresh, stale);
+        let parts = ReplicateParts {
+            bucket: bucket.clone(),
+            layout: layout.clone(),
+            store: store.clone(),
+            links: links.clone(),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            recent_puts: RecentPuts::new(clock.clone()),
+            pending,
+            node: NodeName::parse("a").unwrap(),
+            retry_budget,
+        };
+        let replicator = Arc::new(Replicate::start(parts, &config::Replication::default()).unwrap());
         let fetch = Fetch::new(FetchParts {
             bucket,
             layout: layout.clone(),
             store: store.clone(),
             links,
+            replicator,
             config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
             tags: config::Tags::default(),
             tasks: tasks.clone(),
@@ -242,7 +260,7 @@ impl Setup {
             hands: hands.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
-            retry_budget: Duration::from_millis(400),
+            retry_budget,
             stall_timeout: Duration::from_secs(60),
         });
         let repository = Repository::parse("library/alpine").unwrap();

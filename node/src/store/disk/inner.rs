@@ -10,6 +10,7 @@ use super::expected::Expectations;
 use super::folders::{Folders, remove_file};
 use super::frequency::RequestClock;
 use super::index::{Entry, Index};
+use super::looks::Looks;
 use super::memory::Memory;
 use super::recorder::Recorder;
 use super::tags_seen::TagsSeen;
@@ -37,6 +38,8 @@ pub(super) struct Inner {
     pub(super) expectations: Expectations,
     pub(super) capacity: Arc<Capacity>,
     pub(super) memory: Memory,
+    /// Reads of links, by digest.
+    pub(super) looks: Looks,
     pub(super) tags: TagsSeen,
     pub(super) recorder: Recorder,
     pub(super) locks: Locks,

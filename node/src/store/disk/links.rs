@@ -2,14 +2,18 @@
 
 use super::inner::Inner;
 use super::links_seen::LinkSeen;
+use super::looks::Look;
 use crate::oci::{Digest, Repository};
 use crate::store::layout::LinkKind;
 use std::time::Duration;
 
 impl Inner {
     /// See `Store::remember_link`.
-    pub(super) fn remember_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
-        let link = LinkSeen { repository: repository.clone(), kind, seen: self.clock.now() };
+    pub(super) fn remember_link(&self, look: &Look, repository: &Repository, kind: LinkKind, digest: &Digest) {
+        if !self.looks.is_current(look) {
+            return;
+        }
+        let link = LinkSeen { repository: repository.clone(), kind, seen: look.at };
         // First what is expected: should it be stored meanwhile, that is seen below.
         if let Some(links) = self.expectations.links(digest) {
             links.remember(link.clone());
@@ -18,17 +22,26 @@ impl Inner {
             entry.links.remember(link);
             entry.mark_dirty();
         }
+        // A removal between the first look and the insertion found nothing to forget.
+        if !self.looks.is_current(look) {
+            self.drop_link(repository, kind, digest);
+        }
     }
 
     /// See `Store::link_age`.
     pub(super) fn link_age(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Option<Duration> {
         let stored = || self.index.get(digest)?.links.seen(repository, kind);
         let expected = || self.expectations.links(digest)?.seen(repository, kind);
-        Some(self.clock.now().since(stored().or_else(expected)?))
+        Some(self.clock.uptime().since(stored().or_else(expected)?))
     }
 
     /// See `Store::forget_link`.
     pub(super) fn forget_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
+        self.looks.changed(digest);
+        self.drop_link(repository, kind, digest);
+    }
+
+    fn drop_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
         let expected = self.expectations.links(digest).is_some_and(|links| links.forget(repository, kind));
         if let Some(entry) = self.index.get(digest)
             && (entry.links.forget(repository, kind) || expected)

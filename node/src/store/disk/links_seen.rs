@@ -1,7 +1,7 @@
 //! Which repositories were seen to link some content, and when.
 
 use crate::oci::Repository;
-use crate::run::clock::Timestamp;
+use crate::run::clock::Uptime;
 use crate::store::layout::LinkKind;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -14,7 +14,7 @@ const MAX_LINKS: usize = 64;
 pub(super) struct LinkSeen {
     pub(super) repository: Repository,
     pub(super) kind: LinkKind,
-    pub(super) seen: Timestamp,
+    pub(super) seen: Uptime,
 }
 
 /// The links of one digest.
@@ -42,7 +42,7 @@ impl LinksSeen {
         links.push(link);
     }
 
-    pub(super) fn seen(&self, repository: &Repository, kind: LinkKind) -> Option<Timestamp> {
+    pub(super) fn seen(&self, repository: &Repository, kind: LinkKind) -> Option<Uptime> {
         let links = self.read();
         links.iter().find(|link| link.kind == kind && link.repository == *repository).map(|link| link.seen)
     }

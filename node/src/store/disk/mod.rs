@@ -29,6 +29,7 @@ mod index;
 mod inner;
 mod links;
 mod links_seen;
+mod looks;
 mod memory;
 mod open;
 pub(crate) mod pieces;
@@ -55,6 +56,7 @@ pub use frequency::Frequency;
 #[cfg(test)]
 pub(crate) use frequency::RequestClock;
 pub use index::Record;
+pub use looks::Look;
 pub use pin::Pin;
 pub use pressure::Pressure;
 pub use reservation::Reservation;
@@ -65,6 +67,7 @@ use crate::observe::Metrics;
 use crate::oci::{Digest, Repository, Tag};
 use crate::run::Tasks;
 use crate::run::clock::Clock;
+use crate::store::bucket::ETag;
 use crate::store::layout::LinkKind;
 use bytes::Bytes;
 use entrepot_config as config;
@@ -213,9 +216,15 @@ impl Store {
         Expected::new(Arc::clone(&self.inner), *digest)
     }
 
-    /// Remembers that the repository links content that is stored or expected; nothing for what is neither.
-    pub fn remember_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
-        self.inner.remember_link(repository, kind, digest);
+    /// Begins a read of the links of some content; to be called before the bucket is asked.
+    pub fn look(&self, digest: &Digest) -> Look {
+        self.inner.looks.begin(digest, &self.inner.clock)
+    }
+
+    /// Remembers that the repository links content that is stored or expected; nothing for what is neither, nor when a
+    /// removal was seen since the look began.
+    pub fn remember_link(&self, look: &Look, repository: &Repository, kind: LinkKind, digest: &Digest) {
+        self.inner.remember_link(look, repository, kind, digest);
     }
 
     /// How long ago that was remembered.
@@ -227,9 +236,16 @@ impl Store {
         self.inner.forget_link(repository, kind, digest);
     }
 
-    /// Remembers what the bucket said of a tag.
-    pub fn remember_tag(&self, repository: &Repository, tag: &Tag, known: KnownTag) {
-        self.inner.tags.remember((repository.clone(), tag.clone()), known);
+    /// Begins a read or a write of a tag; to be called before the bucket is asked.
+    pub fn look_at_tag(&self, repository: &Repository, tag: &Tag) -> Look {
+        self.inner.tags.look(&(repository.clone(), tag.clone()), &self.inner.clock)
+    }
+
+    /// Remembers what the bucket said of a tag, unless a different value was remembered or the tag was forgotten since
+    /// the look began.
+    /// Returns whether it is remembered.
+    pub fn remember_tag(&self, look: &Look, repository: &Repository, tag: &Tag, digest: Digest, etag: ETag) -> bool {
+        self.inner.tags.remember(look, (repository.clone(), tag.clone()), KnownTag { digest, etag, seen: look.at })
     }
 
     pub fn known_tag(&self, repository: &Repository, tag: &Tag) -> Option<KnownTag> {

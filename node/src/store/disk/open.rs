@@ -7,6 +7,7 @@ use super::folders::{Folders, remove_file, sync_folder};
 use super::frequency::{Frequency, RequestClock};
 use super::index::{Entry, Index};
 use super::inner::{Inner, Locks};
+use super::looks::Looks;
 use super::memory::Memory;
 use super::recorder::Recorder;
 use super::records::Records;
@@ -83,6 +84,7 @@ impl Inner {
             expectations: Expectations::default(),
             capacity,
             memory: Memory::new(),
+            looks: Looks::new(),
             tags: TagsSeen::new(),
             recorder: Recorder::new(records),
             locks: Locks::new(),

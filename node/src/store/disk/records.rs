@@ -9,25 +9,29 @@ use super::frequency::Frequency;
 use super::links_seen::LinkSeen;
 use super::tags_seen::{KnownTag, TagName};
 use crate::oci::{Digest, Repository, Tag};
-use crate::run::clock::Timestamp;
+use crate::run::clock::{Timestamp, Uptime, boot};
 use crate::store::bucket::ETag;
 use crate::store::layout::LinkKind;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Milliseconds since the epoch when a link was seen, of which kind, in which repository.
+/// Milliseconds since the machine's boot when a link was seen, of which kind, in which repository.
 type LinkRow<'a> = (u64, u8, &'a str);
 /// Last use in milliseconds since the epoch, the bits of the frequency, links.
 type ContentRow<'a> = (u64, u64, Vec<LinkRow<'a>>);
-/// Digest, ETag, milliseconds since the epoch when it was seen.
+/// Digest, ETag, milliseconds since the machine's boot when it was seen.
 type TagRow<'a> = (&'a str, &'a str, u64);
 
 // A change of a row's type changes the table's name, so that a node of another version begins anew.
-const CONTENT: TableDefinition<&str, ContentRow> = TableDefinition::new("content-2");
-const TAGS: TableDefinition<(&str, &str), TagRow> = TableDefinition::new("tags-1");
+const CONTENT: TableDefinition<&str, ContentRow> = TableDefinition::new("content-3");
+const TAGS: TableDefinition<(&str, &str), TagRow> = TableDefinition::new("tags-2");
 /// What the clock of requests showed, in the only row.
 const REQUESTS: TableDefinition<(), u64> = TableDefinition::new("requests-1");
+
+/// The boot of the machine in which the file was written, in the only row. Times of another boot say nothing: links
+/// and tags are forgotten then.
+const BOOT: TableDefinition<(), &str> = TableDefinition::new("boot-1");
 
 /// Memory for pages of the file. It is read once and written in batches, so it gains nothing from more.
 const CACHE: usize = 8 << 20;
@@ -39,6 +43,12 @@ pub(super) struct ContentRecord {
     pub(super) used: Timestamp,
     pub(super) frequency: Frequency,
     pub(super) links: Vec<LinkSeen>,
+}
+
+impl ContentRecord {
+    fn without_links(self) -> ContentRecord {
+        ContentRecord { links: Vec::new(), ..self }
+    }
 }
 
 /// All that the file holds.
@@ -106,13 +116,17 @@ impl Records {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(known),
             opened => opened?,
         };
+        let this_boot = transaction.open_table(BOOT)?.get(())?.is_some_and(|row| row.value() == boot());
         for row in content.iter()? {
             let (digest, row) = row?;
-            known.content.extend(read_content(digest.value(), row.value()));
+            let record = read_content(digest.value(), row.value());
+            known.content.extend(record.map(|record| if this_boot { record } else { record.without_links() }));
         }
-        for row in transaction.open_table(TAGS)?.iter()? {
-            let (name, row) = row?;
-            known.tags.extend(read_tag(name.value(), row.value()));
+        if this_boot {
+            for row in transaction.open_table(TAGS)?.iter()? {
+                let (name, row) = row?;
+                known.tags.extend(read_tag(name.value(), row.value()));
+            }
         }
         known.requests = transaction.open_table(REQUESTS)?.get(())?.map_or(0, |row| row.value());
         Ok(known)
@@ -124,6 +138,7 @@ impl Records {
         let transaction = self.file.begin_write()?;
         {
             transaction.open_table(REQUESTS)?.insert((), batch.requests)?;
+            transaction.open_table(BOOT)?.insert((), boot().as_str())?;
             let mut table = transaction.open_table(CONTENT)?;
             for digest in &batch.removed {
                 table.remove(digest.to_string().as_str())?;
@@ -155,7 +170,7 @@ impl Records {
 fn read_content(digest: &str, (used, frequency, links): ContentRow) -> Option<ContentRecord> {
     let link = |(seen, kind, repository): LinkRow| {
         let (kind, repository) = (kind_of(kind)?, Repository::parse(repository).ok()?);
-        Some(LinkSeen { repository, kind, seen: Timestamp(seen) })
+        Some(LinkSeen { repository, kind, seen: Uptime(seen) })
     };
     Some(ContentRecord {
         digest: Digest::parse(digest).ok()?,
@@ -167,7 +182,7 @@ fn read_content(digest: &str, (used, frequency, links): ContentRow) -> Option<Co
 
 fn read_tag(name: (&str, &str), (digest, etag, seen): TagRow) -> Option<(TagName, KnownTag)> {
     let digest = Digest::parse(digest).ok()?;
-    Some((tag_name(name)?, KnownTag { digest, etag: ETag(etag.to_owned()), seen: Timestamp(seen) }))
+    Some((tag_name(name)?, KnownTag { digest, etag: ETag(etag.to_owned()), seen: Uptime(seen) }))
 }
 
 fn tag_name((repository, tag): (&str, &str)) -> Option<TagName> {

@@ -1,7 +1,8 @@
 //! What the bucket last said of tags.
 
+use super::looks::{Look, Looks};
 use crate::oci::{Digest, Repository, Tag};
-use crate::run::clock::Timestamp;
+use crate::run::clock::{Clock, Uptime};
 use crate::store::bucket::ETag;
 use quick_cache::sync::Cache;
 use std::collections::HashSet;
@@ -17,8 +18,8 @@ pub struct KnownTag {
     pub digest: Digest,
     /// The version of the tag's link.
     pub etag: ETag,
-    /// When the bucket said so.
-    pub seen: Timestamp,
+    /// When the read began that brought it.
+    pub seen: Uptime,
 }
 
 /// Which tag.
@@ -29,11 +30,12 @@ pub(super) struct TagsSeen {
     known: Cache<TagName, KnownTag>,
     /// Tags whose record on disk is not what is known here.
     dirty: Mutex<HashSet<TagName>>,
+    looks: Looks,
 }
 
 impl TagsSeen {
     pub(super) fn new() -> TagsSeen {
-        TagsSeen { known: Cache::new(MAX_TAGS), dirty: Mutex::default() }
+        TagsSeen { known: Cache::new(MAX_TAGS), dirty: Mutex::default(), looks: Looks::new() }
     }
 
     fn dirty(&self) -> MutexGuard<'_, HashSet<TagName>> {
@@ -44,14 +46,31 @@ impl TagsSeen {
         self.known.get(&(repository.clone(), tag.clone()))
     }
 
-    pub(super) fn remember(&self, name: TagName, known: KnownTag) {
+    pub(super) fn look(&self, name: &TagName, clock: &Clock) -> Look {
+        self.looks.begin(name, clock)
+    }
+
+    /// Returns whether it is remembered.
+    pub(super) fn remember(&self, look: &Look, name: TagName, known: KnownTag) -> bool {
+        // One change at a time, so that what is compared is what is replaced.
+        let mut dirty = self.dirty();
+        let same = self.known.peek(&name).is_some_and(|before| before.digest == known.digest);
+        if !self.looks.is_current(look) && !same {
+            return false;
+        }
+        if !same {
+            self.looks.changed(&name);
+        }
         self.known.insert(name.clone(), known);
-        self.dirty().insert(name);
+        dirty.insert(name);
+        true
     }
 
     pub(super) fn forget(&self, name: TagName) {
+        let mut dirty = self.dirty();
+        self.looks.changed(&name);
         if self.known.remove(&name).is_some() {
-            self.dirty().insert(name);
+            dirty.insert(name);
         }
     }
 

@@ -135,10 +135,10 @@ async fn links_are_remembered_for_stored_content_only() {
     let store = fixture.open();
     let repository = Repository::parse("a").unwrap();
     let (digest, bytes) = content(1, 10);
-    store.remember_link(&repository, LinkKind::Layer, &digest);
+    store.remember_link(&store.look(&digest), &repository, LinkKind::Layer, &digest);
     assert_eq!(store.link_age(&repository, LinkKind::Layer, &digest), None);
     store_content(&store, &digest, &bytes).await.unwrap();
-    store.remember_link(&repository, LinkKind::Layer, &digest);
+    store.remember_link(&store.look(&digest), &repository, LinkKind::Layer, &digest);
     fixture.clock.advance(Duration::from_secs(5));
     assert_eq!(store.link_age(&repository, LinkKind::Layer, &digest), Some(Duration::from_secs(5)));
     assert_eq!(store.link_age(&repository, LinkKind::Revision, &digest), None);
@@ -155,14 +155,14 @@ async fn links_of_what_is_expected_are_remembered_with_what_is_stored() {
     let (digest, bytes) = content(1, 10);
     let age = |repository: &Repository| store.link_age(repository, LinkKind::Layer, &digest);
     let expected = (store.expect(&digest), store.expect(&digest));
-    store.remember_link(&kept, LinkKind::Layer, &digest);
-    store.remember_link(&deleted, LinkKind::Layer, &digest);
+    store.remember_link(&store.look(&digest), &kept, LinkKind::Layer, &digest);
+    store.remember_link(&store.look(&digest), &deleted, LinkKind::Layer, &digest);
     drop(expected.0);
     assert_eq!((age(&kept), age(&deleted)), (Some(Duration::ZERO), Some(Duration::ZERO)), "one still expects it");
     store.forget_link(&deleted, LinkKind::Layer, &digest);
     store_content(&store, &digest, &bytes).await.unwrap();
     assert_eq!((age(&kept), age(&deleted)), (Some(Duration::ZERO), None));
-    store.remember_link(&deleted, LinkKind::Layer, &digest);
+    store.remember_link(&store.look(&digest), &deleted, LinkKind::Layer, &digest);
     drop(expected.1);
     assert_eq!((age(&kept), age(&deleted)), (Some(Duration::ZERO), Some(Duration::ZERO)));
 }
@@ -174,7 +174,7 @@ async fn links_of_what_was_expected_and_never_came_are_forgotten() {
     let repository = Repository::parse("a").unwrap();
     let (digest, bytes) = content(1, 10);
     let expected = store.expect(&digest);
-    store.remember_link(&repository, LinkKind::Layer, &digest);
+    store.remember_link(&store.look(&digest), &repository, LinkKind::Layer, &digest);
     drop(expected);
     assert_eq!(store.link_age(&repository, LinkKind::Layer, &digest), None);
     store_content(&store, &digest, &bytes).await.unwrap();
@@ -190,7 +190,7 @@ async fn with_too_many_links_the_oldest_is_forgotten() {
     let repository = |number: usize| Repository::parse(&format!("r{number}")).unwrap();
     let known = |number| store.link_age(&repository(number), LinkKind::Layer, &digest).is_some();
     for number in 0..65 {
-        store.remember_link(&repository(number), LinkKind::Layer, &digest);
+        store.remember_link(&store.look(&digest), &repository(number), LinkKind::Layer, &digest);
         fixture.clock.advance(Duration::from_secs(1));
     }
     assert!(!known(0));
@@ -203,8 +203,8 @@ fn a_tag_is_known_until_it_is_forgotten() {
     let store = fixture.open();
     let (repository, tag) = (Repository::parse("a").unwrap(), Tag::parse("latest").unwrap());
     let digest = Digest::of(crate::oci::Algorithm::Sha256, b"x");
-    let known = KnownTag { digest, etag: ETag("1".into()), seen: fixture.clock.now() };
-    store.remember_tag(&repository, &tag, known.clone());
+    let known = KnownTag { digest, etag: ETag("1".into()), seen: fixture.clock.uptime() };
+    store.remember_tag(&store.look_at_tag(&repository, &tag), &repository, &tag, known.digest, known.etag.clone());
     assert_eq!(store.known_tag(&repository, &tag), Some(known));
     store.forget_tag(&repository, &tag);
     assert_eq!(store.known_tag(&repository, &tag), None);

@@ -33,10 +33,10 @@ async fn content_records_links_and_tags_survive_an_orderly_restart() {
         drop(store.open_content(digest).await.unwrap());
         fixture.clock.advance(Duration::from_millis(7));
     }
-    store.remember_link(&repository, LinkKind::Layer, &digests[0]);
-    store.remember_link(&repository, LinkKind::Revision, &digests[1]);
-    let known = KnownTag { digest: digests[1], etag: ETag("x".into()), seen: fixture.clock.now() };
-    store.remember_tag(&repository, &tag, known.clone());
+    store.remember_link(&store.look(&digests[0]), &repository, LinkKind::Layer, &digests[0]);
+    store.remember_link(&store.look(&digests[1]), &repository, LinkKind::Revision, &digests[1]);
+    let known = KnownTag { digest: digests[1], etag: ETag("x".into()), seen: fixture.clock.uptime() };
+    store.remember_tag(&store.look_at_tag(&repository, &tag), &repository, &tag, known.digest, known.etag.clone());
     store.remove(&digests[4]).await.unwrap();
     let sorted = |store: &crate::store::Store| {
         let mut records = store.records();

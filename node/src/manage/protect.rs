@@ -1,0 +1,54 @@
+//! Content that an immutable tag needs is not deleted: the tag would keep its name and lose what it names.
+
+use super::{Manage, ManageError};
+use crate::oci::{Digest, Manifest, Repository, Tag};
+use crate::store::bucket::BucketError;
+use std::collections::HashSet;
+
+impl Manage {
+    pub(super) async fn refuse_protected(&self, repository: &Repository, digest: &Digest) -> Result<(), ManageError> {
+        match self.protected_by(repository, digest).await? {
+            Some(tag) => Err(ManageError::Protected(tag)),
+            None => Ok(()),
+        }
+    }
+
+    /// An immutable tag of the repository that needs the content. Costs nothing if no tag is immutable; else it reads
+    /// all immutable tags of the repository and their manifests.
+    pub(super) async fn protected_by(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<Tag>, BucketError> {
+        if !self.parts.tags.any_immutable() {
+            return Ok(None);
+        }
+        let mut seen = HashSet::new();
+        for (tag, manifest) in self.parts.tags.immutable(repository).await? {
+            if self.needs(manifest, digest, &mut seen).await? {
+                return Ok(Some(tag));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the manifest, or one below it that was not seen before, is or names the content.
+    async fn needs(&self, manifest: Digest, digest: &Digest, seen: &mut HashSet<Digest>) -> Result<bool, BucketError> {
+        let mut open = vec![manifest];
+        while let Some(next) = open.pop() {
+            if next == *digest {
+                return Ok(true);
+            }
+            if !seen.insert(next) {
+                continue;
+            }
+            let Some(content) = self.content_of(&next).await? else { continue };
+            let Ok(manifest) = Manifest::parse(&content, None) else { continue };
+            if manifest.blobs.iter().any(|blob| blob.digest == *digest) {
+                return Ok(true);
+            }
+            open.extend(manifest.manifests.iter().map(|child| child.digest));
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,55 @@
+//! Blobs that this node has acknowledged and not yet made durable, by repository. Their links are not in the bucket, but
+//! this node serves them.
+
+use crate::oci::{Digest, Repository};
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+type Name = (Repository, Digest);
+
+/// The pending blobs of this node. Clones share them.
+#[derive(Clone, Default)]
+pub struct PendingHere(Arc<Blobs>);
+
+#[derive(Default)]
+struct Blobs {
+    counts: DashMap<Name, usize>,
+    /// How many marks there are: usually none, and then nothing is looked up.
+    marks: AtomicUsize,
+}
+
+/// States that a blob is pending, for as long as this lives.
+pub struct PendingMark {
+    pending: PendingHere,
+    name: Name,
+}
+
+impl PendingHere {
+    /// Marks a blob as pending; one blob may be marked several times.
+    pub fn mark(&self, repository: &Repository, digest: &Digest) -> PendingMark {
+        let name = (repository.clone(), *digest);
+        *self.0.counts.entry(name.clone()).or_default() += 1;
+        self.0.marks.fetch_add(1, SeqCst);
+        PendingMark { pending: self.clone(), name }
+    }
+
+    /// Whether the blob is pending.
+    pub fn contains(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.0.marks.load(SeqCst) > 0 && self.0.counts.contains_key(&(repository.clone(), *digest))
+    }
+}
+
+impl Drop for PendingMark {
+    fn drop(&mut self) {
+        let blobs = &self.pending.0;
+        if let Entry::Occupied(mut count) = blobs.counts.entry(self.name.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        blobs.marks.fetch_sub(1, SeqCst);
+    }
+}

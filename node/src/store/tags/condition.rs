@@ -1,0 +1,38 @@
+//! What a client demands of a tag before it is changed: `If-Match` and `If-None-Match` (RFC 9110, sections 13.1.1 and
+//! 13.1.2). The entity tag of a manifest is its digest in quotes.
+
+use crate::oci::Digest;
+
+/// One demand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `If-Match: *`
+    Exists,
+    /// `If-None-Match: *`
+    Absent,
+    /// `If-Match` with a list.
+    OneOf(Vec<Digest>),
+    /// `If-None-Match` with a list.
+    NoneOf(Vec<Digest>),
+}
+
+/// All demands of a request; none by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions(pub Vec<Condition>);
+
+impl Conditions {
+    /// Whether there is no demand.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all demands hold for what the tag points to.
+    pub fn hold(&self, current: Option<&Digest>) -> bool {
+        self.0.iter().all(|condition| match condition {
+            Condition::Exists => current.is_some(),
+            Condition::Absent => current.is_none(),
+            Condition::OneOf(digests) => current.is_some_and(|current| digests.contains(current)),
+            Condition::NoneOf(digests) => current.is_none_or(|current| !digests.contains(current)),
+        })
+    }
+}

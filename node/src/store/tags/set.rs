@@ -1,0 +1,142 @@
+//! Pointing a tag to a manifest.
+
+use super::{Conditions, Current, TagError, Tags};
+use crate::oci::{Digest, Repository, Tag};
+use crate::run::clock::Stopwatch;
+use crate::run::{crash, retry};
+use crate::store::bucket::{BucketError, ETag, Put, PutBody, PutMode};
+use crate::store::layout::link_content;
+use bytes::Bytes;
+
+impl Tags {
+    /// Checks what can be known before anything is written: that the tag may point to `digest`, and that the client's
+    /// conditions hold.
+    ///
+    /// # Errors
+    /// `Immutable` or `Precondition`.
+    pub fn check(
+        &self,
+        tag: &Tag,
+        digest: &Digest,
+        current: &Current,
+        conditions: &Conditions,
+    ) -> Result<(), TagError> {
+        if !conditions.hold(current.digest.as_ref()) {
+            return Err(TagError::Precondition);
+        }
+        let points_elsewhere = current.digest.is_some_and(|current| current != *digest);
+        if points_elsewhere && self.is_immutable(tag) {
+            return Err(TagError::Immutable(tag.clone()));
+        }
+        Ok(())
+    }
+
+    /// Points the tag to a manifest, which is durable and linked. `current` is what the tag was when the push began.
+    /// Three requests for a tag that changes (with the read before): current link and history.
+    ///
+    /// # Errors
+    /// As [`Tags::check`]; `OutcomeUnknown`; or when the bucket fails for the whole budget. In the last two cases the
+    /// tag may point to the manifest or not.
+    pub async fn set(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+        mut current: Current,
+        conditions: &Conditions,
+    ) -> Result<(), TagError> {
+        let spent = Stopwatch::start();
+        let mut pauses = retry::pauses();
+        // The version that a write named which got no answer: whether it took effect is not known.
+        let mut unanswered: Option<Option<ETag>> = None;
+        loop {
+            if current.digest == Some(*digest) {
+                return Ok(());
+            }
+            if unanswered.as_ref().is_some_and(|version| *version != current.version) {
+                // Either the write took effect and was overwritten, or it did not and something else was written.
+                // Writing again could bring a value back that others have seen replaced.
+                return Err(TagError::OutcomeUnknown);
+            }
+            self.check(tag, digest, &current, conditions)?;
+            let look = self.store.look_at_tag(repository, tag);
+            let failed = match self.put_current(repository, tag, digest, &current).await {
+                Ok(Some(version)) => {
+                    if !self.store.remember_tag(&look, repository, tag, *digest, version) {
+                        self.store.forget_tag(repository, tag);
+                    }
+                    return self.put_history(repository, tag, digest).await;
+                }
+                // Another write was first. Nothing was written.
+                Ok(None) => None,
+                Err(error) => Some(error),
+            };
+            let pause = pauses.next().unwrap_or_default();
+            let over = spent.elapsed() + pause > self.retry_budget;
+            match failed {
+                Some(error) if over || !error.is_transient() => return Err(error.into()),
+                None if over => return Err(TagError::OutcomeUnknown),
+                Some(_) => unanswered = Some(current.version.clone()),
+                None => {}
+            }
+            tokio::time::sleep(pause).await;
+            current = self.current(repository, tag).await?;
+        }
+    }
+
+    /// Writes the current link over the version that was read. `None`: there is another version now.
+    async fn put_current(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+        current: &Current,
+    ) -> Result<Option<ETag>, BucketError> {
+        let link = PutBody::Bytes(Bytes::from(link_content(digest)));
+        let mode = PutMode::IfMatch(current.version.clone());
+        let put = self.bucket.put(&self.key(repository, tag), link, mode).await?;
+        crash::point("manifest.tag-written");
+        Ok(match put {
+            Put::Done(version) => Some(version),
+            Put::Exists | Put::Changed => None,
+        })
+    }
+
+    async fn put_history(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+        let link = PutBody::Bytes(Bytes::from(link_content(digest)));
+        self.bucket.put(&self.layout.tag_index(repository, tag, digest), link, PutMode::Overwrite).await?;
+        crash::point("manifest.tag-index-written");
+        Ok(())
+    }
+
+    /// Writes a tag again that points to the manifest or is gone, so that a deletion that read it before does not remove
+    /// it afterwards. Another push that came between stays.
+    ///
+    /// # Errors
+    /// When the bucket fails; the tag may point to the manifest or not then.
+    pub async fn renew(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+        current: Current,
+    ) -> Result<(), TagError> {
+        let look = self.store.look_at_tag(repository, tag);
+        if let Some(version) = self.put_current(repository, tag, digest, &current).await? {
+            if !self.store.remember_tag(&look, repository, tag, *digest, version) {
+                self.store.forget_tag(repository, tag);
+            }
+            self.put_history(repository, tag, digest).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes this entry of a tag's history if the tag is gone: a deletion may have removed the history just before the
+    /// entry was written, and the entry alone would be listed as a tag.
+    ///
+    /// # Errors
+    /// When the bucket fails.
+    pub async fn withdraw_history(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+        Ok(self.bucket.delete(&self.layout.tag_index(repository, tag, digest)).await?)
+    }
+}

@@ -1,0 +1,421 @@
+//! Two nodes of one bucket, and what one does between the steps of the other. Requests of node `a` meet faults.
+
+use super::{Accepted, UploadError};
+use crate::manage::ManageError;
+use crate::oci::{Digest, Reference, Repository, Tag};
+use crate::store::bucket::fault::{Effect, Fault, FaultId, Faults, Faulty};
+use crate::store::bucket::memory::Memory;
+use crate::store::bucket::{BucketErrorKind, Operation, PutBody, PutMode};
+use crate::store::layout::LinkKind;
+use crate::store::{Bucket, Replicator};
+use crate::testing::{Node, Setup, eventually, manifest_push, repository, sha256};
+use bytes::Bytes;
+use entrepot_config::{ReplicationMode, SparseIndexes};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+struct Nodes {
+    a: Node,
+    b: Node,
+    bucket: Arc<Memory>,
+    faults: Faults,
+    name: Repository,
+    _folders: [TempDir; 2],
+}
+
+impl Nodes {
+    fn start(setup: impl Fn() -> Setup) -> Nodes {
+        let (bucket, faults) = (Arc::new(Memory::default()), Faults::default());
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let faulty: Arc<dyn Bucket> = Arc::new(Faulty::new(bucket.clone(), &faults));
+        let a = Node::start(folders[0].path(), Setup { bucket: faulty, name: "a", ..setup() });
+        let b = Node::start(folders[1].path(), Setup { bucket: bucket.clone(), name: "b", ..setup() });
+        Nodes { a, b, bucket, faults, name: repository("library/app"), _folders: folders }
+    }
+
+    fn new() -> Nodes {
+        Nodes::start(Setup::default)
+    }
+
+    async fn push(&self, node: &Node, reference: &str, manifest: &Bytes) -> Result<Accepted, UploadError> {
+        let reference = Reference::parse(reference).unwrap();
+        node.uploads.manifest(&self.name, manifest_push(reference, manifest)).await
+    }
+
+    /// The next such request of node `a` waits until the faults are cleared.
+    fn hold(&self, operation: Operation, key: &str) -> FaultId {
+        self.faults.add(Fault::new(operation, Effect::Hang).on_key(key).times(1))
+    }
+
+    async fn held(&self, fault: FaultId) {
+        eventually("the request is held", || self.faults.hits(fault) == 1).await;
+    }
+
+    async fn is_linked(&self, kind: LinkKind, digest: &Digest) -> bool {
+        self.b.links.ask(&self.name, kind, digest).await.unwrap()
+    }
+
+    async fn tag(&self, tag: &str) -> Option<Digest> {
+        self.b.tags.current(&self.name, &Tag::parse(tag).unwrap()).await.unwrap().digest
+    }
+
+    async fn is_listed(&self, tag: &str) -> bool {
+        let folder = self.b.layout.tag(&self.name, &Tag::parse(tag).unwrap());
+        self.bucket.keys().iter().any(|key| key.as_str().starts_with(&folder))
+    }
+
+    async fn remove_data(&self, digest: &Digest) {
+        self.bucket.delete(&self.b.layout.data(digest)).await.unwrap();
+    }
+
+    async fn has_data(&self, digest: &Digest) -> bool {
+        self.bucket.head(&self.b.layout.data(digest)).await.unwrap().is_some()
+    }
+
+    /// After a minute, no put counts as recent.
+    fn later(&self) {
+        for node in [&self.a, &self.b] {
+            node.clock.advance(Duration::from_secs(61));
+        }
+    }
+}
+
+fn image(blobs: &[Digest]) -> Bytes {
+    let descriptor = |digest: &Digest| serde_json::json!({"mediaType": "m", "digest": digest.to_string(), "size": 5});
+    let layers: Vec<_> = blobs.iter().map(descriptor).collect();
+    serde_json::json!({"schemaVersion": 2, "config": layers[0], "layers": layers}).to_string().into()
+}
+
+fn index(children: &[Digest]) -> Bytes {
+    let descriptor = |digest: &Digest| serde_json::json!({"mediaType": "m", "digest": digest.to_string(), "size": 5});
+    let manifests: Vec<_> = children.iter().map(descriptor).collect();
+    serde_json::json!({"schemaVersion": 2, "manifests": manifests}).to_string().into()
+}
+
+#[tokio::test]
+async fn a_layer_deleted_at_another_node_is_not_relied_on_however_lately_it_was_seen() {
+    let nodes = Nodes::new();
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    // Node a remembers the link that it has just written.
+    nodes.b.manage.delete_blob(&nodes.name, &layer).await.unwrap();
+    let manifest = image(&[layer]);
+    let refused = nodes.push(&nodes.a, "v1", &manifest).await;
+    assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
+    assert!(!nodes.a.uploads.mount(&repository("other"), &layer, &nodes.name).await.unwrap());
+    assert!(!nodes.b.links.ask(&repository("other"), LinkKind::Layer, &layer).await.unwrap());
+    // What was written for it is withdrawn.
+    assert!(!nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await);
+    assert_eq!((nodes.tag("v1").await, nodes.is_listed("v1").await), (None, false));
+    nodes.a.push(&nodes.name, b"layer").await;
+    nodes.push(&nodes.a, "v1", &manifest).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_layer_deleted_between_the_link_and_the_lookup_is_seen() {
+    let nodes = Nodes::new();
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    let manifest = image(&[layer]);
+    let held = nodes.hold(Operation::Get, "/_layers/");
+    let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
+        nodes.held(held).await;
+        assert!(nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await, "the link is written before the lookup");
+        nodes.b.manage.delete_blob(&nodes.name, &layer).await.unwrap();
+        nodes.faults.clear();
+    });
+    assert!(matches!(pushed, Err(UploadError::MissingReferences { .. })), "{pushed:?}");
+    assert!(!nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await);
+}
+
+#[tokio::test]
+async fn a_refused_push_keeps_the_link_of_an_earlier_one() {
+    let nodes = Nodes::new();
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    let manifest = image(&[layer]);
+    nodes.push(&nodes.a, "v1", &manifest).await.unwrap();
+    nodes.b.manage.delete_blob(&nodes.name, &layer).await.unwrap();
+    let refused = nodes.push(&nodes.a, "v2", &manifest).await;
+    assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
+    assert!(nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await);
+    assert_eq!(nodes.tag("v1").await, Some(sha256(&manifest)));
+}
+
+#[tokio::test]
+async fn a_withdrawal_restores_the_link_that_another_push_relies_on() {
+    let nodes = Nodes::new();
+    let layer = sha256(b"layer");
+    let manifest = image(&[layer]);
+    let held = nodes.hold(Operation::Delete, "/revisions/");
+    let (refused, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
+        nodes.held(held).await;
+        nodes.b.push(&nodes.name, b"layer").await;
+        nodes.push(&nodes.b, "v1", &manifest).await.unwrap();
+        nodes.faults.clear();
+    });
+    assert!(refused.is_err());
+    assert!(nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await);
+    assert_eq!(nodes.tag("v1").await, Some(sha256(&manifest)));
+}
+
+#[tokio::test]
+async fn data_that_the_bucket_lost_is_put_again_where_it_is_stored_and_refused_where_not() {
+    let nodes = Nodes::new();
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    nodes.remove_data(&layer).await;
+    nodes.later();
+    let refused = nodes.push(&nodes.b, "v1", &image(&[layer])).await;
+    assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
+    assert!(!nodes.b.uploads.mount(&repository("other"), &layer, &nodes.name).await.unwrap());
+    nodes.push(&nodes.a, "v1", &image(&[layer])).await.unwrap();
+    assert!(nodes.has_data(&layer).await);
+    nodes.remove_data(&layer).await;
+    nodes.later();
+    assert!(nodes.a.uploads.mount(&repository("other"), &layer, &nodes.name).await.unwrap());
+    assert!(nodes.has_data(&layer).await);
+}
+
+#[tokio::test]
+async fn data_that_goes_while_an_existing_blob_is_pushed_is_put_again() {
+    let nodes = Nodes::new();
+    let layer = nodes.b.push(&nodes.name, b"layer").await;
+    let held = nodes.hold(Operation::Put, "/_layers/");
+    let other = repository("other");
+    tokio::join!(nodes.a.push(&other, b"layer"), async {
+        nodes.held(held).await;
+        nodes.remove_data(&layer).await;
+        nodes.faults.clear();
+    });
+    assert!(nodes.has_data(&layer).await);
+}
+
+/// Whatever the order of their steps, a push and a deletion of one manifest end as if one came after the other.
+#[tokio::test]
+async fn a_push_and_a_deletion_of_one_manifest_end_in_one_of_the_two_orders() {
+    let push_points = [
+        (Operation::Get, "/tags/v1/current/"),
+        (Operation::Put, "/blobs/"),
+        (Operation::Put, "/revisions/"),
+        (Operation::Get, "/_layers/"),
+        (Operation::Put, "/tags/v1/current/"),
+        (Operation::Put, "/tags/v1/index/"),
+        (Operation::Get, "/revisions/"),
+    ];
+    for (operation, key) in push_points {
+        let nodes = Nodes::new();
+        let layer = nodes.b.push(&nodes.name, b"layer").await;
+        let manifest = image(&[layer]);
+        let digest = nodes.push(&nodes.b, "v0", &manifest).await.unwrap().digest;
+        let held = nodes.hold(operation, key);
+        let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
+            nodes.held(held).await;
+            nodes.b.manage.delete_manifest(&nodes.name, &digest).await.unwrap();
+            nodes.faults.clear();
+        });
+        pushed.unwrap();
+        consistent(&nodes, &digest, &format!("push held at {operation:?} {key}")).await;
+    }
+    let delete_points = [
+        (Operation::Get, "/revisions/"),
+        (Operation::List, "/tags/"),
+        (Operation::Get, "/tags/v1/current/"),
+        (Operation::Delete, "/tags/v1/index/"),
+        (Operation::Delete, "/tags/v1/current/"),
+        (Operation::Delete, "/revisions/"),
+    ];
+    for (operation, key) in delete_points {
+        let nodes = Nodes::new();
+        let layer = nodes.b.push(&nodes.name, b"layer").await;
+        let manifest = image(&[layer]);
+        let digest = nodes.push(&nodes.b, "v1", &manifest).await.unwrap().digest;
+        let held = nodes.hold(operation, key);
+        let (deleted, ()) = tokio::join!(nodes.a.manage.delete_manifest(&nodes.name, &digest), async {
+            nodes.held(held).await;
+            nodes.push(&nodes.b, "v1", &manifest).await.unwrap();
+            nodes.push(&nodes.b, "v2", &manifest).await.unwrap();
+            nodes.faults.clear();
+        });
+        deleted.unwrap();
+        let what = format!("deletion held at {operation:?} {key}");
+        consistent(&nodes, &digest, &what).await;
+        let all = nodes.is_linked(LinkKind::Revision, &digest).await;
+        assert_eq!((nodes.tag("v1").await.is_some(), nodes.tag("v2").await.is_some()), (all, all), "{what}");
+    }
+}
+
+/// No tag is listed and gone, and a tag of the manifest is there only with its link.
+async fn consistent(nodes: &Nodes, digest: &Digest, what: &str) {
+    let linked = nodes.is_linked(LinkKind::Revision, digest).await;
+    for tag in ["v0", "v1", "v2"] {
+        let value = nodes.tag(tag).await;
+        assert_eq!(nodes.is_listed(tag).await, value.is_some(), "{what}: {tag} is listed and has no value");
+        assert!(value.is_none() || linked, "{what}: {tag} points to a manifest that is not linked");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_interrupted_is_completed_when_it_is_repeated() {
+    let nodes = Nodes::new();
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    let digest = nodes.push(&nodes.a, "v1", &image(&[layer])).await.unwrap().digest;
+    // As after a crash between the link and the second look, and a push whose last look came before the deletion.
+    nodes.a.links.remove(&nodes.name, LinkKind::Revision, &digest).await.unwrap();
+    nodes.b.manage.delete_manifest(&nodes.name, &digest).await.unwrap();
+    assert_eq!((nodes.tag("v1").await, nodes.is_listed("v1").await), (None, false));
+    let again = nodes.b.manage.delete_manifest(&nodes.name, &digest).await;
+    assert!(matches!(again, Err(ManageError::NotFound)), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_push_of_a_deleted_tag_leaves_no_history_behind() {
+    let nodes = Nodes::new();
+    let layer = nodes.b.push(&nodes.name, b"layer").await;
+    let manifest = image(&[layer]);
+    let held = nodes.hold(Operation::Put, "/tags/v1/index/");
+    let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
+        nodes.held(held).await;
+        nodes.b.manage.delete_tag(&nodes.name, &Tag::parse("v1").unwrap()).await.unwrap();
+        nodes.faults.clear();
+    });
+    pushed.unwrap();
+    assert_eq!((nodes.tag("v1").await, nodes.is_listed("v1").await), (None, false));
+    assert!(nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await);
+}
+
+#[tokio::test]
+async fn a_child_of_an_index_is_a_manifest_or_a_blob_and_may_be_missing_as_configured() {
+    for sparse_indexes in [SparseIndexes::AllowUnknown, SparseIndexes::Allow, SparseIndexes::Refuse] {
+        let nodes = Nodes::start(|| Setup { sparse_indexes, ..Setup::default() });
+        let blob = nodes.a.push(&nodes.name, b"cache").await;
+        nodes.push(&nodes.a, "cache", &index(&[blob])).await.unwrap();
+        let unknown = nodes.push(&nodes.a, "sparse", &index(&[blob, sha256(b"unknown")])).await;
+        assert_eq!(unknown.is_ok(), sparse_indexes != SparseIndexes::Refuse, "{unknown:?}");
+        let child = nodes.push(&nodes.a, "child", &image(&[blob])).await.unwrap().digest;
+        nodes.b.manage.delete_manifest(&nodes.name, &child).await.unwrap();
+        let deleted = nodes.push(&nodes.a, "sparse", &index(&[child])).await;
+        assert_eq!(deleted.is_ok(), sparse_indexes == SparseIndexes::Allow, "{deleted:?}");
+    }
+}
+
+#[tokio::test]
+async fn content_of_an_immutable_tag_is_not_deleted() {
+    let nodes = Nodes::start(|| Setup { immutable: &["v*"], ..Setup::default() });
+    let (layer, free) = (nodes.a.push(&nodes.name, b"layer").await, nodes.a.push(&nodes.name, b"free").await);
+    let child = nodes.push(&nodes.a, "child", &image(&[layer])).await.unwrap().digest;
+    nodes.push(&nodes.a, "v1", &index(&[child])).await.unwrap();
+    let refused = nodes.b.manage.delete_blob(&nodes.name, &layer).await;
+    assert!(matches!(refused, Err(ManageError::Protected(_))), "{refused:?}");
+    let refused = nodes.b.manage.delete_manifest(&nodes.name, &child).await;
+    assert!(matches!(refused, Err(ManageError::Protected(_))), "{refused:?}");
+    nodes.b.manage.delete_blob(&nodes.name, &free).await.unwrap();
+    assert!(nodes.is_linked(LinkKind::Layer, &layer).await && nodes.is_linked(LinkKind::Revision, &child).await);
+    // The same layer in a repository without such a tag.
+    let other = repository("other");
+    nodes.a.push(&other, b"layer").await;
+    nodes.b.manage.delete_blob(&other, &layer).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_immutable_tag_that_is_pushed_while_its_layer_is_deleted_keeps_it() {
+    let nodes = Nodes::start(|| Setup { immutable: &["v*"], ..Setup::default() });
+    let layer = nodes.b.push(&nodes.name, b"layer").await;
+    let held = nodes.hold(Operation::Delete, "/_layers/");
+    let (deleted, ()) = tokio::join!(nodes.a.manage.delete_blob(&nodes.name, &layer), async {
+        nodes.held(held).await;
+        nodes.push(&nodes.b, "v1", &image(&[layer])).await.unwrap();
+        nodes.faults.clear();
+    });
+    assert!(matches!(deleted, Err(ManageError::Protected(_))), "{deleted:?}");
+    assert!(nodes.is_linked(LinkKind::Layer, &layer).await);
+}
+
+fn write_back() -> Setup {
+    Setup { mode: ReplicationMode::WriteBack, retry_budget: Duration::from_millis(300), ..Setup::default() }
+}
+
+#[tokio::test]
+async fn a_blob_that_is_pending_at_another_node_is_waited_for_and_never_unknown() {
+    let nodes = Nodes::start(write_back);
+    nodes.faults.add(Fault::error(Operation::Put, BucketErrorKind::Server).on_key("/blobs/"));
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    let manifest = image(&[layer]);
+    let pending = nodes.push(&nodes.b, "v1", &manifest).await;
+    assert!(matches!(pending, Err(UploadError::Pending(digest)) if digest == layer), "{pending:?}");
+    let pending = nodes.b.uploads.mount(&repository("other"), &layer, &nodes.name).await;
+    assert!(matches!(pending, Err(UploadError::Pending(_))), "{pending:?}");
+    nodes.faults.clear();
+    let name = nodes.name.clone();
+    eventually("it is durable", || nodes.a.metrics.pending.get() == 0).await;
+    nodes.push(&nodes.b, "v1", &manifest).await.unwrap();
+    let marker = nodes.a.layout.pending(&name, &layer);
+    assert_eq!(nodes.bucket.head(&marker).await.unwrap(), None);
+    // What no node has is refused at once.
+    let refused = nodes.push(&nodes.b, "v2", &image(&[sha256(b"nobody has it")])).await;
+    assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_marker_of_a_node_that_does_not_come_back_is_believed_for_an_hour() {
+    let nodes = Nodes::start(write_back);
+    nodes.faults.add(Fault::error(Operation::Put, BucketErrorKind::Server).on_key("/blobs/"));
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    nodes.b.clock.advance(Duration::from_secs(3601));
+    let refused = nodes.push(&nodes.b, "v1", &image(&[layer])).await;
+    assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_pending_blob_is_visible_at_its_node_and_its_manifest_waits() {
+    let nodes = Nodes::start(write_back);
+    nodes.faults.add(Fault::error(Operation::Put, BucketErrorKind::Server).on_key("/blobs/"));
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    assert!(nodes.a.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
+    assert!(!nodes.b.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
+    nodes.faults.clear();
+    nodes.a.replicate.durable(&nodes.name, &layer).await.ok();
+    eventually("it is durable", || nodes.a.metrics.pending.get() == 0).await;
+    assert!(nodes.b.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_removal_is_not_undone_by_a_read_that_began_before_it() {
+    let nodes = Nodes::new();
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    let links = &nodes.a.links;
+    // The answer of the read is on its way: the body stands still.
+    nodes.faults.add(Fault::new(Operation::Get, Effect::Stall { after: 3 }).on_key("/_layers/").times(1));
+    let (read, ()) = tokio::join!(links.ask(&nodes.name, LinkKind::Layer, &layer), async {
+        links.remove(&nodes.name, LinkKind::Layer, &layer).await.unwrap();
+        nodes.faults.clear();
+    });
+    assert!(read.unwrap(), "the read saw the link");
+    assert!(!links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
+    assert_eq!(nodes.a.store.link_age(&nodes.name, LinkKind::Layer, &layer), None);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_make_what_was_seen_younger() {
+    let nodes = Nodes::new();
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    nodes.bucket.delete(&nodes.a.layout.link(&nodes.name, LinkKind::Layer, &layer)).await.unwrap();
+    nodes.a.clock.advance(Duration::from_secs(3000));
+    nodes.a.clock.set_back(Duration::from_secs(300_000));
+    assert!(nodes.a.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap(), "within linksFreshFor");
+    nodes.a.clock.advance(Duration::from_secs(601));
+    assert!(!nodes.a.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_damaged_link_is_written_anew_by_a_push() {
+    let nodes = Nodes::new();
+    let layer = nodes.a.push(&nodes.name, b"layer").await;
+    let manifest = image(&[layer]);
+    let digest = sha256(&manifest);
+    for reference in ["v1".to_owned(), digest.to_string()] {
+        nodes.push(&nodes.a, &reference, &manifest).await.unwrap();
+        let key = nodes.a.layout.link(&nodes.name, LinkKind::Revision, &digest);
+        nodes.bucket.put(&key, PutBody::Bytes(Bytes::from_static(b"cut")), PutMode::Overwrite).await.unwrap();
+        assert!(!nodes.is_linked(LinkKind::Revision, &digest).await);
+        nodes.push(&nodes.a, &reference, &manifest).await.unwrap();
+        assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
+    }
+}

@@ -1,0 +1,113 @@
+//! What a manifest refers to must be visible in the repository and durable: where a client of another node is led by
+//! this manifest, it must find something.
+//!
+//! Each reference is looked up in the bucket, whatever was seen before: its link, and its data unless this node put it
+//! within the last minute. Data that is missing is put again from the store.
+
+use super::{UploadError, Uploads};
+use crate::oci::{Descriptor, Digest, Manifest, Repository};
+use crate::store::layout::LinkKind;
+use crate::store::replicator::Elsewhere;
+use entrepot_config::SparseIndexes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+/// References of one manifest looked up at once.
+const LOOKUPS: usize = 16;
+
+impl Uploads {
+    /// Waits until blobs that are pending at this node are durable (WriteBack).
+    pub(super) async fn wait_for_pending(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<(), UploadError> {
+        for descriptor in manifest.blobs.iter().chain(&manifest.manifests) {
+            self.inner.replicator.durable(repository, &descriptor.digest).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn check_references(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<(), UploadError> {
+        // A layer with URLs may lie elsewhere (image-spec, "Non-distributable layers").
+        let blobs = distinct(manifest.blobs.iter().filter(|blob| blob.urls.is_empty()));
+        let blobs = self.missing(blobs, |digest| self.has_blob(repository, digest)).await?;
+        let manifests = distinct(manifest.manifests.iter());
+        let manifests = self.missing(manifests, |digest| self.has_child(repository, digest)).await?;
+        if blobs.is_empty() && manifests.is_empty() {
+            Ok(())
+        } else {
+            Err(UploadError::MissingReferences { blobs, manifests })
+        }
+    }
+
+    async fn missing<F>(&self, digests: Vec<Digest>, has: impl Fn(Digest) -> F) -> Result<Vec<Digest>, UploadError>
+    where
+        F: Future<Output = Result<bool, UploadError>>,
+    {
+        stream::iter(digests)
+            .map(|digest| {
+                let has = has(digest);
+                async move { Ok((!has.await?).then_some(digest)) }
+            })
+            .buffered(LOOKUPS)
+            .try_filter_map(|missing| async move { Ok(missing) })
+            .try_collect()
+            .await
+    }
+
+    async fn has_blob(&self, repository: &Repository, digest: Digest) -> Result<bool, UploadError> {
+        Ok(self.is_linked(repository, LinkKind::Layer, &digest).await? && self.has_data(&digest).await?)
+    }
+
+    /// An index lists manifests, or blobs of the repository (a build cache of BuildKit). Some tools copy an index without
+    /// all of its manifests.
+    async fn has_child(&self, repository: &Repository, digest: Digest) -> Result<bool, UploadError> {
+        let linked = self.inner.links.ask(repository, LinkKind::Revision, &digest).await?
+            || self.is_linked(repository, LinkKind::Layer, &digest).await?;
+        if linked && self.has_data(&digest).await? {
+            return Ok(true);
+        }
+        Ok(match self.inner.config.sparse_indexes {
+            SparseIndexes::Refuse => false,
+            SparseIndexes::Allow => true,
+            // What is there but not linked was deleted from this repository, or never pushed to it.
+            SparseIndexes::AllowUnknown => {
+                !linked && self.inner.bucket.head(&self.inner.layout.data(&digest)).await?.is_none()
+            }
+        })
+    }
+
+    /// Whether the repository links the content; waits for a blob that another node has acknowledged and not yet made
+    /// durable.
+    pub(super) async fn is_linked(
+        &self,
+        repository: &Repository,
+        kind: LinkKind,
+        digest: &Digest,
+    ) -> Result<bool, UploadError> {
+        if self.inner.links.ask(repository, kind, digest).await? {
+            return Ok(true);
+        }
+        match self.inner.replicator.elsewhere(repository, digest).await? {
+            Elsewhere::NotPending => Ok(false),
+            Elsewhere::Durable => Ok(true),
+            Elsewhere::Pending => Err(UploadError::Pending(*digest)),
+        }
+    }
+
+    /// Whether the bucket has the data.
+    pub(super) async fn has_data(&self, digest: &Digest) -> Result<bool, UploadError> {
+        Ok(self.inner.recent_puts.contains(digest) || self.inner.replicator.ensure_data(digest).await?)
+    }
+}
+
+fn distinct<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Vec<Digest> {
+    let mut digests: Vec<Digest> = descriptors.map(|descriptor| descriptor.digest).collect();
+    digests.sort_unstable();
+    digests.dedup();
+    digests
+}
