@@ -95,7 +95,12 @@ impl Setting {
         });
         let mut node = plan.dying_at(point).start().await?;
         let mut acknowledged = Acknowledged::default();
-        let pushed = push(&node.registry, &repository, &image, &subject, &mut acknowledged).await;
+        let mut pushed = push(&node.registry, &repository, &image, &subject, &mut acknowledged).await;
+        if point.starts_with("delete.") {
+            pushed = delete(&node.registry, &repository, &image).await;
+            // What is being deleted is not promised any more.
+            acknowledged = Acknowledged { subject: true, ..Acknowledged::default() };
+        }
         let status = node.wait(PATIENCE).await.with_context(|| format!("was not reached; the push: {pushed:?}"))?;
         ensure!(status.signal() == Some(ABORTED), "the node ended otherwise: {status}\n{}", node.log());
 
@@ -196,6 +201,16 @@ async fn push(
     }
     registry.put_manifest(repository, "v1", IMAGE, &image.manifest).await?.expect(201)?;
     acknowledged.image = true;
+    Ok(())
+}
+
+/// Deletes what [`push`] made, but for the subject: one of two tags by its name, the other with its manifest, a layer.
+async fn delete(registry: &Registry, repository: &str, image: &Image) -> Result<()> {
+    registry.put_manifest(repository, "v2", IMAGE, &image.manifest).await?.expect(201)?;
+    registry.delete(&format!("/v2/{repository}/manifests/v2")).await?.expect(202)?;
+    registry.delete(&format!("/v2/{repository}/manifests/{}", image.digest)).await?.expect(202)?;
+    let layer = image.blobs().next().context("a blob")?;
+    registry.delete(&format!("/v2/{repository}/blobs/{}", layer.digest)).await?.expect(202)?;
     Ok(())
 }
 

@@ -68,7 +68,9 @@ impl Shared {
                 ensure!(open.is_empty(), "multipart uploads are left open: {open:?}");
             }
             Shared::Folder(folder) => {
-                let unfinished = files(&folder.path().join(".entrepot"))?;
+                // The locks of keys stay; there is a fixed number of them.
+                let unfinished = [".entrepot/put", ".entrepot/multipart"].map(|name| files(&folder.path().join(name)));
+                let unfinished: Vec<_> = unfinished.into_iter().collect::<Result<Vec<_>>>()?.concat();
                 ensure!(unfinished.is_empty(), "left in the bucket: {unfinished:?}");
                 for file in files(&store.join("blobs"))? {
                     let names = fs::metadata(&file).with_context(|| file.display().to_string())?.nlink();
