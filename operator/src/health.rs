@@ -1,6 +1,7 @@
 //! The operator's listener: `/livez`, `/readyz`, `/metrics`.
 #![allow(clippy::disallowed_types)] // The operator's only status codes are here.
 
+use crate::lists::Lists;
 use crate::metrics::Metrics;
 use axum::Router;
 use axum::extract::State;
@@ -24,23 +25,30 @@ impl Readiness {
     }
 }
 
-/// Answers probes and scrapes. A replica that does not lead is ready too: it stands by.
-pub fn router(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+/// Answers probes and scrapes. A replica that does not lead is ready too: it stands by, and lists nothing.
+pub fn router(metrics: Arc<Metrics>, readiness: Readiness, lists: Lists) -> Router {
     Router::new()
         .route("/livez", get("alive\n"))
-        .route("/readyz", get(ready).with_state(readiness))
-        .route("/metrics", get(scrape).with_state(metrics))
+        .route("/readyz", get(ready).with_state((readiness, lists.clone())))
+        .route("/metrics", get(scrape).with_state((metrics, lists)))
 }
 
-async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
-    if readiness.0.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ready\n")
+async fn ready(State((readiness, lists)): State<(Readiness, Lists)>) -> (StatusCode, String) {
+    if !readiness.0.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server was not reached\n".into());
+    }
+    let problems: Vec<_> = lists.problems().into_iter().filter_map(|(_, problem)| problem).collect();
+    if problems.is_empty() {
+        (StatusCode::OK, "ready\n".into())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server was not reached\n")
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", problems.join("; ")))
     }
 }
 
-async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn scrape(State((metrics, lists)): State<(Arc<Metrics>, Lists)>) -> Response {
+    for (kind, problem) in lists.problems() {
+        metrics.lists_failing.with_label_values(&[kind]).set(i64::from(problem.is_some()));
+    }
     match metrics.text() {
         Ok(text) => ([(CONTENT_TYPE, METRICS)], text).into_response(),
         Err(error) => {
@@ -56,22 +64,42 @@ mod tests {
     use axum::body::Body;
     use axum::http::Request;
     use http_body_util::BodyExt;
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::runtime::watcher;
     use tower::ServiceExt;
+
+    async fn ask(router: &Router, path: &str) -> (u16, String) {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let (head, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+        (head.status.as_u16(), String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
 
     #[tokio::test]
     async fn it_is_alive_at_once_ready_later_and_tells_its_metrics() {
         let metrics = Arc::new(Metrics::new().unwrap());
         metrics.leader.set(1);
         let readiness = Readiness::default();
-        let router = router(metrics, readiness.clone());
-        let ask = async |path: &str| {
-            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-            let (head, body) = router.clone().oneshot(request).await.unwrap().into_parts();
-            (head.status.as_u16(), String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
-        };
-        assert_eq!((ask("/livez").await.0, ask("/readyz").await.0), (200, 503));
+        let router = router(metrics, readiness.clone(), Lists::default());
+        assert_eq!((ask(&router, "/livez").await.0, ask(&router, "/readyz").await.0), (200, 503));
         readiness.set(true);
-        assert_eq!(ask("/readyz").await.0, 200);
-        assert!(ask("/metrics").await.1.contains("entrepot_operator_leader 1"));
+        assert_eq!(ask(&router, "/readyz").await.0, 200);
+        assert!(ask(&router, "/metrics").await.1.contains("entrepot_operator_leader 1"));
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_cannot_list_is_not_ready_and_says_which_kind() {
+        let (readiness, lists) = (Readiness::default(), Lists::default());
+        readiness.set(true);
+        let router = router(Arc::new(Metrics::new().unwrap()), readiness, lists.clone());
+        lists.expect("RegistryCluster");
+        let error = watcher::Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded);
+        lists.note::<Pod>("RegistryCluster", &Err(error));
+        let (code, words) = ask(&router, "/readyz").await;
+        assert!(code == 503 && words.contains("cannot list RegistryCluster"), "{code} {words}");
+        let failing = |value: u8| format!("entrepot_operator_lists_failing{{kind=\"RegistryCluster\"}} {value}");
+        assert!(ask(&router, "/metrics").await.1.contains(&failing(1)));
+        lists.note::<Pod>("RegistryCluster", &Ok(watcher::Event::InitDone));
+        assert_eq!(ask(&router, "/readyz").await.0, 200);
+        assert!(ask(&router, "/metrics").await.1.contains(&failing(0)));
     }
 }

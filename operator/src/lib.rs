@@ -4,9 +4,11 @@
 pub mod crd;
 pub mod health;
 pub mod leader;
+pub mod lists;
 pub mod metrics;
 pub mod names;
 pub mod nodes;
+pub mod parsed;
 pub mod reconcile;
 pub mod run;
 pub mod watch;

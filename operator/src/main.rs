@@ -48,6 +48,11 @@ fn main() -> ExitCode {
         };
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // It logs each try of a list that is forbidden; `lists` tells that once.
+    let filter = match "kube_runtime::watcher=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if let Err(error) = logging.json().flatten_event(true).with_span_list(false).try_init() {
         return failed(error.as_ref());

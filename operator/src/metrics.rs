@@ -1,6 +1,8 @@
 //! Every metric of the operator. No label holds a name of a cluster: the number of series does not grow with use.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 /// Upper bounds in seconds: from a pass that only looks to one that waits for a slow API server.
 const SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
@@ -19,12 +21,16 @@ pub struct Metrics {
     pub retrying: IntGauge,
     /// Clusters that there are.
     pub clusters: IntGauge,
+    /// Those of them whose object cannot be read.
+    pub unreadable: IntGauge,
     /// Writes to the API server, by `kind` and `verb`: `create`, `apply`, `replace`, `delete`, `status`, `resize`.
     pub writes: IntCounterVec,
     /// Children that somebody else had changed or deleted and that were put back, by `kind`.
     pub drifts: IntCounterVec,
     /// Watches that broke, by `kind`; they begin anew by themselves.
     pub watch_errors: IntCounterVec,
+    /// 1 for a `kind` that was never listed, or whose list or watch keeps failing; 0 for one that is seen.
+    pub lists_failing: IntGaugeVec,
     /// Nodes that were asked for their status and did not answer.
     pub unanswered: IntCounter,
     /// 1 while this replica leads.
@@ -49,23 +55,27 @@ impl Metrics {
             triggers: IntCounterVec::new(options("queue_triggers_total", "Changes that ask for a pass."), &["source"])?,
             retrying: IntGauge::with_opts(options("queue_retrying", "Clusters whose last pass failed."))?,
             clusters: IntGauge::with_opts(options("clusters", "RegistryClusters that there are."))?,
+            unreadable: IntGauge::with_opts(options("clusters_unreadable", "RegistryClusters that cannot be read."))?,
             writes: IntCounterVec::new(options("writes_total", "Writes to the API server."), &["kind", "verb"])?,
             drifts: IntCounterVec::new(options("drifts_total", "Children that were put back."), &["kind"])?,
             watch_errors: IntCounterVec::new(options("watch_errors_total", "Watches that broke."), &["kind"])?,
+            lists_failing: IntGaugeVec::new(options("lists_failing", "Kinds that are not seen."), &["kind"])?,
             unanswered: IntCounter::with_opts(options("node_status_failures_total", "Nodes that did not answer."))?,
             leader: IntGauge::with_opts(options("leader", "Whether this replica leads."))?,
             registry,
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 13] = [
             Box::new(metrics.reconciles.clone()),
             Box::new(metrics.reconcile_seconds.clone()),
             Box::new(metrics.reconciling.clone()),
             Box::new(metrics.triggers.clone()),
             Box::new(metrics.retrying.clone()),
             Box::new(metrics.clusters.clone()),
+            Box::new(metrics.unreadable.clone()),
             Box::new(metrics.writes.clone()),
             Box::new(metrics.drifts.clone()),
             Box::new(metrics.watch_errors.clone()),
+            Box::new(metrics.lists_failing.clone()),
             Box::new(metrics.unanswered.clone()),
             Box::new(metrics.leader.clone()),
         ];

@@ -33,7 +33,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub fn of(cluster: &RegistryCluster) -> Identity {
+    pub fn of(cluster: &impl ResourceExt) -> Identity {
         Identity {
             name: cluster.name_any(),
             namespace: cluster.namespace().unwrap_or_default(),

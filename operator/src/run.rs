@@ -1,7 +1,11 @@
 //! The wiring: election, watches, passes, and the way down.
 
+#[cfg(test)]
+mod tests;
+
 use crate::health::{self, Readiness};
 use crate::leader::{Election, Lost};
+use crate::lists::Lists;
 use crate::metrics::Metrics;
 use crate::names::MANAGER;
 use crate::nodes::Nodes;
@@ -60,16 +64,16 @@ pub enum RunError {
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let stop = stop_signal()?;
     let metrics = Arc::new(Metrics::new()?);
-    let readiness = Readiness::default();
+    let (readiness, lists) = (Readiness::default(), Lists::default());
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.map_err(|source| RunError::Listen { address: settings.listen, source })?;
-    let serving = axum::serve(listener, health::router(metrics.clone(), readiness.clone()));
+    let serving = axum::serve(listener, health::router(metrics.clone(), readiness.clone(), lists.clone()));
     let client = Client::try_default().await?;
     let leases = Api::namespaced(client.clone(), &settings.lease_namespace);
     let election = Election::new(leases, &settings.lease_name, settings.identity.clone(), readiness);
     tokio::select! {
         served = serving.into_future() => served.map_err(RunError::Serve),
-        ended = lead(&election, client, metrics, &settings, stop) => ended,
+        ended = lead(&election, client, (metrics, lists), &settings, stop) => ended,
     }
 }
 
@@ -95,7 +99,7 @@ fn stop_signal() -> Result<CancellationToken, RunError> {
 async fn lead(
     election: &Election,
     client: Client,
-    metrics: Arc<Metrics>,
+    (metrics, lists): (Arc<Metrics>, Lists),
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
@@ -108,7 +112,7 @@ async fn lead(
     metrics.leader.set(1);
     tokio::select! {
         lost = election.hold(lease) => Err(lost.into()),
-        () = passes(client, metrics, settings, &stop) => {
+        () = passes(client, (metrics, lists), settings, &stop) => {
             election.release().await;
             tracing::info!("stopped");
             Ok(())
@@ -117,8 +121,13 @@ async fn lead(
 }
 
 /// Reconciles until told to stop, and ends what is under way then.
-async fn passes(client: Client, metrics: Arc<Metrics>, settings: &Settings, stop: &CancellationToken) {
-    let (stores, triggers) = watch::start(&client, &metrics);
+async fn passes(
+    client: Client,
+    (metrics, lists): (Arc<Metrics>, Lists),
+    settings: &Settings,
+    stop: &CancellationToken,
+) {
+    let (stores, triggers) = watch::start(&client, &metrics, &lists);
     let clusters = stores.clusters.clone();
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
     let context = Arc::new(Context {
@@ -144,7 +153,9 @@ async fn passes(client: Client, metrics: Arc<Metrics>, settings: &Settings, stop
     let passes = passes.for_each(|_| {
         // Every pass is logged where it failed; here only what is left to count.
         let there = seen.state();
-        metrics.clusters.set(i64::try_from(there.len()).unwrap_or(i64::MAX));
+        let counted = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        metrics.clusters.set(counted(there.len()));
+        metrics.unreadable.set(counted(there.iter().filter(|cluster| cluster.content.is_err()).count()));
         context.backoff.keep(|uid| there.iter().any(|cluster| cluster.uid().as_deref() == Some(uid)));
         futures::future::ready(())
     });

@@ -1,16 +1,19 @@
 //! What is watched: RegistryClusters, and of everything else only what carries the operator's label. Each watch keeps
-//! a store, which passes read instead of the API server, and triggers the cluster that its objects belong to.
+//! a store, which passes read instead of the API server, and triggers the cluster that its objects belong to. Each
+//! object is read by itself: an odd one is kept as what it is, and ends no watch.
 
 use crate::crd::RegistryCluster;
+use crate::lists::Lists;
 use crate::metrics::Metrics;
 use crate::names::{INSTANCE, MANAGED_BY, MANAGER};
+use crate::parsed::Parsed;
 use crate::reconcile::build::Kind;
 use futures::stream::{BoxStream, SelectAll};
-use futures::{StreamExt, TryStreamExt, future};
+use futures::{StreamExt, future};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::{Store, Writer};
-use kube::runtime::reflector::{Lookup, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -20,16 +23,34 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
+/// A RegistryCluster, or why it cannot be read.
+pub type Cluster = Parsed<RegistryCluster>;
+
 /// What passes read.
 pub struct Stores {
-    pub clusters: Store<RegistryCluster>,
-    children: BTreeMap<Kind, Store<DynamicObject>>,
-    pods: Store<Pod>,
-    claims: Store<PersistentVolumeClaim>,
+    pub clusters: Store<Cluster>,
+    children: BTreeMap<Kind, Store<Parsed<DynamicObject>>>,
+    pods: Store<Parsed<Pod>>,
+    claims: Store<Parsed<PersistentVolumeClaim>>,
+}
+
+/// A cluster's objects of a kind.
+pub struct Found<K> {
+    pub objects: Vec<Arc<K>>,
+    /// Of those that cannot be read: which, and why.
+    pub unreadable: Vec<String>,
 }
 
 /// Clusters that something happened to.
-pub type Triggers = SelectAll<BoxStream<'static, Result<ObjectRef<RegistryCluster>, Infallible>>>;
+pub type Triggers = SelectAll<BoxStream<'static, Result<ObjectRef<Cluster>, Infallible>>>;
+
+/// What all watches have in common.
+struct Watches<'a> {
+    client: &'a Client,
+    metrics: &'a Arc<Metrics>,
+    lists: &'a Lists,
+    triggers: Triggers,
+}
 
 /// The kind as the dynamic API has it.
 pub fn resource(kind: Kind) -> ApiResource {
@@ -42,72 +63,62 @@ pub fn resource(kind: Kind) -> ApiResource {
 }
 
 /// Begins all watches. Nothing comes in before the triggers are polled.
-pub fn start(client: &Client, metrics: &Arc<Metrics>) -> (Stores, Triggers) {
-    let mut triggers = SelectAll::new();
-    let clusters = watch(Api::all(client.clone()), (), watcher::Config::default(), &mut triggers, metrics, |object| {
-        Some(ObjectRef::from_obj(object))
-    });
+pub fn start(client: &Client, metrics: &Arc<Metrics>, lists: &Lists) -> (Stores, Triggers) {
+    let mut watches = Watches { client, metrics, lists, triggers: SelectAll::new() };
+    let clusters = watches.watch((), watcher::Config::default(), |object| Some(ObjectRef::from_obj(object)));
     let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     // Its definition may not be installed: it is looked at where it is asked for.
     let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::ServiceMonitor);
-    let children = kinds.map(|kind| {
-        let resource = resource(kind);
-        let api = Api::all_with(client.clone(), &resource);
-        (kind, watch(api, resource, ours(), &mut triggers, metrics, cluster_of))
-    });
-    let children = children.collect();
-    let pods = watch(Api::all(client.clone()), (), ours(), &mut triggers, metrics, cluster_of);
-    let claims = watch(Api::all(client.clone()), (), ours(), &mut triggers, metrics, cluster_of);
-    (Stores { clusters, children, pods, claims }, triggers)
+    let children = kinds.map(|kind| (kind, watches.watch(resource(kind), ours(), cluster_of))).collect();
+    let pods = watches.watch((), ours(), cluster_of);
+    let claims = watches.watch((), ours(), cluster_of);
+    (Stores { clusters, children, pods, claims }, watches.triggers)
 }
 
 /// By its label: an object whose owner somebody edited away is still put back.
-fn cluster_of<K: ResourceExt>(object: &K) -> Option<ObjectRef<RegistryCluster>> {
+fn cluster_of<K: ResourceExt>(object: &K) -> Option<ObjectRef<Cluster>> {
     let name = object.labels().get(INSTANCE)?;
     Some(ObjectRef::new(name).within(&object.namespace()?))
 }
 
-fn watch<K>(
-    api: Api<K>,
-    kind: <K as Resource>::DynamicType,
-    config: watcher::Config,
-    triggers: &mut Triggers,
-    metrics: &Arc<Metrics>,
-    cluster_of: impl Fn(&K) -> Option<ObjectRef<RegistryCluster>> + Send + 'static,
-) -> Store<K>
-where
-    K: Resource
-        + Lookup<DynamicType = <K as Resource>::DynamicType>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + Sync
-        + 'static,
-    <K as Resource>::DynamicType: Clone + Eq + Hash + Debug + Unpin + Send + Sync,
-{
-    let name = <K as Resource>::kind(&kind).into_owned();
-    let writer = Writer::new(kind);
-    let store = writer.as_reader();
-    let (errors, counted) = (metrics.watch_errors.clone(), metrics.triggers.clone());
-    let source = name.clone();
-    let stream = watcher(api, config)
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects()
-        .inspect_err(move |error| {
-            errors.with_label_values(&[name.as_str()]).inc();
-            tracing::warn!(kind = name, %error, "a watch broke and begins anew");
-        })
-        .filter_map(move |object| {
-            let cluster = object.ok().and_then(|object| cluster_of(&object));
-            if cluster.is_some() {
-                counted.with_label_values(&[source.as_str()]).inc();
-            }
-            future::ready(cluster.map(Ok))
-        });
-    triggers.push(stream.boxed());
-    store
+impl Watches<'_> {
+    fn watch<K>(
+        &mut self,
+        kind: K::DynamicType,
+        config: watcher::Config,
+        cluster_of: impl Fn(&Parsed<K>) -> Option<ObjectRef<Cluster>> + Send + 'static,
+    ) -> Store<Parsed<K>>
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K::DynamicType: Clone + Eq + Hash + Debug + Unpin + Send + Sync,
+    {
+        let name = K::kind(&kind).into_owned();
+        self.lists.expect(&name);
+        let api: Api<Parsed<K>> = Api::all_with(self.client.clone(), &kind);
+        let writer = Writer::new(kind);
+        let store = writer.as_reader();
+        let (errors, counted) = (self.metrics.watch_errors.clone(), self.metrics.triggers.clone());
+        let (lists, source) = (self.lists.clone(), name.clone());
+        let stream = watcher(api, config)
+            .default_backoff()
+            .inspect(move |outcome| {
+                lists.note(&name, outcome);
+                if outcome.is_err() {
+                    errors.with_label_values(&[name.as_str()]).inc();
+                }
+            })
+            .reflect(writer)
+            .touched_objects()
+            .filter_map(move |object| {
+                let cluster = object.ok().and_then(|object| cluster_of(&object));
+                if cluster.is_some() {
+                    counted.with_label_values(&[source.as_str()]).inc();
+                }
+                future::ready(cluster.map(Ok))
+            });
+        self.triggers.push(stream.boxed());
+        store
+    }
 }
 
 impl Stores {
@@ -129,29 +140,39 @@ impl Stores {
     }
 
     /// The cluster's objects of a kind, by its label.
-    pub fn children(&self, kind: Kind, namespace: &str, cluster: &str) -> Vec<Arc<DynamicObject>> {
-        self.children.get(&kind).map(|store| of(store, namespace, cluster)).unwrap_or_default()
+    pub fn children(&self, kind: Kind, namespace: &str, cluster: &str) -> Found<DynamicObject> {
+        match self.children.get(&kind) {
+            Some(store) => of(store, kind.name(), namespace, cluster),
+            None => Found { objects: Vec::new(), unreadable: Vec::new() },
+        }
     }
 
-    pub fn pods(&self, namespace: &str, cluster: &str) -> Vec<Arc<Pod>> {
-        of(&self.pods, namespace, cluster)
+    pub fn pods(&self, namespace: &str, cluster: &str) -> Found<Pod> {
+        of(&self.pods, "Pod", namespace, cluster)
     }
 
-    pub fn claims(&self, namespace: &str, cluster: &str) -> Vec<Arc<PersistentVolumeClaim>> {
-        of(&self.claims, namespace, cluster)
+    pub fn claims(&self, namespace: &str, cluster: &str) -> Found<PersistentVolumeClaim> {
+        of(&self.claims, "PersistentVolumeClaim", namespace, cluster)
     }
 }
 
-fn of<K>(store: &Store<K>, namespace: &str, cluster: &str) -> Vec<Arc<K>>
+fn of<K>(store: &Store<Parsed<K>>, kind: &str, namespace: &str, cluster: &str) -> Found<K>
 where
-    K: Lookup + ResourceExt + Clone + 'static,
-    <K as Lookup>::DynamicType: Eq + Hash + Clone,
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
 {
-    let belongs = |object: &K| {
+    let belongs = |object: &Parsed<K>| {
         object.meta().namespace.as_deref() == Some(namespace)
             && object.labels().get(INSTANCE).is_some_and(|instance| instance == cluster)
     };
-    let mut found: Vec<_> = store.state().into_iter().filter(|object| belongs(object)).collect();
-    found.sort_by_key(|object| object.name_any());
+    let mut all: Vec<_> = store.state().into_iter().filter(|object| belongs(object)).collect();
+    all.sort_by_key(|object| object.name_any());
+    let mut found = Found { objects: Vec::new(), unreadable: Vec::new() };
+    for object in all {
+        match &object.content {
+            Ok(content) => found.objects.push(content.clone()),
+            Err(why) => found.unreadable.push(format!("{kind} {} cannot be read: {why}", object.name_any())),
+        }
+    }
     found
 }

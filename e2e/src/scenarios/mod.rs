@@ -10,6 +10,7 @@ mod given;
 mod grow;
 mod hundred;
 mod idle;
+mod isolated;
 mod keys;
 mod kustomized;
 mod leader;
@@ -69,7 +70,7 @@ macro_rules! scenario {
 }
 
 /// Every scenario, in the order in which they begin. Those that stand together and may run together do.
-pub const SCENARIOS: [Scenario; 23] = [
+pub const SCENARIOS: [Scenario; 24] = [
     scenario!(Alone, whole::cluster_is_whole),
     scenario!(Alone, kustomized::kubectl_installs_the_operator_too),
     scenario!(Alone, registry::from_nothing),
@@ -86,6 +87,7 @@ pub const SCENARIOS: [Scenario; 23] = [
     scenario!(Welcome, meet::two_registries_do_not_meet),
     scenario!(Welcome, missing::what_is_missing_has_a_reason),
     scenario!(Welcome, keys::keys_are_rotated_under_load),
+    scenario!(Alone, isolated::one_object_stops_nothing),
     scenario!(Alone, leader::leader_killed_in_a_rollout),
     scenario!(Alone, upgrade::an_upgrade_restarts_no_node),
     scenario!(Alone, away::the_bucket_is_away),

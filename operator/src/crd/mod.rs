@@ -1,14 +1,18 @@
-//! `RegistryCluster`: what a user asks for and what is told of it. Everything that can be refused is refused by the
-//! schema, with a message that names the rule; defaults stand in the schema and nowhere else.
+//! `RegistryCluster`: what a user asks for and what is told of it. What the schema can refuse it refuses, with a message
+//! that names the rule; what only these types refuse, the object's own status tells. Defaults stand in the schema and
+//! nowhere else.
 
 mod bucket;
 mod cache;
 mod options;
+mod quantity;
 mod status;
+mod strict;
 
 pub use bucket::{Auth, Bucket, CaBundle, CaKind, Secret, WorkloadIdentity};
 pub use cache::{Cache, ResizePolicy, Retention};
 pub use options::{Disruption, Ingress, Monitoring, Resources, Scheduling, Service, ServiceType, Tags};
+pub use quantity::{NotAQuantity, Quantity};
 pub use status::{CacheSummary, Status};
 
 use entrepot_config::ReplicationMode;

@@ -1,7 +1,9 @@
 //! Everything about a cluster that is neither its bucket nor its stores.
 
+use super::quantity::Quantity;
+use super::strict;
 use entrepot_config::Duration;
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -35,16 +37,15 @@ impl Default for Tags {
 pub struct Resources {
     #[serde(default = "requests")]
     #[schemars(schema_with = "quantities")]
-    pub requests: BTreeMap<String, IntOrString>,
+    pub requests: BTreeMap<String, Quantity>,
     #[serde(default)]
     #[schemars(schema_with = "quantities")]
-    pub limits: BTreeMap<String, IntOrString>,
+    pub limits: BTreeMap<String, Quantity>,
 }
 
-fn requests() -> BTreeMap<String, IntOrString> {
-    [("cpu", "100m"), ("memory", "256Mi")]
-        .map(|(name, value)| (name.to_owned(), IntOrString::String(value.into())))
-        .into()
+fn requests() -> BTreeMap<String, Quantity> {
+    let all = [("cpu", "100m"), ("memory", "256Mi")];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
 }
 
 /// Without the page of prose that Kubernetes describes a quantity with.
@@ -67,14 +68,14 @@ pub struct Scheduling {
     pub tolerations: Vec<Toleration>,
     /// An Affinity as in a pod.
     #[schemars(schema_with = "any_object")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "strict::optional", skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
     #[schemars(length(max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
 }
 
-/// The API server checks it where it is used; its whole schema would be longer than all the rest.
+/// The operator reads it by the API's own type; its whole schema would be longer than all the rest.
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }

@@ -23,7 +23,7 @@ pub struct Status {
     pub config_hash: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSummary>,
-    /// Ready, BucketReachable, CredentialsValid, StorageResized and Paused.
+    /// Ready, Applied, BucketReachable, CredentialsValid, StorageResized and Paused.
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

@@ -1,4 +1,5 @@
-//! Brings the cluster to what was built, with as few writes as there are differences: none, when there are none.
+//! Brings the cluster to what was built, with as few writes as there are differences: none, when there are none. What
+//! fails is noted, and everything that does not depend on it goes on.
 
 pub mod compare;
 
@@ -7,7 +8,7 @@ use super::observe::Observed;
 use super::rollout;
 use super::storage::{Step, Volume};
 use super::version::Version;
-use super::{Context, ReconcileError};
+use super::{Context, Failure, Failures};
 use crate::names::{Identity, MANAGER};
 use crate::watch::resource;
 use compare::{Difference, differences, restored};
@@ -48,25 +49,53 @@ impl Deed {
     }
 }
 
-/// Applies the children and removes what is no longer one of them.
-///
-/// # Errors
-/// At the first write that is refused; what was done before it stays done.
+/// What a pass has done so far, and what it could not do.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub deeds: Vec<Deed>,
+    pub failures: Failures,
+}
+
+/// Applies the children, each by itself, and removes what is no longer one of them.
 pub async fn apply(
     identity: &Identity,
     children: &[Child],
     observed: &Observed,
     step: &Step,
     context: &Context,
-    deeds: &mut Vec<Deed>,
-) -> Result<(), ReconcileError> {
+    done: &mut Done,
+) {
+    let mut ready_for_nodes = true;
     for child in children {
-        if child.kind == Kind::StatefulSet && !step.keeps_set() {
+        let is_set = child.kind == Kind::StatefulSet;
+        if is_set && !step.keeps_set() {
             continue;
         }
-        deeds.extend(apply_child(identity, child, observed, context).await?);
+        let applied = if is_set && !ready_for_nodes {
+            Err(Failure::Waits(child.label()))
+        } else {
+            apply_child(identity, child, observed, context).await
+        };
+        match applied {
+            Ok(deed) => done.deeds.extend(deed),
+            Err(failure) => {
+                ready_for_nodes &= !nodes_wait_for(child, &failure);
+                if child.kind.is_of_nodes() {
+                    done.failures.push_of_nodes(failure);
+                } else {
+                    done.failures.push(failure);
+                }
+            }
+        }
     }
-    prune(identity, children, observed, context, deeds).await
+    prune(identity, children, observed, context, done).await;
+}
+
+/// Nodes of a new configuration hash that start with the old ConfigMap would keep it, and pods run as a ServiceAccount
+/// that is the cluster's own. A registry whose names are another's is not begun.
+fn nodes_wait_for(child: &Child, failure: &Failure) -> bool {
+    matches!(child.kind, Kind::ServiceAccount | Kind::ConfigMap)
+        || (child.kind == Kind::Service && matches!(failure, Failure::Taken(_)))
 }
 
 fn signed(child: &Child) -> Value {
@@ -81,10 +110,10 @@ async fn apply_child(
     child: &Child,
     observed: &Observed,
     context: &Context,
-) -> Result<Option<Deed>, ReconcileError> {
+) -> Result<Option<Deed>, Failure> {
     let api: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), &identity.namespace, &resource(child.kind));
-    let label = format!("{} {}", child.kind.name(), child.name);
+    let label = child.label();
     let object = signed(child);
     let count = |verb| context.metrics.writes.with_label_values(&[child.kind.name(), verb]).inc();
     let Some(found) = observed.find(child) else {
@@ -93,7 +122,7 @@ async fn apply_child(
         if let Some(hidden) = &hidden
             && !identity.owns(hidden.owner_references())
         {
-            return Err(ReconcileError::Taken(label));
+            return Err(Failure::Taken(label));
         }
         server_side(&api, child, &object).await?;
         count("create");
@@ -120,7 +149,7 @@ async fn apply_child(
         tracing::info!(cluster = identity.name, namespace = identity.namespace, child = label, "made");
         return Ok(Some(Deed::normal("Created", &label, format!("made {label}"))));
     };
-    let mut now = serde_json::to_value(found.as_ref()).map_err(ReconcileError::Form)?;
+    let mut now = serde_json::to_value(found.as_ref()).map_err(Failure::Form)?;
     // A list leaves them out of its members.
     (now["apiVersion"], now["kind"]) = (json!(child.kind.api_version()), json!(child.kind.name()));
     let found_differences = differences(&object, &now);
@@ -132,9 +161,9 @@ async fn apply_child(
     if found_differences.iter().any(|difference| difference.added) {
         // An apply would leave what somebody else added. Of the version that was looked at, so that nothing is undone
         // that was not seen.
-        let restored: DynamicObject = serde_json::from_value(restored(&object, &now)).map_err(ReconcileError::Form)?;
+        let restored: DynamicObject = serde_json::from_value(restored(&object, &now)).map_err(Failure::Form)?;
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        api.replace(&child.name, &parameters, &restored).await.map_err(ReconcileError::write("put back", &label))?;
+        api.replace(&child.name, &parameters, &restored).await.map_err(Failure::write("put back", &label))?;
         count("replace");
     } else {
         server_side(&api, child, &object).await?;
@@ -159,11 +188,11 @@ async fn apply_child(
 }
 
 /// A child that is there and that no watch shows. One whose definition is not installed is not there.
-async fn hidden(api: &Api<DynamicObject>, child: &Child) -> Result<Option<DynamicObject>, ReconcileError> {
+async fn hidden(api: &Api<DynamicObject>, child: &Child) -> Result<Option<DynamicObject>, Failure> {
     match api.get(&child.name).await {
         Ok(found) => Ok(Some(found)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(error) => Err(ReconcileError::api("look at what is there")(error)),
+        Err(source) => Err(Failure::Look { what: format!("look for {}", child.label()), source: Box::new(source) }),
     }
 }
 
@@ -185,21 +214,13 @@ fn last_editor(object: &DynamicObject) -> String {
     last.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| "somebody".into())
 }
 
-async fn server_side(api: &Api<DynamicObject>, child: &Child, object: &Value) -> Result<(), ReconcileError> {
-    let label = format!("{} {}", child.kind.name(), child.name);
+async fn server_side(api: &Api<DynamicObject>, child: &Child, object: &Value) -> Result<(), Failure> {
     let parameters = PatchParams::apply(MANAGER).force();
-    api.patch(&child.name, &parameters, &Patch::Apply(object)).await.map_err(ReconcileError::write("apply", &label))?;
-    Ok(())
+    api.patch(&child.name, &parameters, &Patch::Apply(object)).await.map(drop).map_err(Failure::applying(child))
 }
 
 /// Deletes what carries the cluster's label, has it as its owner, and is no longer built.
-async fn prune(
-    identity: &Identity,
-    children: &[Child],
-    observed: &Observed,
-    context: &Context,
-    deeds: &mut Vec<Deed>,
-) -> Result<(), ReconcileError> {
+async fn prune(identity: &Identity, children: &[Child], observed: &Observed, context: &Context, done: &mut Done) {
     for (kind, object) in &observed.children {
         let name = object.name_any();
         let built = children.iter().any(|child| child.kind == *kind && child.name == name);
@@ -210,18 +231,23 @@ async fn prune(
             Api::namespaced_with(context.client.clone(), &identity.namespace, &resource(*kind));
         let label = format!("{} {name}", kind.name());
         let Some(version) = Version::of(object.as_ref()) else { continue };
-        if delete(&api, &name, &version, None, &label).await? {
-            context.metrics.writes.with_label_values(&[kind.name(), "delete"]).inc();
-            tracing::info!(
-                cluster = identity.name,
-                namespace = identity.namespace,
-                child = label,
-                "removed: no longer asked for"
-            );
-            deeds.push(Deed::normal("Deleted", &label, format!("removed {label}, which is no longer asked for")));
+        match delete(&api, &name, &version, None, &label).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(failure) => {
+                done.failures.push(failure);
+                continue;
+            }
         }
+        context.metrics.writes.with_label_values(&[kind.name(), "delete"]).inc();
+        tracing::info!(
+            cluster = identity.name,
+            namespace = identity.namespace,
+            child = label,
+            "removed: no longer asked for"
+        );
+        done.deeds.push(Deed::normal("Deleted", &label, format!("removed {label}, which is no longer asked for")));
     }
-    Ok(())
 }
 
 /// As [`Version::delete`].
@@ -231,11 +257,11 @@ async fn delete<K>(
     version: &Version,
     propagation: Option<PropagationPolicy>,
     label: &str,
-) -> Result<bool, ReconcileError>
+) -> Result<bool, Failure>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    version.delete(api, name, propagation).await.map_err(ReconcileError::write("delete", label))
+    version.delete(api, name, propagation).await.map_err(Failure::write("delete", label))
 }
 
 /// Takes the next step of a change of volumes.
@@ -248,7 +274,7 @@ pub async fn take_step(
     desired: &Volume,
     context: &Context,
     deeds: &mut Vec<Deed>,
-) -> Result<(), ReconcileError> {
+) -> Result<(), Failure> {
     let namespace = identity.namespace.as_str();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
     let count = |kind, verb| context.metrics.writes.with_label_values(&[kind, verb]).inc();
@@ -259,7 +285,7 @@ pub async fn take_step(
             for claim in small {
                 let patch = json!({"spec": {"resources": {"requests": {"storage": desired.size}}}});
                 let asked = claim.version.patch(&claims, &claim.name, patch).await;
-                if asked.map_err(ReconcileError::write("resize PersistentVolumeClaim", &claim.name))? {
+                if asked.map_err(Failure::write("resize PersistentVolumeClaim", &claim.name))? {
                     count("PersistentVolumeClaim", "resize");
                     let note = format!("{}: asked to grow from {} to {}", claim.name, claim.requested, desired.size);
                     log(&note);
@@ -309,7 +335,7 @@ pub async fn unblock(
     observed: &Observed,
     context: &Context,
     deeds: &mut Vec<Deed>,
-) -> Result<(), ReconcileError> {
+) -> Result<(), Failure> {
     let Some(set) = &observed.set else { return Ok(()) };
     let Some(status) = &set.status else { return Ok(()) };
     // Until the controller has seen the StatefulSet as it is, its revisions are of yesterday.

@@ -1,27 +1,48 @@
 //! How long a cluster whose pass failed waits for its next: longer each time, and never in step with others.
+#![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
 
 use crate::metrics::Metrics;
 use crate::names::Identity;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(300);
+/// What stands in the way may be gone at any time, and a pass that fails costs a few requests.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Failures in a row, by the cluster's uid.
 #[derive(Debug, Default)]
-pub struct Backoff(Mutex<HashMap<String, u32>>);
+pub struct Backoff(Mutex<HashMap<String, Failed>>);
+
+#[derive(Debug)]
+struct Failed {
+    times: u32,
+    /// When the next pass is due.
+    due: Instant,
+}
 
 impl Backoff {
-    /// A pass failed: how long to wait.
+    /// A pass failed: how long to wait. One that a change triggered before the next was due changes nothing, so that
+    /// the pause grows with time and not with the number of changes.
     pub fn failed(&self, identity: &Identity, metrics: &Metrics) -> Duration {
+        let now = Instant::now();
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(identity.uid.clone()).or_default();
-        let pause = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(LONGEST);
-        *count = count.saturating_add(1);
+        let failed = failures.entry(identity.uid.clone()).or_insert(Failed { times: 0, due: now });
+        if failed.due <= now {
+            let pause = FIRST.saturating_mul(2_u32.saturating_pow(failed.times)).min(LONGEST);
+            failed.times = failed.times.saturating_add(1);
+            failed.due = now + jittered(pause);
+        }
+        let pause = failed.due.duration_since(now);
         metrics.retrying.set(i64::try_from(failures.len()).unwrap_or(i64::MAX));
-        jittered(pause)
+        pause
+    }
+
+    /// Whether the cluster's last pass failed.
+    pub fn has_failed(&self, identity: &Identity) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&identity.uid)
     }
 
     /// A pass succeeded: the next failure is the first again.
@@ -45,20 +66,42 @@ pub(super) fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::advance;
 
-    #[test]
-    fn it_grows_for_one_cluster_up_to_a_limit_and_begins_anew_after_a_success() {
-        let identity = |uid: &str| Identity { name: "a".into(), namespace: "b".into(), uid: uid.into() };
+    fn identity(uid: &str) -> Identity {
+        Identity { name: "a".into(), namespace: "b".into(), uid: uid.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_grows_for_one_cluster_up_to_a_limit_and_begins_anew_after_a_success() {
         let (one, other) = (identity("1"), identity("2"));
         let (backoff, metrics) = (Backoff::default(), Metrics::new().unwrap());
-        let pauses: Vec<_> = (0..40).map(|_| backoff.failed(&one, &metrics)).collect();
+        let mut pauses = Vec::new();
+        for _ in 0..40 {
+            let pause = backoff.failed(&one, &metrics);
+            pauses.push(pause);
+            advance(pause).await;
+        }
         assert!(pauses[0] < Duration::from_secs(2) && pauses[3] > Duration::from_secs(6));
         assert!(pauses[39] <= LONGEST.mul_f64(1.2) && pauses[39] >= LONGEST.mul_f64(0.8));
         assert!(backoff.failed(&other, &metrics) < Duration::from_secs(2));
         assert_eq!(metrics.retrying.get(), 2);
+        assert!(backoff.has_failed(&one));
         backoff.succeeded(&one, &metrics);
+        assert!(!backoff.has_failed(&one));
         assert!(backoff.failed(&one, &metrics) < Duration::from_secs(2));
         backoff.keep(|uid| uid == "2");
         assert_eq!(backoff.0.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_that_trigger_passes_before_the_next_is_due_do_not_make_the_pause_longer() {
+        let (one, backoff, metrics) = (identity("1"), Backoff::default(), Metrics::new().unwrap());
+        let first = backoff.failed(&one, &metrics);
+        for _ in 0..10 {
+            assert_eq!(backoff.failed(&one, &metrics), first);
+        }
+        advance(first).await;
+        assert!(backoff.failed(&one, &metrics) < Duration::from_secs(3));
     }
 }

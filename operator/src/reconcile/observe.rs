@@ -4,7 +4,7 @@ use super::build::{Child, Kind};
 use super::rollout::{is_deleting, is_ready};
 use super::storage::{self, Class, ObservedClaim, ObservedNode, ObservedSet, Volume};
 use super::version::Version;
-use super::{Context, ReconcileError};
+use super::{Context, Failure};
 use crate::crd::{CaKind, RegistryCluster, ResizePolicy};
 use crate::names::{Identity, VOLUME};
 use crate::watch::resource;
@@ -26,7 +26,10 @@ pub struct Observed {
     pub reports: Vec<NodeStatus>,
     /// Names of what the spec refers to and what is not there, with their kinds.
     pub missing: Missing,
-    /// A pass over this very spec was finished before: a child that is not there was deleted by somebody.
+    /// Objects of the cluster that cannot be read, and looks that failed. What they would have shown is taken for not
+    /// known, and nothing is done by it.
+    pub failures: Vec<Failure>,
+    /// A pass over this very spec applied all of it before: a child that is not there was deleted by somebody.
     pub settled: bool,
     /// The last pass was replacing the StatefulSet: that it is not there is the operator's own doing.
     pub replacing: bool,
@@ -41,34 +44,53 @@ pub struct Missing {
     pub ca_bundle: Option<String>,
 }
 
-/// Looks at everything.
-///
-/// # Errors
-/// When the API server does not answer.
-pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Result<Observed, ReconcileError> {
+/// Looks at everything. A look that fails leaves the others.
+pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Observed {
     let identity = Identity::of(cluster);
     let (namespace, name) = (identity.namespace.as_str(), identity.name.as_str());
+    let mut failures = Vec::new();
     let mut children = Vec::new();
     for kind in Kind::ALL {
-        let found = context.stores.children(kind, namespace, name).into_iter();
-        children.extend(found.map(|object| (kind, object)));
+        let found = context.stores.children(kind, namespace, name);
+        failures.extend(found.unreadable.into_iter().map(Failure::Unreadable));
+        children.extend(found.objects.into_iter().map(|object| (kind, object)));
     }
-    children.extend(service_monitor(cluster, &identity, context).await?);
+    let monitor = service_monitor(cluster, &identity, context).await;
+    children.extend(noted(monitor, &mut failures).flatten());
     let set = children.iter().find(|(kind, object)| *kind == Kind::StatefulSet && object.name_any() == name);
-    let set = set.and_then(|(_, object)| DynamicObject::clone(object).try_parse::<StatefulSet>().ok());
-    let pods = context.stores.pods(namespace, name);
-    let claims = context.stores.claims(namespace, name);
-    let storage = storage(cluster, &identity, set.as_ref(), &pods, &claims, context).await?;
-    let missing = missing(cluster, &identity, context).await?;
+    let set = set.map(|(_, object)| DynamicObject::clone(object).try_parse::<StatefulSet>());
+    let set = noted(
+        set.transpose().map_err(|error| Failure::Unreadable(format!("StatefulSet {name} cannot be read: {error}"))),
+        &mut failures,
+    );
+    let set = set.flatten();
+    let (pods, claims) = (context.stores.pods(namespace, name), context.stores.claims(namespace, name));
+    failures.extend(pods.unreadable.into_iter().chain(claims.unreadable).map(Failure::Unreadable));
+    let unreadable = failures.iter().any(|failure| matches!(failure, Failure::Unreadable(_)));
+    let (pods, claims) = (pods.objects, claims.objects);
+    let claims: Vec<_> = claims.iter().filter_map(|claim| observed_claim(&identity, claim)).collect();
+    let storage = storage::Observed {
+        replicas: cluster.spec.replicas,
+        set: set.as_ref().and_then(observed_set),
+        nodes: pods.iter().filter_map(|pod| observed_node(&identity, pod)).collect(),
+        class: noted(class(cluster, &claims, context).await, &mut failures).unwrap_or(Class::Unknown),
+        claims,
+        unreadable,
+    };
+    let missing = missing(cluster, &identity, context, &mut failures).await;
     let reports = context.nodes.ask(pods.iter().map(AsRef::as_ref)).await;
-    let status = cluster.status.as_ref();
-    let settled = status.is_some_and(|status| {
-        status.observed_generation.is_some() && status.observed_generation == cluster.metadata.generation
+    let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let settled = conditions.iter().any(|known| {
+        (known.type_.as_str(), known.status.as_str()) == ("Applied", "True")
+            && known.observed_generation == cluster.metadata.generation
     });
-    let replacing = status.is_some_and(|status| {
-        status.conditions.iter().any(|known| known.type_ == "StorageResized" && known.reason == "Replacing")
-    });
-    Ok(Observed { children, set, pods, storage, reports, missing, settled, replacing })
+    let replacing = conditions.iter().any(|known| known.type_ == "StorageResized" && known.reason == "Replacing");
+    Observed { children, set, pods, storage, reports, missing, failures, settled, replacing }
+}
+
+/// What a look found. That it failed is noted.
+fn noted<T>(look: Result<T, Failure>, failures: &mut Vec<Failure>) -> Option<T> {
+    look.map_err(|failure| failures.push(failure)).ok()
 }
 
 impl Observed {
@@ -86,7 +108,7 @@ async fn service_monitor(
     cluster: &RegistryCluster,
     identity: &Identity,
     context: &Context,
-) -> Result<Option<(Kind, Arc<DynamicObject>)>, ReconcileError> {
+) -> Result<Option<(Kind, Arc<DynamicObject>)>, Failure> {
     let observed = cluster.status.as_ref().and_then(|status| status.observed_generation);
     let changed = observed.is_some() && observed != cluster.metadata.generation;
     if !cluster.spec.monitoring.service_monitor && !changed {
@@ -96,30 +118,12 @@ async fn service_monitor(
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &identity.namespace, &resource);
     let found = match api.get(&identity.name).await {
         Ok(found) => Some(found),
-        // Without the definition it is not there either, and the answer is none of the API's own.
-        Err(kube::Error::Api(status)) if status.code == 404 => None,
-        Err(error) => return Err(ReconcileError::api("look for the ServiceMonitor")(error)),
+        // Without the definition it is not there either. An operator that may not look for it has made none; where one
+        // is asked for, the apply is refused with the reason.
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => None,
+        Err(error) => return Err(Failure::look("look for the ServiceMonitor")(error)),
     };
     Ok(found.map(|object| (Kind::ServiceMonitor, Arc::new(object))))
-}
-
-async fn storage(
-    cluster: &RegistryCluster,
-    identity: &Identity,
-    set: Option<&StatefulSet>,
-    pods: &[Arc<Pod>],
-    claims: &[Arc<PersistentVolumeClaim>],
-    context: &Context,
-) -> Result<storage::Observed, ReconcileError> {
-    let claims: Vec<_> = claims.iter().filter_map(|claim| observed_claim(identity, claim)).collect();
-    let class = class(cluster, &claims, context).await?;
-    Ok(storage::Observed {
-        replicas: cluster.spec.replicas,
-        set: set.and_then(observed_set),
-        claims,
-        nodes: pods.iter().filter_map(|pod| observed_node(identity, pod)).collect(),
-        class,
-    })
 }
 
 fn ordinal(name: &str, prefix: &str) -> Option<i32> {
@@ -171,11 +175,7 @@ fn observed_node(identity: &Identity, pod: &Pod) -> Option<ObservedNode> {
 }
 
 /// The StorageClass matters where claims are to grow, and where they are not bound.
-async fn class(
-    cluster: &RegistryCluster,
-    claims: &[ObservedClaim],
-    context: &Context,
-) -> Result<Class, ReconcileError> {
+async fn class(cluster: &RegistryCluster, claims: &[ObservedClaim], context: &Context) -> Result<Class, Failure> {
     let cache = &cluster.spec.cache;
     let grows = |claim: &&ObservedClaim| cache.resize_policy == ResizePolicy::Expand && claim.requested < cache.size;
     let unbound = |claim: &&ObservedClaim| claim.capacity.is_none();
@@ -186,7 +186,7 @@ async fn class(
         return Ok(Class::NotAsked);
     };
     let classes: Api<StorageClass> = Api::all(context.client.clone());
-    let found = classes.get_opt(name).await.map_err(ReconcileError::api("look at the StorageClass"))?;
+    let found = classes.get_opt(name).await.map_err(Failure::look("look at the StorageClass"))?;
     Ok(match found {
         None => Class::Missing,
         Some(class) if class.allow_volume_expansion == Some(true) => Class::Expands,
@@ -194,14 +194,19 @@ async fn class(
     })
 }
 
-/// Only whether they are there: what is in a Secret is never asked for.
-async fn missing(cluster: &RegistryCluster, identity: &Identity, context: &Context) -> Result<Missing, ReconcileError> {
+/// Only whether they are there: what is in a Secret is never asked for. What cannot be looked at is not told as missing.
+async fn missing(
+    cluster: &RegistryCluster,
+    identity: &Identity,
+    context: &Context,
+    failures: &mut Vec<Failure>,
+) -> Missing {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &identity.namespace);
     let bucket = &cluster.spec.bucket;
     let mut missing = Missing::default();
     if let Some(secret) = &bucket.auth.secret_ref {
-        let found = secrets.get_metadata_opt(&secret.name).await.map_err(ReconcileError::api("look for the Secret"))?;
-        missing.secret = found.is_none().then(|| secret.name.clone());
+        let found = secrets.get_metadata_opt(&secret.name).await.map_err(Failure::look("look for the Secret"));
+        missing.secret = noted(found, failures).filter(Option::is_none).map(|_| secret.name.clone());
     }
     if let Some(bundle) = &bucket.ca_bundle_ref {
         let is_there = match bundle.kind {
@@ -211,8 +216,8 @@ async fn missing(cluster: &RegistryCluster, identity: &Identity, context: &Conte
                 maps.get_metadata_opt(&bundle.name).await.map(|found| found.is_some())
             }
         };
-        let is_there = is_there.map_err(ReconcileError::api("look for the certificate authorities"))?;
-        missing.ca_bundle = (!is_there).then(|| format!("{:?} {}", bundle.kind, bundle.name));
+        let is_there = noted(is_there.map_err(Failure::look("look for the certificate authorities")), failures);
+        missing.ca_bundle = (is_there == Some(false)).then(|| format!("{:?} {}", bundle.kind, bundle.name));
     }
-    Ok(missing)
+    missing
 }

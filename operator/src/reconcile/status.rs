@@ -19,6 +19,9 @@ use entrepot_config::{ByteSize, NodeStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+/// Whether all of the spec is applied.
+const APPLIED: &str = "Applied";
+
 /// All that the status depends on.
 pub struct Facts<'a> {
     pub step: &'a Step,
@@ -33,14 +36,20 @@ pub struct Facts<'a> {
     pub updated_replicas: i32,
     pub reports: &'a [NodeStatus],
     pub missing: &'a Missing,
-    /// Why the last write was refused.
-    pub refused: Option<&'a str>,
+    /// What could not be done, all of it.
+    pub failed: Option<&'a str>,
+    /// That part of it without which the nodes are not as the spec says.
+    pub failed_nodes: Option<&'a str>,
 }
 
 /// The status of a cluster that was reconciled.
 pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: &Time) -> Status {
     let verdicts = vec![
         ready::verdict(cluster.spec.replicas, facts),
+        match facts.failed {
+            None => Verdict::yes(APPLIED, "AllApplied", "every object is as the spec asks for"),
+            Some(failed) => Verdict::no(APPLIED, "ApplyFailed", failed),
+        },
         bucket::reachable(facts.reports),
         bucket::credentials(&cluster.spec.bucket.auth, facts.missing, facts.reports),
         storage::verdict(facts),
@@ -48,8 +57,8 @@ pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: 
     ];
     let (identity, before) = (Identity::of(cluster), cluster.status.clone().unwrap_or_default());
     Status {
-        // A pass that was cut short by a refusal has not seen to all of the spec.
-        observed_generation: if facts.refused.is_none() {
+        // A pass in which something failed has not seen to all of the spec.
+        observed_generation: if facts.failed.is_none() {
             cluster.metadata.generation
         } else {
             before.observed_generation
@@ -67,20 +76,23 @@ pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: 
 /// The status of a cluster that is paused: what is known of it stays as it was.
 pub fn paused(cluster: &RegistryCluster, now: &Time) -> Status {
     let verdict = Verdict::yes("Paused", "PausedByUser", "spec.paused is set: nothing is changed until it is not");
-    only(cluster, vec![verdict], now)
+    only(cluster.status.clone(), cluster.metadata.generation, vec![verdict], now)
 }
 
-/// The status of a cluster that nodes would refuse: nothing of it is applied.
-pub fn invalid(cluster: &RegistryCluster, message: &str, now: &Time) -> Status {
-    let verdicts =
-        vec![Verdict::no("Ready", "InvalidSpec", message), Verdict::no("Paused", "Reconciling", "changes are applied")];
-    only(cluster, verdicts, now)
+/// The status of a cluster that cannot be read, or that nodes would refuse: nothing of this generation is applied.
+pub fn invalid(before: Option<Status>, generation: Option<i64>, message: &str, now: &Time) -> Status {
+    let verdicts = vec![
+        Verdict::no("Ready", "InvalidSpec", message),
+        Verdict::no(APPLIED, "InvalidSpec", "nothing of this spec is applied; what was there is left as it is"),
+        Verdict::no("Paused", "Reconciling", "changes are applied"),
+    ];
+    only(before, generation, verdicts, now)
 }
 
-fn only(cluster: &RegistryCluster, verdicts: Vec<Verdict>, now: &Time) -> Status {
-    let before = cluster.status.clone().unwrap_or_default();
-    let conditions = conditions::merged(&before.conditions, verdicts, cluster.metadata.generation, now);
-    Status { observed_generation: cluster.metadata.generation, conditions, ..before }
+fn only(before: Option<Status>, generation: Option<i64>, verdicts: Vec<Verdict>, now: &Time) -> Status {
+    let before = before.unwrap_or_default();
+    let conditions = conditions::merged(&before.conditions, verdicts, generation, now);
+    Status { observed_generation: generation, conditions, ..before }
 }
 
 /// Whether a node that serves did not tell of itself this time. That its store is not in the sum is no news of stores.

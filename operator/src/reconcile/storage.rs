@@ -71,6 +71,8 @@ pub enum Class {
     Missing,
     /// Nobody needed to look.
     NotAsked,
+    /// The look failed.
+    Unknown,
 }
 
 /// All that the next step depends on.
@@ -81,6 +83,8 @@ pub struct Observed {
     pub claims: Vec<ObservedClaim>,
     pub nodes: Vec<ObservedNode>,
     pub class: Class,
+    /// A pod, a claim or the StatefulSet cannot be read.
+    pub unreadable: bool,
 }
 
 /// Why volumes are not yet what they are to be, and nothing is to be done now.
@@ -90,6 +94,10 @@ pub enum Waiting {
     CannotExpand,
     /// There is no such StorageClass.
     ClassMissing,
+    /// Nothing is known of the StorageClass.
+    ClassUnknown,
+    /// Something that counts cannot be read.
+    Unreadable,
     /// A claim is not bound yet, and only then it can grow.
     Unbound,
     /// The storage driver is at it.
@@ -133,6 +141,9 @@ impl Step {
 
 /// Finds the next step.
 pub fn next_step(observed: &Observed, desired: &Volume, policy: ResizePolicy) -> Step {
+    if observed.unreadable {
+        return Step::Wait(Waiting::Unreadable);
+    }
     if observed.set.as_ref().is_some_and(|set| set.deleting) {
         return Step::Wait(Waiting::Handover);
     }
@@ -157,6 +168,7 @@ fn expand(observed: &Observed, desired: &Volume) -> Step {
         return match observed.class {
             Class::CannotExpand => Step::Wait(Waiting::CannotExpand),
             Class::Missing => Step::Wait(Waiting::ClassMissing),
+            Class::Unknown => Step::Wait(Waiting::ClassUnknown),
             Class::Expands | Class::NotAsked => Step::Resize(small),
         };
     }

@@ -2,9 +2,10 @@
 
 use super::apply::Deed;
 use super::status::changes;
-use super::{Context, ReconcileError};
+use super::{Context, Failure};
 use crate::crd::{RegistryCluster, Status};
 use crate::names::MANAGER;
+use crate::watch::Cluster;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
@@ -16,13 +17,19 @@ const LONGEST_NOTE: usize = 1024;
 /// The longest action that it takes.
 const LONGEST_ACTION: usize = 128;
 
-/// Writes the status, unless it is the one that is there, and an event of each condition that changed.
-pub(super) async fn status(cluster: &RegistryCluster, status: Status, context: &Context) -> Result<(), ReconcileError> {
-    if cluster.status.as_ref() == Some(&status) {
+/// Writes the status, unless it is the one `before`, and an event of each condition that changed.
+pub(super) async fn status(
+    cluster: &impl Resource<DynamicType = ()>,
+    before: Option<&Status>,
+    status: Status,
+    context: &Context,
+) -> Result<(), Failure> {
+    if before == Some(&status) {
         return Ok(());
     }
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-    let clusters: Api<RegistryCluster> = Api::namespaced(context.client.clone(), &namespace);
+    // The answer is the whole object, which need not be one that can be read.
+    let clusters: Api<Cluster> = Api::namespaced(context.client.clone(), &namespace);
     let patch = json!({
         "apiVersion": RegistryCluster::api_version(&()),
         "kind": RegistryCluster::kind(&()),
@@ -31,9 +38,9 @@ pub(super) async fn status(cluster: &RegistryCluster, status: Status, context: &
     clusters
         .patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch))
         .await
-        .map_err(ReconcileError::api("write the status"))?;
+        .map_err(Failure::write("write", "the status"))?;
     context.metrics.writes.with_label_values(&["RegistryCluster", "status"]).inc();
-    for condition in changes(cluster.status.as_ref(), &status) {
+    for condition in changes(before, &status) {
         let good = (condition.status == "True") == (condition.type_ != "Paused");
         tracing::info!(
             cluster = name,
@@ -60,7 +67,7 @@ pub(super) async fn deeds(cluster: &RegistryCluster, deeds: &[Deed], context: &C
 
 /// `action` keeps events of different things apart, which would be counted as one otherwise.
 async fn event(
-    cluster: &RegistryCluster,
+    cluster: &impl Resource<DynamicType = ()>,
     warning: bool,
     reason: &str,
     action: &str,

@@ -1,6 +1,7 @@
 //! Whether an object in the cluster is as it was built: every field that is the operator's, and no more than that, for
 //! defaults, statuses and what others add beside it are not drift. Pure.
 
+use crate::crd::Quantity;
 use serde_json::{Map, Value};
 
 /// A field that is not as it was built.
@@ -108,37 +109,8 @@ fn is_empty(value: &Value) -> bool {
 
 /// Equal, or two ways to write one quantity: the API server rewrites `1000m` as `1`.
 fn same(built: &Value, observed: &Value) -> bool {
-    built == observed
-        || matches!((quantity(built), quantity(observed)), (Some(built), Some(observed)) if built == observed)
-}
-
-/// A quantity in thousandths.
-fn quantity(value: &Value) -> Option<i128> {
-    let text = shown(value);
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || fraction.len() > 3 {
-        return None;
-    }
-    let thousandths = whole.parse::<i128>().ok()? * 1000 + format!("{fraction:0<3}").parse::<i128>().ok()?;
-    let power = |base: i128, exponent: u32| base.checked_pow(exponent);
-    let factor = match suffix {
-        "m" => return Some(thousandths / 1000),
-        "" => 1,
-        "k" => 1000,
-        "M" => power(1000, 2)?,
-        "G" => power(1000, 3)?,
-        "T" => power(1000, 4)?,
-        "P" => power(1000, 5)?,
-        "Ki" => 1024,
-        "Mi" => power(1024, 2)?,
-        "Gi" => power(1024, 3)?,
-        "Ti" => power(1024, 4)?,
-        "Pi" => power(1024, 5)?,
-        _ => return None,
-    };
-    thousandths.checked_mul(factor)
+    let nanos = |value: &Value| shown(value).parse::<Quantity>().ok().map(|quantity| quantity.nanos());
+    built == observed || matches!((nanos(built), nanos(observed)), (Some(built), Some(observed)) if built == observed)
 }
 
 /// The observed object with what was built over it and what was added taken out: for a replace, where an apply would

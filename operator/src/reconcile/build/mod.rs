@@ -55,6 +55,11 @@ impl Kind {
         }
     }
 
+    /// Whether nodes are made of it or reached by it. Without the others they serve all the same.
+    pub fn is_of_nodes(self) -> bool {
+        matches!(self, Kind::ServiceAccount | Kind::ConfigMap | Kind::Service | Kind::StatefulSet)
+    }
+
     /// Its group and version.
     pub fn api_version(self) -> &'static str {
         match self {
@@ -77,6 +82,11 @@ pub struct Child {
 }
 
 impl Child {
+    /// What it is called in messages.
+    pub fn label(&self) -> String {
+        format!("{} {}", self.kind.name(), self.name)
+    }
+
     /// `body` has what comes beside `metadata`.
     fn new(kind: Kind, identity: &Identity, name: String, body: Value) -> Child {
         let mut object = body;

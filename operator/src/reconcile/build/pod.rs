@@ -53,7 +53,7 @@ pub(super) fn template(identity: &Identity, spec: &RegistryClusterSpec, valid: &
         pod["tolerations"] = json!(scheduling.tolerations);
     }
     if let Some(affinity) = &scheduling.affinity {
-        pod["affinity"] = affinity.clone();
+        pod["affinity"] = json!(affinity);
     }
     if let Some(class) = &scheduling.priority_class_name {
         pod["priorityClassName"] = json!(class);

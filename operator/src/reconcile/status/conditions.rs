@@ -65,9 +65,9 @@ pub fn changes<'a>(before: Option<&Status>, after: &'a Status) -> Vec<&'a Condit
     };
     let is_news = |condition: &&Condition| {
         let at_first = !before.iter().any(|known| known.type_ == condition.type_);
-        // That a new cluster is not paused, or has nothing to resize, is no news either.
+        // That a new cluster is not paused, is applied, or has nothing to resize, is no news either.
         let as_usual = condition.type_ == "Paused" && condition.status == "False"
-            || condition.type_ == "StorageResized" && condition.status == "True";
+            || matches!(condition.type_.as_str(), "Applied" | "StorageResized") && condition.status == "True";
         condition.status != "Unknown" && !is_known(condition) && !(at_first && as_usual)
     };
     after.conditions.iter().filter(is_news).collect()

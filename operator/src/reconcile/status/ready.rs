@@ -8,8 +8,8 @@ use kube::ResourceExt;
 const KIND: &str = "Ready";
 
 pub(super) fn verdict(replicas: i32, facts: &Facts<'_>) -> Verdict {
-    if let Some(refused) = facts.refused {
-        return Verdict::no(KIND, "ApplyFailed", refused);
+    if let Some(failed) = facts.failed_nodes {
+        return Verdict::no(KIND, "ApplyFailed", failed);
     }
     if replicas == 0 {
         return Verdict::no(KIND, "ScaledToZero", "spec.replicas is 0: nobody serves");

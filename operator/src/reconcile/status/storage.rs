@@ -26,6 +26,12 @@ pub(super) fn verdict(facts: &Facts<'_>) -> Verdict {
         Step::Wait(Waiting::ClassMissing) => {
             no("StorageClassMissing", "the StorageClass of the volumes does not exist: nothing was changed")
         }
+        Step::Wait(Waiting::ClassUnknown) => {
+            no("StorageClassUnknown", "the StorageClass of the volumes could not be looked at: nothing was changed")
+        }
+        Step::Wait(Waiting::Unreadable) => {
+            no("Unreadable", "an object of this registry cannot be read, as Applied says: volumes are left as they are")
+        }
         Step::Wait(Waiting::Unbound) => no("VolumesPending", "a volume is not bound yet, and only then it can grow"),
     }
 }

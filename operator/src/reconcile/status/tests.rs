@@ -29,7 +29,8 @@ const WELL: Facts<'static> = Facts {
     updated_replicas: 3,
     reports: &[],
     missing: &Missing { secret: None, ca_bundle: None },
-    refused: None,
+    failed: None,
+    failed_nodes: None,
 };
 
 fn at(time: &str) -> Time {
@@ -53,9 +54,10 @@ fn by_reports(states: &[BucketState], missing: &Missing) -> (Status, Vec<NodeSta
 }
 
 #[test]
-fn a_cluster_that_is_well_says_so_in_five_conditions() {
+fn a_cluster_that_is_well_says_so_in_six_conditions() {
     let (status, _) = by_reports(&[BucketState::Reachable; 3], &Missing::default());
     assert_eq!(of(&status, "Ready"), ("True", "AllNodesReady"));
+    assert_eq!(of(&status, "Applied"), ("True", "AllApplied"));
     assert_eq!(of(&status, "BucketReachable"), ("True", "Reachable"));
     assert_eq!(of(&status, "CredentialsValid"), ("True", "Accepted"));
     assert_eq!(of(&status, "StorageResized"), ("True", "AsDesired"));
@@ -151,7 +153,8 @@ fn a_cluster_that_is_not_ready_says_why() {
     let answer = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
     assert_eq!(ready(Facts { ready_replicas: 2, ..WELL }), answer("False", "NodesNotReady"));
     assert_eq!(ready(Facts { updated_replicas: 1, ..WELL }), answer("True", "RollingOut"));
-    assert_eq!(ready(Facts { refused: Some("quota"), ..WELL }), answer("False", "ApplyFailed"));
+    assert_eq!(ready(Facts { failed_nodes: Some("quota"), ..WELL }), answer("False", "ApplyFailed"));
+    assert_eq!(ready(Facts { failed: Some("no ServiceMonitor"), ..WELL }), answer("True", "AllNodesReady"));
     let bad = |updated_replicas| Facts { ready_replicas: 2, updated_replicas, pods: vec![&failing], ..WELL };
     assert_eq!(ready(bad(1)), answer("False", "RolloutStuck"));
     assert_eq!(ready(bad(3)), answer("False", "NodesFailing"));
@@ -176,9 +179,9 @@ fn the_same_facts_give_the_same_status_whatever_the_time() {
 }
 
 #[test]
-fn a_pass_that_was_refused_has_not_observed_the_generation() {
-    let status = told(&cluster(), &Facts { refused: Some("quota"), ..WELL });
-    assert_eq!(status.observed_generation, None);
+fn a_pass_in_which_something_failed_has_not_observed_the_generation() {
+    let status = told(&cluster(), &Facts { failed: Some("quota"), ..WELL });
+    assert_eq!((status.observed_generation, of(&status, "Applied")), (None, ("False", "ApplyFailed")));
     assert_eq!(told(&cluster(), &WELL).observed_generation, Some(2));
 }
 
@@ -189,5 +192,7 @@ fn a_paused_or_refused_cluster_keeps_what_was_known() {
     let now = at("2026-01-02T00:00:00Z");
     let status = paused(&cluster, &now);
     assert_eq!((of(&status, "Paused"), of(&status, "Ready")), (("True", "PausedByUser"), ("True", "AllNodesReady")));
-    assert_eq!(of(&invalid(&cluster, "tags.immutable: no", &now), "Ready"), ("False", "InvalidSpec"));
+    let status = invalid(cluster.status, Some(3), "tags.immutable: no", &now);
+    assert_eq!((of(&status, "Ready"), status.observed_generation), (("False", "InvalidSpec"), Some(3)));
+    assert_eq!((of(&status, "Applied"), status.ready_replicas), (("False", "InvalidSpec"), 3));
 }

@@ -42,7 +42,14 @@ fn set(size: u64) -> Option<ObservedSet> {
 /// Three nodes with claims as given.
 fn three(set: Option<ObservedSet>, claims: [(u64, u64); 3]) -> Observed {
     let claims = (0..).zip(claims).map(|(ordinal, (requested, capacity))| claim(ordinal, requested, capacity));
-    Observed { replicas: 3, set, claims: claims.collect(), nodes: (0..3).map(node).collect(), class: Class::Expands }
+    Observed {
+        replicas: 3,
+        set,
+        claims: claims.collect(),
+        nodes: (0..3).map(node).collect(),
+        class: Class::Expands,
+        unreadable: false,
+    }
 }
 
 fn expansion(observed: &Observed) -> Step {
@@ -56,7 +63,8 @@ fn recreation(observed: &Observed) -> Step {
 #[test]
 fn nothing_is_done_where_nothing_differs_and_where_nothing_is_yet() {
     let settled = three(set(NEW), [(NEW, NEW); 3]);
-    let empty = Observed { replicas: 3, set: None, claims: vec![], nodes: vec![], class: Class::NotAsked };
+    let empty =
+        Observed { replicas: 3, set: None, claims: vec![], nodes: vec![], class: Class::NotAsked, unreadable: false };
     for observed in [settled, empty] {
         assert_eq!((expansion(&observed), recreation(&observed)), (Step::Done, Step::Done));
         assert_eq!(Step::Done.volume(&observed, &volume(NEW)), volume(NEW));
@@ -172,4 +180,16 @@ fn another_class_recreates_and_none_takes_what_there_is() {
     let unnamed = Volume { class: None, ..volume(NEW) };
     let observed = Observed { set: Some(ObservedSet { volume: unnamed.clone(), ..set(NEW).unwrap() }), ..observed };
     assert_eq!(next_step(&observed, &unnamed, ResizePolicy::Recreate), Step::Done);
+}
+
+#[test]
+fn nothing_is_done_by_what_could_not_be_looked_at_or_read() {
+    let blind = Observed { class: Class::Unknown, ..three(set(OLD), [(OLD, OLD); 3]) };
+    assert_eq!(next_step(&blind, &volume(NEW), ResizePolicy::Expand), Step::Wait(Waiting::ClassUnknown));
+    for policy in [ResizePolicy::Expand, ResizePolicy::Recreate] {
+        let odd = Observed { unreadable: true, ..three(set(OLD), [(OLD, OLD); 3]) };
+        let step = next_step(&odd, &volume(NEW), policy);
+        assert_eq!(step, Step::Wait(Waiting::Unreadable));
+        assert_eq!(step.volume(&odd, &volume(NEW)), volume(OLD));
+    }
 }

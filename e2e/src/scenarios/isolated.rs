@@ -1,0 +1,133 @@
+//! RegistryClusters that the API server admits and the operator cannot take, and an operator that may not do all that it
+//! could: each is told where it belongs, and the other registries go on.
+
+use super::given::{self, Named, SOON};
+use super::operator;
+use super::registry::secret;
+use crate::cluster::Cluster;
+use crate::wait;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+pub const NAMESPACE: &str = "isolated";
+
+const GOOD: Named = Named { namespace: NAMESPACE, name: "good" };
+
+/// A registry that cannot be read.
+struct Odd {
+    name: &'static str,
+    /// What differs in its spec from one that is right; without it, it is right.
+    field: &'static str,
+    value: fn() -> Value,
+    /// What its status says.
+    said: &'static str,
+}
+
+const ODD: [Odd; 4] = [
+    Odd {
+        name: "misspelt",
+        field: "scheduling",
+        value: || json!({"affinity": {"podAntiAfinity": {}}}),
+        said: "spec.scheduling.affinity: podAntiAfinity",
+    },
+    Odd {
+        name: "beyond",
+        field: "podDisruptionBudget",
+        value: || json!({"maxUnavailable": 4_294_967_296_u64}),
+        said: "spec.podDisruptionBudget.maxUnavailable",
+    },
+    Odd {
+        name: "lots",
+        field: "resources",
+        value: || json!({"requests": {"memory": "lots"}}),
+        said: "spec.resources.requests.memory",
+    },
+    Odd {
+        name: "deep",
+        field: "scheduling",
+        value: || json!({"affinity": (0..300).fold(json!({}), |inner, _| json!({"a": inner}))}),
+        said: "spec.scheduling.affinity",
+    },
+];
+
+impl Odd {
+    /// Ready's reason and message; by kubectl, for no other reader goes as deep.
+    async fn told(&self, cluster: &Cluster) -> Result<String> {
+        let path = r#"jsonpath={range .status.conditions[?(@.type=="Ready")]}{.reason}: {.message}{end}"#;
+        cluster.kubectl(["-n", NAMESPACE, "get", &format!("rgc/{}", self.name), "-o", path]).await
+    }
+}
+
+/// They are there before the operator starts, so that its first lists have them.
+pub async fn one_object_stops_nothing(cluster: &Cluster) -> Result<()> {
+    cluster.apply(&secret(NAMESPACE)).await?;
+    for odd in &ODD {
+        let mut manifest = Named { namespace: NAMESPACE, name: odd.name }.manifest(1);
+        manifest["spec"][odd.field] = (odd.value)();
+        cluster.apply(&manifest.to_string()).await.with_context(|| format!("{} is not admitted", odd.name))?;
+    }
+    let deployment = format!("deployment/{}", operator::NAME);
+    cluster.kubectl(["-n", operator::NAMESPACE, "rollout", "restart", &deployment]).await?;
+    operator::until_rolled_out(cluster).await?;
+    let mut good = GOOD.manifest(1);
+    good["spec"]["resources"]["limits"] = json!({"memory": 4_294_967_296_u64});
+    GOOD.is_ready(cluster, &good).await?;
+    for odd in &ODD {
+        wait::until(&format!("{} says InvalidSpec and {}", odd.name, odd.said), SOON, || async {
+            let told = odd.told(cluster).await.unwrap_or_default();
+            told.starts_with("InvalidSpec: ") && told.contains(odd.said)
+        })
+        .await?;
+        println!("{}: {}", odd.name, odd.told(cluster).await?);
+    }
+    let sets = cluster.kubectl(["-n", NAMESPACE, "get", "statefulsets", "-o", "name"]).await?;
+    ensure!(sets.trim() == "statefulset.apps/good", "there are {sets}");
+    for odd in &ODD {
+        let named = Named { namespace: NAMESPACE, name: odd.name };
+        named.patch(cluster, &json!({"spec": {odd.field: null}})).await?;
+    }
+    for odd in &ODD {
+        let named = Named { namespace: NAMESPACE, name: odd.name };
+        named.becomes(cluster, "Ready", "True", "AllNodesReady").await.context(odd.name)?;
+    }
+    println!("each is ready once it is right");
+    let role = format!("clusterrole/{}-{}", operator::NAMESPACE, operator::NAME);
+    let before: Value = serde_json::from_str(&cluster.kubectl(["get", &role, "-o", "json"]).await?)?;
+    let changed = without_monitors(cluster, &role, &before).await;
+    let rules = json!({"rules": before["rules"]}).to_string();
+    cluster.kubectl(["patch", &role, "--type=merge", "-p", &rules]).await?;
+    changed?;
+    until_allowed(cluster, true).await?;
+    given::gone(cluster, &[NAMESPACE]).await
+}
+
+/// As with `serviceMonitors: false` in the chart: a change of a registry is rolled out, and one that asks for a
+/// ServiceMonitor says why there is none.
+async fn without_monitors(cluster: &Cluster, role: &str, before: &Value) -> Result<()> {
+    let mut rules = before["rules"].as_array().context("a role without rules")?.clone();
+    rules.retain(|rule| rule["apiGroups"] != json!(["monitoring.coreos.com"]));
+    let fewer = json!({"rules": rules}).to_string();
+    cluster.kubectl(["patch", role, "--type=merge", "-p", &fewer]).await?;
+    until_allowed(cluster, false).await?;
+    GOOD.patch(cluster, &json!({"spec": {"replicas": 2}})).await?;
+    GOOD.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
+    GOOD.becomes(cluster, "Applied", "True", "AllApplied").await?;
+    ensure!(GOOD.pods(cluster).await?.len() == 2, "it has not scaled");
+    GOOD.patch(cluster, &json!({"spec": {"replicas": 1, "monitoring": {"serviceMonitor": true}}})).await?;
+    let message = GOOD.becomes(cluster, "Applied", "False", "ApplyFailed").await?;
+    ensure!(message.contains("ServiceMonitor good"), "{message}");
+    println!("without the right: {message}");
+    wait::until("one node is left", SOON, || async { GOOD.pods(cluster).await.is_ok_and(|pods| pods.len() == 1) })
+        .await?;
+    GOOD.patch(cluster, &json!({"spec": {"monitoring": null}})).await?;
+    GOOD.becomes(cluster, "Applied", "True", "AllApplied").await.map(drop)
+}
+
+/// Until the API server goes by the role as it is now.
+async fn until_allowed(cluster: &Cluster, allowed: bool) -> Result<()> {
+    let user = format!("--as={}", operator::USER);
+    let asked = ["auth", "can-i", "get", "servicemonitors.monitoring.coreos.com", "-n", NAMESPACE, user.as_str()];
+    let what = format!("the operator {} look for ServiceMonitors", if allowed { "may" } else { "may not" });
+    // kubectl fails where the answer is no.
+    wait::until(&what, SOON, || async { cluster.kubectl(asked).await.is_ok() == allowed }).await
+}

@@ -1,0 +1,178 @@
+//! Quantities as Kubernetes reads them: `500m`, `1Gi`, `1e3`, or a plain number.
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+
+/// Parts of one unit that a value is counted in: Kubernetes keeps nothing smaller.
+const NANO: i128 = 1_000_000_000;
+
+/// An amount of a resource. It is written as text, as the API server writes it, also where it was read as a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quantity {
+    text: String,
+    nanos: i128,
+}
+
+impl Quantity {
+    /// The value in billionths: equal for two ways to write one quantity.
+    pub fn nanos(&self) -> i128 {
+        self.nanos
+    }
+}
+
+/// A text that is no quantity.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a quantity: write a number such as 2, or one with a suffix such as 500m or 1Gi")]
+pub struct NotAQuantity(String);
+
+impl FromStr for Quantity {
+    type Err = NotAQuantity;
+
+    fn from_str(text: &str) -> Result<Quantity, NotAQuantity> {
+        let nanos = nanos(text).ok_or_else(|| NotAQuantity(text.to_owned()))?;
+        Ok(Quantity { text: text.to_owned(), nanos })
+    }
+}
+
+/// By the grammar in the documentation of `k8s.io/apimachinery/pkg/api/resource.Quantity`. What is smaller than a
+/// billionth is rounded up, as Kubernetes does.
+fn nanos(text: &str) -> Option<i128> {
+    let (negative, unsigned) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let (times, divided) = factor(suffix)?;
+    let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?.checked_mul(divided)?;
+    let value = digits.parse::<i128>().ok()?.checked_mul(times)?.checked_mul(NANO)?;
+    let rounded = value / scale + i128::from(value % scale != 0);
+    Some(if negative { -rounded } else { rounded })
+}
+
+/// What a suffix multiplies by and divides by.
+fn factor(suffix: &str) -> Option<(i128, i128)> {
+    let times = |base: i128, power: u32| Some((base.checked_pow(power)?, 1));
+    match suffix {
+        "" => Some((1, 1)),
+        "n" => Some((1, NANO)),
+        "u" => Some((1, 1_000_000)),
+        "m" => Some((1, 1000)),
+        "k" => times(1000, 1),
+        "M" => times(1000, 2),
+        "G" => times(1000, 3),
+        "T" => times(1000, 4),
+        "P" => times(1000, 5),
+        "E" => times(1000, 6),
+        "Ki" => times(1024, 1),
+        "Mi" => times(1024, 2),
+        "Gi" => times(1024, 3),
+        "Ti" => times(1024, 4),
+        "Pi" => times(1024, 5),
+        "Ei" => times(1024, 6),
+        _ => {
+            let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+            let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+            Some(if exponent < 0 { (1, power) } else { (power, 1) })
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Quantity, D::Error> {
+        deserializer.deserialize_any(AnyForm)
+    }
+}
+
+/// Takes text and every kind of number, as the API server does.
+struct AnyForm;
+
+impl Visitor<'_> for AnyForm {
+    type Value = Quantity;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a quantity such as 2, 500m or 1Gi")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Quantity, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Quantity, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Quantity, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Quantity, E> {
+        self.visit_str(&number.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(value: Value) -> Result<Quantity, serde_json::Error> {
+        serde_json::from_value(value)
+    }
+
+    #[test]
+    fn a_number_is_a_quantity_and_is_written_as_text() {
+        for (number, text) in
+            [(json!(4_294_967_296_u64), "4294967296"), (json!(2), "2"), (json!(0.5), "0.5"), (json!(-1), "-1")]
+        {
+            assert_eq!(serde_json::to_value(read(number).unwrap()).unwrap(), json!(text));
+        }
+        assert_eq!(serde_json::to_value(read(json!("1024Mi")).unwrap()).unwrap(), json!("1024Mi"));
+    }
+
+    #[test]
+    fn two_ways_to_write_one_quantity_have_one_value() {
+        for (one, other) in [
+            ("1", "1000m"),
+            ("1.5Gi", "1536Mi"),
+            ("0.1e9", "100e6"),
+            ("0.1234Gi", "132499741081600u"),
+            (".05", "50m"),
+            ("0.0105", "10500u"),
+            ("1E", "1e18"),
+            ("2.", "+2"),
+        ] {
+            let nanos = |text: &str| text.parse::<Quantity>().unwrap().nanos();
+            assert_eq!(nanos(one), nanos(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused_with_its_text() {
+        for wrong in ["lots", "", ".", "1.2.3", "1gi", "1 Gi", "-", "1e", "1e99", "--1", "0x10"] {
+            let error = read(json!(wrong)).unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong:?} is not a quantity")), "{error}");
+        }
+        assert!(read(json!(true)).is_err() && read(json!({})).is_err() && read(json!(null)).is_err());
+    }
+}

@@ -1,0 +1,328 @@
+//! The operator as it runs, against an API server that holds a few RegistryClusters and takes every write but those that
+//! it is told to refuse.
+
+use super::*;
+use crate::crd::RegistryCluster;
+use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
+use kube::client::Body;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Mutex;
+use tokio::sync::{Notify, mpsc};
+
+/// Nothing here takes longer, unless it never happens.
+const SOON: Duration = Duration::from_secs(30);
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+/// Code and message for a request, if it is to fail.
+type Refusal = fn(&Method, &str) -> Option<(u16, &'static str)>;
+
+struct Server {
+    clusters: Vec<Value>,
+    refuse: Refusal,
+    /// What the watch of RegistryClusters brings.
+    events: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// Paths and bodies, in their order.
+    writes: Mutex<Vec<(String, Value)>>,
+    written: Notify,
+}
+
+fn body(value: &Value) -> UnsyncBoxBody<Bytes, Infallible> {
+    Full::new(Bytes::from(value.to_string())).boxed_unsync()
+}
+
+impl Server {
+    async fn answer(&self, request: Request<Body>) -> Result<Answer, Infallible> {
+        let (head, sent) = request.into_parts();
+        let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
+        let code = |code: u16, value: Value| Ok(Response::builder().status(code).body(body(&value)).unwrap());
+        if let Some((number, message)) = (self.refuse)(&head.method, &path) {
+            return code(number, json!({"kind": "Status", "status": "Failure", "code": number, "message": message}));
+        }
+        if head.method == Method::GET {
+            if query.contains("watch=") {
+                let events = path.contains("registryclusters").then(|| self.events.lock().unwrap().take()).flatten();
+                return Ok(Response::new(watched(events)));
+            }
+            let items = if path.ends_with("/registryclusters") { self.clusters.clone() } else { Vec::new() };
+            // An object by its name is not there.
+            return if path.contains("/namespaces/") {
+                code(404, json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"}))
+            } else {
+                code(200, json!({"metadata": {"resourceVersion": "1"}, "items": items}))
+            };
+        }
+        let sent = sent.collect().await.unwrap().to_bytes();
+        let mut object: Value = serde_json::from_slice(&sent).unwrap_or_default();
+        self.writes.lock().unwrap().push((path.clone(), object.clone()));
+        self.written.notify_waiters();
+        // As the real one: the answer to a status has the whole object, with the spec that it had.
+        if let Some(cluster) = self.clusters.iter().find(|cluster| path.ends_with(&place(cluster, "status"))) {
+            object = cluster.clone();
+        }
+        code(200, object)
+    }
+
+    fn written<T>(&self, find: impl Fn(&str, &Value) -> Option<T>) -> Option<T> {
+        self.writes.lock().unwrap().iter().rev().find_map(|(path, body)| find(path, body))
+    }
+
+    /// Status, reason and message of a condition, as it was told last.
+    fn told(&self, name: &str, kind: &str) -> Option<(String, String, String)> {
+        self.written(|path, body| {
+            let conditions = body["status"]["conditions"].as_array()?;
+            let found = path.ends_with(&format!("/{name}/status")).then_some(conditions)?;
+            let condition = found.iter().find(|condition| condition["type"] == kind)?;
+            let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+            Some((text("status"), text("reason"), text("message")))
+        })
+    }
+
+    fn has_applied(&self, plural: &str, name: &str) -> bool {
+        self.written(|path, _| path.ends_with(&format!("/{plural}/{name}")).then_some(())).is_some()
+    }
+}
+
+fn place(cluster: &Value, below: &str) -> String {
+    format!("/registryclusters/{}/{below}", cluster["metadata"]["name"].as_str().unwrap())
+}
+
+/// A watch that brings these events and never ends.
+fn watched(events: Option<mpsc::UnboundedReceiver<String>>) -> UnsyncBoxBody<Bytes, Infallible> {
+    let events = futures::stream::unfold(events, |mut events| async {
+        let event = match &mut events {
+            Some(events) => events.recv().await,
+            None => None,
+        };
+        match event {
+            Some(event) => Some((Ok(Frame::data(Bytes::from(format!("{event}\n")))), events)),
+            None => futures::future::pending().await,
+        }
+    });
+    StreamBody::new(events).boxed_unsync()
+}
+
+fn cluster(name: &str, difference: &Value) -> Value {
+    let mut spec = json!({
+        "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"},
+    });
+    json_patch::merge(&mut spec, difference);
+    json!({
+        "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "spec": spec,
+        "metadata": {"name": name, "namespace": "a", "uid": name, "resourceVersion": "7", "generation": 3},
+    })
+}
+
+/// Lets the operator run until a condition holds, which is looked at after each write.
+async fn until(
+    clusters: Vec<Value>,
+    refuse: Refusal,
+    events: mpsc::UnboundedReceiver<String>,
+    lists: &Lists,
+    holds: impl Fn(&Server) -> bool,
+) -> Arc<Server> {
+    let (writes, written) = (Mutex::default(), Notify::new());
+    let server = Arc::new(Server { clusters, refuse, events: Mutex::new(Some(events)), writes, written });
+    let answering = server.clone();
+    let client = Client::new(
+        tower::service_fn(move |request| {
+            let server = answering.clone();
+            async move { server.answer(request).await }
+        }),
+        "a",
+    );
+    let settings = Settings {
+        node_image: "entrepot-node:1".into(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        lease_namespace: "a".into(),
+        lease_name: "a".into(),
+        identity: "a".into(),
+    };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let stop = CancellationToken::new();
+    let seen = async {
+        loop {
+            let written = server.written.notified();
+            tokio::pin!(written);
+            written.as_mut().enable();
+            if holds(&server) {
+                break;
+            }
+            written.await;
+        }
+    };
+    tokio::select! {
+        () = passes(client, (metrics, lists.clone()), &settings, &stop) => panic!("it ended by itself"),
+        seen = tokio::time::timeout(SOON, seen) => {
+            assert!(seen.is_ok(), "it does not come to that: {:#?}", server.writes.lock().unwrap());
+        }
+    }
+    server
+}
+
+const fn takes_all(_: &Method, _: &str) -> Option<(u16, &'static str)> {
+    None
+}
+
+fn is(told: Option<(String, String, String)>, status: &str, reason: &str, words: &str) -> bool {
+    told.is_some_and(|told| told.0 == status && told.1 == reason && told.2.contains(words))
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told_on_that_object_and_the_others_are_reconciled() {
+    let clusters = vec![
+        cluster("typo", &json!({"scheduling": {"affinity": {"podAntiAfinity": {}}}})),
+        cluster("lots", &json!({"resources": {"requests": {"memory": "lots"}}})),
+        cluster("good", &json!({"resources": {"limits": {"memory": 4_294_967_296_u64}}})),
+    ];
+    let (lists, (_events, receiver)) = (Lists::default(), mpsc::unbounded_channel());
+    let invalid = |server: &Server, name, path| is(server.told(name, "Ready"), "False", "InvalidSpec", path);
+    let server = until(clusters, takes_all, receiver, &lists, |server| {
+        server.told("good", "Applied").is_some()
+            && invalid(server, "typo", "spec.scheduling.affinity: podAntiAfinity: ")
+            && invalid(server, "lots", "spec.resources.requests.memory: ")
+    })
+    .await;
+    assert!(is(server.told("good", "Applied"), "True", "AllApplied", ""));
+    let limit = server.written(|path, body| {
+        let containers = &body["spec"]["template"]["spec"]["containers"];
+        path.ends_with("/statefulsets/good").then(|| containers[0]["resources"]["limits"]["memory"].clone())
+    });
+    assert_eq!(limit, Some(json!("4294967296")));
+    assert!(!server.has_applied("statefulsets", "typo") && !server.has_applied("configmaps", "lots-config"));
+    let observed = server
+        .written(|path, body| path.ends_with("/typo/status").then(|| body["status"]["observedGeneration"].clone()));
+    assert_eq!(observed, Some(json!(3)));
+    assert!(lists.problems().iter().all(|(_, problem)| problem.is_none()), "{:?}", lists.problems());
+}
+
+#[tokio::test]
+async fn what_is_corrected_is_reconciled_at_once() {
+    let (events, receiver) = mpsc::unbounded_channel();
+    let typo = cluster("typo", &json!({"scheduling": {"affinity": {"podAntiAfinity": {}}}}));
+    // As the API server writes it: the type comes first.
+    let right = format!(r#"{{"type":"MODIFIED","object":{}}}"#, cluster("typo", &json!({})));
+    until(vec![typo], takes_all, receiver, &Lists::default(), |server| {
+        if is(server.told("typo", "Ready"), "False", "InvalidSpec", "") {
+            events.send(right.clone()).unwrap();
+        }
+        server.has_applied("statefulsets", "typo") && is(server.told("typo", "Applied"), "True", "AllApplied", "")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_rights_for_service_monitors_everything_else_is_applied() {
+    fn refuse(_: &Method, path: &str) -> Option<(u16, &'static str)> {
+        path.contains("servicemonitors").then_some((403, "servicemonitors is forbidden"))
+    }
+    let mut changed = cluster("changed", &json!({}));
+    changed["status"] = json!({"observedGeneration": 2, "conditions": []});
+    let asks = cluster("asks", &json!({"monitoring": {"serviceMonitor": true}}));
+    let (_events, receiver) = mpsc::unbounded_channel();
+    let server = until(vec![changed, asks], refuse, receiver, &Lists::default(), |server| {
+        server.told("changed", "Applied").is_some() && server.told("asks", "Applied").is_some()
+    })
+    .await;
+    assert!(is(server.told("changed", "Applied"), "True", "AllApplied", ""), "one that asks for none needs no right");
+    assert!(is(server.told("asks", "Applied"), "False", "ApplyFailed", "servicemonitors is forbidden"));
+    assert!(is(server.told("asks", "Ready"), "False", "NodesNotReady", ""), "of nodes it says what they are");
+    for name in ["changed", "asks"] {
+        assert!(server.has_applied("statefulsets", name) && server.has_applied("services", name));
+    }
+}
+
+#[tokio::test]
+async fn a_service_monitor_without_its_definition_blocks_nothing_and_is_told() {
+    fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
+        let is_it = *method == Method::PATCH && path.contains("servicemonitors");
+        is_it.then_some((404, "the server could not find the requested resource"))
+    }
+    let asks = cluster("asks", &json!({"monitoring": {"serviceMonitor": true}}));
+    let (_events, receiver) = mpsc::unbounded_channel();
+    let server =
+        until(vec![asks], refuse, receiver, &Lists::default(), |server| server.told("asks", "Applied").is_some()).await;
+    assert!(is(server.told("asks", "Applied"), "False", "ApplyFailed", "definition is not installed"));
+    assert!(server.has_applied("statefulsets", "asks"));
+}
+
+#[tokio::test]
+async fn a_child_whose_apply_ends_in_500_leaves_the_others_and_is_told_in_the_servers_words() {
+    fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
+        let is_it = *method == Method::PATCH && (path.contains("ingresses") || path.contains("poddisruptionbudgets"));
+        is_it.then_some((500, "failed calling webhook"))
+    }
+    let mut known = cluster("known", &json!({"ingress": {"host": "images.example"}}));
+    known["status"] = json!({"observedGeneration": 3, "conditions": []});
+    let fresh = cluster("fresh", &json!({"ingress": {"host": "images.example"}}));
+    let (_events, receiver) = mpsc::unbounded_channel();
+    let server = until(vec![known, fresh], refuse, receiver, &Lists::default(), |server| {
+        server.told("known", "Applied").is_some() && server.told("fresh", "Applied").is_some()
+    })
+    .await;
+    for name in ["known", "fresh"] {
+        let (status, _, message) = server.told(name, "Applied").unwrap();
+        assert_eq!(status, "False");
+        assert_eq!(message.matches("failed calling webhook").count(), 2, "{message}");
+        assert!(server.has_applied("statefulsets", name));
+    }
+}
+
+#[tokio::test]
+async fn nodes_wait_for_their_configuration_and_everything_else_goes_on() {
+    fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
+        (*method == Method::PATCH && path.contains("configmaps")).then_some((403, "exceeded quota"))
+    }
+    let (_events, receiver) = mpsc::unbounded_channel();
+    let server = until(vec![cluster("full", &json!({}))], refuse, receiver, &Lists::default(), |server| {
+        server.told("full", "Ready").is_some()
+    })
+    .await;
+    assert!(is(server.told("full", "Ready"), "False", "ApplyFailed", "exceeded quota"));
+    assert!(server.has_applied("services", "full") && server.has_applied("poddisruptionbudgets", "full"));
+    assert!(!server.has_applied("statefulsets", "full"), "nodes would start with a configuration of yesterday");
+}
+
+#[tokio::test]
+async fn a_look_that_is_refused_is_told_and_stops_no_child() {
+    fn refuse(_: &Method, path: &str) -> Option<(u16, &'static str)> {
+        path.contains("secrets").then_some((403, "secrets is forbidden"))
+    }
+    let (_events, receiver) = mpsc::unbounded_channel();
+    let server = until(vec![cluster("blind", &json!({}))], refuse, receiver, &Lists::default(), |server| {
+        server.told("blind", "Applied").is_some()
+    })
+    .await;
+    assert!(is(server.told("blind", "Applied"), "False", "ApplyFailed", "secrets is forbidden"));
+    assert!(server.has_applied("statefulsets", "blind"));
+}
+
+#[tokio::test]
+async fn a_kind_that_cannot_be_listed_is_named_and_nothing_is_made_on_less_than_all() {
+    fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
+        let is_it = *method == Method::GET && path.ends_with("/ingresses");
+        is_it.then_some((403, "ingresses is forbidden"))
+    }
+    let lists = Lists::default();
+    let (_events, receiver) = mpsc::unbounded_channel();
+    let writes = until(vec![cluster("good", &json!({}))], refuse, receiver, &lists, |_| false);
+    let named = async {
+        while !lists.problems().iter().any(|(kind, why)| {
+            kind == "Ingress" && why.as_ref().is_some_and(|why| why.contains("ingresses is forbidden"))
+        }) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        server = writes => panic!("{:?}", server.writes.lock().unwrap()),
+        named = tokio::time::timeout(SOON, named) => named.unwrap(),
+    }
+}
+
+#[test]
+fn the_clusters_of_these_tests_are_ones() {
+    assert!(serde_json::from_value::<RegistryCluster>(cluster("good", &json!({}))).is_ok());
+}
