@@ -5,7 +5,7 @@ use crate::run::Clock;
 use crate::run::clock::Timestamp;
 use crate::store::bucket::fault::{Effect, Fault, FaultId, Faults, Faulty};
 use crate::store::bucket::memory::Memory;
-use crate::store::bucket::{BucketErrorKind, Operation, Put, PutBody, PutMode};
+use crate::store::bucket::{BucketErrorKind, Capabilities, Operation, Put, PutBody, PutMode};
 use crate::store::layout::link_content;
 use crate::testing::eventually;
 use bytes::Bytes;
@@ -26,8 +26,21 @@ struct Two {
 
 impl Two {
     fn new() -> Two {
+        Two::over(Memory::default())
+    }
+
+    fn ignoring_conditions() -> Two {
+        let capabilities = Memory::default().capabilities();
+        Two::over(Memory::with_capabilities(Capabilities {
+            conditional_put: false,
+            conditional_delete: false,
+            ..capabilities
+        }))
+    }
+
+    fn over(memory: Memory) -> Two {
         let folder = tempfile::tempdir().unwrap();
-        let (memory, faults, layout) = (Arc::new(Memory::default()), Faults::default(), Layout::new(""));
+        let (memory, faults, layout) = (Arc::new(memory), Faults::default(), Layout::new(""));
         let tags = |name: &str, bucket: Arc<dyn Bucket>| {
             let config = config::Store { path: folder.path().join(name), ..config::Store::default() };
             let clock = Clock::manual(Timestamp(1_000_000));
@@ -177,6 +190,20 @@ async fn a_deletion_that_fails_at_any_step_leaves_no_tag_that_is_listed_and_gone
         two.first.remove(&two.repository, &two.tag).await.unwrap();
         assert_eq!((two.value().await, two.listed().await), (None, false));
     }
+}
+
+#[tokio::test]
+async fn where_conditions_are_ignored_a_deletion_leaves_no_history_of_a_push_beside_it() {
+    let two = Two::ignoring_conditions();
+    two.push(&two.second, &digest("old")).await.unwrap();
+    let held = two.hold(Operation::Delete);
+    let (removed, ()) = tokio::join!(two.first.remove(&two.repository, &two.tag), async {
+        two.held(held).await;
+        two.push(&two.second, &digest("new")).await.unwrap();
+        two.faults.clear();
+    });
+    removed.unwrap();
+    assert_eq!((two.value().await, two.listed().await), (None, false));
 }
 
 #[tokio::test]
