@@ -94,6 +94,9 @@ pub struct Setup {
     pub capacity: ByteSize,
     pub max_sessions: u32,
     pub immutable: &'static [&'static str],
+    pub answer_within: config::Duration,
+    /// What the wall clock says at the start.
+    pub now: Timestamp,
 }
 
 impl Default for Setup {
@@ -104,6 +107,8 @@ impl Default for Setup {
             capacity: ByteSize::mebibytes(64),
             max_sessions: 100,
             immutable: &[],
+            answer_within: config::Duration::from_secs(50),
+            now: Timestamp(1_000_000),
         }
     }
 }
@@ -121,7 +126,7 @@ impl Node {
     pub fn start(folder: &Path, setup: Setup) -> Node {
         let defaults = NodeConfig::default();
         let store = config::Store { path: folder.to_owned(), capacity: Some(setup.capacity), ..defaults.store.clone() };
-        let clock = Clock::manual(Timestamp(1_000_000));
+        let clock = Clock::manual(setup.now);
         let metrics = Arc::new(Metrics::new().unwrap());
         let store = Store::open(&store, clock.clone(), metrics.clone()).unwrap();
         let tasks = Tasks::new();
@@ -151,7 +156,11 @@ impl Node {
             node: NodeName::parse("a").unwrap(),
             peers: Some("http://{node}.peers:5000".into()),
             mode: setup.mode,
-            config: config::Upload { max_sessions: setup.max_sessions, ..defaults.upload },
+            config: config::Upload {
+                max_sessions: setup.max_sessions,
+                answer_within: setup.answer_within,
+                ..defaults.upload
+            },
             immutable: patterns(setup.immutable),
         })
         .unwrap();

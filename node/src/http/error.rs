@@ -259,7 +259,7 @@ impl ApiError {
                 repository,
                 id,
             } => {
-                headers::set(map, LOCATION, &headers::session_path(repository, id));
+                headers::set(map, LOCATION, &headers::session_path(repository, id, *offset));
                 headers::set(map, RANGE, &headers::received(*offset));
                 headers::set(map, headers::UPLOAD_UUID, &id.to_string());
             }
@@ -313,6 +313,7 @@ fn upload_verdict(error: &UploadError) -> Verdict {
         UploadError::Length { .. } => plain(S::BAD_REQUEST, code::SIZE_INVALID),
         // The other request is often one whose connection broke and whose end this node has yet to notice.
         UploadError::Busy => (S::CONFLICT, code::BLOB_UPLOAD_INVALID, Some(retry_after::REQUESTS)),
+        UploadError::Unfinished => (S::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::REQUESTS)),
         UploadError::DigestMismatch { .. } => plain(S::BAD_REQUEST, code::DIGEST_INVALID),
         UploadError::TooManySessions(_) => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS, Some(retry_after::SESSIONS)),
         UploadError::TooLarge(_) => plain(S::PAYLOAD_TOO_LARGE, code::SIZE_INVALID),

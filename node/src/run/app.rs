@@ -5,7 +5,7 @@ use super::live::LiveConfig;
 use super::shutdown::{Readiness, Signals, drain, unless_again};
 use super::status::Reporter;
 use super::{Bulk, Clock, Hands, Tasks};
-use crate::clean::{self, ExpiredSessions};
+use crate::clean::{self, UnusedSessions};
 use crate::discover::Discover;
 use crate::fetch::{Fetch, FetchParts};
 use crate::http::{Server, Services, operations, router};
@@ -300,12 +300,16 @@ impl Shared {
     }
 }
 
-/// Expired sessions go before victims.
+/// Expired sessions go before victims, and others that nobody uses after them.
 struct Sessions(Uploads);
 
 #[async_trait]
-impl ExpiredSessions for Sessions {
+impl UnusedSessions for Sessions {
     async fn expire(&self) -> u64 {
         self.0.expire().await
+    }
+
+    async fn give_way(&self, bytes: u64) -> u64 {
+        self.0.give_way(bytes).await
     }
 }
