@@ -287,6 +287,8 @@ impl IntoResponse for ApiError {
 }
 
 const BUCKET_FAILED: Verdict = (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::BUCKET));
+/// Full or broken, it is this node's disk: the next attempt may reach another node.
+const STORE_FAILED: Verdict = (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::ROOM));
 
 fn absent(what: What) -> Verdict {
     match what {
@@ -301,7 +303,7 @@ fn fetch_verdict(error: &FetchError, what: What) -> Verdict {
         FetchError::NotFound | FetchError::ContentMissing(_) => absent(what),
         FetchError::Mismatch(_) => plain(StatusCode::BAD_GATEWAY, code::UNKNOWN),
         FetchError::Bucket(_) => BUCKET_FAILED,
-        FetchError::Store(error) => store_verdict(error),
+        FetchError::Store(_) => STORE_FAILED,
     }
 }
 
@@ -324,7 +326,7 @@ fn upload_verdict(error: &UploadError) -> Verdict {
         UploadError::Manifest(ManifestError::Digest { .. }) => plain(S::BAD_REQUEST, code::DIGEST_INVALID),
         UploadError::Manifest(_) => plain(S::BAD_REQUEST, code::MANIFEST_INVALID),
         UploadError::Bucket(_) => BUCKET_FAILED,
-        UploadError::Store(error) => store_verdict(error),
+        UploadError::Store(_) => STORE_FAILED,
     }
 }
 
@@ -332,14 +334,6 @@ fn body_verdict(error: &io::Error) -> Verdict {
     match error.kind() {
         io::ErrorKind::TimedOut => plain(StatusCode::REQUEST_TIMEOUT, code::BLOB_UPLOAD_INVALID),
         _ => plain(StatusCode::BAD_REQUEST, code::BLOB_UPLOAD_INVALID),
-    }
-}
-
-fn store_verdict(error: &StoreError) -> Verdict {
-    if error.is_no_room() {
-        (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::ROOM))
-    } else {
-        plain(StatusCode::INTERNAL_SERVER_ERROR, code::UNKNOWN)
     }
 }
 

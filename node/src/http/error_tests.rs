@@ -49,6 +49,7 @@ async fn what_passes_by_itself_says_when_to_try_again() {
         (ApiError::TooManyRequests, 503),
         (ApiError::Upload(StoreError::NoRoom(1).into()), 503),
         (ApiError::Upload(disk_error(io::ErrorKind::StorageFull).into()), 503),
+        (ApiError::Upload(disk_error(io::ErrorKind::ReadOnlyFilesystem).into()), 503),
         (ApiError::Upload(UploadError::Unfinished), 503),
         (ApiError::Upload(UploadError::TooManySessions(3)), 429),
         (ApiError::Upload(UploadError::Busy), 409),

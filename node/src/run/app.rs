@@ -4,6 +4,7 @@ use super::bucket_health::BucketHealth;
 use super::live::LiveConfig;
 use super::shutdown::{Readiness, Signals, drain, unless_again};
 use super::status::Reporter;
+use super::store_health::StoreHealth;
 use super::{Bulk, Clock, Hands, Tasks};
 use crate::clean::{self, UnusedSessions};
 use crate::discover::Discover;
@@ -102,13 +103,14 @@ impl Node {
         if let Some(file) = file {
             reporter.live.watch(file, &shared.tasks);
         }
+        let store_health = Arc::new(StoreHealth::new(&config.store.path));
         let readiness = Readiness::default();
         readiness.set(true);
         Ok(Node {
             registry: Server::new(registry, router(services, &config.http), &config.http),
             operations: Server::new(
                 probes,
-                operations::router(metrics, readiness.clone(), Arc::new(reporter)),
+                operations::router(metrics, readiness.clone(), store_health, Arc::new(reporter)),
                 &config.http,
             ),
             tasks: shared.tasks,
