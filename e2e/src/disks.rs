@@ -139,6 +139,42 @@ impl FailingDisk {
     }
 }
 
+/// An ext4 file system that can die: from then on nothing can be written to it, as the kernel decides when it finds that
+/// a disk fails (`EROFS`).
+pub struct DyingDisk {
+    // In the order in which they have to go.
+    mount: Mount,
+    _device: Device,
+    _folder: TempDir,
+}
+
+impl DyingDisk {
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(mebibytes: u64) -> Result<DyingDisk> {
+        tools::system("mkfs.ext4")?;
+        let folder = TempDir::new()?;
+        let image = folder.path().join("image");
+        File::create(&image)?.set_len(mebibytes << 20)?;
+        run("mkfs.ext4", &["-q", "-F"], Some(&image))?;
+        let device = Device(run("losetup", &["--find", "--show"], Some(&image))?.trim().to_owned());
+        let mount = Mount::new(&folder.path().join("disk"), &["-o", "errors=continue", &device.0])?;
+        Ok(DyingDisk { mount, _device: device, _folder: folder })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.mount.at
+    }
+
+    /// From now on nothing can be written.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn die(&self) -> Result<()> {
+        run("mount", &["-o", "remount,abort"], Some(&self.mount.at)).map(|_| ())
+    }
+}
+
 /// A loop device.
 struct Device(String);
 

@@ -2,15 +2,20 @@
 
 use crate::client::{Registry, Reply, body_of, empty, location, streamed, with_digest};
 use crate::content::Content;
-use anyhow::{Context, Result};
+use crate::wait;
+use anyhow::{Context, Result, ensure};
 use entrepot_node::oci::{Algorithm, Digest};
 use http::Method;
 use serde_json::json;
+use std::time::Duration;
 
 pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// A node notices at once that a connection broke.
+const NOTICED: Duration = Duration::from_secs(30);
 
 /// An image that a registry has, or is to have.
 #[derive(Clone, Debug)]
@@ -133,6 +138,38 @@ impl Registry {
             at = end;
         }
         self.finish(&session, &content.digest).await?.expect(201)
+    }
+
+    /// `POST`, then chunks of which the first breaks off after `broken` bytes and is sent again: what a client does that
+    /// lost its connection.
+    ///
+    /// # Errors
+    /// When the broken chunk does not reach the node, another is not answered 202, or the end not 201.
+    pub async fn push_after_a_break(&self, repository: &str, content: &Content, chunk: u64, broken: u64) -> Result<()> {
+        let mut session = self.open_session(repository).await?;
+        let length = chunk.to_string();
+        let bytes = streamed(content.stream(0..broken));
+        ensure!(self.send(Method::PATCH, &session, &[("content-length", &length)], bytes).await.is_err(), "no break");
+        let received = || async {
+            // A node that died meanwhile is found by the next request.
+            let reply = self.get(&session).await.ok();
+            reply.is_none_or(|reply| reply.header("range") == Some(&format!("0-{}", broken - 1)))
+        };
+        wait::until("what came before the break is received", NOTICED, received).await?;
+        let mut at = 0;
+        while at < content.size {
+            let end = content.size.min(at + chunk);
+            let length = (end - at).to_string();
+            let bytes = streamed(content.stream(at..end));
+            let reply = self.send(Method::PATCH, &session, &[("content-length", &length)], bytes).await?;
+            session = location(&reply.expect(202)?)?;
+            at = end;
+        }
+        // Its answer is lost, so it comes again.
+        for _ in 0..2 {
+            self.finish(&session, &content.digest).await?.expect(201)?;
+        }
+        Ok(())
     }
 
     /// `POST`, one `PATCH` of unknown length, and `PUT`: what Docker does.

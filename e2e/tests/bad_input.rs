@@ -261,7 +261,7 @@ async fn content_that_is_not_what_its_digest_says_is_refused() {
     assert_eq!((reply.status, reply.code().as_deref()), (400, Some("DIGEST_INVALID")), "{reply:?}");
     for digest in ["", "sha256:", "sha256:00", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:zz", "x", "%00", ":"] {
         let session = registry.open_session("a").await.unwrap();
-        let path = format!("{session}?digest={digest}");
+        let path = format!("{session}&digest={digest}");
         let reply = registry.send(Method::PUT, &path, &[("content-length", "0")], empty()).await.unwrap();
         assert_eq!(reply.status, 400, "{digest}: {reply:?}");
     }

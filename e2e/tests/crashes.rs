@@ -193,7 +193,7 @@ async fn push(
     acknowledged.subject = true;
     for blob in image.blobs() {
         if blob.size > 1 << 20 {
-            registry.push_chunked(repository, blob, 9 << 20).await?;
+            registry.push_after_a_break(repository, blob, 9 << 20, 3 << 20).await?;
         } else {
             registry.push(repository, blob).await?;
         }

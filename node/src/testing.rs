@@ -106,6 +106,9 @@ pub struct Setup {
     /// The node's name.
     pub name: &'static str,
     pub retry_budget: Duration,
+    pub answer_within: config::Duration,
+    /// What the wall clock says at the start.
+    pub now: Timestamp,
 }
 
 impl Default for Setup {
@@ -119,6 +122,8 @@ impl Default for Setup {
             sparse_indexes: SparseIndexes::default(),
             name: "a",
             retry_budget: Duration::from_secs(15),
+            answer_within: config::Duration::from_secs(50),
+            now: Timestamp(1_000_000),
         }
     }
 }
@@ -136,7 +141,7 @@ impl Node {
     pub fn start(folder: &Path, setup: Setup) -> Node {
         let defaults = NodeConfig::default();
         let store = config::Store { path: folder.to_owned(), capacity: Some(setup.capacity), ..defaults.store.clone() };
-        let clock = Clock::manual(Timestamp(1_000_000));
+        let clock = Clock::manual(setup.now);
         let metrics = Arc::new(Metrics::new().unwrap());
         let store = Store::open(&store, clock.clone(), metrics.clone()).unwrap();
         let tasks = Tasks::new();
@@ -183,6 +188,7 @@ impl Node {
             config: config::Upload {
                 max_sessions: setup.max_sessions,
                 sparse_indexes: setup.sparse_indexes,
+                answer_within: setup.answer_within,
                 ..defaults.upload
             },
             tags: tags.clone(),

@@ -109,23 +109,33 @@ async fn an_upload_in_chunks_says_at_each_step_how_far_it_is() {
     let opened = node.ask("POST", "/v2/a/blobs/uploads/", &[], "").await;
     let session = opened.header("location").to_owned();
     assert_eq!((opened.status, opened.header("range")), (202, "0-0"));
-    assert_eq!(session, format!("/v2/a/blobs/uploads/{}", opened.header("docker-upload-uuid")));
+    let bare = format!("/v2/a/blobs/uploads/{}", opened.header("docker-upload-uuid"));
+    let location = |offset: u64| format!("{bare}?offset={offset}");
+    assert_eq!(session, location(0));
 
     let chunk = node.ask("PATCH", &session, &[("content-range", "0-3")], "0123").await;
-    assert_eq!((chunk.status, chunk.header("range"), chunk.header("location")), (202, "0-3", session.as_str()));
+    assert_eq!((chunk.status, chunk.header("range"), chunk.header("location")), (202, "0-3", location(4).as_str()));
     let early = node.ask("PATCH", &session, &[("content-range", "6-9")], "6789").await;
-    assert_eq!((early.status, early.header("range"), early.header("location")), (416, "0-3", session.as_str()));
+    assert_eq!((early.status, early.header("range"), early.header("location")), (416, "0-3", location(4).as_str()));
+    let again = node.ask("PATCH", &session, &[], "0123").await;
+    assert_eq!((again.status, again.header("range"), again.header("location")), (416, "0-3", location(4).as_str()));
     let wrong = node.ask("PATCH", &session, &[("content-range", "bytes 4-5/10")], "45").await;
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "BLOB_UPLOAD_INVALID"));
     let status = node.get(&session).await;
     assert_eq!((status.status, status.header("range"), status.header("content-length")), (204, "0-3", ""));
-    assert_eq!(node.ask("PATCH", &session, &[], "45").await.header("range"), "0-5");
+    assert_eq!(status.header("location"), location(4));
+    // A client that builds the URL itself appends.
+    assert_eq!(node.ask("PATCH", &bare, &[], "45").await.header("range"), "0-5");
 
-    let undigested = node.ask("PUT", &session, &[], "6789").await;
+    let undigested = node.ask("PUT", &location(6), &[], "6789").await;
     assert_eq!((undigested.status, undigested.code().as_str()), (400, "DIGEST_INVALID"));
     let digest = sha256(BLOB);
-    let done = node.ask("PUT", &format!("{session}?digest={digest}"), &[("content-range", "6-9")], "6789").await;
-    assert_eq!((done.status, done.header("location")), (201, format!("/v2/a/blobs/{digest}").as_str()));
+    let last = format!("{session}&digest={digest}");
+    for _ in 0..2 {
+        let done = node.ask("PUT", &last, &[("content-range", "6-9")], "6789").await;
+        assert_eq!((done.status, done.header("location")), (201, format!("/v2/a/blobs/{digest}").as_str()));
+    }
+    let done = node.ask("PUT", &last, &[], "").await;
     assert_eq!(done.header("docker-content-digest"), digest.to_string());
     assert_eq!(node.get(done.header("location")).await.body, BLOB);
     for method in ["GET", "PATCH", "DELETE"] {
@@ -153,6 +163,7 @@ async fn an_upload_may_be_one_request_a_mount_or_given_up() {
     for from in ["", "&from=none", "&from=../a"] {
         let session = node.ask("POST", &format!("/v2/c/blobs/uploads/?mount={digest}{from}"), &[], "").await;
         assert_eq!(session.status, 202, "{from}");
+        assert_eq!(node.ask("PATCH", session.header("location"), &[], "0").await.status, 202);
         let full = node.ask("POST", "/v2/c/blobs/uploads/", &[], "").await;
         assert_eq!((full.status, full.code().as_str()), (429, "TOOMANYREQUESTS"));
         assert_ne!(full.header("retry-after"), "");
@@ -171,13 +182,19 @@ async fn a_session_is_continued_through_any_node_and_unknown_when_its_owner_is_g
     let early = other.ask("PATCH", &session, &[("content-range", "9-9")], "9").await;
     assert_eq!((early.status, early.header("range"), early.code().as_str()), (416, "0-3", "BLOB_UPLOAD_INVALID"));
     assert_eq!(other.get(&session).await.status, 204);
-    let done = other.ask("PUT", &format!("{session}?digest={digest}"), &[], &BLOB[4..]).await;
+    let last = format!("{}&digest={digest}", chunk.header("location"));
+    let done = other.ask("PUT", &last, &[], &BLOB[4..]).await;
     assert_eq!(done.status, 201, "{}", done.text());
     assert_eq!(other.get(&format!("/v2/a/blobs/{digest}")).await.body, BLOB);
 
     let session = one.ask("POST", "/v2/a/blobs/uploads/", &[], "").await.header("location").to_owned();
     drop(one);
     let gone = other.ask("PATCH", &session, &[], "0").await;
+    assert_eq!((gone.status, gone.code().as_str()), (404, "BLOB_UPLOAD_UNKNOWN"));
+    // What was committed before is not unknown, and nothing else is there.
+    assert_eq!(other.ask("PUT", &last, &[], &BLOB[4..]).await.status, 201);
+    let never = format!("{session}&digest={}", sha256(b"never"));
+    let gone = other.ask("PUT", &never, &[], "never").await;
     assert_eq!((gone.status, gone.code().as_str()), (404, "BLOB_UPLOAD_UNKNOWN"));
 }
 

@@ -2,7 +2,7 @@
 
 use entrepot_config::ReplicationMode;
 use entrepot_e2e::client::{Registry, Reply};
-use entrepot_e2e::disks::{FailingDisk, SmallDisk};
+use entrepot_e2e::disks::{DyingDisk, FailingDisk, SmallDisk};
 use entrepot_e2e::node::Plan;
 use entrepot_e2e::push::Image;
 use entrepot_e2e::{Content, Node, wait};
@@ -148,6 +148,27 @@ async fn what_a_failing_disk_did_not_keep_is_not_acknowledged() {
     // Pulls do not depend on what cannot be written.
     let blob = setting.missing(8 << 20).await;
     setting.node.registry.pull("disk/app", &blob.digest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_is_dead_is_not_ready_and_serves_and_tells_pushes_to_go_elsewhere() {
+    let disk = DyingDisk::new(64).unwrap();
+    let setting = Setting::new(disk.path()).await;
+    let blob = setting.missing(1 << 20).await;
+    setting.node.registry.pull("disk/app", &blob.digest).await.unwrap();
+    disk.die().unwrap();
+    let told = || async {
+        let reply = setting.node.operations().get("/readyz").await.unwrap();
+        reply.status == 503 && String::from_utf8_lossy(&reply.body).contains("store: cannot write: ")
+    };
+    wait::until("the node is not ready", Duration::from_secs(30), told).await.unwrap();
+    for size in [1000, 2 << 20] {
+        let reply = push(&setting.node.registry, &Content::fresh(size)).await;
+        assert!(is_told_to_come_back(&reply), "{reply:?}");
+    }
+    setting.node.registry.pull("disk/app", &blob.digest).await.unwrap();
+    let missing = setting.missing(3 << 20).await;
+    setting.node.registry.pull("disk/app", &missing.digest).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -224,10 +224,15 @@ pub enum EvictionPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Upload {
-    /// Unfinished uploads that this node keeps at once; more are answered 429 with `Retry-After`.
+    /// Unfinished uploads that this node keeps at once. For one more, an empty one or the longest unused one ends. When
+    /// all are in use, a new one is answered 429 with `Retry-After`.
     pub max_sessions: u32,
-    /// A session that received nothing for this long is removed.
+    /// A session that received nothing for this long is removed. A restart does not renew its age.
     pub session_expiry: Duration,
+    /// The last `PUT` of an upload is answered within this time, with 503 and `Retry-After` when the bucket does not have
+    /// the blob yet. The upload goes on, and the repeated `PUT` finds its result. Load balancers cut requests that are
+    /// silent for 60 seconds; set this below the time of the one in front of the nodes.
+    pub answer_within: Duration,
     /// The largest blob accepted.
     pub max_blob_size: ByteSize,
     /// Whether an index is accepted that lists manifests which the repository does not have.
@@ -253,6 +258,7 @@ impl Default for Upload {
         Upload {
             max_sessions: 1024,
             session_expiry: Duration::from_secs(24 * 3600),
+            answer_within: Duration::from_secs(50),
             max_blob_size: ByteSize::tebibytes(1),
             sparse_indexes: SparseIndexes::default(),
         }

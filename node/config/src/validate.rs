@@ -197,6 +197,7 @@ fn check_counts(config: &NodeConfig) -> Result<(), ConfigError> {
         ("http.stallTimeout", config.http.stall_timeout),
         ("bucket.requestTimeout", config.bucket.request_timeout),
         ("upload.sessionExpiry", config.upload.session_expiry),
+        ("upload.answerWithin", config.upload.answer_within),
     ];
     if let Some((field, _)) = spans.into_iter().find(|(_, span)| span.get().is_zero()) {
         return refuse(field, "is zero");
@@ -289,6 +290,7 @@ mod tests {
             ("bucket: {maxBytesInFlight: 1Mi}", "bucket.maxBytesInFlight"),
             ("tags: {immutable: ['[']}", "tags.immutable"),
             ("fetch: {parallelRanges: 0}", "fetch.parallelRanges"),
+            ("upload: {answerWithin: 0s}", "upload.answerWithin"),
         ] {
             let refusal = refusal(text);
             assert!(refusal.starts_with(&format!("{path}: ")), "{text}: {refusal}");

@@ -2,7 +2,8 @@
 //!
 //! When less than `lowFree` is free, or an upload or a fill waits for room, [`worker`] removes expired sessions and
 //! then victims until `targetFree` is free. Which content goes is decided by [`victims`], a pure function over
-//! records; what is pinned never does, for it is not yet durable. Removing is an unlink off the async threads, one
+//! records; what is pinned never does, for it is not yet durable. When that is not enough for those who wait, sessions that
+//! nobody uses give way. Removing is an unlink off the async threads, one
 //! at a time, so that reads go on beside it and those who have the content open read it to its end.
 //!
 //! It polls nothing: the store wakes it with the write that crosses the threshold.
@@ -14,4 +15,4 @@ pub mod worker;
 mod tests;
 
 pub use victims::victims;
-pub use worker::{ExpiredSessions, start};
+pub use worker::{UnusedSessions, start};

@@ -18,10 +18,14 @@ const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
 
 /// The sessions of the upload flow, as far as the cleaner knows them.
 #[async_trait]
-pub trait ExpiredSessions: Send + Sync + 'static {
+pub trait UnusedSessions: Send + Sync + 'static {
     /// Removes the sessions that received nothing for too long, and counts them (`evictions`, reason `session`).
     /// Returns the bytes freed.
     async fn expire(&self) -> u64;
+
+    /// Removes sessions that nobody used for a while, the longest unused first, until so many bytes are freed; counts
+    /// them likewise. Returns the bytes freed; zero: there are none that may go.
+    async fn give_way(&self, bytes: u64) -> u64;
 }
 
 /// Runs the cleaner in the background until the tasks stop. From then on reservations wait for it when there is no
@@ -30,7 +34,7 @@ pub fn start(
     tasks: &Tasks,
     store: Store,
     policy: EvictionPolicy,
-    sessions: Arc<dyn ExpiredSessions>,
+    sessions: Arc<dyn UnusedSessions>,
     metrics: Arc<Metrics>,
 ) {
     // Taken here and not in the task: nobody who reserves after this is refused because the task has not begun.
@@ -49,7 +53,7 @@ pub(super) struct Cleaner {
     store: Store,
     pressure: Pressure,
     policy: EvictionPolicy,
-    sessions: Arc<dyn ExpiredSessions>,
+    sessions: Arc<dyn UnusedSessions>,
     metrics: Arc<Metrics>,
 }
 
@@ -70,7 +74,7 @@ impl Cleaner {
     pub(super) fn new(
         store: Store,
         policy: EvictionPolicy,
-        sessions: Arc<dyn ExpiredSessions>,
+        sessions: Arc<dyn UnusedSessions>,
         metrics: Arc<Metrics>,
     ) -> Cleaner {
         Cleaner { pressure: store.pressure(), store, policy, sessions, metrics }
@@ -109,10 +113,13 @@ impl Cleaner {
             match self.remove_victims(wanted).await {
                 Round::Freed(bytes) => freed = freed.saturating_add(bytes),
                 Round::Outdated => {}
-                Round::NothingRemovable => {
-                    self.pressure.refuse_waiting();
-                    break;
-                }
+                Round::NothingRemovable => match self.sessions_give_way().await {
+                    0 => {
+                        self.pressure.refuse_waiting();
+                        break;
+                    }
+                    bytes => freed = freed.saturating_add(bytes),
+                },
             }
         }
         let seconds = spent.elapsed().as_secs_f64();
@@ -127,6 +134,17 @@ impl Cleaner {
 
     async fn expire_sessions(&self) {
         self.metrics.evicted_bytes.inc_by(self.sessions.expire().await);
+    }
+
+    /// Unfinished uploads go only for those who wait for room, and never so that the target is free beside it.
+    async fn sessions_give_way(&self) -> u64 {
+        let missing = self.pressure.wanted().saturating_sub(self.store.usage().target_free);
+        if missing == 0 {
+            return 0;
+        }
+        let freed = self.sessions.give_way(missing).await;
+        self.metrics.evicted_bytes.inc_by(freed);
+        freed
     }
 
     /// One round. Those who wait for room get it as soon as enough is removed, not at the end.

@@ -151,9 +151,13 @@ impl Registry {
             Route::UploadStatus { id, .. }
             | Route::AppendUpload { id, .. }
             | Route::FinishUpload { id, .. }
-            | Route::CancelUpload { id, .. } => match self.at_owner(id, request, request_id).await? {
-                Found::Here(request) => request,
-                Found::Elsewhere(response) => return Ok(response),
+            | Route::CancelUpload { id, .. } => match (self.at_owner(id, request, request_id).await, &route) {
+                (Ok(Found::Here(request)), _) => request,
+                (Ok(Found::Elsewhere(response)), _) => return Ok(response),
+                (Err(ApiError::UnknownSession), Route::FinishUpload { repository, digest, .. }) => {
+                    return uploads::finish_without_owner(services, repository, digest).await;
+                }
+                (Err(error), _) => return Err(error),
             },
             _ => request,
         };
@@ -182,9 +186,11 @@ impl Registry {
             Route::DeleteBlob { repository, digest } => blobs::delete(services, repository, digest).await,
             Route::BeginUpload { repository, begin } => uploads::begin(services, repository, begin, body).await,
             Route::UploadStatus { repository, id } => uploads::status(services, repository, id).await,
-            Route::AppendUpload { repository, id } => uploads::append(services, repository, id, asked, body).await,
-            Route::FinishUpload { repository, id, digest } => {
-                uploads::finish(services, repository, id, digest, asked, body).await
+            Route::AppendUpload { repository, id, offset } => {
+                uploads::append(services, repository, id, *offset, asked, body).await
+            }
+            Route::FinishUpload { repository, id, offset, digest } => {
+                uploads::finish(services, repository, (id, *offset), digest, asked, body).await
             }
             Route::CancelUpload { repository, id } => uploads::cancel(services, repository, id).await,
         }

@@ -261,7 +261,7 @@ impl ApiError {
                 repository,
                 id,
             } => {
-                headers::set(map, LOCATION, &headers::session_path(repository, id));
+                headers::set(map, LOCATION, &headers::session_path(repository, id, *offset));
                 headers::set(map, RANGE, &headers::received(*offset));
                 headers::set(map, headers::UPLOAD_UUID, &id.to_string());
             }
@@ -289,6 +289,8 @@ impl IntoResponse for ApiError {
 }
 
 const BUCKET_FAILED: Verdict = (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::BUCKET));
+/// Full or broken, it is this node's disk: the next attempt may reach another node.
+const STORE_FAILED: Verdict = (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::ROOM));
 
 fn absent(what: What) -> Verdict {
     match what {
@@ -303,7 +305,7 @@ fn fetch_verdict(error: &FetchError, what: What) -> Verdict {
         FetchError::NotFound | FetchError::ContentMissing(_) => absent(what),
         FetchError::Mismatch(_) => plain(StatusCode::BAD_GATEWAY, code::UNKNOWN),
         FetchError::Bucket(_) | FetchError::Pending(_) => BUCKET_FAILED,
-        FetchError::Store(error) => store_verdict(error),
+        FetchError::Store(_) => STORE_FAILED,
     }
 }
 
@@ -315,6 +317,7 @@ fn upload_verdict(error: &UploadError) -> Verdict {
         UploadError::Length { .. } => plain(S::BAD_REQUEST, code::SIZE_INVALID),
         // The other request is often one whose connection broke and whose end this node has yet to notice.
         UploadError::Busy => (S::CONFLICT, code::BLOB_UPLOAD_INVALID, Some(retry_after::REQUESTS)),
+        UploadError::Unfinished => (S::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::REQUESTS)),
         UploadError::DigestMismatch { .. } => plain(S::BAD_REQUEST, code::DIGEST_INVALID),
         UploadError::TooManySessions(_) => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS, Some(retry_after::SESSIONS)),
         UploadError::TooLarge(_) => plain(S::PAYLOAD_TOO_LARGE, code::SIZE_INVALID),
@@ -326,7 +329,7 @@ fn upload_verdict(error: &UploadError) -> Verdict {
         UploadError::Manifest(ManifestError::Digest { .. }) => plain(S::BAD_REQUEST, code::DIGEST_INVALID),
         UploadError::Manifest(_) => plain(S::BAD_REQUEST, code::MANIFEST_INVALID),
         UploadError::Bucket(_) => BUCKET_FAILED,
-        UploadError::Store(error) => store_verdict(error),
+        UploadError::Store(_) => STORE_FAILED,
     }
 }
 
@@ -343,14 +346,6 @@ fn body_verdict(error: &io::Error) -> Verdict {
     match error.kind() {
         io::ErrorKind::TimedOut => plain(StatusCode::REQUEST_TIMEOUT, code::BLOB_UPLOAD_INVALID),
         _ => plain(StatusCode::BAD_REQUEST, code::BLOB_UPLOAD_INVALID),
-    }
-}
-
-fn store_verdict(error: &StoreError) -> Verdict {
-    if error.is_no_room() {
-        (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::ROOM))
-    } else {
-        plain(StatusCode::INTERNAL_SERVER_ERROR, code::UNKNOWN)
     }
 }
 

@@ -49,6 +49,8 @@ async fn what_passes_by_itself_says_when_to_try_again() {
         (ApiError::TooManyRequests, 503),
         (ApiError::Upload(StoreError::NoRoom(1).into()), 503),
         (ApiError::Upload(disk_error(io::ErrorKind::StorageFull).into()), 503),
+        (ApiError::Upload(disk_error(io::ErrorKind::ReadOnlyFilesystem).into()), 503),
+        (ApiError::Upload(UploadError::Unfinished), 503),
         (ApiError::Upload(UploadError::TooManySessions(3)), 429),
         (ApiError::Upload(UploadError::Busy), 409),
     ] {
@@ -65,7 +67,7 @@ async fn a_chunk_out_of_order_is_told_where_the_upload_ends() {
     let (status, headers, body) = answer(error).await;
     assert_eq!((status, body["errors"][0]["code"].as_str().unwrap()), (416, "BLOB_UPLOAD_INVALID"));
     assert_eq!(headers[RANGE], "0-9");
-    assert_eq!(headers[LOCATION], format!("/v2/library/alpine/blobs/uploads/{id}"));
+    assert_eq!(headers[LOCATION], format!("/v2/library/alpine/blobs/uploads/{id}?offset=10"));
     assert_eq!(headers[headers::UPLOAD_UUID], id.to_string());
 }
 

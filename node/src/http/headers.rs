@@ -49,10 +49,11 @@ impl Identity {
     }
 }
 
-/// Where a session is, as an absolute path: a client resolves it against the URL that it used, so that no header of a
-/// proxy needs to be believed.
-pub fn session_path(repository: &Repository, id: &SessionId) -> String {
-    format!("/v2/{repository}/blobs/uploads/{id}")
+/// Where a session goes on, as an absolute path: a client resolves it against the URL that it used, so that no header of
+/// a proxy needs to be believed. The offset says which bytes a request to it brings, so that a request which comes again
+/// is told from the next one.
+pub fn session_path(repository: &Repository, id: &SessionId, offset: u64) -> String {
+    format!("/v2/{repository}/blobs/uploads/{id}?offset={offset}")
 }
 
 /// The `Range` of a session that has received so many bytes: `0-<last byte>`. One that has none is `0-0`, which is

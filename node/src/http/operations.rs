@@ -4,6 +4,7 @@
 use crate::observe::Metrics;
 use crate::run::shutdown::Readiness;
 use crate::run::status::Reporter;
+use crate::run::store_health::{StoreHealth, StoreVerdict};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,22 +17,27 @@ use std::sync::Arc;
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Answers probes and scrapes.
-pub fn router(metrics: Arc<Metrics>, readiness: Readiness, reporter: Arc<Reporter>) -> Router {
+pub fn router(metrics: Arc<Metrics>, readiness: Readiness, store: Arc<StoreHealth>, reporter: Arc<Reporter>) -> Router {
     Router::new()
         .route("/status", get(status).with_state(reporter))
         .route("/livez", get("alive\n"))
-        .route("/readyz", get(ready).with_state(readiness))
+        .route("/readyz", get(ready).with_state((readiness, store)))
         .route("/metrics", get(scrape).with_state(metrics))
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "only GET\n"))
         .fallback(async || (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /status are here\n"))
 }
 
-/// Not of the bucket: a node that has lost it still serves what it stores.
-async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
-    if readiness.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n")
+/// Of the store, because a node that cannot write to it takes no pushes; not of the bucket: a node that has lost it still
+/// serves what it stores.
+async fn ready(State((readiness, store)): State<(Readiness, Arc<StoreHealth>)>) -> Response {
+    if !readiness.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n").into_response();
+    }
+    match store.ask().await {
+        StoreVerdict::Writable => "ready\n".into_response(),
+        StoreVerdict::Failing(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: store: cannot write: {why}\n")).into_response()
+        }
     }
 }
 
@@ -67,9 +73,14 @@ mod tests {
     use axum::body::Body;
     use axum::http::{Method, Request};
     use http_body_util::BodyExt;
+    use std::path::Path;
     use tower::ServiceExt;
 
     fn operations(readiness: &Readiness) -> Router {
+        operations_of(readiness, tempfile::tempdir().unwrap().path())
+    }
+
+    fn operations_of(readiness: &Readiness, disk: &Path) -> Router {
         let metrics = Arc::new(Metrics::new().unwrap());
         let folder = tempfile::tempdir().unwrap();
         let config = entrepot_config::NodeConfig::default();
@@ -82,7 +93,7 @@ mod tests {
             store,
             metrics: metrics.clone(),
         };
-        router(metrics, readiness.clone(), Arc::new(reporter))
+        router(metrics, readiness.clone(), Arc::new(StoreHealth::new(disk)), Arc::new(reporter))
     }
 
     #[tokio::test]
@@ -101,14 +112,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_is_alive_from_the_first_moment_and_ready_only_in_between() {
-        let readiness = Readiness::default();
-        let operations = operations(&readiness);
+        let (readiness, disk) = (Readiness::default(), tempfile::tempdir().unwrap());
+        let operations = operations_of(&readiness, disk.path());
         for (is_ready, expected) in [(false, 503), (true, 200), (false, 503)] {
             readiness.set(is_ready);
             assert_eq!(ask(&operations, Method::GET, "/livez").await.status(), 200);
             assert_eq!(ask(&operations, Method::GET, "/readyz").await.status(), expected);
             assert_eq!(ask(&operations, Method::HEAD, "/readyz").await.status(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_cannot_write_to_its_store_is_alive_and_not_ready_and_says_why() {
+        let readiness = Readiness::default();
+        readiness.set(true);
+        let operations = operations_of(&readiness, Path::new("/proc/entrepot"));
+        assert_eq!(ask(&operations, Method::GET, "/livez").await.status(), 200);
+        let answer = ask(&operations, Method::GET, "/readyz").await;
+        assert_eq!(answer.status(), 503);
+        let said = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(said.starts_with(b"not ready: store: cannot write: "), "{said:?}");
     }
 
     #[tokio::test]

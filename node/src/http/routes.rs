@@ -35,19 +35,63 @@ pub enum Begin {
 pub enum Route {
     Home,
     Version,
-    Catalog { page: PageAsked },
-    Tags { repository: Repository, page: PageAsked },
-    Referrers { repository: Repository, subject: Digest, artifact_type: Option<String>, page: PageAsked },
-    PullManifest { repository: Repository, reference: Reference },
-    PushManifest { repository: Repository, reference: Reference },
-    DeleteManifest { repository: Repository, reference: Reference },
-    PullBlob { repository: Repository, digest: Digest },
-    DeleteBlob { repository: Repository, digest: Digest },
-    BeginUpload { repository: Repository, begin: Begin },
-    UploadStatus { repository: Repository, id: SessionId },
-    AppendUpload { repository: Repository, id: SessionId },
-    FinishUpload { repository: Repository, id: SessionId, digest: Digest },
-    CancelUpload { repository: Repository, id: SessionId },
+    Catalog {
+        page: PageAsked,
+    },
+    Tags {
+        repository: Repository,
+        page: PageAsked,
+    },
+    Referrers {
+        repository: Repository,
+        subject: Digest,
+        artifact_type: Option<String>,
+        page: PageAsked,
+    },
+    PullManifest {
+        repository: Repository,
+        reference: Reference,
+    },
+    PushManifest {
+        repository: Repository,
+        reference: Reference,
+    },
+    DeleteManifest {
+        repository: Repository,
+        reference: Reference,
+    },
+    PullBlob {
+        repository: Repository,
+        digest: Digest,
+    },
+    DeleteBlob {
+        repository: Repository,
+        digest: Digest,
+    },
+    BeginUpload {
+        repository: Repository,
+        begin: Begin,
+    },
+    UploadStatus {
+        repository: Repository,
+        id: SessionId,
+    },
+    /// `offset`: where the bytes begin, as the session's `Location` said.
+    AppendUpload {
+        repository: Repository,
+        id: SessionId,
+        offset: Option<u64>,
+    },
+    FinishUpload {
+        repository: Repository,
+        id: SessionId,
+        offset: Option<u64>,
+        digest: Digest,
+    },
+    CancelUpload {
+        repository: Repository,
+        id: SessionId,
+    },
 }
 
 impl Route {
@@ -232,11 +276,14 @@ impl<'a> Endpoint<'a> {
     fn session(&self, method: &Method, repository: Repository, query: &Query<'_>) -> Result<Route, ApiError> {
         // An id that is none of ours is an id of no session.
         let id = SessionId::parse(&decode(self.item)?).map_err(|_| ApiError::UnknownSession)?;
+        let offset = query.get("offset")?;
+        // A Location with any other text is none of ours, and so leads to no session.
+        let offset = offset.map(|text| parse_offset(&text).ok_or(ApiError::UnknownSession)).transpose()?;
         Ok(match *method {
-            Method::PATCH => Route::AppendUpload { repository, id },
+            Method::PATCH => Route::AppendUpload { repository, id, offset },
             Method::PUT => {
                 let digest = query.get("digest")?.ok_or(ApiError::DigestMissing)?;
-                Route::FinishUpload { repository, id, digest: Digest::parse(&digest)? }
+                Route::FinishUpload { repository, id, offset, digest: Digest::parse(&digest)? }
             }
             Method::DELETE => Route::CancelUpload { repository, id },
             _ => Route::UploadStatus { repository, id },
@@ -278,6 +325,11 @@ fn page(query: &Query<'_>) -> Result<PageAsked, ApiError> {
 fn parse_count(text: &str) -> Option<usize> {
     let plain = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().unwrap_or(usize::MAX))
+}
+
+/// A plain decimal number of bytes.
+fn parse_offset(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// A mount whose source cannot be is an upload like any other, as one whose source does not have the blob.

@@ -6,7 +6,7 @@ use super::error::ApiError;
 use super::headers;
 use super::routes::Begin;
 use crate::oci::{Digest, Repository, SessionId, UploadRange};
-use crate::upload::{SessionStatus, UploadError};
+use crate::upload::{Place, SessionStatus, UploadError};
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, LOCATION, RANGE};
@@ -43,6 +43,8 @@ async fn whole(
     let session = services.uploads.open(repository).await?;
     match services.uploads.finish(repository, &session.id, digest, None, body).await {
         Ok(()) => Ok(created(repository, digest)),
+        // It goes on, and ends the session itself.
+        Err(error @ UploadError::Unfinished) => Err(error.into()),
         Err(error) => {
             match services.uploads.cancel(repository, &session.id).await {
                 // A digest that does not match ended it.
@@ -65,11 +67,12 @@ pub async fn append(
     services: &Services,
     repository: &Repository,
     id: &SessionId,
+    offset: Option<u64>,
     asked: &HeaderMap,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let range = chunk_range(asked, &body)?;
-    let appended = services.uploads.append(repository, id, range, body).await;
+    let place = place(offset, asked, &body)?;
+    let appended = services.uploads.append(repository, id, place, body).await;
     let status = appended.map_err(|error| ApiError::of_session(error, repository, id))?;
     Ok(progress(StatusCode::ACCEPTED, repository, &status))
 }
@@ -78,14 +81,24 @@ pub async fn append(
 pub async fn finish(
     services: &Services,
     repository: &Repository,
-    id: &SessionId,
+    (id, offset): (&SessionId, Option<u64>),
     digest: &Digest,
     asked: &HeaderMap,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let range = chunk_range(asked, &body)?;
-    let finished = services.uploads.finish(repository, id, digest, range, body).await;
+    let place = place(offset, asked, &body)?;
+    let finished = services.uploads.finish(repository, id, digest, place, body).await;
     finished.map_err(|error| ApiError::of_session(error, repository, id))?;
+    Ok(created(repository, digest))
+}
+
+/// `PUT` to a session whose node is gone: it may be the repetition of one that did its work.
+pub async fn finish_without_owner(
+    services: &Services,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Response, ApiError> {
+    services.uploads.finished(repository, digest).await?;
     Ok(created(repository, digest))
 }
 
@@ -97,17 +110,23 @@ pub async fn cancel(services: &Services, repository: &Repository, id: &SessionId
     Ok(response)
 }
 
-/// Where a chunk lies. Without a body there is no chunk, whatever the client says of it.
-fn chunk_range(asked: &HeaderMap, body: &RequestBody) -> Result<Option<UploadRange>, ApiError> {
-    let Some(value) = asked.get(CONTENT_RANGE).filter(|_| !body.is_end_stream()) else { return Ok(None) };
-    Ok(Some(UploadRange::parse(value.to_str().unwrap_or_default())?))
+/// Where the body belongs. `Content-Range` says more than the `Location` that the client has used, which may be one of
+/// before. Without a body there is no chunk, whatever the client says of it.
+fn place(offset: Option<u64>, asked: &HeaderMap, body: &RequestBody) -> Result<Option<Place>, ApiError> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    match asked.get(CONTENT_RANGE) {
+        Some(value) => Ok(Some(Place::Range(UploadRange::parse(value.to_str().unwrap_or_default())?))),
+        None => Ok(offset.map(Place::Offset)),
+    }
 }
 
 fn progress(code: StatusCode, repository: &Repository, status: &SessionStatus) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = code;
     let map = response.headers_mut();
-    headers::set(map, LOCATION, &headers::session_path(repository, &status.id));
+    headers::set(map, LOCATION, &headers::session_path(repository, &status.id, status.offset));
     headers::set(map, RANGE, &headers::received(status.offset));
     headers::set(map, headers::UPLOAD_UUID, &status.id.to_string());
     if code != StatusCode::NO_CONTENT {

@@ -26,7 +26,7 @@ pub struct Metrics {
     /// Fills by `result`: `stored`, `mismatch`, `failed`, `no_room`.
     pub fills: IntCounterVec,
     pub fills_running: IntGauge,
-    /// Removed from the store, by `reason`: `policy` (a victim), `session` (expired), `corrupt`.
+    /// Removed from the store, by `reason`: `policy` (a victim), `session` (unused), `corrupt`.
     pub evictions: IntCounterVec,
     pub evicted_bytes: IntCounter,
     /// Content that did not match its digest, by `place`: `store`, `bucket`, `upload`.

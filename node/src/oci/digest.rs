@@ -1,6 +1,5 @@
 //! Content digests: `<algorithm>:<hex>`, of the algorithms that the image-spec registers.
 
-use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256, Sha512};
 use std::fmt;
 
@@ -132,18 +131,12 @@ fn look_at(bytes: &[u8]) {
     std::hint::black_box(bytes.iter().step_by(CACHE_LINE).fold(0, |all, byte| all ^ byte));
 }
 
-/// A digest in the making. Its state can be written down, so that an upload goes on after a restart without reading
-/// what it already received.
+/// A digest in the making. A clone goes on from the bytes so far.
 #[derive(Clone)]
 pub enum Hasher {
     Sha256(Sha256),
     Sha512(Sha512),
 }
-
-/// The written state of a [`Hasher`] is not one of this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the saved hash state is not readable")]
-pub struct HashStateError;
 
 impl Hasher {
     pub fn new(algorithm: Algorithm) -> Hasher {
@@ -186,31 +179,6 @@ impl Hasher {
         }
         Digest { algorithm, bytes }
     }
-
-    /// The state after the bytes so far, for [`Hasher::resume`].
-    pub fn state(&self) -> Vec<u8> {
-        match self {
-            Hasher::Sha256(hasher) => hasher.serialize().to_vec(),
-            Hasher::Sha512(hasher) => hasher.serialize().to_vec(),
-        }
-    }
-
-    /// Goes on from a [`Hasher::state`].
-    ///
-    /// # Errors
-    /// When the state is not one that this version wrote.
-    pub fn resume(algorithm: Algorithm, state: &[u8]) -> Result<Hasher, HashStateError> {
-        match algorithm {
-            Algorithm::Sha256 => {
-                let state = state.try_into().map_err(|_| HashStateError)?;
-                Sha256::deserialize(&state).map(Hasher::Sha256).map_err(|_| HashStateError)
-            }
-            Algorithm::Sha512 => {
-                let state = state.try_into().map_err(|_| HashStateError)?;
-                Sha512::deserialize(&state).map(Hasher::Sha512).map_err(|_| HashStateError)
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -235,20 +203,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_resumed_hasher_ends_at_the_digest_of_the_whole(
-            content in proptest::collection::vec(any::<u8>(), 0..4096),
-            cut in 0usize..4096,
-            algorithm in prop_oneof![Just(Algorithm::Sha256), Just(Algorithm::Sha512)],
-        ) {
-            let cut = cut.min(content.len());
-            let mut first = Hasher::new(algorithm);
-            first.update(&content[..cut]);
-            let mut second = Hasher::resume(algorithm, &first.state()).unwrap();
-            second.update(&content[cut..]);
-            prop_assert_eq!(second.finish(), Digest::of(algorithm, &content));
-        }
-
         #[test]
         fn any_text_that_parses_is_written_back_unchanged(text in "\\PC{0,160}") {
             if let Ok(digest) = Digest::parse(&text) {

@@ -4,8 +4,9 @@ use super::bucket_health::BucketHealth;
 use super::live::LiveConfig;
 use super::shutdown::{Readiness, Signals, drain, unless_again};
 use super::status::Reporter;
+use super::store_health::StoreHealth;
 use super::{Bulk, Clock, Hands, Tasks};
-use crate::clean::{self, ExpiredSessions};
+use crate::clean::{self, UnusedSessions};
 use crate::discover::Discover;
 use crate::fetch::{Fetch, FetchParts};
 use crate::http::{Server, Services, operations, router};
@@ -102,13 +103,14 @@ impl Node {
         if let Some(file) = file {
             reporter.live.watch(file, &shared.tasks);
         }
+        let store_health = Arc::new(StoreHealth::new(&config.store.path));
         let readiness = Readiness::default();
         readiness.set(true);
         Ok(Node {
             registry: Server::new(registry, router(services, &config.http), &config.http),
             operations: Server::new(
                 probes,
-                operations::router(metrics, readiness.clone(), Arc::new(reporter)),
+                operations::router(metrics, readiness.clone(), store_health, Arc::new(reporter)),
                 &config.http,
             ),
             tasks: shared.tasks,
@@ -322,12 +324,16 @@ impl Shared {
     }
 }
 
-/// Expired sessions go before victims.
+/// Expired sessions go before victims, and others that nobody uses after them.
 struct Sessions(Uploads);
 
 #[async_trait]
-impl ExpiredSessions for Sessions {
+impl UnusedSessions for Sessions {
     async fn expire(&self) -> u64 {
         self.0.expire().await
+    }
+
+    async fn give_way(&self, bytes: u64) -> u64 {
+        self.0.give_way(bytes).await
     }
 }

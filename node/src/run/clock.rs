@@ -91,11 +91,10 @@ impl Clock {
         }
     }
 
-    /// Sets the wall-clock time of a manual clock back; the uptime goes on.
-    #[cfg(test)]
-    pub fn set_back(&self, by: Duration) {
+    /// Sets the wall clock of a manual clock, as an administrator sets the system's: no time passes.
+    pub fn set(&self, to: Timestamp) {
         if let Some(manual) = &self.manual {
-            manual.wall.fetch_sub(u64::try_from(by.as_millis()).unwrap_or_default(), Ordering::SeqCst);
+            manual.wall.store(to.0, Ordering::SeqCst);
         }
     }
 }
@@ -107,6 +106,13 @@ pub struct Stopwatch(Instant);
 impl Stopwatch {
     pub fn start() -> Stopwatch {
         Stopwatch(Instant::now())
+    }
+
+    /// One that has measured so much already, for tests of what takes long.
+    #[cfg(test)]
+    pub fn started_before(span: Duration) -> Stopwatch {
+        let now = Instant::now();
+        Stopwatch(now.checked_sub(span).unwrap_or(now))
     }
 
     pub fn elapsed(&self) -> Duration {

@@ -20,6 +20,7 @@ pub const POINTS: &[&str] = &[
     "upload.session-created",
     "upload.bytes-appended",
     "upload.record-written",
+    "upload.bytes-given-up",
     "upload.verified",
     "upload.journaled",
     "upload.adopted",

@@ -11,6 +11,7 @@ mod pool;
 pub mod retry;
 pub mod shutdown;
 pub mod status;
+pub mod store_health;
 pub mod tasks;
 
 pub use bulk::Bulk;

@@ -8,6 +8,7 @@
 //!
 //! In none of these has the client been told 201.
 
+use super::commits::Commit;
 use super::session::{Session, Writing};
 use super::{UploadError, Uploads};
 use crate::oci::Digest;
@@ -18,17 +19,22 @@ use std::io;
 use std::sync::Arc;
 
 impl Uploads {
-    /// Verifies the digest and commits. On a mismatch the session ends.
+    /// Verifies the digest and commits. On a mismatch the session ends. `commit` tells those who repeat the request.
     pub(super) async fn commit(
         &self,
         session: Arc<Session>,
         writing: Writing,
         expected: Digest,
+        commit: Commit,
     ) -> Result<(), UploadError> {
+        let (writing, completed) = session.complete(writing).await.map_err(session.failed("sync"))?;
+        if let Err(error) = completed {
+            return Err(self.lost(&session, writing, error).await);
+        }
         let (mut writing, actual) = session.digest(writing, expected.algorithm()).await?;
         if actual != expected {
             self.inner.metrics.mismatches.with_label_values(&["upload"]).inc();
-            self.end(&session).await?;
+            self.end(&session, writing).await?;
             return Err(UploadError::DigestMismatch { expected: Box::new(expected), actual: Box::new(actual) });
         }
         crash::point("upload.verified");
@@ -45,7 +51,7 @@ impl Uploads {
             Ok(()) => {}
             Err(error @ StoreError::Io { .. }) if write_back => {
                 // A sync that failed once seems to succeed the next time: the client must send the bytes again.
-                self.end(&session).await?;
+                self.end(&session, writing).await?;
                 return Err(error.into());
             }
             Err(error) => {
@@ -55,10 +61,13 @@ impl Uploads {
             }
         }
         crash::point("upload.adopted");
-        drop(writing);
-        self.end(&session).await?;
+        if let Err(error) = self.end(&session, writing).await {
+            tracing::warn!(%error, "the folder of a committed session stays on the disk until the next start");
+        }
         crash::point("upload.session-removed");
         self.inner.replicator.send(journaled, pin);
+        // After it is sent: whoever repeats the request waits for what the replicator makes of it.
+        commit.adopted();
         if write_back {
             return Ok(());
         }
@@ -66,18 +75,21 @@ impl Uploads {
     }
 
     /// Ends a session of which the disk did not keep what was written.
-    pub(super) async fn lost(&self, session: &Session, error: io::Error) -> UploadError {
-        if let Err(error) = self.end(session).await {
+    pub(super) async fn lost(&self, session: &Session, writing: Writing, error: io::Error) -> UploadError {
+        if let Err(error) = self.end(session, writing).await {
             tracing::warn!(%error, "a failed session stays on the disk until the next start");
         }
-        StoreError::io("sync the upload", &session.data())(error).into()
+        UploadError::Store(session.failed("keep")(error))
     }
 
-    /// Forgets a session and removes its folder.
-    pub(super) async fn end(&self, session: &Session) -> Result<(), UploadError> {
+    /// Forgets a session and removes its folder. Whoever waits for the right to write gets it only then, and finds the
+    /// session gone.
+    pub(super) async fn end(&self, session: &Session, writing: Writing) -> Result<(), UploadError> {
         if self.inner.sessions.remove(&session.id).is_some() {
             self.inner.metrics.sessions.dec();
         }
-        session.remove().await
+        let removed = session.remove().await;
+        drop(writing);
+        removed
     }
 }

@@ -1,8 +1,13 @@
 //! Upload: sessions that take bytes, verify them and commit them to the store; and the manifest, which is the
 //! barrier after which an image is durable.
 
+mod age;
 mod commit;
+mod commits;
+mod finish;
 mod manifest;
+mod place;
+mod pressure;
 mod receive;
 mod references;
 mod session;
@@ -10,7 +15,7 @@ mod spool;
 mod writer;
 
 use crate::observe::Metrics;
-use crate::oci::{Digest, ManifestError, NodeName, Reference, Repository, SessionId, Tag, UploadRange};
+use crate::oci::{Digest, ManifestError, NodeName, Reference, Repository, SessionId, Tag};
 use crate::run::{Clock, Tasks};
 use crate::store::bucket::BucketError;
 use crate::store::disk::StoreError;
@@ -18,9 +23,11 @@ use crate::store::layout::LinkKind;
 use crate::store::tags::{Conditions, TagError};
 use crate::store::{Bucket, Layout, Links, RecentPuts, Replicator, Store, Tags};
 use bytes::Bytes;
+use commits::Commits;
 use dashmap::DashMap;
 use entrepot_config::{self as config, ReplicationMode};
 use futures::Stream;
+pub use place::Place;
 use session::Session;
 use std::future::Future;
 use std::io;
@@ -47,9 +54,12 @@ pub enum UploadError {
     /// Another request is writing to the session.
     #[error("another request is writing to this upload session")]
     Busy,
+    /// The work goes on without the client.
+    #[error("this takes longer than upload.answerWithin and goes on; repeat the request to learn how it ends")]
+    Unfinished,
     #[error("the content has the digest {actual}, not {expected}")]
     DigestMismatch { expected: Box<Digest>, actual: Box<Digest> },
-    #[error("this node keeps {0} unfinished uploads already")]
+    #[error("this node keeps {0} unfinished uploads already, and all are in use; retry later")]
     TooManySessions(u32),
     #[error("the blob is larger than {0} bytes")]
     TooLarge(u64),
@@ -153,6 +163,7 @@ struct Inner {
     tags: Tags,
     recent_puts: RecentPuts,
     sessions: DashMap<SessionId, Arc<Session>>,
+    commits: Arc<Commits>,
     /// What is received will have to be on disk when it is committed.
     synced: bool,
 }
@@ -186,6 +197,7 @@ impl Uploads {
                 tags,
                 recent_puts,
                 sessions,
+                commits: Arc::default(),
                 synced,
             }),
         })
@@ -202,13 +214,13 @@ impl Uploads {
         }
     }
 
-    /// Opens a session.
+    /// Opens a session. When there are as many as may be, the one that is missed the least ends.
     ///
     /// # Errors
-    /// When there are too many, or the disk fails.
+    /// When there are too many and all are in use, or the disk fails.
     pub async fn open(&self, repository: &Repository) -> Result<SessionStatus, UploadError> {
         let most = self.inner.config.max_sessions;
-        if self.inner.sessions.len() >= most as usize {
+        if self.inner.sessions.len() >= most as usize && !self.make_place().await {
             return Err(UploadError::TooManySessions(most));
         }
         let reservation = self.inner.store.reserve(0).await?;
@@ -223,7 +235,7 @@ impl Uploads {
     fn session(&self, repository: &Repository, id: &SessionId) -> Result<Arc<Session>, UploadError> {
         let session = self.inner.sessions.get(id).map(|session| session.clone());
         let session = session.filter(|session| session.repository == *repository);
-        session.inspect(|session| session.touch(self.inner.clock.now())).ok_or(UploadError::UnknownSession)
+        session.inspect(|session| session.touch(self.inner.clock.uptime())).ok_or(UploadError::UnknownSession)
     }
 
     /// How far the session is.
@@ -235,46 +247,23 @@ impl Uploads {
         Ok(SessionStatus { id: id.clone(), offset: session.offset() })
     }
 
-    /// Appends a body. With a range, it must begin where the session ends and have the range's length.
+    /// Takes a body and acknowledges all that the session has then. The body must begin where the session ends, or where
+    /// what was acknowledged ends: then it replaces what came after that. With a range, it must have the range's length.
     ///
     /// # Errors
-    /// Whatever is received before an error stays.
+    /// Whatever is received before an error stays, until the same request comes again.
     pub async fn append(
         &self,
         repository: &Repository,
         id: &SessionId,
-        range: Option<UploadRange>,
+        place: Option<Place>,
         body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
     ) -> Result<SessionStatus, UploadError> {
         let session = self.session(repository, id)?;
         let writing = self.writing(&session).await?;
-        let writing = self.receive(&session, writing, range, body).await?;
-        let writing = session.write_record(writing).await?;
+        let writing = self.receive(&session, writing, place, body).await?;
+        let writing = session.acknowledge(writing, self.inner.clock.now()).await?;
         Ok(SessionStatus { id: id.clone(), offset: writing.offset() })
-    }
-
-    /// Appends the last body, verifies the digest and commits. When it returns, the blob is as durable as
-    /// `replication.mode` says.
-    ///
-    /// # Errors
-    /// A digest that does not match ends the session.
-    pub async fn finish(
-        &self,
-        repository: &Repository,
-        id: &SessionId,
-        digest: &Digest,
-        range: Option<UploadRange>,
-        body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
-    ) -> Result<(), UploadError> {
-        let session = self.session(repository, id)?;
-        let writing = self.writing(&session).await?;
-        let writing = self.receive(&session, writing, range, body).await?;
-        let writing = match session.complete(writing).await {
-            Ok(writing) => writing,
-            Err(error) => return Err(self.lost(&session, error).await),
-        };
-        let (uploads, digest) = (self.clone(), *digest);
-        self.to_the_end(async move { uploads.commit(session, writing, digest).await }).await
     }
 
     /// Ends a session without a blob.
@@ -283,8 +272,8 @@ impl Uploads {
     /// When there is none of this id in this repository.
     pub async fn cancel(&self, repository: &Repository, id: &SessionId) -> Result<(), UploadError> {
         let session = self.session(repository, id)?;
-        let _writing = self.writing(&session).await?;
-        self.end(&session).await
+        let writing = self.writing(&session).await?;
+        self.end(&session, writing).await
     }
 
     /// Links a blob that the repository `from` has. `false`: it does not have it, upload it instead.
@@ -317,27 +306,14 @@ impl Uploads {
         self.to_the_end(async move { uploads.accept(&repository, push).await }).await
     }
 
-    /// Removes sessions that received nothing for `upload.sessionExpiry`. Returns the bytes freed.
-    pub async fn expire(&self) -> u64 {
-        let now = self.inner.clock.now();
-        let expiry = self.inner.config.session_expiry.get();
-        let sessions = self.inner.sessions.iter().map(|session| session.clone());
-        let expired: Vec<_> = sessions.filter(|session| now.since(session.touched()) > expiry).collect();
-        let mut freed = 0;
-        for session in expired {
-            let Some(writing) = session.idle() else { continue };
-            tracing::info!(session = %session.id, repository = %session.repository, "removing an expired session");
-            self.inner.metrics.evictions.with_label_values(&["session"]).inc();
-            match self.end(&session).await {
-                Ok(()) => freed += writing.offset(),
-                Err(error) => tracing::error!(%error, "an expired session stays on the disk until the next start"),
-            }
-        }
-        freed
+    async fn writing(&self, session: &Session) -> Result<session::Writing, UploadError> {
+        let writing = session.writing(OTHERS_WRITE).await.ok_or(UploadError::Busy)?;
+        // It may have ended while this waited.
+        if self.is_open(&session.id) { Ok(writing) } else { Err(UploadError::UnknownSession) }
     }
 
-    async fn writing(&self, session: &Session) -> Result<session::Writing, UploadError> {
-        session.writing(OTHERS_WRITE).await.ok_or(UploadError::Busy)
+    fn is_open(&self, id: &SessionId) -> bool {
+        self.inner.sessions.contains_key(id)
     }
 
     /// Runs steps that are not to be left half way when the client goes away.
@@ -354,20 +330,28 @@ impl Uploads {
     }
 }
 
-/// Sessions that a start finds; folders that hold none are removed.
+/// Sessions that a start finds; folders that hold none are removed. One folder that cannot be read or removed is left,
+/// and keeps no node from starting.
 fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, StoreError> {
     let uploads = parts.store.uploads_dir();
     let sessions = DashMap::new();
     for found in std::fs::read_dir(&uploads).map_err(StoreError::io("read the sessions", &uploads))? {
-        let folder = found.map_err(StoreError::io("read the sessions", &uploads))?.path();
+        let folder = match found {
+            Ok(found) => found.path(),
+            Err(error) => {
+                tracing::error!(%error, folder = %uploads.display(), "a session cannot be read");
+                continue;
+            }
+        };
         match Session::restore(folder.clone(), |bytes| parts.store.readmit(bytes), &parts.clock) {
             Some(session) => {
                 sessions.insert(session.id.clone(), Arc::new(session));
             }
             None => {
                 tracing::info!(folder = %folder.display(), "removing what a crash left of a session");
-                std::fs::remove_dir_all(&folder)
-                    .map_err(StoreError::io("remove what is left of a session", &uploads))?;
+                if let Err(error) = std::fs::remove_dir_all(&folder) {
+                    tracing::error!(%error, folder = %folder.display(), "what is left of a session cannot be removed");
+                }
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Receiving a body: pieces are gathered to large writes, and the next are received while those before are written and
 //! hashed. Never more than three gatherings of one upload are in memory.
 
+use super::place::{Place, Step};
 use super::session::{Session, Writing};
 use super::writer::{Batch, Failure, Writer};
 use super::{UploadError, Uploads};
-use crate::oci::UploadRange;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use std::io;
 use std::sync::Arc;
 
@@ -14,25 +14,55 @@ use std::sync::Arc;
 const GATHERED_BYTES: usize = 1 << 20;
 
 impl Uploads {
-    /// Checks where the chunk begins, and appends the body. What came before an error stays in the session.
+    /// Checks where the bytes belong, and takes the body. What came before an error stays in the session.
+    ///
+    /// A request without a body says nothing of where the session ends, and is accepted wherever it was sent to: clients
+    /// send the last, empty `PUT` to a `Location` of before.
     pub(super) async fn receive(
         &self,
         session: &Arc<Session>,
         writing: Writing,
-        range: Option<UploadRange>,
-        body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
+        place: Option<Place>,
+        mut body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
     ) -> Result<Writing, UploadError> {
         let offset = writing.offset();
-        if range.is_some_and(|range| range.start() != offset) {
+        let step = place.map_or(Step::Append, |place| place.step(writing.answered(), offset));
+        if step == Step::Refuse && matches!(place, Some(Place::Range(_))) {
             return Err(UploadError::OutOfOrder { offset });
         }
-        let expected = range.map(|range| range.length());
+        let first = if step == Step::Append { None } else { Some(first_piece(&mut body).await) };
+        let writing = match (step, &first) {
+            (_, Some(None)) => return Ok(writing),
+            (Step::Refuse, _) => return Err(UploadError::OutOfOrder { offset }),
+            (Step::Append, _) => self.hashed(session, writing).await?,
+            (Step::Again { from }, _) => self.take_again(session, writing, from).await?,
+        };
+        let (start, expected) = (writing.offset(), place.and_then(Place::length));
+        let body = stream::iter(first.flatten()).chain(body);
         let writing = self.append_all(session, writing, expected, body).await?;
-        let received = writing.offset() - offset;
+        let received = writing.offset() - start;
         if expected.is_some_and(|expected| expected != received) {
             return Err(UploadError::Length { offset: writing.offset() });
         }
         Ok(writing)
+    }
+
+    /// Sees to it that the hash of what the session has is that of its file.
+    async fn hashed(&self, session: &Session, writing: Writing) -> Result<Writing, UploadError> {
+        let hashed = tokio::time::timeout(self.inner.config.answer_within.get(), session.hashed(writing));
+        let (writing, hashed) = hashed.await.map_err(|_| UploadError::Unfinished)?.map_err(session.failed("read"))?;
+        match hashed {
+            Ok(()) => Ok(writing),
+            Err(error) => Err(self.lost(session, writing, error).await),
+        }
+    }
+
+    /// Gives up the bytes of a request that broke off without an answer, because the same request comes again.
+    async fn take_again(&self, session: &Arc<Session>, writing: Writing, from: u64) -> Result<Writing, UploadError> {
+        let writing = self.hashed(session, writing).await?;
+        tracing::debug!(session = %session.id, from, end = writing.offset(), "a request that broke off comes again");
+        let store = self.inner.store.clone();
+        Ok(session.give_up_from(writing, from, move |bytes| store.readmit(bytes)).await?)
     }
 
     async fn append_all(
@@ -49,7 +79,7 @@ impl Uploads {
             if !pieces.is_empty() {
                 offset += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
                 match self.hand_over(&writer, pieces, offset).await {
-                    Ok(true) => session.touch(self.inner.clock.now()),
+                    Ok(true) => session.touch(self.inner.clock.uptime()),
                     Ok(false) => break Ok(()),
                     Err(error) => break Err(error),
                 }
@@ -60,7 +90,7 @@ impl Uploads {
         };
         match writer.finish().await? {
             (_, Some(Failure::Write(error))) => Err(error.into()),
-            (_, Some(Failure::Sync(error))) => Err(self.lost(session, error).await),
+            (writing, Some(Failure::Sync(error))) => Err(self.lost(session, writing, error).await),
             (writing, None) => ended.map(|()| writing),
         }
     }
@@ -75,6 +105,16 @@ impl Uploads {
         let room = self.inner.store.reserve(bytes).await?;
         self.inner.metrics.received_bytes.inc_by(bytes);
         Ok(writer.write(Batch { pieces, room }).await)
+    }
+}
+
+/// The first bytes of a body, or how it failed before them; `None`: it has none.
+async fn first_piece(body: &mut (impl Stream<Item = io::Result<Bytes>> + Send + Unpin)) -> Option<io::Result<Bytes>> {
+    loop {
+        match body.next().await {
+            Some(Ok(piece)) if piece.is_empty() => {}
+            first => return first,
+        }
     }
 }
 

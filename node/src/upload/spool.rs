@@ -1,13 +1,15 @@
 //! The spool file of a session: what is received is written and hashed, and where it will have to be durable soon, put
 //! on disk meanwhile. All of it blocks.
 
-use crate::oci::{Algorithm, Hasher};
+use crate::oci::{Algorithm, Digest, Hasher};
+use crate::run::crash;
 use crate::run::tasks::begin_blocking;
 use crate::store::disk::Reservation;
 use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -27,9 +29,12 @@ const LARGE_APPEND: u64 = 512 << 10;
 /// The spool file and what is known of it. Whoever holds it is the only writer.
 pub(super) struct Spool {
     file: Arc<File>,
-    /// Bytes in the file, all of which the hasher has seen.
+    /// Bytes in the file.
     offset: u64,
-    hasher: Hasher,
+    /// The part of them that was acknowledged. What follows came with requests that broke off.
+    answered: u64,
+    /// `None`: the file is of an earlier run and was not read yet.
+    hashes: Option<Hashes>,
     /// Set aside for the bytes in the file.
     pub reservation: Reservation,
     /// Bytes from the start that are on disk, or soon will be by `syncing`.
@@ -39,9 +44,25 @@ pub(super) struct Spool {
     allocated: u64,
 }
 
+/// The hash of the bytes up to two places.
+struct Hashes {
+    answered: Hasher,
+    end: Hasher,
+}
+
 impl Spool {
-    pub fn new(file: File, offset: u64, hasher: Hasher, reservation: Reservation) -> Spool {
-        Spool { file: Arc::new(file), offset, hasher, reservation, synced: 0, syncing: None, allocated: 0 }
+    /// An empty file.
+    pub fn new(file: File, reservation: Reservation) -> Spool {
+        let hashes = Hashes { answered: Hasher::new(USUAL), end: Hasher::new(USUAL) };
+        Spool { hashes: Some(hashes), ..Spool::found(file, 0, 0, reservation) }
+    }
+
+    /// A file of an earlier run, with `offset` bytes of which the first `answered` were acknowledged. What it holds is
+    /// hashed when the hash is needed, and nothing else is believed of it: the disk may have lost or changed bytes.
+    pub fn found(file: File, answered: u64, offset: u64, reservation: Reservation) -> Spool {
+        let answered = answered.min(offset);
+        let file = Arc::new(file);
+        Spool { file, offset, answered, hashes: None, reservation, synced: 0, syncing: None, allocated: 0 }
     }
 
     /// Bytes received.
@@ -49,13 +70,71 @@ impl Spool {
         self.offset
     }
 
-    pub fn file(&self) -> &File {
-        &self.file
+    /// Bytes acknowledged.
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
-    /// The hash of all bytes received.
-    pub fn hasher(&self) -> &Hasher {
-        &self.hasher
+    /// All that was received is acknowledged.
+    pub fn acknowledge(&mut self) {
+        self.answered = self.offset;
+        if let Some(hashes) = &mut self.hashes {
+            hashes.answered = hashes.end.clone();
+        }
+    }
+
+    /// Whether the file does not have to be read for the hash of it.
+    pub fn is_hashed(&self) -> bool {
+        self.hashes.is_some()
+    }
+
+    /// Reads the file if its hash is not known yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn hash(&mut self) -> io::Result<()> {
+        self.hashes().map(|_| ())
+    }
+
+    /// The digest of all bytes received. Another algorithm than the usual reads the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn digest(&mut self, algorithm: Algorithm) -> io::Result<Digest> {
+        if algorithm == USUAL {
+            return Ok(self.hashes()?.end.clone().finish());
+        }
+        Ok(hash(&self.file, 0..self.offset, Hasher::new(algorithm))?.finish())
+    }
+
+    fn hashes(&mut self) -> io::Result<&mut Hashes> {
+        let hashes = match self.hashes.take() {
+            Some(hashes) => hashes,
+            None => {
+                let answered = hash(&self.file, 0..self.answered, Hasher::new(USUAL))?;
+                let end = hash(&self.file, self.answered..self.offset, answered.clone())?;
+                Hashes { answered, end }
+            }
+        };
+        Ok(self.hashes.insert(hashes))
+    }
+
+    /// Gives up the bytes from an offset on, none of which was acknowledged. Room that was set aside for them stays so.
+    ///
+    /// # Errors
+    /// When the disk fails; the bytes are then still there.
+    pub fn give_up_from(&mut self, offset: u64) -> io::Result<()> {
+        let answered = self.answered;
+        let before = self.hashes()?.answered.clone();
+        let end = hash(&self.file, answered..offset, before)?;
+        self.file.set_len(offset)?;
+        self.offset = offset;
+        self.synced = self.synced.min(offset);
+        // The room that was taken ahead went with the bytes.
+        self.allocated = 0;
+        self.hashes()?.end = end;
+        crash::point("upload.bytes-given-up");
+        Ok(())
     }
 
     /// Writes and hashes the pieces, one after the other on one thread: a thread for each was measured, and waking it
@@ -64,15 +143,17 @@ impl Spool {
     /// # Errors
     /// When the disk fails; whatever did reach the file is part of the upload all the same.
     pub fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        self.hash()?;
         self.allocate(pieces.iter().map(|piece| piece.len() as u64).sum());
         let (count, result) = match self.write_pieces(pieces) {
             Ok(count) => (count, Ok(())),
             Err((count, error)) => (count, Err(error)),
         };
+        let hasher = &mut self.hashes()?.end;
         let mut left = count;
         for piece in pieces {
             let here = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
-            self.hasher.update(&piece[..here]);
+            hasher.update(&piece[..here]);
             left -= here as u64;
         }
         self.reservation.wrote(count);
@@ -161,17 +242,27 @@ fn cut_off() -> io::Error {
     io::Error::other("a sync was cut off")
 }
 
-/// Goes on hashing the file from an offset to its end.
-pub(super) fn hash(file: &File, from: u64, mut hasher: Hasher) -> io::Result<Hasher> {
-    let mut at = from;
+/// Goes on hashing these bytes of the file.
+///
+/// # Errors
+/// When they cannot be read, or the file ends before.
+fn hash(file: &File, bytes: Range<u64>, mut hasher: Hasher) -> io::Result<Hasher> {
+    let mut at = bytes.start;
+    if at == bytes.end {
+        return Ok(hasher);
+    }
     let mut buffer = vec![0; READ_BYTES];
-    loop {
-        match file.read_at(&mut buffer, at)? {
-            0 => return Ok(hasher),
-            read => {
+    while at < bytes.end {
+        let most = usize::try_from(bytes.end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        match file.read_at(&mut buffer[..most], at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
                 hasher.update(&buffer[..read]);
                 at += read as u64;
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(hasher)
 }

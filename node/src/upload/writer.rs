@@ -81,11 +81,7 @@ impl Writer {
     pub async fn finish(self) -> Result<(Writing, Option<Failure>), UploadError> {
         let _all = self.turns.acquire_many(HANDED_OVER).await;
         let mut state = self.shared.state();
-        let lost = || {
-            UploadError::from(StoreError::io("write the upload", &self.shared.session.data())(io::Error::other(
-                "cut off",
-            )))
-        };
+        let lost = || UploadError::from(self.shared.session.failed("write")(io::Error::other("cut off")));
         Ok((state.idle.take().ok_or_else(lost)?, state.failure.take()))
     }
 }

@@ -116,7 +116,7 @@ impl Node {
     pub async fn push_blob(&self, repository: &str, content: &'static [u8]) -> Digest {
         let digest = sha256(content);
         let opened = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], "").await;
-        let target = format!("{}?digest={digest}", opened.header("location"));
+        let target = format!("{}&digest={digest}", opened.header("location"));
         let created = self.ask("PUT", &target, &[], content).await;
         assert_eq!(created.status, 201, "{}", created.text());
         digest

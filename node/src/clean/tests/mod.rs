@@ -4,7 +4,7 @@ mod concurrent;
 mod reference;
 mod waiting;
 
-use super::ExpiredSessions;
+use super::UnusedSessions;
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -12,12 +12,16 @@ use std::sync::Arc;
 struct NoSessions;
 
 #[async_trait]
-impl ExpiredSessions for NoSessions {
+impl UnusedSessions for NoSessions {
     async fn expire(&self) -> u64 {
+        0
+    }
+
+    async fn give_way(&self, _bytes: u64) -> u64 {
         0
     }
 }
 
-fn no_sessions() -> Arc<dyn ExpiredSessions> {
+fn no_sessions() -> Arc<dyn UnusedSessions> {
     Arc::new(NoSessions)
 }

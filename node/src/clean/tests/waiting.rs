@@ -2,7 +2,7 @@
 
 use super::no_sessions;
 use crate::clean::worker::{Cleaner, Round};
-use crate::clean::{ExpiredSessions, start};
+use crate::clean::{UnusedSessions, start};
 use crate::run::Tasks;
 use crate::store::disk::testing::{Fixture, content, store_content};
 use crate::store::disk::{Reservation, StoreError};
@@ -26,7 +26,7 @@ struct OneSession {
 }
 
 #[async_trait]
-impl ExpiredSessions for OneSession {
+impl UnusedSessions for OneSession {
     async fn expire(&self) -> u64 {
         let held = self.held.lock().unwrap().take();
         let bytes = held.as_ref().map_or(0, Reservation::bytes);
@@ -35,6 +35,10 @@ impl ExpiredSessions for OneSession {
             std::future::pending::<()>().await;
         }
         bytes
+    }
+
+    async fn give_way(&self, _bytes: u64) -> u64 {
+        0
     }
 }
 

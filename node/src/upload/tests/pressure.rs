@@ -1,0 +1,145 @@
+//! Sessions that have to go so that others find a place.
+
+use super::folder;
+use crate::clean::{self, UnusedSessions};
+use crate::oci::SessionId;
+use crate::testing::{Node, Setup, body, repository};
+use crate::upload::{UploadError, Uploads};
+use async_trait::async_trait;
+use bytes::Bytes;
+use entrepot_config::{ByteSize, EvictionPolicy};
+use futures::stream;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct Sessions(Uploads);
+
+#[async_trait]
+impl UnusedSessions for Sessions {
+    async fn expire(&self) -> u64 {
+        self.0.expire().await
+    }
+
+    async fn give_way(&self, bytes: u64) -> u64 {
+        self.0.give_way(bytes).await
+    }
+}
+
+fn is_there(node: &Node, id: &SessionId) -> bool {
+    // Not asked for its status, which would be a use of it.
+    assert_eq!(node.uploads.is_open(id), node.store.uploads_dir().join(id.to_string()).exists());
+    node.uploads.is_open(id)
+}
+
+#[tokio::test]
+async fn an_empty_session_that_is_the_longest_unused_goes_for_a_new_one() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { max_sessions: 3, ..Setup::default() });
+    let name = repository("a");
+    let with_bytes = node.open(&name).await;
+    node.uploads.append(&name, &with_bytes, None, body(&[b"x"])).await.unwrap();
+    node.clock.advance(10 * MINUTE);
+    let first = node.open(&name).await;
+    node.clock.advance(SECOND);
+    let second = node.open(&name).await;
+    node.clock.advance(SECOND);
+    node.uploads.status(&name, &first).await.unwrap();
+    let third = node.open(&name).await;
+    assert!(!is_there(&node, &second), "it was unused for longer than the first");
+    for id in [&with_bytes, &first, &third] {
+        assert!(is_there(&node, id));
+    }
+    assert_eq!(node.metrics.sessions.get(), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_opens_sessions_without_end_keeps_nobody_from_pushing() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { max_sessions: 10, ..Setup::default() });
+    for _ in 0..100 {
+        node.open(&repository("loop")).await;
+    }
+    node.push(&repository("a"), b"layer").await;
+    assert!(node.metrics.sessions.get() <= 10);
+    assert!(std::fs::read_dir(node.store.uploads_dir()).unwrap().count() <= 10);
+}
+
+#[tokio::test]
+async fn sessions_in_use_stay_and_a_new_one_is_refused_until_one_is_idle() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { max_sessions: 2, ..Setup::default() });
+    let name = repository("a");
+    let (receiving, paused) = (node.open(&name).await, node.open(&name).await);
+    node.uploads.append(&name, &paused, None, body(&[b"x"])).await.unwrap();
+    // It has no byte yet, and a request that writes to it.
+    let endless = Box::pin(stream::pending::<io::Result<Bytes>>());
+    let mut writing = std::pin::pin!(node.uploads.append(&name, &receiving, None, endless));
+    assert!(futures::poll!(&mut writing).is_pending());
+    node.clock.advance(MINUTE - SECOND);
+    assert!(matches!(node.uploads.open(&name).await, Err(UploadError::TooManySessions(2))));
+    node.clock.advance(SECOND);
+    node.open(&name).await;
+    assert!(is_there(&node, &receiving) && !is_there(&node, &paused));
+    let gone = node.uploads.append(&name, &paused, None, body(&[b"x"])).await;
+    assert!(matches!(gone, Err(UploadError::UnknownSession)), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_client_of_a_restarted_node_has_time_to_come_back() {
+    let folder = folder();
+    let name = repository("a");
+    let node = Node::start(folder.path(), Setup { max_sessions: 1, ..Setup::default() });
+    let id = node.open(&name).await;
+    node.uploads.append(&name, &id, None, body(&[b"x"])).await.unwrap();
+    let now = crate::run::clock::Timestamp(node.clock.now().0 + 3_600_000);
+    node.stop().await;
+    let node = Node::start(folder.path(), Setup { max_sessions: 1, now, ..Setup::default() });
+    assert!(matches!(node.uploads.open(&name).await, Err(UploadError::TooManySessions(1))));
+    node.clock.advance(MINUTE);
+    node.open(&name).await;
+}
+
+#[tokio::test]
+async fn unused_sessions_give_their_room_to_those_who_wait_the_longest_unused_first() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(1000), ..Setup::default() });
+    let sessions = Arc::new(Sessions(node.uploads.clone()));
+    let policy = EvictionPolicy::LeastRecentlyUsed;
+    clean::start(&node.tasks, node.store.clone(), policy, sessions, node.metrics.clone());
+    let name = repository("a");
+    let mut old = Vec::new();
+    for _ in 0..3 {
+        let id = node.open(&name).await;
+        node.uploads.append(&name, &id, None, body(&[&[1; 300]])).await.unwrap();
+        node.clock.advance(SECOND);
+        old.push(id);
+    }
+    let new = node.open(&name).await;
+    let refused = node.uploads.append(&name, &new, None, body(&[&[2; 500]])).await;
+    assert!(matches!(&refused, Err(UploadError::Store(error)) if error.is_no_room()), "{refused:?}");
+    node.clock.advance(MINUTE);
+    node.uploads.append(&name, &new, None, body(&[&[2; 500]])).await.unwrap();
+    let there: Vec<_> = old.iter().map(|id| is_there(&node, id)).collect();
+    assert_eq!(there, [false, false, true], "no more than was needed");
+    assert_eq!(node.metrics.evicted_bytes.get(), 600);
+    assert!(node.tasks.stop(Duration::from_secs(20)).await);
+}
+
+#[tokio::test]
+async fn only_sessions_that_received_nothing_for_long_expire() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let name = repository("a");
+    let (old, used) = (node.open(&name).await, node.open(&name).await);
+    node.uploads.append(&name, &old, None, body(&[b"old"])).await.unwrap();
+    node.clock.advance(23 * 60 * MINUTE);
+    node.uploads.append(&name, &used, None, body(&[b"x"])).await.unwrap();
+    node.clock.advance(2 * 60 * MINUTE);
+    assert_eq!(node.uploads.expire().await, 3);
+    assert!(matches!(node.uploads.status(&name, &old).await, Err(UploadError::UnknownSession)));
+    assert_eq!(node.uploads.status(&name, &used).await.unwrap().offset, 1);
+}
