@@ -9,7 +9,7 @@ use crate::run::{Clock, Tasks};
 use crate::store::bucket::fault::{Faults, Faulty};
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{Counted, Operation};
-use crate::store::{Bucket, Layout, Links, Store};
+use crate::store::{Bucket, Damaged, Layout, Links, Store};
 use crate::upload::{ManifestPush, UploadParts, Uploads};
 use bytes::Bytes;
 use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode};
@@ -134,11 +134,12 @@ impl Node {
             layout: layout.clone(),
             store: store.clone(),
             links: links.clone(),
+            damaged: Arc::new(Damaged::new(clock.clone())),
             tasks: tasks.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
-        let replicate = Replicate::start(parts, &replication).unwrap();
+        let replicate = Replicate::start(parts, &replication);
         let uploads = Uploads::start(UploadParts {
             bucket: setup.bucket.clone(),
             layout: layout.clone(),

@@ -1,6 +1,7 @@
 //! Where a blob is read from: the store, the fill under way, or a new fill.
 
 use super::content::{Content, Source};
+use super::doubt;
 use super::fill::Fill;
 use super::flight::{Arrival, Entry};
 use super::linked::linked;
@@ -8,8 +9,10 @@ use super::task;
 use super::{FetchError, Shared};
 use crate::oci::{Digest, Repository};
 use crate::store::bucket::Object;
+use crate::store::damaged::Course;
 use crate::store::layout::LinkKind;
 use bytes::Bytes;
+use futures::FutureExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the beginning of a fill came to.
@@ -35,9 +38,11 @@ pub(super) async fn blob(
     digest: &Digest,
 ) -> Result<Content, FetchError> {
     let _expected = shared.expect(digest);
-    let mut joined = linked(shared, repository, LinkKind::Layer, digest, || join(shared, digest, true)).await?;
+    // What may be damaged is not begun before it is known how it is to be read.
+    let early = || if shared.parts.damaged.is_damaged(digest) { None } else { join(shared, digest, true) };
+    let mut joined = linked(shared, repository, LinkKind::Layer, digest, early).await?;
     let content = |size, source| Content { size, digest: *digest, shared: shared.clone(), source };
-    let mut use_store = true;
+    let (mut use_store, mut verify) = (true, false);
     let mut looks = 0;
     loop {
         if use_store && joined.is_none() {
@@ -50,6 +55,9 @@ pub(super) async fn blob(
                 }
             }
         }
+        if joined.is_none() {
+            verify = doubt::course(shared, digest).await? == Course::Verify;
+        }
         let Some((arrival, new)) = joined.take().or_else(|| join(shared, digest, use_store)) else {
             // Stored since this request looked. Should it not be found there again, the bucket is asked.
             looks += 1;
@@ -59,11 +67,15 @@ pub(super) async fn blob(
         return match arrival.outcome().await {
             Ok(Opened::Whole(bytes)) => Ok(content(bytes.len() as u64, Source::Whole { bytes, new })),
             Ok(Opened::Fill(fill)) => {
-                let phase = fill.watch();
+                let mut phase = fill.watch();
+                if verify {
+                    doubt::verified(digest, &mut phase).await?;
+                }
                 Ok(content(fill.size, Source::Filling { fill, phase, new }))
             }
             Ok(Opened::Through(size, object)) => {
                 let object = object.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let object = if verify { doubt::read_through(shared, digest, size, object).await? } else { object };
                 Ok(content(size, Source::Through(object)))
             }
             Err(failure) => Err(failure.into_error(digest)),
@@ -73,13 +85,21 @@ pub(super) async fn blob(
 
 /// Joins the fill of a digest or begins one, and says which. `None` when the content is stored by now.
 fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Opened>, bool)> {
-    match shared.fills.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
+    match shared.fills.enter(digest, || use_store && shared.parts.store.contains(digest)) {
         Entry::Joined(arrival) => Some((arrival, false)),
         Entry::New(departure, arrival) => {
             shared.spawn_fill("fill", digest, task::fill(shared.clone(), *digest, departure));
             Some((arrival, true))
         }
         Entry::Landed => None,
+    }
+}
+
+/// See [`super::Fetch::refill`].
+pub(super) fn refill(shared: &Arc<Shared>, digest: &Digest) {
+    if let Some((arrival, true)) = join(shared, digest, true) {
+        // Whoever waits for the outcome makes it wanted.
+        shared.parts.tasks.spawn("refill", arrival.outcome().map(drop));
     }
 }
 
@@ -99,6 +119,6 @@ pub(super) async fn blob_size(
         Some(Opened::Whole(content)) => Ok(content.len() as u64),
         Some(Opened::Fill(fill)) => Ok(fill.size),
         Some(Opened::Through(size, _)) => Ok(size),
-        None => Ok(shared.origin(digest).head().await.map_err(|failure| failure.into_error(digest))?.size),
+        None => Ok(doubt::size(shared, digest).await?),
     }
 }

@@ -1,6 +1,6 @@
 //! Who is pending, and the tasks that make them durable: several blobs at once, each until it is done.
 
-use super::journal::Journal;
+use super::journal::{Journal, Unreadable};
 use super::send::Sender;
 use crate::observe::Metrics;
 use crate::oci::{Digest, Repository};
@@ -9,10 +9,10 @@ use crate::run::{Tasks, crash, retry};
 use crate::store::bucket::{BucketError, BucketErrorKind, Operation};
 use crate::store::disk::{Pin, StoreError};
 use crate::store::replicator::{Journaled, Pending, Replicator};
-use crate::store::{Bucket, Layout, Links, Store};
+use crate::store::{Bucket, Damaged, Layout, Links, Store};
 use async_trait::async_trait;
 use dashmap::DashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
 
@@ -22,6 +22,8 @@ pub struct ReplicateParts {
     pub layout: Layout,
     pub store: Store,
     pub links: Links,
+    /// Objects that were seen to be damaged: what is pushed again replaces them.
+    pub damaged: Arc<Damaged>,
     pub tasks: Tasks,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
@@ -37,6 +39,8 @@ struct Inner {
     store: Store,
     sender: Sender,
     journal: Journal,
+    /// Content that may not be durable and cannot be sent, because nothing tells its repository.
+    kept: std::sync::Mutex<Vec<Pin>>,
     tasks: Tasks,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -75,11 +79,9 @@ enum Progress {
 impl Replicate {
     /// Takes up what earlier runs left pending. Blocking, for it reads the journal.
     ///
-    /// # Errors
-    /// When the journal cannot be read.
-    pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Result<Replicate, StoreError> {
+    pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Replicate {
         let journal = Journal::new(parts.store.pending_dir());
-        let left = journal.left()?;
+        let left = journal.left();
         let sender = Sender {
             bucket: parts.bucket,
             layout: parts.layout,
@@ -92,6 +94,7 @@ impl Replicate {
                 store: parts.store,
                 sender,
                 journal,
+                kept: std::sync::Mutex::default(),
                 tasks: parts.tasks,
                 clock: parts.clock,
                 metrics: parts.metrics,
@@ -100,16 +103,49 @@ impl Replicate {
                 sending: DashMap::new(),
             }),
         };
-        if !left.is_empty() {
-            tracing::info!(blobs = left.len(), "resuming blobs that are not yet durable");
+        if !left.entries.is_empty() {
+            tracing::info!(blobs = left.entries.len(), "resuming blobs that are not yet durable");
         }
-        for journaled in left {
+        for journaled in left.entries {
             let pin = replicate.inner.store.pin(&journaled.pending.digest);
             replicate.begin(journaled, pin, true);
         }
+        for lost in left.unreadable {
+            replicate.recover(&lost);
+        }
         // What is pending is pinned by now.
         replicate.inner.store.let_go_of_shared();
-        Ok(replicate)
+        replicate
+    }
+
+    /// Takes up a blob whose journal entry cannot be read: what its name tells is enough to send it again. Blocking.
+    fn recover(&self, lost: &Unreadable) {
+        let Inner { store, journal, clock, kept, .. } = &*self.inner;
+        // Nothing is to rely on the bucket having it.
+        store.forget_links(&lost.digest);
+        if !store.contains(&lost.digest) {
+            tracing::error!(digest = %lost.digest, "the content of an unreadable journal entry is not stored");
+            return;
+        }
+        let pin = store.pin(&lost.digest);
+        let size = std::fs::metadata(store.content_path(&lost.digest)).map_or(0, |file| file.len());
+        let recovered = lost.repository.clone().map(|repository| {
+            let pending = Pending { repository, digest: lost.digest, size, since: clock.now() };
+            journal.write_now(pending, true)
+        });
+        match recovered {
+            Some(Ok(journaled)) => self.begin(journaled, pin, true),
+            Some(Err(error)) => {
+                tracing::error!(digest = %lost.digest, %error, "content that may not be durable is kept, and not sent");
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+            }
+            None => {
+                tracing::error!(digest = %lost.digest,
+                    "the repository of content that may not be durable is lost; it is kept here until it is pushed again \
+                     and its set-aside journal entry is removed");
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+            }
+        }
     }
 
     /// Age of the oldest pending blob.

@@ -11,11 +11,12 @@ use crate::fetch::{Fetch, FetchParts};
 use crate::http::{Server, Services, operations, router};
 use crate::manage::Manage;
 use crate::observe::{self, Metrics};
-use crate::oci::NodeName;
+use crate::oci::{Digest, NodeName};
 use crate::replicate::{OldestPending, Replicate, ReplicateParts};
+use crate::scrub::{Refill, Scrub};
 use crate::store::bucket::{self, ListOptions, OpenError};
 use crate::store::disk::StoreError;
-use crate::store::{Bucket, Layout, Links, Store};
+use crate::store::{Bucket, Damaged, Layout, Links, Store};
 use crate::upload::{UploadParts, Uploads};
 use async_trait::async_trait;
 use entrepot_config::{self as config, NodeConfig};
@@ -95,7 +96,8 @@ impl Node {
         let store = Store::open(&config.store, clock.clone(), metrics.clone())?;
         let tasks = Tasks::new();
         store.start_recording(&tasks);
-        let shared = Shared { bucket, store: store.clone(), clock, metrics: metrics.clone(), tasks };
+        let damaged = Arc::new(Damaged::new(clock.clone()));
+        let shared = Shared { bucket, store: store.clone(), damaged, clock, metrics: metrics.clone(), tasks };
         let services = shared.wire(&config)?;
         shared.probe(&config).await;
         let reporter = shared.reporter(&config)?;
@@ -199,6 +201,7 @@ fn patterns(immutable: &[String]) -> Result<GlobSet, globset::Error> {
 struct Shared {
     bucket: Arc<dyn Bucket>,
     store: Store,
+    damaged: Arc<Damaged>,
     clock: Clock,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -215,7 +218,7 @@ impl Shared {
             config.fetch.links_fresh_for.get(),
             config.tags.stale_if_error.get(),
         );
-        let replicate = self.replicate(&layout, &links, &config.replication)?;
+        let replicate = self.replicate(&layout, &links, &config.replication);
         self.metrics.registry().register(Box::new(OldestPending::new(&replicate)?))?;
         let replicator = Arc::new(replicate);
         let uploads = Uploads::start(UploadParts {
@@ -238,19 +241,28 @@ impl Shared {
         clean::start(&self.tasks, self.store.clone(), policy, sessions, self.metrics.clone());
         let threads = |source| StartError::System { what: "threads", source };
         let (bulk, hands) = (Bulk::new().map_err(threads)?, Hands::new().map_err(threads)?);
-        let fetch = self.fetch(&layout, &links, bulk, hands, config);
+        let fetch = self.fetch(&layout, &links, bulk, hands.clone(), config);
+        let scrub = Scrub {
+            store: self.store.clone(),
+            hands,
+            refill: Arc::new(Refills(fetch.clone())),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        scrub.start(&self.tasks, &config.store.scrub);
         let manage = Manage::new(self.bucket.clone(), layout.clone(), self.store.clone(), links, replicator, immutable);
         let discover = Discover::new(self.bucket.clone(), layout);
         let metrics = self.metrics.clone();
         Ok(Services { uploads, fetch, discover, manage, metrics, read_only: config.read_only })
     }
 
-    fn replicate(&self, layout: &Layout, links: &Links, config: &config::Replication) -> Result<Replicate, StoreError> {
+    fn replicate(&self, layout: &Layout, links: &Links, config: &config::Replication) -> Replicate {
         let parts = ReplicateParts {
             bucket: self.bucket.clone(),
             layout: layout.clone(),
             store: self.store.clone(),
             links: links.clone(),
+            damaged: self.damaged.clone(),
             tasks: self.tasks.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -264,6 +276,7 @@ impl Shared {
             layout: layout.clone(),
             store: self.store.clone(),
             links: links.clone(),
+            damaged: self.damaged.clone(),
             config: config.fetch.clone(),
             tags: config.tags.clone(),
             tasks: self.tasks.clone(),
@@ -297,6 +310,15 @@ impl Shared {
             }
             Err(_) => tracing::error!("the bucket does not answer; serving what is stored"),
         }
+    }
+}
+
+/// What the scrub removed is fetched again.
+struct Refills(Fetch);
+
+impl Refill for Refills {
+    fn refill(&self, digest: &Digest) {
+        self.0.refill(digest);
     }
 }
 

@@ -2,12 +2,14 @@
 //! content reachable through a repository.
 
 pub mod bucket;
+pub mod damaged;
 pub mod disk;
 pub mod layout;
 pub mod links;
 pub mod replicator;
 
 pub use bucket::{Bucket, BucketError};
+pub use damaged::Damaged;
 pub use disk::Store;
 pub use layout::{Key, Layout};
 pub use links::Links;

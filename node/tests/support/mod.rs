@@ -11,7 +11,7 @@ use entrepot_node::oci::{Algorithm, Digest, NodeName};
 use entrepot_node::replicate::{Replicate, ReplicateParts};
 use entrepot_node::run::{Bulk, Clock, Hands, Tasks};
 use entrepot_node::store::bucket::memory::Memory;
-use entrepot_node::store::{Bucket, Layout, Links, Store};
+use entrepot_node::store::{Bucket, Damaged, Layout, Links, Store};
 use entrepot_node::upload::{UploadParts, Uploads};
 use globset::{Glob, GlobSet};
 use http_body_util::{BodyExt, Full};
@@ -151,16 +151,18 @@ fn services(
     let store = Store::open(&store, clock.clone(), metrics.clone()).unwrap();
     let hour = Duration::from_secs(3600);
     let links = Links::new(bucket.clone(), layout.clone(), store.clone(), hour, hour);
+    let damaged = Arc::new(Damaged::new(clock.clone()));
     let parts = ReplicateParts {
         bucket: bucket.clone(),
         layout: layout.clone(),
         store: store.clone(),
         links: links.clone(),
+        damaged: damaged.clone(),
         tasks: tasks.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
-    let replicator = Arc::new(Replicate::start(parts, &defaults.replication).unwrap());
+    let replicator = Arc::new(Replicate::start(parts, &defaults.replication));
     let immutable = setup
         .immutable
         .map_or(GlobSet::empty(), |pattern| GlobSet::builder().add(Glob::new(pattern).unwrap()).build().unwrap());
@@ -186,6 +188,7 @@ fn services(
         layout: layout.clone(),
         store: store.clone(),
         links: links.clone(),
+        damaged,
         config: defaults.fetch,
         tags: defaults.tags,
         tasks,

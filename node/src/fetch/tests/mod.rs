@@ -1,5 +1,6 @@
 //! The fetch flow on a bucket in memory whose bodies the tests hold back, and on a real store.
 
+mod damaged;
 mod fills;
 mod linked;
 mod manifests;
@@ -187,6 +188,7 @@ struct Setup {
     tasks: Tasks,
     hands: Hands,
     clock: Clock,
+    damaged: Arc<Damaged>,
     fetch: Fetch,
     repository: Repository,
 }
@@ -230,11 +232,13 @@ impl Setup {
         let hands = Hands::new().unwrap();
         let (fresh, stale) = (Duration::from_secs(600), Duration::from_secs(3600));
         let links = Links::new(bucket.clone(), layout.clone(), store.clone(), fresh, stale);
+        let damaged = Arc::new(Damaged::new(clock.clone()));
         let fetch = Fetch::new(FetchParts {
             bucket,
             layout: layout.clone(),
             store: store.clone(),
             links,
+            damaged: damaged.clone(),
             config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
             tags: config::Tags::default(),
             tasks: tasks.clone(),
@@ -246,7 +250,7 @@ impl Setup {
             stall_timeout: Duration::from_secs(60),
         });
         let repository = Repository::parse("library/alpine").unwrap();
-        Setup { disk, memory, gate, faults, layout, store, metrics, tasks, hands, clock, fetch, repository }
+        Setup { disk, memory, gate, faults, layout, store, metrics, tasks, hands, clock, damaged, fetch, repository }
     }
 
     async fn put(&self, key: &Key, content: impl Into<Bytes>) {
