@@ -1,7 +1,7 @@
 //! A registry node: it takes uploads into its local store and replicates them to a bucket, fetches from the bucket
-//! what it does not store, and cleans its store when it fills up. `docs/architecture.md` tells the story.
+//! what it does not store, cleans its store when it fills up, and verifies what it stores in time. `docs/architecture.md` tells the story.
 //!
-//! The four flows (`upload`, `replicate`, `fetch`, `clean`) know neither each other nor `http`; what they share is in
+//! The flows (`upload`, `replicate`, `fetch`, `clean`, `scrub`) know neither each other nor `http`; what they share is in
 //! `oci`, `store` and `run`, and [`run::app`] wires them.
 
 pub mod clean;
@@ -13,6 +13,7 @@ pub mod observe;
 pub mod oci;
 pub mod replicate;
 pub mod run;
+pub mod scrub;
 pub mod store;
 pub mod upload;
 

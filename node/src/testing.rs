@@ -10,7 +10,7 @@ use crate::store::bucket::fault::{Faults, Faulty};
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{Counted, Operation};
 use crate::store::tags::Conditions;
-use crate::store::{Bucket, Layout, Links, PendingHere, RecentPuts, Store, Tags};
+use crate::store::{Bucket, Damaged, Layout, Links, PendingHere, RecentPuts, Store, Tags};
 use crate::upload::{ManifestPush, UploadParts, Uploads};
 use bytes::Bytes;
 use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode, SparseIndexes};
@@ -164,6 +164,7 @@ impl Node {
             layout: layout.clone(),
             store: store.clone(),
             links: links.clone(),
+            damaged: Arc::new(Damaged::new(clock.clone())),
             tasks: tasks.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -172,7 +173,7 @@ impl Node {
             node: name.clone(),
             retry_budget: setup.retry_budget,
         };
-        let replicate = Replicate::start(parts, &replication).unwrap();
+        let replicate = Replicate::start(parts, &replication);
         let uploads = Uploads::start(UploadParts {
             bucket: setup.bucket.clone(),
             layout: layout.clone(),

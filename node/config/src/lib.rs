@@ -196,6 +196,8 @@ pub struct Store {
     pub target_free: Threshold,
     /// Which content is removed first.
     pub eviction_policy: EvictionPolicy,
+    /// How what is stored is verified in the background.
+    pub scrub: Scrub,
 }
 
 impl Default for Store {
@@ -206,7 +208,24 @@ impl Default for Store {
             low_free: Threshold::percent(10),
             target_free: Threshold::percent(20),
             eviction_policy: EvictionPolicy::default(),
+            scrub: Scrub::default(),
         }
+    }
+}
+
+/// How what is stored is verified in the background: read, compared with its digest, and if it is damaged, removed and
+/// read from the bucket again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Scrub {
+    /// How long one round over everything takes: a store of 1Ti is read at 1.8 MB/s in a week. At least 1h; 0s verifies
+    /// nothing in the background.
+    pub period: Duration,
+}
+
+impl Default for Scrub {
+    fn default() -> Scrub {
+        Scrub { period: Duration::from_secs(7 * 24 * 3600) }
     }
 }
 

@@ -3,6 +3,9 @@
 use crate::{Bucket, NodeConfig, S3, Threshold};
 use std::path::Path;
 
+/// A shorter round would read the disk all the time.
+const SHORTEST_SCRUB: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// A configuration that was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -159,6 +162,10 @@ fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
     {
         return refuse("store.path", "and bucket.fileSystem.path lie one in the other");
     }
+    let period = store.scrub.period.get();
+    if !period.is_zero() && period < SHORTEST_SCRUB {
+        return refuse("store.scrub.period", "is less than 1h; 0s switches the scrub off");
+    }
     // What is a percentage of an unknown capacity is compared as a percentage.
     let capacity = store.capacity.map_or(u64::MAX, crate::ByteSize::get);
     if store.capacity.is_some_and(|capacity| capacity.get() == 0) {
@@ -275,6 +282,7 @@ mod tests {
             ("http: {headerTimeout: 5}", "http.headerTimeout"),
             ("store: {targetFree: 5%}", "store.targetFree"),
             ("store: {capacity: 0}", "store.capacity"),
+            ("store: {scrub: {period: 59m}}", "store.scrub.period"),
             ("store: {lowFree: 1Gi, targetFree: 2Gi, capacity: 1Gi}", "store.targetFree"),
             ("bucket: {fileSystem: null}", "bucket"),
             ("bucket: {s3: {name: images}, fileSystem: {path: /x}}", "bucket"),

@@ -143,8 +143,8 @@ impl Serving {
                     self.pass_through(None);
                 }
                 Err(failure) => {
-                    if matches!(failure, Failure::Mismatch) && matches!(self.from, From::Bucket(_)) {
-                        self.shared.mismatch(&self.digest);
+                    if let (Failure::Mismatch(version), From::Bucket(_)) = (&failure, &self.from) {
+                        self.shared.mismatch(&self.digest, version.clone());
                     }
                     return Err(failure.into_io(&self.digest));
                 }

@@ -2,7 +2,7 @@
 
 use super::FetchError;
 use crate::oci::Digest;
-use crate::store::bucket::{BucketError, BucketErrorKind, Operation};
+use crate::store::bucket::{BucketError, BucketErrorKind, ObjectMeta, Operation};
 use std::io;
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use std::sync::Arc;
 pub(super) enum Failure {
     /// The bucket has no such object.
     Missing,
-    /// The bytes are not those of the digest.
-    Mismatch,
+    /// The bytes are not those of the digest. The version that was read, if it was one and the same.
+    Mismatch(Option<ObjectMeta>),
     Bucket(Arc<BucketError>),
     /// The disk of this node failed: the bucket can still be read without it.
     Local(Arc<io::Error>),
@@ -29,7 +29,7 @@ impl Failure {
     pub(super) fn into_error(self, digest: &Digest) -> FetchError {
         match self {
             Failure::Missing => FetchError::ContentMissing(*digest),
-            Failure::Mismatch => FetchError::Mismatch(*digest),
+            Failure::Mismatch(_) => FetchError::Mismatch(*digest),
             Failure::Bucket(error) => FetchError::Bucket(copy(&error)),
             Failure::Local(error) => {
                 let error = io::Error::new(error.kind(), error.to_string());

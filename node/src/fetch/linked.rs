@@ -23,7 +23,7 @@ pub(super) async fn linked<T>(
     let (linked, joined) = match futures::poll!(link.as_mut()) {
         Poll::Ready(linked) => (linked?, None),
         Poll::Pending => {
-            let joined = if shared.parts.store.size(digest).is_none() { join() } else { None };
+            let joined = if shared.parts.store.contains(digest) { None } else { join() };
             (link.await?, joined)
         }
     };

@@ -1,17 +1,19 @@
 //! Where a blob is read from: the store, the fill under way, or a new fill.
 
 use super::content::{Content, Source};
-use super::failure::Failure;
+use super::doubt;
 use super::fill::Fill;
 use super::flight::{Arrival, Entry};
 use super::linked::linked;
 use super::task;
 use super::{FetchError, Shared};
 use crate::oci::{Digest, Repository};
-use crate::store::bucket::{BucketError, Object};
+use crate::store::bucket::Object;
+use crate::store::damaged::Course;
 use crate::store::layout::LinkKind;
 use crate::store::replicator::Elsewhere;
 use bytes::Bytes;
+use futures::FutureExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the beginning of a fill came to.
@@ -37,9 +39,11 @@ pub(super) async fn blob(
     digest: &Digest,
 ) -> Result<Content, FetchError> {
     let _expected = shared.expect(digest);
-    let mut joined = linked(shared, repository, LinkKind::Layer, digest, || join(shared, digest, true)).await?;
+    // What may be damaged is not begun before it is known how it is to be read.
+    let early = || if shared.parts.damaged.is_damaged(digest) { None } else { join(shared, digest, true) };
+    let mut joined = linked(shared, repository, LinkKind::Layer, digest, early).await?;
     let content = |size, source| Content { size, digest: *digest, shared: shared.clone(), source };
-    let mut use_store = true;
+    let (mut use_store, mut verify) = (true, false);
     let mut looks = 0;
     loop {
         if use_store && joined.is_none() {
@@ -52,6 +56,9 @@ pub(super) async fn blob(
                 }
             }
         }
+        if joined.is_none() {
+            verify = doubt::course(shared, digest).await? == Course::Verify;
+        }
         let Some((arrival, new)) = joined.take().or_else(|| join(shared, digest, use_store)) else {
             // Stored since this request looked. Should it not be found there again, the bucket is asked.
             looks += 1;
@@ -61,11 +68,15 @@ pub(super) async fn blob(
         return match arrival.outcome().await {
             Ok(Opened::Whole(bytes)) => Ok(content(bytes.len() as u64, Source::Whole { bytes, new })),
             Ok(Opened::Fill(fill)) => {
-                let phase = fill.watch();
+                let mut phase = fill.watch();
+                if verify {
+                    doubt::verified(digest, &mut phase).await?;
+                }
                 Ok(content(fill.size, Source::Filling { fill, phase, new }))
             }
             Ok(Opened::Through(size, object)) => {
                 let object = object.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let object = if verify { doubt::read_through(shared, digest, size, object).await? } else { object };
                 Ok(content(size, Source::Through(object)))
             }
             Err(failure) => Err(failure.into_error(digest)),
@@ -75,13 +86,21 @@ pub(super) async fn blob(
 
 /// Joins the fill of a digest or begins one, and says which. `None` when the content is stored by now.
 fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Opened>, bool)> {
-    match shared.fills.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
+    match shared.fills.enter(digest, || use_store && shared.parts.store.contains(digest)) {
         Entry::Joined(arrival) => Some((arrival, false)),
         Entry::New(departure, arrival) => {
             shared.spawn_fill("fill", digest, task::fill(shared.clone(), *digest, departure));
             Some((arrival, true))
         }
         Entry::Landed => None,
+    }
+}
+
+/// See [`super::Fetch::refill`].
+pub(super) fn refill(shared: &Arc<Shared>, digest: &Digest) {
+    if let Some((arrival, true)) = join(shared, digest, true) {
+        // Whoever waits for the outcome makes it wanted.
+        shared.parts.tasks.spawn("refill", arrival.outcome().map(drop));
     }
 }
 
@@ -96,35 +115,21 @@ pub(super) async fn blob_size(
     {
         return Ok(size);
     }
-    let origin = shared.origin(digest);
-    let (linked, data) = tokio::join!(parts.links.ask(repository, LinkKind::Layer, digest), origin.head());
+    let (linked, size) =
+        tokio::join!(parts.links.ask(repository, LinkKind::Layer, digest), doubt::size(shared, digest));
     match linked {
         Ok(true) => {}
         Ok(false) => match parts.replicator.elsewhere(repository, digest).await? {
             Elsewhere::NotPending => return Err(FetchError::NotFound),
-            Elsewhere::Durable => return Ok(origin.head().await.map_err(|failure| failure.into_error(digest))?.size),
+            Elsewhere::Durable => return doubt::size(shared, digest).await,
             Elsewhere::Pending => return Err(FetchError::Pending(*digest)),
         },
-        Err(error) => return without_bucket(shared, repository, digest, error).await,
+        // The bucket cannot be asked: what a pull relies on counts here too.
+        Err(error) if !parts.links.was_seen(repository, LinkKind::Layer, digest) => return Err(error.into()),
+        Err(_) => {}
     }
-    match data {
-        Ok(data) => Ok(data.size),
-        Err(Failure::Bucket(error)) if error.is_transient() => {
-            parts.store.size(digest).ok_or_else(|| Failure::Bucket(error).into_error(digest))
-        }
-        Err(failure) => Err(failure.into_error(digest)),
-    }
-}
-
-/// The bucket cannot be asked: what a pull relies on counts here too.
-async fn without_bucket(
-    shared: &Shared,
-    repository: &Repository,
-    digest: &Digest,
-    error: BucketError,
-) -> Result<u64, FetchError> {
-    match shared.parts.store.size(digest) {
-        Some(size) if shared.parts.links.was_seen(repository, LinkKind::Layer, digest) => Ok(size),
-        _ => Err(error.into()),
+    match size {
+        Err(FetchError::Bucket(error)) if error.is_transient() => parts.store.size(digest).ok_or(error.into()),
+        size => size,
     }
 }

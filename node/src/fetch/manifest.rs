@@ -38,7 +38,7 @@ pub(super) async fn manifest(
 
 /// Joins the fetch of a manifest or begins one, and says which. `None` when it is stored by now.
 fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Bytes>, &'static str)> {
-    match shared.manifests.enter(digest, || use_store && shared.parts.store.size(digest).is_some()) {
+    match shared.manifests.enter(digest, || use_store && shared.parts.store.contains(digest)) {
         Entry::Landed => None,
         Entry::Joined(arrival) => Some((arrival, "joined")),
         Entry::New(departure, arrival) => {

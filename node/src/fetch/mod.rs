@@ -6,10 +6,19 @@
 //! is verified; the last bytes of unverified content are held back until its digest is known. Where there is no room,
 //! or the disk fails, content passes through without being stored (`through`): a pull never fails for want of disk.
 //!
+//! **What is served before it is verified.** A range of content that is not stored is given as the bucket has it (206):
+//! a part says nothing of the digest of the whole, and clients that pull lazily (eStargz, SOCI, zstd:chunked) need a few
+//! KiB of a layer at once and verify each chunk against a table of contents that they have verified. Waiting for the
+//! whole layer would take from them what they are there for. A node verifies the whole in the background (the same
+//! request begins a fill). When that does not match, the object is marked as damaged (`store::damaged`), and from then on
+//! this node gives nothing of it away, no range and no size, before all of it was verified: it answers 502 (`doubt`).
+//! The mark goes when the object is replaced, in the bucket or by a push through this node.
+//!
 //! Nothing is served but through a repository that links it, and what a tag is, is asked of the bucket (`tags`).
 
 mod circuit;
 mod content;
+mod doubt;
 mod failure;
 mod fill;
 mod flight;
@@ -32,10 +41,10 @@ pub use content::Content;
 use crate::observe::Metrics;
 use crate::oci::{Digest, Repository, Tag};
 use crate::run::{Bulk, Clock, Hands, Tasks};
-use crate::store::bucket::{Bucket, BucketError};
+use crate::store::bucket::{Bucket, BucketError, ObjectMeta};
 use crate::store::disk::{Expected, Store, StoreError};
 use crate::store::layout::LinkKind;
-use crate::store::{Layout, Links, Replicator};
+use crate::store::{Damaged, Layout, Links, Replicator};
 use bytes::Bytes;
 use circuit::Circuit;
 use entrepot_config as config;
@@ -81,6 +90,8 @@ pub struct FetchParts {
     pub store: Store,
     pub links: Links,
     pub replicator: Arc<dyn Replicator>,
+    /// What was seen to be damaged in the bucket; shared with whoever repairs it.
+    pub damaged: Arc<Damaged>,
     pub config: config::Fetch,
     pub tags: config::Tags,
     pub tasks: Tasks,
@@ -120,7 +131,7 @@ impl Shared {
     /// Expects content that is not stored: its link may be seen before there is a fill of it.
     fn expect(&self, digest: &Digest) -> Option<Expected> {
         let store = &self.parts.store;
-        store.size(digest).is_none().then(|| store.expect(digest))
+        (!store.contains(digest)).then(|| store.expect(digest))
     }
 
     /// Runs a fill in the background. Links of its content that are seen before it ends are remembered.
@@ -129,8 +140,9 @@ impl Shared {
         self.parts.tasks.spawn(name, fill.map(|()| drop(expected)));
     }
 
-    /// Counts and logs content of the bucket that is not what its digest says.
-    fn mismatch(&self, digest: &Digest) {
+    /// Counts, logs and remembers content of the bucket that is not what its digest says.
+    fn mismatch(&self, digest: &Digest, version: Option<ObjectMeta>) {
+        self.parts.damaged.mark(digest, version);
         self.parts.metrics.mismatches.with_label_values(&["bucket"]).inc();
         tracing::error!(key = %self.parts.layout.data(digest), "the content in the bucket does not match its digest");
     }
@@ -158,6 +170,12 @@ impl Fetch {
     /// As [`Fetch::blob`].
     pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<u64, FetchError> {
         locate::blob_size(&self.shared, repository, digest).await
+    }
+
+    /// Begins to fill the store with content that it lost, without a reader. Nothing when it is stored, or being
+    /// filled already; without room it stays as it is.
+    pub fn refill(&self, digest: &Digest) {
+        locate::refill(&self.shared, digest);
     }
 
     /// A manifest, whole and verified, through a repository that links it.

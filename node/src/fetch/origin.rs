@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// One object of the bucket. Cheap to clone.
@@ -23,11 +23,21 @@ pub(super) struct Origin {
     bulk: bool,
     retry_budget: Duration,
     stall_timeout: Duration,
+    versions: Arc<Mutex<Versions>>,
+}
+
+/// What was read of an object so far.
+#[derive(Debug, Default)]
+enum Versions {
+    #[default]
+    None,
+    One(ObjectMeta),
+    Several,
 }
 
 impl Origin {
     pub(super) fn new(bucket: Arc<dyn Bucket>, key: Key, retry_budget: Duration, stall_timeout: Duration) -> Origin {
-        Origin { bucket, key, bulk: false, retry_budget, stall_timeout }
+        Origin { bucket, key, bulk: false, retry_budget, stall_timeout, versions: Arc::default() }
     }
 
     /// The same, read as [`GetOptions::bulk`] says.
@@ -43,9 +53,28 @@ impl Origin {
     /// Asks for the object, or a range of it; one request. Its body is to be read by [`Origin::bytes`].
     pub(super) async fn open(&self, range: Option<Range<u64>>) -> Result<Object, Failure> {
         match self.bucket.get(&self.key, GetOptions { range, bulk: self.bulk, ..GetOptions::default() }).await? {
-            Get::Found(object) => Ok(object),
+            Get::Found(object) => {
+                self.read_of(&object.meta);
+                Ok(object)
+            }
             Get::NotModified | Get::Missing => Err(Failure::Missing),
         }
+    }
+
+    /// An answer of this version is read.
+    pub(super) fn read_of(&self, version: &ObjectMeta) {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        *versions = match &*versions {
+            Versions::One(before) if before == version => return,
+            Versions::None => Versions::One(version.clone()),
+            Versions::One(_) | Versions::Several => Versions::Several,
+        };
+    }
+
+    /// What was read is not what the digest says.
+    pub(super) fn mismatch(&self) -> Failure {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        Failure::Mismatch(if let Versions::One(version) = &*versions { Some(version.clone()) } else { None })
     }
 
     /// The bytes of a range of the object, which has `size` bytes in all: never more, and fewer only with an error.

@@ -32,8 +32,8 @@ impl Drop for Running {
 /// Says why a fill failed. Returns what it came to.
 pub(super) fn failed(shared: &Shared, digest: &Digest, failure: &Failure) -> &'static str {
     match failure {
-        Failure::Mismatch => {
-            shared.mismatch(digest);
+        Failure::Mismatch(version) => {
+            shared.mismatch(digest, version.clone());
             "mismatch"
         }
         Failure::Local(error) => {

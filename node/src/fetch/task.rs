@@ -93,6 +93,7 @@ async fn fill_file(shared: &Shared, digest: Digest, first: Object, departure: De
     };
     match filled {
         Ok(()) => {
+            shared.parts.damaged.repaired(&digest);
             shared.count_fill(adopt(shared, &fill, room).await);
             // Verified bytes are given to readers whether or not the store could take the file. Only then the
             // flight ends: who asks now either joins it or finds the content stored.
@@ -111,14 +112,16 @@ async fn fill_file(shared: &Shared, digest: Digest, first: Object, departure: De
 
 async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Reservation) -> Result<(), Failure> {
     let origin = shared.origin(&fill.digest);
+    origin.read_of(&first.meta);
     let rest = fill::begin(fill, &origin, first).await?;
     // The file has all its room on disk now, so it is not still to be written.
     room.wrote(fill.size);
     let parallel = usize::try_from(shared.parts.config.parallel_ranges).unwrap_or(1);
     let (receiving, hands) = (fill.clone(), shared.parts.hands.clone());
-    let receive = async move { fill::receive(&receiving, &origin.bulk(), rest, parallel, &hands).await };
+    let bulk = origin.clone().bulk();
+    let receive = async move { fill::receive(&receiving, &bulk, rest, parallel, &hands).await };
     shared.parts.bulk.run(receive).await??;
-    fill::verify(fill, &shared.parts.hands).await
+    fill::verify(fill, &origin, &shared.parts.hands).await
 }
 
 /// Moves the filled file into the store. Returns what the fill came to.

@@ -34,12 +34,25 @@ pub(super) fn whole(
     from: u64,
     opened: Option<Object>,
 ) -> BoxStream<'static, Result<Bytes, Failure>> {
+    if let Some(object) = &opened {
+        origin.read_of(&object.meta);
+    }
     let body = origin.bytes(size, 0..size, opened);
-    let passing = Passing { body, hands, digest, size, from, at: 0, hasher: Hasher::new(digest.algorithm()) };
+    let passing = Passing {
+        origin: origin.clone(),
+        body,
+        hands,
+        digest,
+        size,
+        from,
+        at: 0,
+        hasher: Hasher::new(digest.algorithm()),
+    };
     stream::try_unfold(passing, Passing::step).boxed()
 }
 
 struct Passing {
+    origin: Origin,
     body: BoxStream<'static, Result<Bytes, Failure>>,
     hands: Hands,
     digest: Digest,
@@ -56,7 +69,7 @@ impl Passing {
             let start = self.at;
             self.at += piece.len() as u64;
             if self.at == self.size && self.hasher.clone().finish() != self.digest {
-                return Err(Failure::Mismatch);
+                return Err(self.origin.mismatch());
             }
             if self.at > self.from {
                 piece.advance(usize::try_from(self.from.saturating_sub(start)).unwrap_or_default());

@@ -23,7 +23,7 @@ pub(super) async fn read(origin: &Origin, digest: &Digest, first: Object) -> Res
         Ok(all)
     };
     let content = origin.bytes(size, 0..size, Some(first)).try_fold(Vec::new(), collect).await?;
-    if Digest::of(digest.algorithm(), &content) == *digest { Ok(content.into()) } else { Err(Failure::Mismatch) }
+    if Digest::of(digest.algorithm(), &content) == *digest { Ok(content.into()) } else { Err(origin.mismatch()) }
 }
 
 /// Tells those that wait what [`read`] came to, and then stores it.
@@ -35,7 +35,10 @@ pub(super) async fn land<T: Clone + From<Bytes>>(
     departure: Departure<T>,
 ) {
     let content = match read {
-        Ok(content) => content,
+        Ok(content) => {
+            shared.parts.damaged.repaired(digest);
+            content
+        }
         Err(failure) => {
             shared.count_fill(failed(shared, digest, &failure));
             return departure.end(Err(failure));

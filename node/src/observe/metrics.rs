@@ -34,6 +34,12 @@ pub struct Metrics {
     /// Blobs that are not yet durable.
     pub pending: IntGauge,
     pub pending_bytes: IntGauge,
+    /// Blobs whose only copy, this node's, was damaged before they were durable.
+    pub pending_damaged: IntCounter,
+    /// Bytes of stored content read to see whether it is sound.
+    pub scrubbed_bytes: IntCounter,
+    /// When all stored content was read so: seconds since the epoch.
+    pub scrub_completed: IntGauge,
     /// By `operation` and `result`: `ok`, or the kind of error.
     pub bucket_requests: IntCounterVec,
     /// By `operation`.
@@ -84,6 +90,13 @@ impl Metrics {
             )?,
             pending: add.gauge("pending_blobs", "Blobs that are not yet durable.")?,
             pending_bytes: add.gauge("pending_bytes", "Bytes that are not yet durable.")?,
+            pending_damaged: add
+                .counter("pending_damaged_total", "Blobs whose only copy was damaged before they were durable.")?,
+            scrubbed_bytes: add.counter("scrubbed_bytes_total", "Bytes of stored content verified by the scrub.")?,
+            scrub_completed: add.gauge(
+                "scrub_completed_timestamp_seconds",
+                "When the scrub had last verified all stored content, since the epoch.",
+            )?,
             bucket_requests: add.counters(
                 "bucket_requests_total",
                 "Requests to the bucket.",

@@ -1,21 +1,37 @@
 //! The pending journal: a small file for each blob that is not yet durable.
 //!
 //! An entry appears whole (written beside, then renamed) and disappears when its blob is durable. There is nothing to
-//! compact and nothing to repair: what cannot be read was never acknowledged.
+//! compact. A file that was not renamed yet was never acknowledged, and is removed. A file of an entry that cannot be
+//! read was damaged by others, and its blob may have been acknowledged: the file is set aside, and its name tells the
+//! digest and, unless that is very long, the repository, so that the blob is sent all the same.
+//!
+//! ```text
+//! <alg>-<hex>.<uuid>.<repository, + for />.json       an entry
+//! <alg>-<hex>.<uuid>.json                             an entry of a repository with a very long name
+//! <uuid>.new                                          being written
+//! <name>.unreadable                                   set aside
+//! ```
 
-use crate::oci::{Digest, Repository};
+use crate::oci::{Algorithm, Digest, Repository};
 use crate::run::clock::Timestamp;
 use crate::run::tasks::blocking;
-use crate::store::disk::StoreError;
+use crate::store::disk::{StoreError, make_folder};
 use crate::store::replicator::{Journaled, Pending};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, DirEntry, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-const ENTRY: &str = "json";
-const UNFINISHED: &str = "new";
+const ENTRY: &str = ".json";
+const UNFINISHED: &str = ".new";
+const UNREADABLE: &str = ".unreadable";
+
+/// The longest name of a file (Linux, NAME_MAX), less what setting an entry aside appends.
+const LONGEST_NAME: usize = 255 - UNREADABLE.len();
+
+/// Files set aside that are kept. They are for a person to look at; only damage of the disk makes any.
+const MOST_SET_ASIDE: usize = 1000;
 
 /// The entry as it lies on disk.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +48,22 @@ pub(super) struct Journal {
     folder: PathBuf,
 }
 
+/// What earlier runs left.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Blobs that are not yet durable.
+    pub entries: Vec<Journaled>,
+    /// Blobs that may not be.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An entry that cannot be read, as far as its name tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub digest: Digest,
+    pub repository: Option<Repository>,
+}
+
 impl Journal {
     pub fn new(folder: PathBuf) -> Journal {
         Journal { folder }
@@ -39,97 +71,191 @@ impl Journal {
 
     /// Writes an entry; with `sync`, it and its name are on disk when this returns.
     pub async fn write(&self, pending: Pending, sync: bool) -> Result<Journaled, StoreError> {
-        let folder = self.folder.clone();
-        let name = Uuid::new_v4().to_string();
-        let entry = folder.join(&name).with_extension(ENTRY);
-        let action = "write the journal entry";
-        let shown = entry.clone();
-        blocking(move || {
-            let line = Line {
-                repository: pending.repository.to_string(),
-                digest: pending.digest.to_string(),
-                size: pending.size,
-                since: pending.since,
-            };
-            let unfinished = folder.join(&name).with_extension(UNFINISHED);
-            let mut file = File::create_new(&unfinished)?;
+        let journal = self.clone();
+        let failed = StoreError::io("write a journal entry in", &self.folder);
+        blocking(move || journal.write_now(pending, sync)).await.map_err(failed)?
+    }
+
+    /// The same. Blocking.
+    pub fn write_now(&self, pending: Pending, sync: bool) -> Result<Journaled, StoreError> {
+        let id = Uuid::new_v4();
+        let unfinished = self.folder.join(format!("{}{UNFINISHED}", id.simple()));
+        let entry = self.folder.join(name(&pending, id));
+        let line = Line {
+            repository: pending.repository.to_string(),
+            digest: pending.digest.to_string(),
+            size: pending.size,
+            since: pending.since,
+        };
+        // Somebody may have removed the folder under the running node.
+        let create = || match File::create_new(&unfinished) {
+            Err(error) if make_folder(&self.folder).is_ok_and(|made| made) => {
+                tracing::error!(folder = %self.folder.display(), %error, "the journal's folder was gone");
+                File::create_new(&unfinished)
+            }
+            created => created,
+        };
+        let write = || {
+            let mut file = create()?;
             file.write_all(&serde_json::to_vec(&line)?)?;
             if sync {
                 file.sync_all()?;
             }
             fs::rename(&unfinished, &entry)?;
             if sync {
-                File::open(&folder)?.sync_all()?;
+                File::open(&self.folder)?.sync_all()?;
             }
-            Ok(Journaled { pending, entry })
-        })
-        .await
-        .flatten()
-        .map_err(StoreError::io(action, &shown))
+            Ok(())
+        };
+        write().map_err(StoreError::io("write the journal entry", &entry))?;
+        Ok(Journaled { pending, entry })
     }
 
     /// Removes the entry of a blob that is durable, or whose content was never adopted.
     pub async fn remove(&self, journaled: &Journaled) -> Result<(), StoreError> {
         let entry = journaled.entry.clone();
         let removed = blocking(move || fs::remove_file(entry)).await.flatten();
-        removed.map_err(StoreError::io("remove the journal entry", &journaled.entry))
+        removed
+            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .map_err(StoreError::io("remove the journal entry", &journaled.entry))
     }
 
-    /// What earlier runs left pending. Removes what is not an entry: a crash left it before anything relied on it.
-    /// Blocking.
-    pub fn left(&self) -> Result<Vec<Journaled>, StoreError> {
-        let mut left = Vec::new();
-        for found in fs::read_dir(&self.folder).map_err(StoreError::io("read the journal", &self.folder))? {
-            let path = found.map_err(StoreError::io("read the journal", &self.folder))?.path();
-            match read(&path) {
-                Some(pending) => left.push(Journaled { pending, entry: path }),
-                None => {
-                    tracing::warn!(path = %path.display(), "removing an unfinished journal entry");
-                    fs::remove_file(&path).map_err(StoreError::io("remove the unfinished journal entry", &path))?;
+    /// What earlier runs left pending. Nothing that lies in the folder keeps a node from starting. Blocking.
+    pub fn left(&self) -> Left {
+        let mut left = Left::default();
+        let mut set_aside = Vec::new();
+        for path in self.files() {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.ends_with(UNFINISHED) {
+                tracing::warn!(path = %path.display(), "removing an unfinished journal entry");
+                remove(&path);
+            } else if name.ends_with(UNREADABLE) {
+                set_aside.push(path);
+            } else if let Some(pending) = read(&path) {
+                left.entries.push(Journaled { pending, entry: path });
+            } else {
+                let lost = told_by(name);
+                tracing::error!(path = %path.display(), blob = ?lost,
+                    "a journal entry cannot be read; setting it aside and counting its blob as not durable");
+                left.unreadable.extend(lost);
+                let mut aside = path.clone().into_os_string();
+                aside.push(UNREADABLE);
+                match fs::rename(&path, &aside) {
+                    Ok(()) => set_aside.push(aside.into()),
+                    Err(error) => tracing::error!(path = %path.display(), %error, "it cannot be set aside"),
                 }
             }
         }
-        Ok(left)
+        left.unreadable.extend(self.still_lost(set_aside, &left.unreadable));
+        left
+    }
+
+    /// Of what was set aside by now, also by earlier runs, the blobs whose repository nothing tells: the others have
+    /// been journaled anew.
+    fn still_lost(&self, mut set_aside: Vec<PathBuf>, known: &[Unreadable]) -> Vec<Unreadable> {
+        let age = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+        set_aside.sort_by_key(age);
+        let too_many = set_aside.len().saturating_sub(MOST_SET_ASIDE);
+        for path in set_aside.drain(..too_many) {
+            tracing::warn!(path = %path.display(), "removing the oldest journal entry that was set aside");
+            remove(&path);
+        }
+        let names = set_aside.iter().filter_map(|path| path.file_name()?.to_str()?.strip_suffix(UNREADABLE));
+        let lost = names.filter_map(told_by).filter(|lost| lost.repository.is_none());
+        lost.filter(|lost| !known.contains(lost)).collect()
+    }
+
+    /// The files in the folder, as far as the disk tells them.
+    fn files(&self) -> Vec<PathBuf> {
+        let listed: io::Result<Vec<_>> = fs::read_dir(&self.folder).and_then(Iterator::collect);
+        let found = listed.unwrap_or_else(|error| {
+            tracing::error!(folder = %self.folder.display(), %error,
+                "the journal cannot be read; what is pending in it is not sent before the next start");
+            Vec::new()
+        });
+        // A folder in the place of an entry is an entry that cannot be read.
+        let is_foreign = |entry: &DirEntry| {
+            let told = entry.file_name().to_str().and_then(told_by);
+            told.is_none() && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        };
+        let (folders, files): (Vec<_>, Vec<_>) = found.into_iter().partition(is_foreign);
+        for folder in folders {
+            tracing::warn!(folder = %folder.path().display(), "leaving alone a folder that is not the journal's");
+        }
+        files.into_iter().map(|file| file.path()).collect()
     }
 }
 
+/// The name of an entry, which tells the most important of it again.
+fn name(pending: &Pending, id: Uuid) -> String {
+    let Pending { repository, digest, .. } = pending;
+    let blob = format!("{}-{}.{}", digest.algorithm().name(), digest.hex(), id.simple());
+    // No repository has a + in its name.
+    let whole = format!("{blob}.{}{ENTRY}", repository.as_str().replace('/', "+"));
+    if whole.len() <= LONGEST_NAME { whole } else { format!("{blob}{ENTRY}") }
+}
+
+/// What the name of an entry tells.
+fn told_by(name: &str) -> Option<Unreadable> {
+    let (algorithm, rest) = name.strip_suffix(ENTRY)?.split_once('-')?;
+    let algorithm = Algorithm::ALL.into_iter().find(|known| known.name() == algorithm)?;
+    let (hex, rest) = rest.split_once('.')?;
+    let repository = rest.split_once('.').and_then(|(_, name)| Repository::parse(&name.replace('+', "/")).ok());
+    Some(Unreadable { digest: Digest::from_hex(algorithm, hex).ok()?, repository })
+}
+
+/// The entry, if the file is one and its name does not tell of another blob.
 fn read(path: &Path) -> Option<Pending> {
-    if path.extension()? != ENTRY {
+    // A pipe would never end.
+    if !fs::symlink_metadata(path).ok()?.is_file() {
         return None;
     }
     let line: Line = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    Some(Pending {
-        repository: Repository::parse(&line.repository).ok()?,
-        digest: Digest::parse(&line.digest).ok()?,
-        size: line.size,
-        since: line.since,
-    })
+    let digest = Digest::parse(&line.digest).ok()?;
+    let repository = Repository::parse(&line.repository).ok()?;
+    let told = path.file_name().and_then(|name| told_by(name.to_str()?));
+    let agree = told.is_none_or(|told| told.digest == digest && told.repository.is_none_or(|told| told == repository));
+    agree.then_some(Pending { repository, digest, size: line.size, since: line.since })
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::error!(path = %path.display(), %error, "a file of the journal cannot be removed");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Algorithm;
 
-    fn pending() -> Pending {
+    fn pending(repository: &str) -> Pending {
         Pending {
-            repository: Repository::parse("library/alpine").unwrap(),
+            repository: Repository::parse(repository).unwrap(),
             digest: Digest::of(Algorithm::Sha512, b"layer"),
             size: 5,
             since: Timestamp(7),
         }
     }
 
+    fn entries(journal: &Journal) -> Vec<Pending> {
+        journal.left().entries.into_iter().map(|journaled| journaled.pending).collect()
+    }
+
+    /// A name that does not fit into the name of a file beside a digest.
+    fn long() -> String {
+        ["a"; 60].join("/") + "/bc-d.e__f" + &"g".repeat(100)
+    }
+
     #[tokio::test]
     async fn an_entry_is_there_until_it_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path().into());
-        for sync in [true, false] {
-            let journaled = journal.write(pending(), sync).await.unwrap();
-            let left = journal.left().unwrap();
-            assert_eq!(left.iter().map(|journaled| journaled.pending.clone()).collect::<Vec<_>>(), [pending()]);
+        for (repository, sync) in [("library/alpine", true), ("a", false), (&long(), true)] {
+            let journaled = journal.write(pending(repository), sync).await.unwrap();
+            assert_eq!(entries(&journal), [pending(repository)]);
             journal.remove(&journaled).await.unwrap();
-            assert_eq!(journal.left().unwrap().len(), 0);
+            journal.remove(&journaled).await.unwrap();
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
     }
 
@@ -137,10 +263,85 @@ mod tests {
     async fn what_a_crash_left_unfinished_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path().into());
-        for name in ["a.new", "b.json", "c"] {
-            fs::write(folder.path().join(name), b"{\"repository\":\"a\"").unwrap();
-        }
-        assert_eq!(journal.left().unwrap().len(), 0);
+        fs::write(folder.path().join("a.new"), b"{\"repository\":\"a\"").unwrap();
+        let left = journal.left();
+        assert_eq!((left.entries.len(), left.unreadable.len()), (0, 0));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_entry_is_set_aside_and_its_name_tells_the_blob() {
+        let damage: [fn(&Path); 5] = [
+            |path| fs::write(path, b"").unwrap(),
+            |path| fs::write(path, b"{\"rep").unwrap(),
+            |path| fs::write(path, [0xff; 300]).unwrap(),
+            |path| {
+                fs::remove_file(path).unwrap();
+                std::os::unix::fs::symlink("/nowhere", path).unwrap();
+            },
+            // Another entry's text.
+            |path| {
+                let text = fs::read_to_string(path).unwrap().replace("\"digest\":\"sha512:", "\"digest\":\"sha512:0");
+                fs::write(path, text).unwrap();
+            },
+        ];
+        for (damage, repository) in damage.into_iter().zip(["library/alpine", "a", "a-b.c__d/e", "x/y/z", "a"]) {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::new(folder.path().into());
+            let journaled = journal.write(pending(repository), false).await.unwrap();
+            damage(&journaled.entry);
+            let told =
+                Unreadable { digest: pending("a").digest, repository: Some(Repository::parse(repository).unwrap()) };
+            let left = journal.left();
+            assert_eq!((left.entries.len(), left.unreadable), (0, vec![told]), "{repository}");
+            assert!(!journaled.entry.exists(), "{repository}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{repository}: it can be looked at");
+            assert_eq!(journal.left().unreadable, [], "{repository}: it is recovered once");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_blob_whose_repository_is_lost_is_told_at_each_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path().into());
+        let journaled = journal.write(pending(&long()), false).await.unwrap();
+        fs::write(&journaled.entry, b"").unwrap();
+        let told = [Unreadable { digest: pending("a").digest, repository: None }];
+        assert_eq!(journal.left().unreadable, told);
+        assert_eq!(journal.left().unreadable, told);
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_was_renamed_is_read_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path().into());
+        let journaled = journal.write(pending("a"), false).await.unwrap();
+        let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff\xfe");
+        fs::rename(&journaled.entry, folder.path().join(name)).unwrap();
+        assert_eq!(entries(&journal), [pending("a")]);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_bounded_and_folders_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path().into());
+        for number in 0..MOST_SET_ASIDE + 5 {
+            fs::write(folder.path().join(format!("{number}.json")), b"x").unwrap();
+        }
+        fs::create_dir(folder.path().join("folder.json")).unwrap();
+        assert_eq!(journal.left().unreadable, []);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), MOST_SET_ASIDE + 1);
+        fs::remove_dir_all(folder.path()).unwrap();
+        assert_eq!(journal.left().entries.len(), 0, "a folder that is not there holds nothing");
+    }
+
+    #[tokio::test]
+    async fn a_journal_whose_folder_was_removed_under_the_node_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path().join("pending"));
+        journal.write(pending("a"), true).await.unwrap();
+        fs::remove_dir_all(folder.path().join("pending")).unwrap();
+        journal.write(pending("b"), true).await.unwrap();
+        assert_eq!(entries(&journal), [pending("b")]);
     }
 }

@@ -6,7 +6,7 @@ use crate::run::crash;
 use crate::store::bucket::{Bucket, BucketError, MultipartId, PartTag, Put, PutBody, PutMode};
 use crate::store::layout::{Key, LinkKind};
 use crate::store::replicator::Pending;
-use crate::store::{Layout, Links, RecentPuts};
+use crate::store::{Damaged, Layout, Links, RecentPuts};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub(super) struct Sender {
     pub layout: Layout,
     pub links: Links,
     pub recent_puts: RecentPuts,
+    /// Objects that were seen to be damaged.
+    pub damaged: Arc<Damaged>,
     /// Size of a part in bytes.
     pub part_size: u64,
     /// Parts of one blob sent at once.
@@ -58,7 +60,7 @@ impl Sender {
         if again && plan != Plan::One {
             self.abort_left(&key).await?;
         }
-        let Some(mode) = self.mode(&key, size).await? else { return Ok(Sent::Found) };
+        let Some(mode) = self.mode(digest, &key, size).await? else { return Ok(Sent::Found) };
         crash::point("replicate.data-headed");
         let began = self.recent_puts.begin();
         let sent = match plan {
@@ -73,16 +75,17 @@ impl Sender {
         };
         if sent == Sent::Put {
             self.recent_puts.put(digest, began);
+            self.damaged.repaired(digest);
         }
         Ok(sent)
     }
 
     /// How the data is to be put; `None` if it is there. Data of the same size is not sent again; data of another size
     /// is damaged and is replaced.
-    async fn mode(&self, key: &Key, size: u64) -> Result<Option<PutMode>, BucketError> {
+    async fn mode(&self, digest: &Digest, key: &Key, size: u64) -> Result<Option<PutMode>, BucketError> {
         // In a folder, the file becomes the object by its name alone. That costs less than to find out whether the
         // object that is there is damaged.
-        if self.bucket.capabilities().adopts_files {
+        if self.bucket.capabilities().adopts_files || self.damaged.is_damaged(digest) {
             return Ok(Some(PutMode::Overwrite));
         }
         Ok(match self.bucket.head(key).await? {

@@ -1,6 +1,7 @@
 use crate::oci::Digest;
 use crate::store::bucket::fault::Fault;
 use crate::store::bucket::{BucketErrorKind, Get, GetOptions, Operation, PutBody, PutMode, collect_small};
+use crate::store::layout::LinkKind;
 use crate::store::{Bucket, Layout, Replicator};
 use crate::testing::{Node, PART, Setup, counted, eventually, faulty, repository, sha256};
 use bytes::Bytes;
@@ -92,6 +93,56 @@ async fn an_entry_whose_content_was_never_adopted_is_dropped() {
     let node = Node::start(folder.path(), Setup::default());
     eventually("the journal is empty", || std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 0).await;
     assert_eq!(content(&*node.bucket, &sha256(b"never")).await, None);
+}
+
+#[tokio::test]
+async fn a_blob_whose_journal_entry_is_damaged_is_made_durable_all_the_same() {
+    for damaged in [&b""[..], b"{\"rep", b"\xff\xff"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (bucket, faults) = faulty();
+        let setup = || Setup { bucket: bucket.clone(), mode: ReplicationMode::WriteBack, ..Setup::default() };
+        let node = Node::start(folder.path(), setup());
+        faults.add(Fault::error(Operation::Head, BucketErrorKind::Connection).on_key("/blobs/"));
+        let digest = node.push(&repository("a/b"), b"layer").await;
+        assert!(node.store.link_age(&repository("a/b"), LinkKind::Layer, &digest).is_some());
+        let entry = std::fs::read_dir(node.store.pending_dir()).unwrap().next().unwrap().unwrap().path();
+        node.stop().await;
+        std::fs::write(entry, damaged).unwrap();
+
+        let node = Node::start(folder.path(), setup());
+        assert_eq!(node.store.link_age(&repository("a/b"), LinkKind::Layer, &digest), None, "nothing relies on it");
+        assert_eq!(node.store.remove(&digest).await.unwrap(), 0, "it may be the only copy");
+        faults.clear();
+        eventually("it is durable in the end", || node.metrics.pending.get() == 0).await;
+        assert_eq!(content(&*bucket, &digest).await.unwrap(), &b"layer"[..]);
+        assert!(node.links.exists(&repository("a/b"), LinkKind::Layer, &digest).await.unwrap());
+        eventually("one file is left, set aside", || std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 1)
+            .await;
+        node.stop().await;
+        let node = Node::start(folder.path(), setup());
+        assert_eq!(node.metrics.pending.get(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_blob_whose_journal_entry_and_repository_are_lost_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, faults) = faulty();
+    let setup = || Setup { bucket: bucket.clone(), mode: ReplicationMode::WriteBack, ..Setup::default() };
+    let name = ["long"; 40].join("/");
+    let node = Node::start(folder.path(), setup());
+    faults.add(Fault::error(Operation::Head, BucketErrorKind::Connection).on_key("/blobs/"));
+    let digest = node.push(&repository(&name), b"layer").await;
+    let entry = std::fs::read_dir(node.store.pending_dir()).unwrap().next().unwrap().unwrap().path();
+    node.stop().await;
+    std::fs::write(&entry, b"").unwrap();
+    for _ in 0..2 {
+        let node = Node::start(folder.path(), setup());
+        assert_eq!(node.store.link_age(&repository(&name), LinkKind::Layer, &digest), None);
+        assert_eq!(node.store.remove(&digest).await.unwrap(), 0, "it may be the only copy");
+        assert_eq!(node.metrics.pending.get(), 0);
+        node.stop().await;
+    }
 }
 
 #[tokio::test]

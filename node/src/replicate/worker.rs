@@ -1,20 +1,20 @@
 //! Who is pending, and the tasks that make them durable: several blobs at once, each until it is done.
 
-use super::journal::Journal;
+use super::journal::{Journal, Unreadable};
 use super::markers::Markers;
 use super::send::Sender;
 use crate::observe::Metrics;
 use crate::oci::{Digest, NodeName, Repository};
 use crate::run::clock::{Clock, Timestamp};
 use crate::run::{Tasks, crash, retry};
-use crate::store::bucket::{BucketError, BucketErrorKind, Operation};
+use crate::store::bucket::{BucketError, BucketErrorKind, ObjectMeta, Operation};
 use crate::store::disk::{Pin, StoreError};
 use crate::store::replicator::{Elsewhere, Journaled, Pending, Replicator};
-use crate::store::{Bucket, Layout, Links, PendingHere, RecentPuts, Store};
+use crate::store::{Bucket, Damaged, Layout, Links, PendingHere, RecentPuts, Store};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use entrepot_config::ReplicationMode;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
 
@@ -24,6 +24,8 @@ pub struct ReplicateParts {
     pub layout: Layout,
     pub store: Store,
     pub links: Links,
+    /// Objects that were seen to be damaged: what is pushed again replaces them.
+    pub damaged: Arc<Damaged>,
     pub tasks: Tasks,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
@@ -46,6 +48,8 @@ struct Inner {
     store: Store,
     sender: Sender,
     journal: Journal,
+    /// Content that may not be durable and cannot be sent, because nothing tells its repository.
+    kept: std::sync::Mutex<Vec<Pin>>,
     tasks: Tasks,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -86,11 +90,9 @@ enum Progress {
 impl Replicate {
     /// Takes up what earlier runs left pending. Blocking, for it reads the journal.
     ///
-    /// # Errors
-    /// When the journal cannot be read.
-    pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Result<Replicate, StoreError> {
+    pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Replicate {
         let journal = Journal::new(parts.store.pending_dir());
-        let left = journal.left()?;
+        let left = journal.left();
         let markers = Markers {
             bucket: parts.bucket.clone(),
             layout: parts.layout.clone(),
@@ -105,6 +107,7 @@ impl Replicate {
             layout: parts.layout,
             links: parts.links,
             recent_puts: parts.recent_puts,
+            damaged: parts.damaged,
             part_size: config.part_size.get(),
             parallel_parts: config.parallel_parts as usize,
         };
@@ -113,6 +116,7 @@ impl Replicate {
                 store: parts.store,
                 sender,
                 journal,
+                kept: std::sync::Mutex::default(),
                 tasks: parts.tasks,
                 clock: parts.clock,
                 metrics: parts.metrics,
@@ -123,16 +127,49 @@ impl Replicate {
                 sending: DashMap::new(),
             }),
         };
-        if !left.is_empty() {
-            tracing::info!(blobs = left.len(), "resuming blobs that are not yet durable");
+        if !left.entries.is_empty() {
+            tracing::info!(blobs = left.entries.len(), "resuming blobs that are not yet durable");
         }
-        for journaled in left {
+        for journaled in left.entries {
             let pin = replicate.inner.store.pin(&journaled.pending.digest);
             replicate.begin(journaled, pin, true);
         }
+        for lost in left.unreadable {
+            replicate.recover(&lost);
+        }
         // What is pending is pinned by now.
         replicate.inner.store.let_go_of_shared();
-        Ok(replicate)
+        replicate
+    }
+
+    /// Takes up a blob whose journal entry cannot be read: what its name tells is enough to send it again. Blocking.
+    fn recover(&self, lost: &Unreadable) {
+        let Inner { store, journal, clock, kept, .. } = &*self.inner;
+        // Nothing is to rely on the bucket having it.
+        store.forget_links(&lost.digest);
+        if !store.contains(&lost.digest) {
+            tracing::error!(digest = %lost.digest, "the content of an unreadable journal entry is not stored");
+            return;
+        }
+        let pin = store.pin(&lost.digest);
+        let size = std::fs::metadata(store.content_path(&lost.digest)).map_or(0, |file| file.len());
+        let recovered = lost.repository.clone().map(|repository| {
+            let pending = Pending { repository, digest: lost.digest, size, since: clock.now() };
+            journal.write_now(pending, true)
+        });
+        match recovered {
+            Some(Ok(journaled)) => self.begin(journaled, pin, true),
+            Some(Err(error)) => {
+                tracing::error!(digest = %lost.digest, %error, "content that may not be durable is kept, and not sent");
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+            }
+            None => {
+                tracing::error!(digest = %lost.digest,
+                    "the repository of content that may not be durable is lost; it is kept here until it is pushed again \
+                     and its set-aside journal entry is removed");
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+            }
+        }
     }
 
     /// Age of the oldest pending blob.
@@ -212,14 +249,11 @@ impl Inner {
         let Ok(_turn) = self.turns.acquire().await else { return Ok(Attempt::NothingToSend) };
         let lock = self.lock_of(pending.digest);
         let _sending = lock.lock().await;
-        // After an unclean stop this verifies the content: what is damaged must not become durable.
-        if again {
-            let stored = self.store.open_content(&pending.digest).await;
-            match stored {
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(Attempt::NothingToSend),
-                Err(error) => return Err(local(pending, error)),
-            }
+        // A file that changed since it was verified is verified now: what is damaged must not become durable.
+        match self.store.is_sound(&pending.digest).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Attempt::NothingToSend),
+            Err(error) => return Err(local(pending, error)),
         }
         self.sender.send(pending, self.store.content_path(&pending.digest), again).await?;
         Ok(Attempt::Durable)
@@ -302,22 +336,23 @@ impl Replicator for Replicate {
         let inner = &self.inner;
         let found = inner.sender.bucket.head(&inner.sender.layout.data(digest)).await?;
         let stored = inner.store.size(digest);
-        if found.as_ref().is_some_and(|found| stored.is_none_or(|size| size == found.size)) {
+        let is_right = |found: &ObjectMeta| stored.is_none_or(|size| size == found.size);
+        if found.as_ref().is_some_and(is_right) && !inner.sender.damaged.is_damaged(digest) {
             return Ok(true);
         }
         inner.sender.recent_puts.forget(digest);
         let _pin = inner.store.pin(digest);
         // This verifies the content: what is damaged must not become durable.
-        let content = inner.store.open_content(digest).await;
-        let Ok(Some(content)) = content.inspect_err(|error| tracing::warn!(%digest, %error, "cannot read the store"))
-        else {
+        let sound = inner.store.is_sound(digest).await;
+        let sound = sound.inspect_err(|error| tracing::warn!(%digest, %error, "cannot read the store"));
+        let Some(size) = inner.store.size(digest).filter(|_| sound.unwrap_or(false)) else {
             return Ok(found.is_some());
         };
         tracing::warn!(%digest, "the bucket has lost this data; it is put again from the store");
         let lock = inner.lock_of(*digest);
         let _sending = lock.lock().await;
         let path = inner.store.content_path(digest);
-        inner.sender.send_data(digest, content.size, &path, true).await?;
+        inner.sender.send_data(digest, size, &path, true).await?;
         Ok(true)
     }
 

@@ -12,11 +12,12 @@ use crate::fetch::{Fetch, FetchParts};
 use crate::http::{Server, Services, operations, router};
 use crate::manage::{Manage, ManageParts};
 use crate::observe::{self, Metrics};
-use crate::oci::NodeName;
+use crate::oci::{Digest, NodeName};
 use crate::replicate::{OldestPending, Replicate, ReplicateParts};
+use crate::scrub::{Refill, Scrub};
 use crate::store::bucket::{self, ListOptions, OpenError};
 use crate::store::disk::StoreError;
-use crate::store::{Bucket, Layout, Links, PendingHere, RecentPuts, Replicator, Store, Tags};
+use crate::store::{Bucket, Damaged, Layout, Links, PendingHere, RecentPuts, Replicator, Store, Tags};
 use crate::upload::{UploadParts, Uploads};
 use async_trait::async_trait;
 use entrepot_config::NodeConfig;
@@ -96,7 +97,8 @@ impl Node {
         let store = Store::open(&config.store, clock.clone(), metrics.clone())?;
         let tasks = Tasks::new();
         store.start_recording(&tasks);
-        let shared = Shared { bucket, store: store.clone(), clock, metrics: metrics.clone(), tasks };
+        let damaged = Arc::new(Damaged::new(clock.clone()));
+        let shared = Shared { bucket, store: store.clone(), damaged, clock, metrics: metrics.clone(), tasks };
         let services = shared.wire(&config)?;
         shared.probe(&config).await;
         let reporter = shared.reporter(&config)?;
@@ -201,6 +203,7 @@ fn patterns(immutable: &[String]) -> Result<GlobSet, globset::Error> {
 struct Shared {
     bucket: Arc<dyn Bucket>,
     store: Store,
+    damaged: Arc<Damaged>,
     clock: Clock,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -227,6 +230,7 @@ impl Shared {
             layout: layout.clone(),
             store: self.store.clone(),
             links: links.clone(),
+            damaged: self.damaged.clone(),
             tasks: self.tasks.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -235,7 +239,7 @@ impl Shared {
             node: node.clone(),
             retry_budget,
         };
-        let replicate = Replicate::start(parts, &config.replication)?;
+        let replicate = Replicate::start(parts, &config.replication);
         self.metrics.registry().register(Box::new(OldestPending::new(&replicate)?))?;
         let replicator = Arc::new(replicate);
         let uploads = Uploads::start(UploadParts {
@@ -259,7 +263,15 @@ impl Shared {
         clean::start(&self.tasks, self.store.clone(), policy, sessions, self.metrics.clone());
         let threads = |source| StartError::System { what: "threads", source };
         let (bulk, hands) = (Bulk::new().map_err(threads)?, Hands::new().map_err(threads)?);
-        let fetch = self.fetch(&layout, &links, replicator.clone(), bulk, hands, config);
+        let fetch = self.fetch(&layout, &links, replicator.clone(), bulk, hands.clone(), config);
+        let scrub = Scrub {
+            store: self.store.clone(),
+            hands,
+            refill: Arc::new(Refills(fetch.clone())),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        scrub.start(&self.tasks, &config.store.scrub);
         let manage = Manage::new(ManageParts {
             bucket: self.bucket.clone(),
             layout: layout.clone(),
@@ -288,6 +300,7 @@ impl Shared {
             store: self.store.clone(),
             links: links.clone(),
             replicator,
+            damaged: self.damaged.clone(),
             config: config.fetch.clone(),
             tags: config.tags.clone(),
             tasks: self.tasks.clone(),
@@ -321,6 +334,15 @@ impl Shared {
             }
             Err(_) => tracing::error!("the bucket does not answer; serving what is stored"),
         }
+    }
+}
+
+/// What the scrub removed is fetched again.
+struct Refills(Fetch);
+
+impl Refill for Refills {
+    fn refill(&self, digest: &Digest) {
+        self.0.refill(digest);
     }
 }
 

@@ -2,6 +2,7 @@
 //! content reachable through a repository.
 
 pub mod bucket;
+pub mod damaged;
 pub mod disk;
 pub mod layout;
 pub mod links;
@@ -11,6 +12,7 @@ pub mod replicator;
 pub mod tags;
 
 pub use bucket::{Bucket, BucketError};
+pub use damaged::Damaged;
 pub use disk::Store;
 pub use layout::{Key, Layout};
 pub use links::Links;

@@ -11,7 +11,7 @@ use entrepot_node::oci::{Algorithm, Digest, NodeName};
 use entrepot_node::replicate::{Replicate, ReplicateParts};
 use entrepot_node::run::{Bulk, Clock, Hands, Tasks};
 use entrepot_node::store::bucket::memory::Memory;
-use entrepot_node::store::{Bucket, Layout, Links, PendingHere, RecentPuts, Store, Tags};
+use entrepot_node::store::{Bucket, Damaged, Layout, Links, PendingHere, RecentPuts, Store, Tags};
 use entrepot_node::upload::{UploadParts, Uploads};
 use globset::{Glob, GlobSet};
 use http_body_util::{BodyExt, Full};
@@ -154,11 +154,13 @@ fn services(
     let links = Links::new(bucket.clone(), layout.clone(), store.clone(), pending.clone(), hour, hour);
     let node = NodeName::parse(&port.to_string()).unwrap();
     let retry_budget = Duration::from_secs(1);
+    let damaged = Arc::new(Damaged::new(clock.clone()));
     let parts = ReplicateParts {
         bucket: bucket.clone(),
         layout: layout.clone(),
         store: store.clone(),
         links: links.clone(),
+        damaged: damaged.clone(),
         tasks: tasks.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
@@ -167,7 +169,7 @@ fn services(
         node: node.clone(),
         retry_budget,
     };
-    let replicator = Arc::new(Replicate::start(parts, &defaults.replication).unwrap());
+    let replicator = Arc::new(Replicate::start(parts, &defaults.replication));
     let immutable = setup
         .immutable
         .map_or(GlobSet::empty(), |pattern| GlobSet::builder().add(Glob::new(pattern).unwrap()).build().unwrap());
@@ -196,6 +198,7 @@ fn services(
         store: store.clone(),
         links: links.clone(),
         replicator: replicator.clone(),
+        damaged,
         config: defaults.fetch,
         tags: defaults.tags,
         tasks,

@@ -66,6 +66,7 @@ fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume
             low_free: spec.cache.low_free,
             target_free: spec.cache.target_free,
             eviction_policy: spec.cache.eviction_policy,
+            ..Store::default()
         },
         replication: Replication { mode: spec.replication, ..Replication::default() },
         tags: Tags {

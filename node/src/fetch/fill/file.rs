@@ -1,6 +1,7 @@
 //! The file of a fill.
 
 use crate::run::tasks;
+use crate::store::disk::make_folder;
 use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -72,7 +73,12 @@ impl FillFile {
     /// # Errors
     /// When the disk is full or fails.
     pub(super) fn create(&self) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&self.path)?;
+        let make = || OpenOptions::new().read(true).write(true).create_new(true).open(&self.path);
+        let file = make().or_else(|error| match self.path.parent() {
+            // Somebody may have removed the folder of fills under the running node.
+            Some(folder) if make_folder(folder).is_ok_and(|made| made) => make(),
+            _ => Err(error),
+        })?;
         // Whoever removed it meanwhile may have come too early to find it.
         if self.gone.load(Ordering::SeqCst) {
             unlink(&self.path);

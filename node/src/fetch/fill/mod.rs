@@ -218,10 +218,10 @@ pub(super) async fn begin(fill: &Arc<Fill>, origin: &Origin, first: Object) -> R
 ///
 /// # Errors
 /// When it is other content, or cannot be read back.
-pub(super) async fn verify(fill: &Arc<Fill>, hands: &Hands) -> Result<(), Failure> {
+pub(super) async fn verify(fill: &Arc<Fill>, origin: &Origin, hands: &Hands) -> Result<(), Failure> {
     if fill.hash.is_behind(fill) {
         let fill = fill.clone();
         hands.work(move || fill.hash.catch_up(&fill)).await??;
     }
-    if fill.hash.finish(fill) == Some(fill.digest) { Ok(()) } else { Err(Failure::Mismatch) }
+    if fill.hash.finish(fill) == Some(fill.digest) { Ok(()) } else { Err(origin.mismatch()) }
 }

@@ -1,5 +1,6 @@
 //! The fetch flow on a bucket in memory whose bodies the tests hold back, and on a real store.
 
+mod damaged;
 mod fills;
 mod linked;
 mod manifests;
@@ -189,6 +190,7 @@ struct Setup {
     tasks: Tasks,
     hands: Hands,
     clock: Clock,
+    damaged: Arc<Damaged>,
     fetch: Fetch,
     repository: Repository,
 }
@@ -231,6 +233,7 @@ impl Setup {
         let metrics = disk.metrics.clone();
         let hands = Hands::new().unwrap();
         let (fresh, stale) = (Duration::from_secs(600), Duration::from_secs(3600));
+        let damaged = Arc::new(Damaged::new(clock.clone()));
         let (pending, retry_budget) = (PendingHere::default(), Duration::from_millis(400));
         let links = Links::new(bucket.clone(), layout.clone(), store.clone(), pending.clone(), fresh, stale);
         let parts = ReplicateParts {
@@ -238,6 +241,7 @@ impl Setup {
             layout: layout.clone(),
             store: store.clone(),
             links: links.clone(),
+            damaged: damaged.clone(),
             tasks: tasks.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -246,13 +250,14 @@ impl Setup {
             node: NodeName::parse("a").unwrap(),
             retry_budget,
         };
-        let replicator = Arc::new(Replicate::start(parts, &config::Replication::default()).unwrap());
+        let replicator = Arc::new(Replicate::start(parts, &config::Replication::default()));
         let fetch = Fetch::new(FetchParts {
             bucket,
             layout: layout.clone(),
             store: store.clone(),
             links,
             replicator,
+            damaged: damaged.clone(),
             config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
             tags: config::Tags::default(),
             tasks: tasks.clone(),
@@ -264,7 +269,7 @@ impl Setup {
             stall_timeout: Duration::from_secs(60),
         });
         let repository = Repository::parse("library/alpine").unwrap();
-        Setup { disk, memory, gate, faults, layout, store, metrics, tasks, hands, clock, fetch, repository }
+        Setup { disk, memory, gate, faults, layout, store, metrics, tasks, hands, clock, damaged, fetch, repository }
     }
 
     async fn put(&self, key: &Key, content: impl Into<Bytes>) {

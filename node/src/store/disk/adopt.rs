@@ -1,7 +1,8 @@
 //! Content comes into the store: complete and verified, by a rename.
 
 use super::StoreError;
-use super::folders::{remove_file, sync_folder};
+use super::folders::{make_folder, remove_file, sync_folder};
+use super::identity::Identity;
 use super::index::Entry;
 use super::inner::Inner;
 use super::memory::Kept;
@@ -29,21 +30,18 @@ impl Inner {
         if size > reservation.bytes() {
             reservation.grow(size - reservation.bytes()).await?;
         }
-        self.run(move |inner| inner.adopt_now(&digest, &file, size, reservation, sync)).await
+        self.run(move |inner| inner.adopt_now(&digest, &file, reservation, sync)).await
     }
 
     /// See `Store::insert`.
     pub(super) async fn insert(self: &Arc<Self>, digest: Digest, content: Bytes) -> Result<(), StoreError> {
-        if self.index.get(&digest).is_some() {
-            return Ok(());
-        }
         let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
         let reservation = Arc::clone(&self.capacity).reserve(size).await?;
         self.run(move |inner| {
             let file = inner.new_fill();
-            let stored = fs::write(&file, &content)
+            let stored = write(&file, &content)
                 .map_err(StoreError::io("write", &file))
-                .and_then(|()| inner.adopt_now(&digest, &file, size, reservation, false));
+                .and_then(|()| inner.adopt_now(&digest, &file, reservation, false));
             if stored.is_err() {
                 // Best effort: what is left in the folder of fills is removed at the next start.
                 let _ = remove_file(&file);
@@ -77,52 +75,59 @@ impl Inner {
         blocking(move || work(&inner)).await.map_err(failed)?
     }
 
-    fn adopt_now(
-        &self,
-        digest: &Digest,
-        file: &Path,
-        size: u64,
-        reservation: Reservation,
-        sync: bool,
-    ) -> Result<(), StoreError> {
+    fn adopt_now(&self, digest: &Digest, file: &Path, reservation: Reservation, sync: bool) -> Result<(), StoreError> {
         let _lock = self.locks.lock(digest);
         let target = self.folders.content(digest);
         if self.is_closed() {
             return Err(StoreError::io("store", &target)(io::Error::other("the store is closed")));
         }
-        if let Some(entry) = self.index.get(digest)
-            && entry.verified.get() == Some(&true)
-        {
-            // Stored already, though perhaps by a fill that did not sync it.
-            if sync {
-                sync_content(&target, &self.folders.shelf(digest))?;
-            }
-            return remove_file(file);
-        }
         if sync {
             File::open(file).and_then(|open| open.sync_all()).map_err(StoreError::io("sync", file))?;
         }
-        fs::rename(file, &target).map_err(StoreError::io("store", &target))?;
-        self.replace_entry(digest, size, reservation);
+        // Also in the place of a file that is there: this one was verified just now, and that one may be damaged.
+        self.folders.place(file, digest)?;
+        // After the rename, which changes the times of a file.
+        let placed = fs::metadata(&target).map_err(StoreError::io("look at", &target));
+        let stored = placed.map(|placed| self.replace_entry(digest, Identity::of(&placed), reservation));
+        if stored.is_err() {
+            self.forget_replaced(digest);
+        }
+        stored?;
         if sync { sync_folder(&self.folders.shelf(digest)) } else { Ok(()) }
     }
 
-    /// The file is in place, perhaps instead of one that was not verified yet.
-    fn replace_entry(&self, digest: &Digest, size: u64, reservation: Reservation) {
-        let links = self.expectations.links(digest).unwrap_or_default();
-        let entry = Arc::new(Entry::new(size, true, links));
+    /// The file is in place, perhaps instead of another one. How often the content was used and which repositories
+    /// link it is known as before.
+    fn replace_entry(&self, digest: &Digest, placed: Identity, reservation: Reservation) {
+        let before = self.index.get(digest);
+        let links = self.expectations.links(digest);
+        let links = links.or_else(|| before.as_ref().map(|before| Arc::clone(&before.links))).unwrap_or_default();
+        let entry = match &before {
+            Some(before) => before.renewed(placed.size, Some(placed), links),
+            None => Entry::new(placed.size, Some(placed), links),
+        };
+        let entry = Arc::new(entry);
         self.touch(&entry);
-        if let Some(before) = self.index.get(digest) {
+        self.index.insert(*digest, entry);
+        if let Some(before) = before {
             before.mark_gone();
             self.capacity.removed(before.size);
         }
-        self.index.insert(*digest, entry);
-        reservation.become_content(size);
+        reservation.become_content(placed.size);
+    }
+
+    /// What an entry says of a file that was replaced is true of no file any more.
+    fn forget_replaced(&self, digest: &Digest) {
+        if let Some(before) = self.index.get(digest) {
+            self.doubt(digest, &before);
+        }
     }
 }
 
-/// Content and its name, on disk.
-fn sync_content(file: &Path, shelf: &Path) -> Result<(), StoreError> {
-    File::open(file).and_then(|open| open.sync_all()).map_err(StoreError::io("sync", file))?;
-    sync_folder(shelf)
+/// Writes a fill; the folder of fills is made again should somebody have removed it.
+fn write(file: &Path, content: &[u8]) -> io::Result<()> {
+    fs::write(file, content).or_else(|error| match file.parent() {
+        Some(folder) if make_folder(folder).is_ok_and(|made| made) => fs::write(file, content),
+        _ => Err(error),
+    })
 }

@@ -1,4 +1,6 @@
 //! The folders and files of a store, and what keeps two nodes from using one store.
+//!
+//! Whatever others did to them, a start makes them again, and so does whoever finds one missing while the node runs.
 
 use super::StoreError;
 use crate::oci::{Algorithm, Digest};
@@ -18,6 +20,7 @@ impl Folders {
     pub(super) fn open(root: &Path) -> Result<Folders, StoreError> {
         fs::create_dir_all(root).map_err(StoreError::io("make", root))?;
         let path = root.join("lock");
+        make_way_for_file(&path)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -30,13 +33,16 @@ impl Folders {
             Err(TryLockError::Error(source)) => return Err(StoreError::io("lock", &path)(source)),
         }
         let folders = Folders { root: root.to_owned(), _lock: lock };
-        folders.make()?;
+        if let Err(error) = folders.make() {
+            tracing::error!(%error, "a folder of the store cannot be made; it is tried again when it is used");
+        }
         Ok(folders)
     }
 
-    /// All folders are made now and synced, so that storing content never has to make one, or to think about
+    /// All folders are made now and synced, so that storing content rarely has to make one, or to think about
     /// whether one that another made is on disk yet.
     fn make(&self) -> Result<(), StoreError> {
+        fs::create_dir_all(&self.root).map_err(StoreError::io("make", &self.root))?;
         for folder in [self.fills(), self.uploads(), self.pending()] {
             make_folder(&folder)?;
         }
@@ -101,15 +107,57 @@ impl Folders {
     pub(super) fn clean(&self) -> PathBuf {
         self.root.join("clean")
     }
+
+    /// Puts a file in the place of content. What others did to the folders meanwhile is repaired first.
+    pub(super) fn place(&self, file: &Path, digest: &Digest) -> Result<(), StoreError> {
+        let target = self.content(digest);
+        if fs::rename(file, &target).is_ok() {
+            return Ok(());
+        }
+        self.make()?;
+        make_way_for_file(&target)?;
+        fs::rename(file, &target).map_err(StoreError::io("store", &target))
+    }
 }
 
-/// Whether it was not there before.
-fn make_folder(folder: &Path) -> Result<bool, StoreError> {
+/// Makes a folder that is not there, in the place of whatever is no folder. Whether it made one.
+///
+/// # Errors
+/// When the folder above is not there, or the disk fails.
+pub(crate) fn make_folder(folder: &Path) -> Result<bool, StoreError> {
     match fs::create_dir(folder) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // A link to a folder is the operator's way to keep it elsewhere.
+            if fs::metadata(folder).is_ok_and(|found| found.is_dir()) {
+                return Ok(false);
+            }
+            tracing::error!(path = %folder.display(), "what is no folder lies in the place of a folder of the store; removing it");
+            remove_file(folder)?;
+            fs::create_dir(folder).map(|()| true).map_err(StoreError::io("make", folder))
+        }
         Err(error) => Err(StoreError::io("make", folder)(error)),
     }
+}
+
+/// Removes what is no file from the place of one. A folder that has something in it is not removed but renamed, because
+/// no node makes such a folder: what it holds is somebody else's.
+pub(super) fn make_way_for_file(path: &Path) -> Result<(), StoreError> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if found.is_file() {
+        return Ok(());
+    }
+    tracing::error!(path = %path.display(), "what is no file lies in the place of a file of the store");
+    if !found.is_dir() {
+        return remove_file(path);
+    }
+    if fs::remove_dir(path).is_ok() {
+        return Ok(());
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".set-aside-{}", uuid::Uuid::new_v4().simple()));
+    tracing::error!(path = %path.display(), aside = %Path::new(&aside).display(), "setting a folder aside");
+    fs::rename(path, &aside).map_err(StoreError::io("set aside", path))
 }
 
 /// Makes names in a folder last.
@@ -120,7 +168,10 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
 /// Removes a file; one that is not there is removed already.
 pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        // What lies in the place of its folder is not the file either.
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(StoreError::io("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }

@@ -1,11 +1,13 @@
 //! What is stored, in memory: one entry a digest, and what is pinned.
 
 use super::frequency::{Frequency, Moment};
+use super::identity::Identity;
 use super::links_seen::LinksSeen;
 use crate::oci::Digest;
 use crate::run::clock::Timestamp;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::OnceCell;
@@ -24,6 +26,15 @@ pub struct Record {
     pub pinned: bool,
 }
 
+/// What hashing a file of the store came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// This file is what its digest says.
+    Sound(Identity),
+    /// It is not. Such an entry leaves the index, unless its file cannot be removed.
+    Damaged,
+}
+
 /// Stored content.
 pub(super) struct Entry {
     /// Size in bytes.
@@ -31,8 +42,8 @@ pub(super) struct Entry {
     used: AtomicU64,
     frequency: AtomicU64,
     pub(super) links: Arc<LinksSeen>,
-    /// Whether the file is what its digest says; not known yet of files found after an unclean stop.
-    pub(super) verified: OnceCell<bool>,
+    /// Whether the file is what its digest says; not known yet of a file that was found, or was changed by others.
+    pub(super) verdict: OnceCell<Verdict>,
     /// Whether the records on disk lack what is known here.
     dirty: AtomicBool,
     /// Removed: copies of the content in memory are not served any more.
@@ -40,16 +51,32 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Content that is known to be what its digest says (`verified`), or was found after an unclean stop.
-    pub(super) fn new(size: u64, verified: bool, links: Arc<LinksSeen>) -> Entry {
+    /// Content whose file is known to be what its digest says, or (`None`) has to be verified before its first use.
+    pub(super) fn new(size: u64, sound: Option<Identity>, links: Arc<LinksSeen>) -> Entry {
         Entry {
             size,
             used: AtomicU64::new(0),
             frequency: AtomicU64::new(Frequency::NEVER.to_bits()),
             links,
-            verified: if verified { OnceCell::new_with(Some(true)) } else { OnceCell::new() },
+            verdict: OnceCell::new_with(sound.map(Verdict::Sound)),
             dirty: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+        }
+    }
+
+    /// The same content in another file, or in a file that was changed: how often it was used is still known.
+    pub(super) fn renewed(&self, size: u64, sound: Option<Identity>, links: Arc<LinksSeen>) -> Entry {
+        let entry = Entry::new(size, sound, links);
+        entry.restore(self.used(), self.frequency());
+        entry.mark_dirty();
+        entry
+    }
+
+    /// The file that was verified.
+    pub(super) fn sound(&self) -> Option<Identity> {
+        match self.verdict.get() {
+            Some(Verdict::Sound(identity)) => Some(*identity),
+            Some(Verdict::Damaged) | None => None,
         }
     }
 
@@ -117,6 +144,17 @@ impl Index {
         }
     }
 
+    /// Puts another entry in the place of this one, if it is still there.
+    pub(super) fn replace(&self, digest: &Digest, entry: &Arc<Entry>, by: Arc<Entry>) -> bool {
+        match self.entries.get_mut(digest) {
+            Some(mut there) if Arc::ptr_eq(&there, entry) => {
+                *there = by;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes the entry out, if it is still this one.
     pub(super) fn take(&self, digest: &Digest, entry: &Arc<Entry>) -> bool {
         let taken = self.entries.remove_if(digest, |_, there| Arc::ptr_eq(there, entry)).is_some();
@@ -161,6 +199,22 @@ impl Index {
     /// All entries as they are now.
     pub(super) fn all(&self) -> Vec<(Digest, Arc<Entry>)> {
         self.entries.iter().map(|entry| (*entry.key(), Arc::clone(entry.value()))).collect()
+    }
+
+    /// The first `most` digests after `after`, in their order.
+    pub(super) fn following(&self, after: Option<&Digest>, most: usize) -> Vec<Digest> {
+        let mut following = BTreeSet::new();
+        for entry in &self.entries {
+            let digest = *entry.key();
+            let is_following = after.is_none_or(|after| digest > *after);
+            if is_following && (following.len() < most || following.last().is_some_and(|last| digest < *last)) {
+                following.insert(digest);
+                if following.len() > most {
+                    following.pop_last();
+                }
+            }
+        }
+        following.into_iter().collect()
     }
 
     pub(super) fn records(&self) -> Vec<Record> {

@@ -7,12 +7,13 @@
 use super::capacity::Capacity;
 use super::error::{StoreError, is_damage};
 use super::expected::Expectations;
-use super::folders::{Folders, remove_file};
+use super::folders::{Folders, make_way_for_file, remove_file};
 use super::frequency::RequestClock;
 use super::index::{Entry, Index};
 use super::looks::Looks;
 use super::memory::Memory;
 use super::recorder::Recorder;
+use super::scrub::Round;
 use super::tags_seen::TagsSeen;
 use crate::observe::Metrics;
 use crate::oci::Digest;
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     pub(super) closed: AtomicBool,
     /// Content whose file had another name at the start.
     pub(super) shared: Mutex<Vec<Digest>>,
+    /// How far the scrub is.
+    pub(super) round: Mutex<Round>,
 }
 
 /// One lock for each digest, or rather for each few.
@@ -80,8 +83,10 @@ impl Locks {
 pub(super) enum Removal {
     /// Somebody wants it gone: not while it is pinned.
     Asked,
-    /// It is not what its digest says: even while it is pinned, for it must not reach the bucket.
+    /// It is not what its digest says: even while it is pinned, because it must not reach the bucket.
     Corrupt,
+    /// There is no file of it any more.
+    Missing,
     /// The disk cannot give it back: not while it is pinned, for it may be the only copy and the disk may recover.
     Unreadable,
 }
@@ -91,13 +96,14 @@ impl Inner {
     pub(super) fn remove(&self, digest: &Digest, entry: &Arc<Entry>, why: Removal) -> Result<Option<u64>, StoreError> {
         let _lock = self.locks.lock(digest);
         let taken = match why {
-            Removal::Corrupt => self.index.take(digest, entry),
+            Removal::Corrupt | Removal::Missing => self.index.take(digest, entry),
             Removal::Asked | Removal::Unreadable => self.index.take_unpinned(digest, entry),
         };
         if !taken {
             return Ok(None);
         }
-        if let Err(error) = remove_file(&self.folders.content(digest)) {
+        let path = self.folders.content(digest);
+        if let Err(error) = make_way_for_file(&path).and_then(|()| remove_file(&path)) {
             // It is there as before; nobody else can have stored it meanwhile.
             self.index.insert(*digest, Arc::clone(entry));
             return Err(error);
@@ -130,24 +136,41 @@ impl Inner {
         }
     }
 
-    /// Removes content that turned out to be damaged, and says so. Blocking.
-    pub(super) fn discard(&self, digest: &Digest, entry: &Arc<Entry>, why: Removal, finding: &str) {
+    /// Removes content that turned out to be damaged, counts it and says so. Whether it was this that removed it.
+    /// Blocking.
+    pub(super) fn discard(&self, digest: &Digest, entry: &Arc<Entry>, why: Removal, finding: &str) -> bool {
         match self.remove(digest, entry, why) {
-            Ok(None) => {}
+            Ok(None) => false,
             Ok(Some(freed)) => {
                 tracing::error!(%digest, finding, "removed damaged content from the store");
                 self.metrics.evictions.with_label_values(&["corrupt"]).inc();
                 self.metrics.evicted_bytes.inc_by(freed);
+                if why == Removal::Corrupt {
+                    self.metrics.mismatches.with_label_values(&["store"]).inc();
+                }
+                if self.index.is_pinned(digest) {
+                    tracing::error!(%digest, finding,
+                        "the content was not durable yet, and this was its only copy; it has to be pushed again");
+                    self.metrics.pending_damaged.inc();
+                }
+                true
             }
-            Err(error) => tracing::error!(%digest, finding, %error, "damaged content cannot be removed"),
+            Err(error) => {
+                tracing::error!(%digest, finding, %error, "damaged content cannot be removed");
+                false
+            }
         }
     }
 
-    /// A read failed: content that the disk cannot give back is not stored, so that it is fetched again. Blocking.
-    pub(super) fn read_failed(&self, digest: &Digest, entry: &Arc<Entry>, error: &io::Error) {
-        if is_damage(error) {
-            self.discard(digest, entry, Removal::Unreadable, &error.to_string());
-        }
+    /// A read failed: content that the disk cannot give back is not stored, so that it is fetched again. Whether it was
+    /// removed by this. Blocking.
+    pub(super) fn read_failed(&self, digest: &Digest, entry: &Arc<Entry>, error: &io::Error) -> bool {
+        is_damage(error) && self.discard(digest, entry, Removal::Unreadable, &error.to_string())
+    }
+
+    /// Whether this is the entry of the digest still.
+    pub(super) fn is_current(&self, digest: &Digest, entry: &Arc<Entry>) -> bool {
+        self.index.get(digest).is_some_and(|current| Arc::ptr_eq(&current, entry))
     }
 
     pub(super) fn is_closed(&self) -> bool {

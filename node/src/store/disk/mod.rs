@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <store>/lock                           held while a node runs
-//! <store>/clean                          there after an orderly stop; without it, stored files are verified at first use
+//! <store>/clean                          of an orderly stop: which files were verified; others are before their first use
 //! <store>/records.redb                   access records, links seen, last known tags: may be lost at any time
 //! <store>/blobs/<alg>/<aa>/<hex>         content, blobs and manifests alike
 //! <store>/fills/<random>                 fills under way; removed at start
@@ -13,8 +13,12 @@
 //! It knows no bucket and no HTTP. It never removes sound content by itself: it says when room is short
 //! ([`Store::pressure`]), and the cleaner chooses. Content that is damaged it removes as soon as it notices.
 //!
-//! `open` and `scan` are its start, `adopt` how content comes in, `content`, `pieces` and `memory` how it is read,
-//! `verify` what happens first after an unclean stop, `capacity` the accounts of room, `index`, `records` and
+//! None of these files is relied on: whatever others do to them, a node starts, and serves no wrong byte of a file whose
+//! size or times show that it was changed. A file whose bytes decay and whose times do not is found by the scrub.
+//!
+//! `open`, `mark` and `scan` are its start, `adopt` how content comes in, `content`, `pieces` and `memory` how it is
+//! read, `identity` how a file that was verified is known again, `verify` what happens first to any other, `scrub` how
+//! all of them are verified again in time, `capacity` the accounts of room, `index`, `records` and
 //! `recorder` what is known in memory and on disk, `expected` and `links` what is remembered of links, `inner` the steps
 //! that keep all these at one.
 
@@ -25,11 +29,13 @@ mod error;
 mod expected;
 mod folders;
 mod frequency;
+mod identity;
 mod index;
 mod inner;
 mod links;
 mod links_seen;
 mod looks;
+mod mark;
 mod memory;
 mod open;
 pub(crate) mod pieces;
@@ -40,6 +46,7 @@ mod recorder;
 mod records;
 mod reservation;
 mod scan;
+mod scrub;
 mod tags_seen;
 mod usage;
 mod verify;
@@ -52,6 +59,7 @@ mod tests;
 pub use content::StoredContent;
 pub use error::StoreError;
 pub use expected::Expected;
+pub(crate) use folders::make_folder;
 pub use frequency::Frequency;
 #[cfg(test)]
 pub(crate) use frequency::RequestClock;
@@ -60,6 +68,7 @@ pub use looks::Look;
 pub use pin::Pin;
 pub use pressure::Pressure;
 pub use reservation::Reservation;
+pub use scrub::{Scrubbed, Scrubbing, Step};
 pub use tags_seen::KnownTag;
 pub use usage::Usage;
 
@@ -71,6 +80,7 @@ use crate::store::bucket::ETag;
 use crate::store::layout::LinkKind;
 use bytes::Bytes;
 use entrepot_config as config;
+use index::Verdict;
 use inner::{Inner, Removal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,7 +96,7 @@ impl Store {
     /// Opens or makes the store, locks it, finds what is stored and forgets unfinished fills. Blocking.
     ///
     /// # Errors
-    /// When another process holds it, or the folder cannot be read or written.
+    /// When another process holds it, or its folder cannot be made or locked. Nothing that lies in it is a reason.
     pub fn open(config: &config::Store, clock: Clock, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
         Ok(Store { inner: Arc::new(Inner::open(config, clock, metrics)?) })
     }
@@ -104,18 +114,34 @@ impl Store {
         self.inner.keep_recording(tasks);
     }
 
-    /// Size of stored content in bytes. No I/O, and not counted as a use.
+    /// Size of stored content in bytes; `None` for what is not verified yet, which may have another. No I/O, and not
+    /// counted as a use.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
-        self.inner.index.get(digest).map(|entry| entry.size)
+        self.inner.index.get(digest)?.sound().map(|identity| identity.size)
     }
 
-    /// Opens stored content for reading, and counts a use. After an unclean stop it is verified first. What does not
-    /// match its digest or cannot be read is removed and `None`.
+    /// Whether content is stored, perhaps still to be verified: whether opening it is worth trying. No I/O, and not
+    /// counted as a use.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.inner.index.get(digest).is_some_and(|entry| entry.verdict.get() != Some(&Verdict::Damaged))
+    }
+
+    /// Opens stored content for reading, and counts a use. A file that is not known to be the one that was verified is
+    /// verified first. What does not match its digest or cannot be read is removed and `None`.
     ///
     /// # Errors
     /// When the disk fails; a caller may then fetch from the bucket instead.
     pub async fn open_content(&self, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
         self.inner.open_content(digest).await
+    }
+
+    /// Whether content is stored and its file is what its digest says; a file that changed since it was verified is
+    /// verified now. Counts no use.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn is_sound(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.inner.open_sound(digest).await?.is_some())
     }
 
     /// The whole of small stored content (a manifest), kept in memory; counts a use.
@@ -139,13 +165,15 @@ impl Store {
         self.inner.capacity.readmit(bytes)
     }
 
-    /// Where stored content lies, for sending it to the bucket. Pin it first, so that it stays there.
+    /// Where stored content lies, for sending it to the bucket. Pin it first, so that it stays there, and open it
+    /// ([`Store::open_content`]) before each attempt: that verifies a file that others have changed.
     pub fn content_path(&self, digest: &Digest) -> PathBuf {
         self.inner.folders.content(digest)
     }
 
-    /// Moves a complete, verified file into the store under its digest. The reservation becomes its size. When the
-    /// content is stored already, the file is removed. `sync`: on disk, name and all, before this returns.
+    /// Moves a complete file, which was verified just now, into the store under its digest; in the place of the file of
+    /// content that is stored already, because that may be damaged. The reservation becomes its size. `sync`: on disk,
+    /// name and all, before this returns.
     ///
     /// # Errors
     /// When the disk fails; the file is then still at `file`, or in place.
@@ -159,7 +187,7 @@ impl Store {
         self.inner.adopt(*digest, file.to_owned(), reservation, sync).await
     }
 
-    /// Stores content that is in memory and verified. Not synced: the bucket has it.
+    /// Stores content that is in memory and verified, as [`Store::adopt`] does. Not synced: the bucket has it.
     ///
     /// # Errors
     /// When there is no room or the disk fails.
@@ -206,6 +234,32 @@ impl Store {
         self.inner.let_go_of_shared();
     }
 
+    /// Begins to read stored content only to see whether it is sound, which is no use of it. `None` when it is not
+    /// stored. Blocking.
+    pub fn scrub(&self, digest: &Digest) -> Option<Box<Scrubbing>> {
+        self.inner.scrub(digest)
+    }
+
+    /// The next contents to scrub, at most so many, in the order of digests after the last one that was scrubbed.
+    pub fn to_scrub(&self, most: usize) -> Vec<Digest> {
+        self.inner.to_scrub(most)
+    }
+
+    /// Remembers that this content was scrubbed, over an orderly stop too.
+    pub fn scrubbed(&self, digest: &Digest) {
+        self.inner.scrubbed(*digest);
+    }
+
+    /// Ends a round, and begins the next at the first content. Whether it was a whole one.
+    pub fn end_round(&self) -> bool {
+        self.inner.end_round()
+    }
+
+    /// How many contents are stored.
+    pub fn count(&self) -> usize {
+        self.inner.index.count()
+    }
+
     /// What the cleaner chooses victims from: all that is stored.
     pub fn records(&self) -> Vec<Record> {
         self.inner.index.records()
@@ -230,6 +284,11 @@ impl Store {
     /// How long ago that was remembered.
     pub fn link_age(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Option<Duration> {
         self.inner.link_age(repository, kind, digest)
+    }
+
+    /// Forgets all links of stored content: nothing is to rely on the bucket having it.
+    pub fn forget_links(&self, digest: &Digest) {
+        self.inner.forget_links(digest);
     }
 
     pub fn forget_link(&self, repository: &Repository, kind: LinkKind, digest: &Digest) {
@@ -276,17 +335,23 @@ impl Store {
         Pressure::new(Arc::clone(&self.inner.capacity))
     }
 
-    /// A path for a new fill; the folder is there and nothing is at the path.
+    /// A path for a new fill, at which nothing is. Should its folder be gone, `make_folder` makes it again.
     pub fn new_fill(&self) -> PathBuf {
         self.inner.new_fill()
     }
 
-    /// The folder of upload sessions; it is there.
+    /// The folder of upload sessions; it is there, made again should somebody have removed it.
     pub fn uploads_dir(&self) -> PathBuf {
-        self.inner.folders.uploads()
+        let folder = self.inner.folders.uploads();
+        if !folder.is_dir()
+            && let Err(error) = make_folder(&folder)
+        {
+            tracing::error!(%error, "the folder of upload sessions cannot be made");
+        }
+        folder
     }
 
-    /// The folder of the journal; it is there.
+    /// The folder of the journal. It is there, unless somebody removes it: `make_folder` makes it again.
     pub fn pending_dir(&self) -> PathBuf {
         self.inner.folders.pending()
     }

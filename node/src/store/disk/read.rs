@@ -2,38 +2,86 @@
 
 use super::content::{Source, StoredContent};
 use super::error::{StoreError, is_damage};
+use super::identity::Identity;
 use super::index::Entry;
 use super::inner::{Inner, Removal};
 use super::memory::{Kept, MAX_SMALL};
 use crate::oci::Digest;
 use bytes::Bytes;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens a file of that size if the system has its path in memory, and so without waiting for the disk. What it has not,
-/// and what is wrong with a file, whoever opens it the other way learns.
-fn open_cached(path: &Path, size: u64) -> Option<File> {
-    let file = openat2(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::CACHED).ok()?;
-    let file = File::from(file);
-    (file.metadata().ok()?.len() == size).then_some(file)
+/// How often content is looked at again that was replaced or changed between two looks.
+const LOOKS: usize = 8;
+
+/// Not blocking: a pipe in the place of a file would wait for a writer for ever. To a file it makes no difference.
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+/// Opens the file that was verified if the system has its path in memory, and so without waiting for the disk. What it
+/// has not, and what is wrong with a file, whoever opens it the other way learns.
+fn open_cached(path: &Path, verified: &Identity) -> Option<File> {
+    let file = File::from(openat2(CWD, path, OPEN, Mode::empty(), ResolveFlags::CACHED).ok()?);
+    verified.is(&file.metadata().ok()?).then_some(file)
+}
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// When it cannot be opened: `NotFound` when there is none, `InvalidData` when it is a folder or anything else that is
+/// no file.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let file = match openat(CWD, path, OPEN, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOTDIR) => return Err(io::ErrorKind::NotFound.into()),
+        Err(Errno::LOOP | Errno::NXIO) => return Err(io::ErrorKind::InvalidData.into()),
+        Err(error) => return Err(error.into()),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// What was found in the place of a file that was verified.
+enum Look {
+    Same(File),
+    /// Another file, or the same with other times.
+    Changed,
+    /// Nothing that can be read; the content is not stored any more.
+    Gone,
 }
 
 impl Inner {
     /// See `Store::open_content`.
     pub(super) async fn open_content(self: &Arc<Self>, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
-        let Some(entry) = self.trusted(digest).await? else { return Ok(None) };
-        self.touch(&entry);
+        let opened = self.open_sound(digest).await?;
+        Ok(opened.map(|(file, entry)| self.opened(file, *digest, entry)))
+    }
+
+    /// Opens stored content whose file is what its digest says. Counts no use.
+    pub(super) async fn open_sound(
+        self: &Arc<Self>,
+        digest: &Digest,
+    ) -> Result<Option<(File, Arc<Entry>)>, StoreError> {
         let digest = *digest;
-        if let Some(file) = open_cached(&self.folders.content(&digest), entry.size) {
-            return Ok(Some(self.opened(file, digest, entry)));
+        for _ in 0..LOOKS {
+            let Some((entry, verified)) = self.trusted(&digest).await? else { return Ok(None) };
+            if let Some(file) = open_cached(&self.folders.content(&digest), &verified) {
+                return Ok(Some((file, entry)));
+            }
+            let opened = self.run(move |inner| Ok((inner.look(&digest, &entry, &verified)?, entry))).await?;
+            match opened {
+                (Look::Same(file), entry) => return Ok(Some((file, entry))),
+                (Look::Gone, entry) if self.is_current(&digest, &entry) => return Ok(None),
+                (Look::Changed | Look::Gone, _) => {}
+            }
         }
-        self.run(move |inner| Ok(inner.open_file(&digest, &entry)?.map(|file| inner.opened(file, digest, entry)))).await
+        Ok(None)
     }
 
     fn opened(self: &Arc<Self>, file: File, digest: Digest, entry: Arc<Entry>) -> StoredContent {
+        self.touch(&entry);
         let size = entry.size;
         StoredContent { size, source: Arc::new(Source { file, digest, entry, store: Arc::clone(self) }) }
     }
@@ -44,40 +92,53 @@ impl Inner {
             self.touch(&kept.entry);
             return Ok(Some(kept.content));
         }
-        let Some(entry) = self.trusted(digest).await? else { return Ok(None) };
-        self.touch(&entry);
         let digest = *digest;
-        self.run(move |inner| {
-            let Some(mut file) = inner.open_file(&digest, &entry)? else { return Ok(None) };
-            let mut content = Vec::with_capacity(usize::try_from(entry.size).unwrap_or_default());
-            if let Err(error) = file.read_to_end(&mut content) {
-                return inner.unreadable(&digest, &entry, error).map(|()| None);
+        for _ in 0..LOOKS {
+            let Some((entry, verified)) = self.trusted(&digest).await? else { return Ok(None) };
+            let read = self.run(move |inner| Ok((inner.read_now(&digest, &entry, &verified)?, entry))).await?;
+            match read {
+                (Small::Content(content), _) => return Ok(Some(content)),
+                (Small::Gone, entry) if self.is_current(&digest, &entry) => return Ok(None),
+                (Small::Changed | Small::Gone, _) => {}
             }
-            let content = Bytes::from(content);
-            if entry.size <= MAX_SMALL {
-                inner.memory.keep(digest, Kept { content: content.clone(), entry });
-            }
-            Ok(Some(content))
-        })
-        .await
+        }
+        Ok(None)
     }
 
-    /// The file of stored content. `None`, and not stored any more, when it is not there, has another size than it
-    /// had, or the disk cannot open it. Blocking.
-    fn open_file(&self, digest: &Digest, entry: &Arc<Entry>) -> Result<Option<File>, StoreError> {
-        let opened = File::open(self.folders.content(digest)).and_then(|file| Ok((file.metadata()?.len(), file)));
-        match opened {
-            Ok((size, file)) if size == entry.size => Ok(Some(file)),
-            Ok(_) => {
-                self.discard(digest, entry, Removal::Corrupt, "its file has another size than it had");
-                Ok(None)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.discard(digest, entry, Removal::Corrupt, "its file is not there");
-                Ok(None)
-            }
-            Err(error) => self.unreadable(digest, entry, error).map(|()| None),
+    /// Reads the whole of small content. Blocking.
+    fn read_now(&self, digest: &Digest, entry: &Arc<Entry>, verified: &Identity) -> Result<Small, StoreError> {
+        let mut file = match self.look(digest, entry, verified)? {
+            Look::Same(file) => file,
+            Look::Changed => return Ok(Small::Changed),
+            Look::Gone => return Ok(Small::Gone),
+        };
+        self.touch(entry);
+        let mut content = Vec::with_capacity(usize::try_from(entry.size).unwrap_or_default());
+        if let Err(error) = file.read_to_end(&mut content) {
+            return self.unreadable(digest, entry, error).map(|()| Small::Gone);
         }
+        let content = Bytes::from(content);
+        if entry.size <= MAX_SMALL {
+            self.memory.keep(*digest, Kept { content: content.clone(), entry: Arc::clone(entry) });
+        }
+        Ok(Small::Content(content))
+    }
+
+    /// The file of stored content, if it is still the one that was verified. Blocking.
+    fn look(&self, digest: &Digest, entry: &Arc<Entry>, verified: &Identity) -> Result<Look, StoreError> {
+        let opened = open_file(&self.folders.content(digest)).and_then(|file| Ok((file.metadata()?, file)));
+        let finding = match opened {
+            Ok((metadata, file)) if verified.is(&metadata) => return Ok(Look::Same(file)),
+            Ok(_) => {
+                self.doubt(digest, entry);
+                return Ok(Look::Changed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Removal::Missing,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Removal::Corrupt,
+            Err(error) => return self.unreadable(digest, entry, error).map(|()| Look::Gone),
+        };
+        self.discard(digest, entry, finding, "there is no file in its place");
+        Ok(Look::Gone)
     }
 
     /// Content that the disk cannot give back is not stored any more: no error then, for there is nothing to read.
@@ -92,6 +153,13 @@ impl Inner {
     }
 }
 
+/// What reading small content came to.
+enum Small {
+    Content(Bytes),
+    Changed,
+    Gone,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,16 +168,29 @@ mod tests {
     fn what_is_not_as_it_was_stored_is_not_opened_without_a_look() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("content");
-        assert!(open_cached(&path, 5).is_none());
-        std::fs::write(&path, "bytes").unwrap();
-        assert!(open_cached(&path, 4).is_none());
+        std::fs::write(&path, "other").unwrap();
+        let other = Identity::of(&std::fs::metadata(&path).unwrap());
+        std::fs::write(folder.path().join("new"), "bytes").unwrap();
+        std::fs::rename(folder.path().join("new"), &path).unwrap();
+        let verified = Identity::of(&std::fs::metadata(&path).unwrap());
+        assert!(open_cached(&path, &other).is_none());
         // Perhaps the system cannot tell.
-        if let Some(mut file) = open_cached(&path, 5) {
+        if let Some(mut file) = open_cached(&path, &verified) {
             let mut content = String::new();
             file.read_to_string(&mut content).unwrap();
             assert_eq!(content, "bytes");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(open_cached(&path, 5).is_none());
+        assert!(open_cached(&path, &verified).is_none());
+    }
+
+    #[test]
+    fn what_is_no_file_is_told_apart_and_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for path in [folder.path(), &pipe] {
+            assert_eq!(open_file(path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::run::clock::Timestamp;
 use bytes::Bytes;
 use entrepot_config::{self as config, ByteSize, Threshold};
 use futures::TryStreamExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -53,6 +54,23 @@ impl Fixture {
     pub(crate) fn evictions(&self, reason: &str) -> u64 {
         self.metrics.evictions.with_label_values(&[reason]).get()
     }
+}
+
+/// Changes one byte of a file, and not its size. The times change with it, as they do where time passes between the
+/// writing of content and its damage: the kernel's stamps are some milliseconds apart.
+pub(crate) fn corrupt(file: &Path) {
+    let open = std::fs::File::options().read(true).write(true).open(file).unwrap();
+    let mut byte = [0];
+    open.read_exact_at(&mut byte, 5).unwrap();
+    open.write_all_at(&[byte[0] ^ 1], 5).unwrap();
+    touch(file);
+}
+
+/// Gives a file other times.
+pub(crate) fn touch(file: &Path) {
+    let open = std::fs::File::options().write(true).open(file).unwrap();
+    let before = open.metadata().unwrap().modified().unwrap();
+    open.set_modified(before + std::time::Duration::from_secs(1)).unwrap();
 }
 
 /// Content of a size, different for each seed, and its digest.

@@ -3,19 +3,10 @@
 use crate::oci::{Repository, Tag};
 use crate::store::bucket::ETag;
 use crate::store::disk::KnownTag;
-use crate::store::disk::testing::{Fixture, content, files_in, read, size, store_content};
+use crate::store::disk::testing::{Fixture, content, corrupt, files_in, read, size, store_content};
 use crate::store::layout::LinkKind;
 use futures::TryStreamExt;
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
-
-/// Changes one byte of a file, and not its size.
-fn corrupt(file: &std::path::Path) {
-    let open = std::fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
-    let mut byte = [0];
-    open.read_exact_at(&mut byte, 5).unwrap();
-    open.write_all_at(&[byte[0] ^ 1], 5).unwrap();
-}
 
 #[tokio::test]
 async fn content_records_links_and_tags_survive_an_orderly_restart() {
@@ -218,12 +209,12 @@ async fn a_start_lets_go_of_what_the_bucket_took_but_not_of_what_is_pinned() {
     let store = fixture.open();
     let pin = store.pin(&stored[1]);
     store.let_go_of_shared();
-    assert_eq!(stored.iter().map(|digest| store.size(digest).is_some()).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(stored.iter().map(|digest| store.contains(digest)).collect::<Vec<_>>(), [false, true, true]);
     assert_eq!(store.usage().used, 2000);
     drop(pin);
     store.let_go_if_shared(&stored[1]).await.unwrap();
     store.let_go_if_shared(&stored[2]).await.unwrap();
-    assert_eq!(store.size(&stored[1]), None);
+    assert!(!store.contains(&stored[1]));
     assert_eq!(store.size(&stored[2]), Some(1000), "a file of one name stays");
     for digest in &stored[..2] {
         assert_eq!(std::fs::metadata(bucket.path().join(digest.hex())).unwrap().len(), 1000);

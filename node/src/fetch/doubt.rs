@@ -1,0 +1,89 @@
+//! Content whose object did not match its digest when it was last read: nothing of it is given away unverified.
+
+use super::failure::Failure;
+use super::fill::Phase;
+use super::{FetchError, Shared, through};
+use crate::oci::Digest;
+use crate::store::bucket::Object;
+use crate::store::damaged::{Condition, Course};
+use futures::TryStreamExt;
+use tokio::sync::watch;
+
+/// How content that is not stored is to be read. One request to the bucket for what was damaged, at most every few
+/// seconds; none for anything else.
+///
+/// # Errors
+/// `Mismatch` when it is damaged still; when the bucket cannot be asked.
+pub(super) async fn course(shared: &Shared, digest: &Digest) -> Result<Course, FetchError> {
+    let damaged = &shared.parts.damaged;
+    match damaged.condition(digest) {
+        Condition::Sound => return Ok(Course::Read),
+        Condition::Damaged => return Err(FetchError::Mismatch(*digest)),
+        Condition::Unknown => {}
+    }
+    let now = match shared.origin(digest).head().await {
+        Ok(now) => Some(now),
+        Err(Failure::Missing) => None,
+        Err(failure) => return Err(failure.into_error(digest)),
+    };
+    match damaged.look(digest, now.as_ref()) {
+        Course::Refuse => Err(FetchError::Mismatch(*digest)),
+        course => Ok(course),
+    }
+}
+
+/// Waits until a fill is verified.
+///
+/// # Errors
+/// When it fails.
+pub(super) async fn verified(digest: &Digest, phase: &mut watch::Receiver<Phase>) -> Result<(), FetchError> {
+    let ended = phase.wait_for(|phase| !matches!(phase, Phase::Filling)).await.map(|phase| phase.clone());
+    match ended {
+        Ok(Phase::Verified) => Ok(()),
+        Ok(Phase::Failed(failure)) => Err(failure.into_error(digest)),
+        Ok(Phase::Filling) | Err(_) => Err(Failure::abandoned(digest).into_error(digest)),
+    }
+}
+
+/// Reads content for which there is no room to its end and gives nothing of it away. What is given afterwards is asked
+/// for anew.
+///
+/// # Errors
+/// When it does not match, or cannot be read.
+pub(super) async fn read_through(
+    shared: &Shared,
+    digest: &Digest,
+    size: u64,
+    opened: Option<Object>,
+) -> Result<Option<Object>, FetchError> {
+    let hands = shared.parts.hands.clone();
+    let read = through::whole(&shared.origin(digest), hands, *digest, size, 0, opened);
+    match read.try_for_each(|_| std::future::ready(Ok(()))).await {
+        Ok(()) => {
+            shared.parts.damaged.repaired(digest);
+            Ok(None)
+        }
+        Err(failure) => {
+            if let Failure::Mismatch(version) = &failure {
+                shared.mismatch(digest, version.clone());
+            }
+            Err(failure.into_error(digest))
+        }
+    }
+}
+
+/// The size of content that the bucket has, in bytes. One request.
+///
+/// # Errors
+/// `Mismatch` when the object is damaged; when the bucket has none or cannot be asked.
+pub(super) async fn size(shared: &Shared, digest: &Digest) -> Result<u64, FetchError> {
+    let damaged = &shared.parts.damaged;
+    if damaged.condition(digest) == Condition::Damaged {
+        return Err(FetchError::Mismatch(*digest));
+    }
+    let now = shared.origin(digest).head().await.map_err(|failure| failure.into_error(digest))?;
+    match damaged.look(digest, Some(&now)) {
+        Course::Read => Ok(now.size),
+        Course::Verify | Course::Refuse => Err(FetchError::Mismatch(*digest)),
+    }
+}
