@@ -12,6 +12,7 @@
 
 mod blobs;
 mod body;
+mod byteranges;
 mod catalog;
 mod dispatch;
 mod error;
