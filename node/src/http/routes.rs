@@ -35,19 +35,62 @@ pub enum Begin {
 pub enum Route {
     Home,
     Version,
-    Catalog { page: PageAsked },
-    Tags { repository: Repository, page: PageAsked },
-    Referrers { repository: Repository, subject: Digest, artifact_type: Option<String>, page: PageAsked },
-    PullManifest { repository: Repository, reference: Reference },
-    PushManifest { repository: Repository, reference: Reference },
-    DeleteManifest { repository: Repository, reference: Reference },
-    PullBlob { repository: Repository, digest: Digest },
-    DeleteBlob { repository: Repository, digest: Digest },
-    BeginUpload { repository: Repository, begin: Begin },
-    UploadStatus { repository: Repository, id: SessionId },
-    AppendUpload { repository: Repository, id: SessionId },
-    FinishUpload { repository: Repository, id: SessionId, digest: Digest },
-    CancelUpload { repository: Repository, id: SessionId },
+    Catalog {
+        page: PageAsked,
+    },
+    Tags {
+        repository: Repository,
+        page: PageAsked,
+    },
+    Referrers {
+        repository: Repository,
+        subject: Digest,
+        artifact_type: Option<String>,
+        page: PageAsked,
+    },
+    PullManifest {
+        repository: Repository,
+        reference: Reference,
+    },
+    /// `tags` are those of the query.
+    PushManifest {
+        repository: Repository,
+        reference: Reference,
+        tags: Vec<Tag>,
+    },
+    DeleteManifest {
+        repository: Repository,
+        reference: Reference,
+    },
+    PullBlob {
+        repository: Repository,
+        digest: Digest,
+    },
+    DeleteBlob {
+        repository: Repository,
+        digest: Digest,
+    },
+    BeginUpload {
+        repository: Repository,
+        begin: Begin,
+    },
+    UploadStatus {
+        repository: Repository,
+        id: SessionId,
+    },
+    AppendUpload {
+        repository: Repository,
+        id: SessionId,
+    },
+    FinishUpload {
+        repository: Repository,
+        id: SessionId,
+        digest: Digest,
+    },
+    CancelUpload {
+        repository: Repository,
+        id: SessionId,
+    },
 }
 
 impl Route {
@@ -147,7 +190,7 @@ impl Kind {
     }
 
     /// As in `Allow`; empty: no method at all, for there is no such path.
-    fn methods(self) -> &'static str {
+    pub fn methods(self) -> &'static str {
         match self {
             Kind::Home | Kind::Version | Kind::Catalog | Kind::Tags | Kind::Referrers => "GET, HEAD",
             Kind::Manifest => "GET, HEAD, PUT, DELETE",
@@ -214,7 +257,13 @@ impl<'a> Endpoint<'a> {
             (Kind::Manifest, &Method::PUT) => {
                 let (repository, item) = (repository()?, decode(self.item)?);
                 let reference = Reference::parse(&item).map_err(ApiError::PushedReference)?;
-                Route::PushManifest { repository, reference }
+                let tags = match reference {
+                    Reference::Digest(_) => pushed_tags(query)?,
+                    // The specification has them for a push by digest only. They are not created, which the client
+                    // sees because the answer does not name them.
+                    Reference::Tag(_) => Vec::new(),
+                };
+                Route::PushManifest { repository, reference, tags }
             }
             (Kind::Manifest, &Method::DELETE) => {
                 Route::DeleteManifest { repository: repository()?, reference: self.known_reference()? }
@@ -278,6 +327,19 @@ fn page(query: &Query<'_>) -> Result<PageAsked, ApiError> {
 fn parse_count(text: &str) -> Option<usize> {
     let plain = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().unwrap_or(usize::MAX))
+}
+
+/// The tags that a manifest gets beside its digest, each once (distribution-spec, "Pushing Manifests", end-7b). The
+/// bound on parameters is a bound on them; at least ten are to be supported.
+fn pushed_tags(query: &Query<'_>) -> Result<Vec<Tag>, ApiError> {
+    let mut tags: Vec<Tag> = Vec::new();
+    for text in query.all("tag")? {
+        let tag = Tag::parse(&text).map_err(ApiError::PushedReference)?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
 }
 
 /// A mount whose source cannot be is an upload like any other, as one whose source does not have the blob.
