@@ -1,4 +1,5 @@
-//! The conformance suite of the OCI distribution-spec, with everything of version 1.1 enabled, over every bucket.
+//! The conformance suite of the OCI distribution-spec, of version 1.1 and of the version to come, with every optional API
+//! enabled, over every bucket.
 
 use anyhow::{Context, Result, ensure};
 use entrepot_e2e::node::Plan;
@@ -9,6 +10,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
+
+/// Versions of the specification, as the suite names them, and what is on beyond the defaults of each: headers that Docker
+/// needs, the cancelling of uploads, and in the version to come tags that are pushed with a digest.
+const VERSIONS: [(&str, &[&str]); 2] = [
+    ("1.1", &["OCI_API_BLOBS_UPLOAD_CANCEL", "OCI_API_BLOBS_DIGEST_HEADER", "OCI_API_MANIFESTS_DIGEST_HEADER"]),
+    (
+        "dev",
+        &[
+            "OCI_API_BLOBS_UPLOAD_CANCEL",
+            "OCI_API_BLOBS_DIGEST_HEADER",
+            "OCI_API_MANIFESTS_DIGEST_HEADER",
+            "OCI_API_MANIFESTS_TAG_PARAM",
+        ],
+    ),
+];
 
 /// Skips that are allowed: the end of the test's name, and why the node does not serve it.
 const ALLOWED_SKIPS: [(&str, &str); 1] = [(
@@ -49,12 +65,19 @@ struct Case {
 }
 
 fn assert_conformance(over: &str, registry: &Registry) -> Result<()> {
-    let cases = run_suite(registry)?;
+    for (version, optional) in VERSIONS {
+        assert_version(&format!("{version} over {over}"), registry, version, optional)?;
+    }
+    Ok(())
+}
+
+fn assert_version(what: &str, registry: &Registry, version: &str, optional: &[&str]) -> Result<()> {
+    let cases = run_suite(registry, version, optional)?;
     let mut counts = BTreeMap::new();
     for case in &cases {
         *counts.entry(case.status.as_str()).or_insert(0) += 1;
     }
-    println!("conformance over {over}: {} tests, {counts:?}", cases.len());
+    println!("conformance {what}: {} tests, {counts:?}", cases.len());
     let of = |status: &'static str| cases.iter().filter(move |case| case.status == status);
     for skipped in of("skipped") {
         let allowed = ALLOWED_SKIPS.iter().find(|(name, _)| skipped.name.ends_with(name));
@@ -70,20 +93,20 @@ fn assert_conformance(over: &str, registry: &Registry) -> Result<()> {
     Ok(())
 }
 
-fn run_suite(registry: &Registry) -> Result<Vec<Case>> {
+fn run_suite(registry: &Registry, version: &str, optional: &[&str]) -> Result<Vec<Case>> {
     let results = TempDir::new()?;
-    // Beyond the defaults of 1.1, which are all on: headers that Docker needs, and the cancelling of uploads.
+    let (repository, other) = (format!("conformance-{version}/one"), format!("conformance-{version}/other"));
     let environment = [
         ("OCI_REGISTRY", registry.host()),
         ("OCI_TLS", "disabled"),
-        ("OCI_VERSION", "1.1"),
-        ("OCI_API_BLOBS_UPLOAD_CANCEL", "true"),
-        ("OCI_API_BLOBS_DIGEST_HEADER", "true"),
-        ("OCI_API_MANIFESTS_DIGEST_HEADER", "true"),
+        ("OCI_VERSION", version),
+        ("OCI_REPO1", &repository),
+        ("OCI_REPO2", &other),
     ];
     // It fails when a test failed, which its report says better.
     Command::new(Tool::Conformance.path()?)
         .envs(environment)
+        .envs(optional.iter().map(|name| (name, "true")))
         .env("OCI_RESULTS_DIR", results.path())
         .current_dir(&results)
         .stdout(Stdio::null())

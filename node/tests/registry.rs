@@ -3,6 +3,10 @@
 
 mod support;
 
+use entrepot_node::oci::{Algorithm, Digest, Repository, Tag};
+use entrepot_node::store::Layout;
+use entrepot_node::store::bucket::{PutBody, PutMode};
+use entrepot_node::store::layout::{LinkKind, link_content};
 use support::{Answer, INDEX, MANIFEST, Node, Setup, manifest, memory, sha256};
 
 const BLOB: &[u8] = b"0123456789";
@@ -101,6 +105,180 @@ async fn every_read_has_its_status_and_headers() {
     assert_eq!(node.get(&blob_path).await.body, BLOB);
     assert_eq!(node.ask("GET", &blob_path, &[("range", "bytes=2-4")], "").await.body, &BLOB[2..5]);
     assert_eq!(node.get("/v2/library/alpine/manifests/latest").await.text(), text);
+}
+
+/// The parts of a `multipart/byteranges` body: where each lies and its bytes.
+fn parts_of(answer: &Answer) -> Vec<(String, Vec<u8>)> {
+    let boundary = answer.header("content-type").strip_prefix("multipart/byteranges; boundary=").unwrap().to_owned();
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    let whole = format!("\r\n{text}");
+    let mut pieces: Vec<&str> = whole.split(&format!("\r\n--{boundary}")).collect();
+    assert_eq!((pieces.remove(0), pieces.pop()), ("", Some("--\r\n")), "{text}");
+    let parts = pieces.into_iter().map(|piece| {
+        let (head, content) = piece.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nContent-Type: application/octet-stream\r\n"), "{head}");
+        (head.split_once("Content-Range: ").unwrap().1.to_owned(), content.as_bytes().to_vec())
+    });
+    parts.collect()
+}
+
+#[tokio::test]
+async fn several_ranges_of_a_blob_come_in_one_answer_in_the_order_in_which_they_were_asked_for() {
+    let bucket = memory();
+    let node = Node::start(&bucket, Setup::default()).await;
+    let content: &'static [u8] = (0..3_000_000).map(|number| b'a' + (number % 23) as u8).collect::<Vec<_>>().leak();
+    let path = format!("/v2/a/blobs/{}", node.push_blob("a", content).await);
+    // At the second node the blob is not stored, and small and far ranges are not of its first piece.
+    let other = Node::start(&bucket, Setup::default()).await;
+    for at in [&other, &node, &other] {
+        let ranges = [("range", "bytes=2999990-,0-99,100-100,2000000-2100000,-1,5000000-")];
+        let answer = at.ask("GET", &path, &ranges, "").await;
+        assert_eq!((answer.status, answer.header("content-range")), (206, ""));
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+        let expected = [2_999_990..3_000_000, 0..100, 100..101, 2_000_000..2_100_001, 2_999_999..3_000_000];
+        let expected: Vec<(String, Vec<u8>)> = expected
+            .map(|range| (format!("bytes {}-{}/3000000", range.start, range.end - 1), content[range].to_vec()))
+            .into();
+        assert!(parts_of(&answer) == expected);
+    }
+    let get = |headers: &'static [(&'static str, &'static str)]| node.ask("GET", &path, headers, "");
+    let one = get(&[("range", "bytes=0-1,9000000-")]).await;
+    assert_eq!((one.status, one.header("content-range"), one.text()), (206, "bytes 0-1/3000000", "ab"));
+    let none = get(&[("range", "bytes=9000000-,9000001-")]).await;
+    assert_eq!((none.status, none.header("content-range")), (416, "bytes */3000000"));
+    for whole in
+        [get(&[("range", "bytes=0-,0-")]).await, get(&[("range", "bytes=0-1,3-4"), ("if-range", "\"other\"")]).await]
+    {
+        assert_eq!((whole.status, whole.body.len()), (200, content.len()));
+    }
+    let head = node.ask("HEAD", &path, &[("range", "bytes=0-1,3-4")], "").await;
+    assert_eq!((head.status, head.header("content-length")), (200, "3000000"));
+}
+
+#[tokio::test]
+async fn content_of_another_registry_is_not_here_whatever_is_pushed_under_its_name() {
+    let (node, text) = with_image().await;
+    let image = sha256(text.as_bytes());
+    let targets = [
+        ("/v2/library/alpine/manifests/latest".to_owned(), "MANIFEST_UNKNOWN"),
+        (format!("/v2/library/alpine/manifests/{image}"), "MANIFEST_UNKNOWN"),
+        (format!("/v2/library/alpine/blobs/{}", sha256(BLOB)), "BLOB_UNKNOWN"),
+        ("/v2/library/alpine/tags/list".into(), "NAME_UNKNOWN"),
+        (format!("/v2/library/alpine/referrers/{image}"), "NAME_UNKNOWN"),
+    ];
+    let own = node.address.to_string();
+    for (target, code) in &targets {
+        let answer = node.get(&format!("{target}?ns=docker.io")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, *code), "{target}");
+        assert!(answer.text().contains("no upstream for the namespace \\\"docker.io\\\""), "{}", answer.text());
+        assert_eq!(node.ask("HEAD", &format!("{target}?ns=docker.io"), &[], "").await.status, 404, "{target}");
+        for namespace in [own.as_str(), "127.0.0.1", ""] {
+            assert_eq!(node.get(&format!("{target}?ns={namespace}")).await.status, 200, "{target} {namespace}");
+        }
+        let named = node.ask("GET", &format!("{target}?ns=my.registry"), &[("host", "my.registry:5000")], "").await;
+        assert_eq!(named.status, 200, "{target}");
+    }
+    assert_eq!(node.get("/v2/?ns=docker.io").await.status, 200);
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_alone_may_read_answers() {
+    const PAGE: (&str, &str) = ("origin", "https://ui.example.com");
+    let allowed = |answer: &Answer| answer.header("access-control-allow-origin").to_owned();
+    let setup = Setup { allowed_origins: &["https://ui.example.com"], ..Setup::default() };
+    let node = Node::start(&memory(), setup).await;
+    for target in ["/v2/", "/v2/a/manifests/none", "/nothing"] {
+        let answer = node.ask("GET", target, &[PAGE], "").await;
+        assert_eq!((allowed(&answer).as_str(), answer.header("vary")), (PAGE.1, "Origin"), "{target}");
+        assert!(answer.header("access-control-expose-headers").contains("Docker-Content-Digest"));
+        for other in ["https://evil.example.com", "https://ui.example.com.evil", "null", "https://UI.example.com"] {
+            let answer = node.ask("GET", target, &[("origin", other)], "").await;
+            assert_eq!((allowed(&answer).as_str(), answer.header("vary")), ("", "Origin"), "{other}");
+        }
+    }
+    let asks = [PAGE, ("access-control-request-method", "PUT"), ("access-control-request-headers", "authorization")];
+    let may = node.ask("OPTIONS", "/v2/a/manifests/latest", &asks, "").await;
+    assert_eq!((may.status, may.header("access-control-allow-methods")), (204, "GET, HEAD, PUT, DELETE"));
+    assert!(may.header("access-control-allow-headers").contains("Authorization"));
+    assert_ne!(may.header("access-control-max-age"), "");
+    assert_eq!((allowed(&may).as_str(), may.header("access-control-allow-credentials")), (PAGE.1, ""));
+    let other = [("origin", "https://evil.example.com"), ("access-control-request-method", "PUT")];
+    let may_not = node.ask("OPTIONS", "/v2/a/manifests/latest", &other, "").await;
+    assert_eq!((may_not.status, allowed(&may_not).as_str()), (405, ""));
+    assert_eq!(node.ask("OPTIONS", "/nothing", &asks, "").await.status, 404);
+
+    let any = Node::start(&memory(), Setup { allowed_origins: &["*"], ..Setup::default() }).await;
+    assert_eq!(allowed(&any.ask("GET", "/v2/", &[PAGE], "").await), "*");
+    assert_eq!(any.ask("OPTIONS", "/v2/", &asks, "").await.status, 204);
+    let off = Node::start(&memory(), Setup::default()).await;
+    let answer = off.ask("GET", "/v2/", &[PAGE], "").await;
+    assert_eq!((allowed(&answer).as_str(), answer.header("vary")), ("", ""));
+    assert_eq!(off.ask("OPTIONS", "/v2/", &asks, "").await.status, 405);
+}
+
+#[tokio::test]
+async fn a_manifest_pushed_by_digest_gets_the_tags_of_the_query() {
+    let (node, text) = with_image().await;
+    for digest in [sha256(text.as_bytes()), Digest::of(Algorithm::Sha512, text.as_bytes())] {
+        let algorithm = digest.algorithm().name();
+        let tags: Vec<String> = (0..10).map(|number| format!("{algorithm}-{number}")).collect();
+        let reference = format!("{digest}?tag={}", tags.join("&tag="));
+        let pushed = node.push_manifest("library/alpine", &reference, &text).await;
+        assert_eq!((pushed.status, pushed.header("docker-content-digest")), (201, digest.to_string().as_str()));
+        let named: Vec<_> = pushed.headers.get_all("oci-tag").iter().map(|tag| tag.to_str().unwrap()).collect();
+        assert_eq!(named, tags);
+        for tag in &tags {
+            let pulled = node.get(&format!("/v2/library/alpine/manifests/{tag}")).await;
+            assert_eq!((pulled.status, pulled.header("docker-content-digest")), (200, digest.to_string().as_str()));
+        }
+    }
+    let image = sha256(text.as_bytes());
+    let wrong = node.push_manifest("library/alpine", &format!("{image}?tag=good&tag=.bad"), &text).await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "MANIFEST_INVALID"));
+    assert_eq!(node.get("/v2/library/alpine/manifests/good").await.status, 404);
+    let by_tag = node.push_manifest("library/alpine", "one?tag=two", &text).await;
+    assert_eq!((by_tag.status, by_tag.header("oci-tag")), (201, ""));
+    assert_eq!(node.get("/v2/library/alpine/manifests/two").await.status, 404);
+}
+
+#[tokio::test]
+async fn schema_1_that_another_registry_left_in_the_bucket_is_served_as_what_it_is_and_not_taken() {
+    const KIND: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let bucket = memory();
+    let text = r#"{"schemaVersion":1,"name":"old","tag":"1","fsLayers":[],"history":[],"signatures":[{}]}"#;
+    let (digest, layout) = (sha256(text.as_bytes()), Layout::new(""));
+    let (name, tag) = (Repository::parse("old").unwrap(), Tag::parse("1").unwrap());
+    for (key, content) in [
+        (layout.data(&digest), text.to_owned()),
+        (layout.link(&name, LinkKind::Revision, &digest), link_content(&digest)),
+        (layout.tag_current(&name, &tag), link_content(&digest)),
+    ] {
+        bucket.put(&key, PutBody::Bytes(content.into()), PutMode::Overwrite).await.unwrap();
+    }
+    let node = Node::start(&bucket, Setup::default()).await;
+    let pulled = node.get("/v2/old/manifests/1").await;
+    assert_eq!((pulled.status, pulled.header("content-type"), pulled.text()), (200, KIND, text));
+    let pushed = node.ask("PUT", "/v2/old/manifests/2", &[("content-type", KIND)], text).await;
+    assert_eq!((pushed.status, pushed.code().as_str()), (400, "MANIFEST_INVALID"));
+    assert!(pushed.text().contains("schema 1"), "{}", pushed.text());
+}
+
+#[tokio::test]
+async fn a_docker_manifest_that_does_not_say_its_type_is_refused_and_an_index_of_null_is_taken() {
+    const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    let (node, text) = with_image().await;
+    let untyped = text.replace(&format!(r#""mediaType":"{MANIFEST}","#), "");
+    let put = |kind: &'static str, text: String| {
+        let node = &node;
+        async move { node.ask("PUT", "/v2/library/alpine/manifests/x", &[("content-type", kind)], text).await }
+    };
+    let refused = put(DOCKER, untyped.clone()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "MANIFEST_INVALID"));
+    assert!(refused.text().contains("mediaType"), "{}", refused.text());
+    assert_eq!(put(MANIFEST, untyped).await.status, 201);
+    let index = put(INDEX, r#"{"schemaVersion":2,"manifests":null}"#.into()).await;
+    assert_eq!(index.status, 201, "{}", index.text());
+    assert_eq!(node.get("/v2/library/alpine/manifests/x").await.header("content-type"), INDEX);
 }
 
 #[tokio::test]

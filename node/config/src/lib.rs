@@ -79,11 +79,18 @@ pub struct Http {
     pub max_connections: u32,
     /// Requests at once; more are answered 503 with `Retry-After`.
     pub max_requests: u32,
-    /// A client has this long to send the head of a request, from its connection or the end of the last answer: so this
-    /// ends idle connections that are kept alive, too.
+    /// A client has this long to send the head of a request: of the first one from when it connects, of any other from
+    /// its first byte.
     pub header_timeout: Duration,
+    /// A connection on which nothing is asked for this long is closed. A load balancer must close its idle connections
+    /// first, because a request that crosses the close is lost: nginx and AWS keep them for 60 s, Google for 600 s.
+    /// When all of `maxConnections` are in use, the connection that was idle for the longest is closed for a new one.
+    pub idle_timeout: Duration,
     /// A client that neither sends nor takes a byte of a body for this long is cut off.
     pub stall_timeout: Duration,
+    /// Origins (`https://ui.example.com`) whose web pages may read answers of this registry in a browser (CORS); `*`
+    /// is every origin. Empty: none may.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Default for Http {
@@ -94,7 +101,10 @@ impl Default for Http {
             max_connections: 4096,
             max_requests: 1024,
             header_timeout: Duration::from_secs(15),
+            // 20 s beyond the longest of the usual load balancers, Google's.
+            idle_timeout: Duration::from_secs(620),
             stall_timeout: Duration::from_secs(60),
+            allowed_origins: Vec::new(),
         }
     }
 }

@@ -75,6 +75,7 @@ pub(crate) fn to_yaml(config: &NodeConfig) -> Result<String, ConfigError> {
 
 fn check(config: &NodeConfig) -> Result<(), ConfigError> {
     check_node(config)?;
+    check_origins(&config.http.allowed_origins)?;
     check_bucket(&config.bucket)?;
     check_store(config)?;
     check_counts(config)?;
@@ -114,6 +115,31 @@ fn check_url(field: &'static str, url: &str, schemes: &[&str]) -> Result<(), Con
     let known = parsed.scheme_str().is_some_and(|scheme| schemes.contains(&scheme));
     if !known || parsed.host().is_none_or(str::is_empty) {
         return refuse(field, format!("{url:?} is not a URL of the form {}://host:port", schemes.join(":// or ")));
+    }
+    Ok(())
+}
+
+/// An origin is compared with what a browser sends, byte by byte (Fetch standard, "CORS check"): what no browser sends
+/// would never match.
+fn check_origins(origins: &[String]) -> Result<(), ConfigError> {
+    for origin in origins.iter().filter(|origin| *origin != "*") {
+        check_url("http.allowedOrigins", origin, &["http", "https"])?;
+        let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+        let upper = origin.bytes().any(|byte| byte.is_ascii_uppercase());
+        // What follows the last colon of `[::1]` is no port.
+        let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+        let wrong_port = port.is_some_and(|port| port.parse::<u16>().is_err());
+        if upper || wrong_port || authority.contains(['/', '?', '#', '@', '*']) {
+            let form =
+                "is not an origin: write \"*\", or scheme://host or scheme://host:port in lower case with no path";
+            return refuse("http.allowedOrigins", format!("{origin:?} {form}"));
+        }
+        let default_port = if origin.starts_with("https:") { ":443" } else { ":80" };
+        if authority.ends_with(default_port) {
+            let problem =
+                format!("{origin:?} has the default port, which browsers leave out; write it without {default_port}");
+            return refuse("http.allowedOrigins", problem);
+        }
     }
     Ok(())
 }
@@ -201,6 +227,7 @@ fn check_counts(config: &NodeConfig) -> Result<(), ConfigError> {
     }
     let spans = [
         ("http.headerTimeout", config.http.header_timeout),
+        ("http.idleTimeout", config.http.idle_timeout),
         ("http.stallTimeout", config.http.stall_timeout),
         ("bucket.requestTimeout", config.bucket.request_timeout),
         ("upload.sessionExpiry", config.upload.session_expiry),
@@ -294,6 +321,15 @@ mod tests {
             ("node: {name: A.b}", "node.name"),
             ("node: {peers: 'http://x'}", "node.peers"),
             ("http: {operations: 127.0.0.1:5000}", "http.operations"),
+            ("http: {idleTimeout: 0s}", "http.idleTimeout"),
+            ("http: {allowedOrigins: ['ui.example.com']}", "http.allowedOrigins"),
+            ("http: {allowedOrigins: ['null']}", "http.allowedOrigins"),
+            ("http: {allowedOrigins: ['ftp://ui.example.com']}", "http.allowedOrigins"),
+            ("http: {allowedOrigins: ['https://ui.example.com/']}", "http.allowedOrigins"),
+            ("http: {allowedOrigins: ['https://UI.example.com']}", "http.allowedOrigins"),
+            ("http: {allowedOrigins: ['https://*.example.com']}", "http.allowedOrigins"),
+            ("http: {allowedOrigins: ['https://ui.example.com:443']}", "http.allowedOrigins"),
+            ("http: {allowedOrigins: ['*', 'http://ui.example.com:80']}", "http.allowedOrigins"),
             ("replication: {partSize: 1Mi}", "replication.partSize"),
             ("bucket: {maxBytesInFlight: 1Mi}", "bucket.maxBytesInFlight"),
             ("tags: {immutable: ['[']}", "tags.immutable"),
@@ -303,6 +339,15 @@ mod tests {
             let refusal = refusal(text);
             assert!(refusal.starts_with(&format!("{path}: ")), "{text}: {refusal}");
         }
+    }
+
+    #[test]
+    fn origins_are_accepted_as_browsers_send_them() {
+        let text =
+            "http: {allowedOrigins: ['*', 'https://ui.example.com', 'http://localhost:8080', 'http://[::1]:80801']}";
+        assert!(read(text).is_err(), "80801 is no port");
+        let text = text.replace("80801", "8081");
+        assert_eq!(read(&text).unwrap().http.allowed_origins.len(), 4);
     }
 
     #[test]

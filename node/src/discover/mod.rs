@@ -34,6 +34,15 @@ impl<T> Listed<T> {
     }
 }
 
+/// One page of referrers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrers {
+    pub items: Vec<Referrer>,
+    /// The next page is what comes after this digest, which need not be that of an item: a page ends as well when many
+    /// entries were looked at that are not listed. None: there is no more.
+    pub next: Option<Digest>,
+}
+
 /// Keys asked for by one list request: the most that S3 gives.
 const LIST_MAX: usize = 1000;
 
@@ -66,7 +75,7 @@ impl Discover {
 
     /// Manifests whose subject is `subject`, after the referrer `last`, at most `max` of them, in the order of their
     /// digests; `artifact_type` keeps only those of that type. Also those that a client listed under the fallback
-    /// tag.
+    /// tag. Only those whose manifest the repository links now.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
@@ -77,7 +86,7 @@ impl Discover {
         artifact_type: Option<&str>,
         last: Option<&Digest>,
         max: usize,
-    ) -> Result<Listed<Referrer>, BucketError> {
+    ) -> Result<Referrers, BucketError> {
         let query = referrers::Query { repository, subject, artifact_type, last, max };
         referrers::page(&*self.bucket, &self.layout, &self.descriptors, query).await
     }

@@ -1,12 +1,16 @@
 //! Referrers of a subject: the descriptors that manifests left when they were pushed, and those that clients of
 //! registries without this list keep in an index under a tag (distribution-spec, "Referrers Tag Schema").
+//!
+//! Neither goes away with its manifest wherever that is deleted: Distribution knows nothing of the first, and the second
+//! is a manifest that a client wrote. So an entry is listed only while the repository links its manifest, for which the
+//! bucket is asked each time: what another node or program deleted is gone from the next list.
 
-use super::{LIST_MAX, Listed};
+use super::{LIST_MAX, Referrers};
 use crate::oci::manifest::{Referrer, fallback_referrers, fallback_tag};
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository, Tag};
 use crate::store::Layout;
 use crate::store::bucket::{Bucket, BucketError, ListOptions, get_small};
-use crate::store::layout::{Key, read_link};
+use crate::store::layout::{Key, LinkKind, read_link};
 use crate::store::links::MAX_LINK_BYTES;
 use futures::{StreamExt, TryStreamExt, stream};
 use quick_cache::Weighter;
@@ -14,8 +18,10 @@ use quick_cache::sync::Cache;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Descriptors read at once.
+/// Entries looked at at once.
 const PARALLEL: usize = 16;
+/// Entries that one request looks at. Each costs a request for its link, and the first time one for its descriptor.
+const MAX_LOOKS: usize = LIST_MAX;
 /// Memory for descriptors, in bytes of their JSON; most have a few hundred.
 const CACHE_BYTES: u64 = 16 << 20;
 /// About how many that are.
@@ -74,38 +80,91 @@ impl Query<'_> {
     }
 }
 
+/// Where an entry is known from.
+enum Entry {
+    /// Its descriptor is at this key.
+    Kept(Key),
+    /// The fallback index has it.
+    Fallback(Referrer),
+}
+
 /// One page. Both sources are merged in the order of digests, so that no referrer is on two pages.
 pub(super) async fn page(
     bucket: &dyn Bucket,
     layout: &Layout,
     descriptors: &Descriptors,
     query: Query<'_>,
-) -> Result<Listed<Referrer>, BucketError> {
-    let mut found = from_fallback(bucket, layout, &query).await?;
+) -> Result<Referrers, BucketError> {
+    let looking = Looking { bucket, layout, descriptors, query: &query };
+    let mut fallback = from_fallback(bucket, layout, &query).await?;
     let prefix = layout.referrers(query.repository, query.subject);
     let mut after = query.last.map(|last| layout.referrer(query.repository, query.subject, last).as_str().to_owned());
+    let (mut items, mut looks, mut reached) = (Vec::new(), 0, None);
+    // As few as make a page when all of them are listed; if they were not, there may be many more of that sort.
+    let mut at_once = LIST_MAX.min(query.max.saturating_add(1));
     loop {
-        let at_once = LIST_MAX.min(query.max.saturating_add(1));
         let options = ListOptions { prefix: prefix.clone(), delimiter: false, after, max: at_once };
         let listing = bucket.list(options).await?;
-        // Collected, for a lazy iterator over borrowed keys would make the future not Send.
-        let keys: Vec<(Key, Digest)> =
-            listing.keys.into_iter().filter_map(|key| digest_of(&key, &prefix).map(|digest| (key, digest))).collect();
-        let read =
-            keys.into_iter().map(|(key, digest)| async move { Ok((digest, descriptors.read(bucket, &key).await?)) });
-        let read: Vec<(Digest, Option<Referrer>)> = stream::iter(read).buffered(PARALLEL).try_collect().await?;
-        let reached = read.last().map(|(digest, _)| *digest);
-        for (digest, referrer) in read {
-            if let Some(referrer) = referrer.filter(|referrer| query.wants(referrer)) {
-                found.insert(digest, referrer);
+        let mut entries: BTreeMap<Digest, Entry> =
+            listing.keys.into_iter().filter_map(|key| Some((digest_of(&key, &prefix)?, Entry::Kept(key)))).collect();
+        // Up to where the listing is, nothing can come between any more.
+        let listed = entries.last_key_value().map(|(digest, _)| *digest);
+        let later = if listing.next.is_some() { later_than(&mut fallback, listed) } else { BTreeMap::new() };
+        for (digest, referrer) in std::mem::replace(&mut fallback, later) {
+            entries.entry(digest).or_insert(Entry::Fallback(referrer));
+        }
+        let mut looked = stream::iter(entries).map(|(digest, entry)| looking.at(digest, entry)).buffered(PARALLEL);
+        while let Some((digest, referrer)) = looked.try_next().await? {
+            if looks == MAX_LOOKS || (items.len() == query.max && referrer.is_some()) {
+                return Ok(Referrers { items, next: reached });
             }
+            items.extend(referrer);
+            (looks, reached) = (looks + 1, Some(digest));
         }
         after = listing.next;
-        // Up to where the listing is, nothing can come between any more.
-        let certain = reached.map_or(0, |reached| found.range(..=reached).count());
-        if after.is_none() || certain > query.max {
-            return Ok(Listed::first(query.max, found.into_values().collect()));
+        if after.is_none() {
+            return Ok(Referrers { items, next: None });
         }
+        at_once = LIST_MAX;
+    }
+}
+
+/// Takes out what comes after a digest; everything when there is none.
+fn later_than(entries: &mut BTreeMap<Digest, Referrer>, digest: Option<Digest>) -> BTreeMap<Digest, Referrer> {
+    let Some(digest) = digest else { return std::mem::take(entries) };
+    let mut later = entries.split_off(&digest);
+    if let Some(same) = later.remove(&digest) {
+        entries.insert(digest, same);
+    }
+    later
+}
+
+/// How entries are looked at.
+struct Looking<'a> {
+    bucket: &'a dyn Bucket,
+    layout: &'a Layout,
+    descriptors: &'a Descriptors,
+    query: &'a Query<'a>,
+}
+
+impl Looking<'_> {
+    /// The referrer, if it is asked for and the repository links its manifest.
+    async fn at(&self, digest: Digest, entry: Entry) -> Result<(Digest, Option<Referrer>), BucketError> {
+        let referrer = match entry {
+            Entry::Kept(key) => self.descriptors.read(self.bucket, &key).await?,
+            Entry::Fallback(referrer) => Some(referrer),
+        };
+        let named = |referrer: &Referrer| self.query.wants(referrer) && Digest::parse(&referrer.digest) == Ok(digest);
+        match referrer.filter(named) {
+            Some(referrer) if self.is_linked(&digest).await? => Ok((digest, Some(referrer))),
+            _ => Ok((digest, None)),
+        }
+    }
+
+    async fn is_linked(&self, digest: &Digest) -> Result<bool, BucketError> {
+        let key = self.layout.link(self.query.repository, LinkKind::Revision, digest);
+        let link = get_small(self.bucket, &key, MAX_LINK_BYTES).await?;
+        Ok(link.is_some_and(|(content, _)| read_link(&content) == Some(*digest)))
     }
 }
 

@@ -188,52 +188,138 @@ fn referrer(text: &str, artifact_type: &str) -> Referrer {
     }
 }
 
-async fn put_referrer(bucket: &dyn Bucket, layout: &Layout, name: &Repository, subject: &Digest, of: &Referrer) {
+/// Puts what a push leaves in the list.
+async fn put_entry(bucket: &dyn Bucket, layout: &Layout, name: &Repository, subject: &Digest, of: &Referrer) {
     let key = layout.referrer(name, subject, &Digest::parse(&of.digest).unwrap());
     put(bucket, &key, serde_json::to_vec(of).unwrap()).await;
 }
 
+/// The link of the manifest that a referrer is.
+async fn put_link(bucket: &dyn Bucket, layout: &Layout, name: &Repository, of: &Referrer) {
+    let digest = Digest::parse(&of.digest).unwrap();
+    put(bucket, &layout.link(name, LinkKind::Revision, &digest), link_content(&digest)).await;
+}
+
+async fn put_fallback(bucket: &dyn Bucket, layout: &Layout, name: &Repository, subject: &Digest, index: &str) {
+    put(bucket, &layout.data(&digest(index)), index.to_owned()).await;
+    put_tag(bucket, layout, name, &crate::oci::manifest::fallback_tag(subject), &digest(index)).await;
+}
+
+/// The digests of all pages of at most `max`.
+async fn walked(
+    discover: &Discover,
+    name: &Repository,
+    subject: &Digest,
+    filter: Option<&str>,
+    max: usize,
+) -> Vec<String> {
+    let (mut found, mut last) = (Vec::new(), None);
+    loop {
+        let page = discover.referrers(name, subject, filter, last.as_ref(), max).await.unwrap();
+        assert!(page.items.len() <= max);
+        found.extend(page.items.into_iter().map(|referrer| referrer.digest));
+        assert!(page.next.is_none() || page.next > last, "it goes on");
+        last = page.next;
+        if last.is_none() {
+            return found;
+        }
+    }
+}
+
 #[test]
-fn referrers_come_in_pages_filtered_and_with_those_of_the_fallback_tag_once() {
+fn referrers_that_are_linked_come_in_pages_filtered_and_with_those_of_the_fallback_tag_once() {
     run(async {
         let (bucket, layout, discover) = discover();
         let (name, subject) = (repository("a"), digest("subject"));
-        let mut all = BTreeSet::new();
-        for number in 0..30 {
-            let of = referrer(&format!("{number}"), if number % 3 == 0 { "sbom" } else { "signature" });
-            all.insert((Digest::parse(&of.digest).unwrap(), number % 3 == 0));
+        let kind = |number: i32| if number % 3 == 0 { "sbom" } else { "signature" };
+        let of = |number: i32| referrer(&format!("{number}"), kind(number));
+        let is_linked = |number: i32| number % 4 != 0;
+        for number in 0..60 {
             if number % 5 != 0 {
-                put_referrer(&*bucket, &layout, &name, &subject, &of).await;
+                put_entry(&*bucket, &layout, &name, &subject, &of(number)).await;
+            }
+            if is_linked(number) {
+                put_link(&*bucket, &layout, &name, &of(number)).await;
             }
         }
         // The fallback index names those that are missing in the list, and some that are not.
-        let listed: Vec<Referrer> = (0..30)
-            .filter(|number| number % 5 == 0 || number % 7 == 0)
-            .map(|number| referrer(&format!("{number}"), if number % 3 == 0 { "sbom" } else { "signature" }))
-            .collect();
+        let listed: Vec<Referrer> = (0..60).filter(|number| number % 5 == 0 || number % 7 == 0).map(of).collect();
         let index = serde_json::json!({"schemaVersion": 2, "manifests": listed}).to_string();
-        put(&*bucket, &layout.data(&digest(&index)), index.clone()).await;
-        let tag = crate::oci::manifest::fallback_tag(&subject);
-        put_tag(&*bucket, &layout, &name, &tag, &digest(&index)).await;
+        put_fallback(&*bucket, &layout, &name, &subject, &index).await;
 
         for filter in [None, Some("sbom")] {
-            let expected: Vec<String> = all
-                .iter()
-                .filter(|(_, sbom)| filter.is_none() || *sbom)
-                .map(|(digest, _)| digest.to_string())
-                .collect();
-            let (mut found, mut last) = (Vec::new(), None);
-            loop {
-                let page = discover.referrers(&name, &subject, filter, last.as_ref(), 4).await.unwrap();
-                assert!(page.items.len() == 4 || !page.more, "a short page is the last");
-                found.extend(page.items.into_iter().map(|referrer| referrer.digest));
-                last = found.last().map(|digest| Digest::parse(digest).unwrap());
-                if !page.more {
-                    break;
-                }
+            let wanted =
+                (0..60).filter(|number| is_linked(*number) && filter.is_none_or(|filter| filter == kind(*number)));
+            let expected: BTreeSet<Digest> = wanted.map(|number| digest(&format!("{number}"))).collect();
+            let expected: Vec<String> = expected.iter().map(Digest::to_string).collect();
+            for max in [1, 4, 7, 100] {
+                assert_eq!(walked(&discover, &name, &subject, filter, max).await, expected, "{filter:?} {max}");
             }
-            assert_eq!(found, expected);
         }
+    });
+}
+
+#[test]
+fn a_referrer_is_listed_as_long_as_the_repository_links_it() {
+    run(async {
+        let (bucket, layout, discover) = discover();
+        let (name, subject) = (repository("a"), digest("subject"));
+        let (kept, fallback, elsewhere) =
+            (referrer("kept", "x"), referrer("fallback", "x"), referrer("elsewhere", "x"));
+        put_entry(&*bucket, &layout, &name, &subject, &kept).await;
+        put_entry(&*bucket, &layout, &name, &subject, &elsewhere).await;
+        let index = serde_json::json!({"manifests": [fallback, elsewhere]}).to_string();
+        put_fallback(&*bucket, &layout, &name, &subject, &index).await;
+        for of in [&kept, &fallback] {
+            put_link(&*bucket, &layout, &name, of).await;
+        }
+        put_link(&*bucket, &layout, &repository("other"), &elsewhere).await;
+        // A damaged link names nothing.
+        let link = layout.link(&name, LinkKind::Revision, &digest("elsewhere"));
+        put(&*bucket, &link, link_content(&digest("other"))).await;
+        assert_eq!(walked(&discover, &name, &subject, None, 10).await.len(), 2);
+        // Descriptors are remembered; what is deleted by another node or by Distribution is not listed all the same.
+        for (of, left) in [("kept", 1), ("fallback", 0)] {
+            bucket.delete(&layout.link(&name, LinkKind::Revision, &digest(of))).await.unwrap();
+            assert_eq!(walked(&discover, &name, &subject, None, 10).await.len(), left, "{of}");
+        }
+        put_link(&*bucket, &layout, &name, &kept).await;
+        assert_eq!(walked(&discover, &name, &subject, None, 10).await, [kept.digest]);
+    });
+}
+
+#[test]
+fn one_request_looks_at_a_bounded_number_of_entries_and_says_where_to_go_on() {
+    run(async {
+        let (memory, layout, _) = discover();
+        let (name, subject) = (repository("a"), digest("subject"));
+        // None of them is linked but the last.
+        let mut all: Vec<Referrer> = (0..2500).map(|number| referrer(&format!("{number}"), "x")).collect();
+        all.sort_by(|one, other| one.digest.cmp(&other.digest));
+        let (fallback, kept) = all.split_at(1200);
+        for of in kept {
+            put_entry(&*memory, &layout, &name, &subject, of).await;
+        }
+        let index = serde_json::json!({"manifests": fallback}).to_string();
+        put_fallback(&*memory, &layout, &name, &subject, &index).await;
+        put_link(&*memory, &layout, &name, &all[2499]).await;
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let gets =
+            || ["ok", "not_found"].map(|result| metrics.bucket_requests.with_label_values(&["get", result]).get());
+        let discover = Discover::new(Arc::new(Counted::new(memory, Arc::clone(&metrics))), layout);
+        let (mut last, mut found, mut before) = (None, Vec::new(), 0);
+        for page in 0.. {
+            let listed = discover.referrers(&name, &subject, None, last.as_ref(), 10).await.unwrap();
+            found.extend(listed.items.into_iter().map(|referrer| referrer.digest));
+            let now = gets().iter().sum::<u64>();
+            // A link and a descriptor each, the fallback tag and its index, and what was begun beside the last.
+            assert!(now - before <= 2 * (1000 + 16) + 2, "page {page}: {}", now - before);
+            (last, before) = (listed.next, now);
+            if last.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, [all[2499].digest.clone()]);
     });
 }
 
@@ -242,21 +328,29 @@ fn a_subject_that_nobody_knows_has_no_referrers() {
     run(async {
         let (_, _, discover) = discover();
         let page = discover.referrers(&repository("a"), &digest("none"), None, None, 10).await.unwrap();
-        assert_eq!(page, Listed { items: vec![], more: false });
+        assert_eq!(page, Referrers { items: vec![], next: None });
     });
 }
 
 #[test]
-fn a_damaged_descriptor_is_left_out() {
+fn a_damaged_descriptor_or_entry_is_left_out_and_hides_no_other() {
     run(async {
         let (bucket, layout, discover) = discover();
         let (name, subject) = (repository("a"), digest("subject"));
+        let (good, listed) = (referrer("good", "sbom"), referrer("listed", "sbom"));
         put(&*bucket, &layout.referrer(&name, &subject, &digest("bad")), "{").await;
-        put_referrer(&*bucket, &layout, &name, &subject, &referrer("good", "sbom")).await;
-        let page = discover.referrers(&name, &subject, None, None, 10).await.unwrap();
-        assert_eq!(
-            names(&page.items.iter().map(|r| r.digest.clone()).collect::<Vec<_>>()),
-            [digest("good").to_string()]
-        );
+        // One that names another than its key does.
+        let key = layout.referrer(&name, &subject, &digest("wrong"));
+        put(&*bucket, &key, serde_json::to_vec(&good).unwrap()).await;
+        put_entry(&*bucket, &layout, &name, &subject, &good).await;
+        let odd = serde_json::json!({"mediaType": "a/b", "digest": "sha256:0", "size": -1});
+        let index = serde_json::json!({"manifests": [odd, null, {"digest": "x", "size": 1, "mediaType": ""}, listed]});
+        put_fallback(&*bucket, &layout, &name, &subject, &index.to_string()).await;
+        for of in [&good, &listed, &referrer("bad", ""), &referrer("wrong", "")] {
+            put_link(&*bucket, &layout, &name, of).await;
+        }
+        let mut expected = [good.digest, listed.digest];
+        expected.sort();
+        assert_eq!(walked(&discover, &name, &subject, None, 10).await, expected);
     });
 }

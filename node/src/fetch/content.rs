@@ -45,7 +45,34 @@ pub(super) enum Source {
     Through(Option<Object>),
 }
 
+impl Source {
+    /// For one of several reads. An answer that is open already is for none of them: it holds a request of the bucket,
+    /// and it would be kept until the last read.
+    fn another(&self) -> Source {
+        match self {
+            Source::Stored(content) => Source::Stored(content.clone()),
+            Source::Whole { bytes, new } => Source::Whole { bytes: bytes.clone(), new: *new },
+            Source::Filling { fill, phase, new } => {
+                Source::Filling { fill: fill.clone(), phase: phase.clone(), new: *new }
+            }
+            Source::Through(_) => Source::Through(None),
+        }
+    }
+}
+
 impl Content {
+    /// The bytes of several ranges, as [`Content::read`] gives them. Each is begun when the iterator comes to it.
+    pub fn read_each(
+        self,
+        ranges: Vec<Range<u64>>,
+    ) -> impl Iterator<Item = BoxStream<'static, io::Result<Bytes>>> + Send + use<> {
+        let Content { size, digest, shared, source } = self;
+        let source = source.another();
+        ranges
+            .into_iter()
+            .map(move |range| Content { size, digest, shared: shared.clone(), source: source.another() }.read(range))
+    }
+
     /// The bytes of a range that lies within the content. Ends with an error, short, when the content turns out not
     /// to match its digest.
     pub fn read(self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {

@@ -1,10 +1,11 @@
 //! `GET`, `HEAD` and `DELETE /v2/<name>/blobs/<digest>` (distribution-spec, "Pulling blobs", "Deleting Blobs").
 
 use super::body::exactly;
+use super::byteranges::{ByteRanges, content_range};
 use super::dispatch::Services;
 use super::error::{ApiError, What};
 use super::headers::{self, Identity};
-use crate::fetch::FetchError;
+use crate::fetch::{Content, FetchError};
 use crate::oci::{Digest, Repository, RequestRange};
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -12,6 +13,7 @@ use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, RANGE,
 };
 use axum::response::Response;
+use std::ops::Range;
 
 fn failed(error: FetchError) -> ApiError {
     ApiError::Fetch { error, what: What::Blob }
@@ -50,23 +52,40 @@ pub async fn get(
     }
     let content = services.fetch.blob(repository, digest).await.map_err(failed)?;
     let size = content.size;
-    let (status, range) = match RequestRange::resolve(range_of(asked, &identity), size)? {
-        RequestRange::Whole => (StatusCode::OK, 0..size),
-        RequestRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+    let mut response = match RequestRange::resolve(range_of(asked, &identity), size)? {
+        RequestRange::Whole => octets(StatusCode::OK, 0..size, content),
+        RequestRange::Part(range) => {
+            let content_range = content_range(&range, size);
+            let mut response = octets(StatusCode::PARTIAL_CONTENT, range, content);
+            headers::set(response.headers_mut(), CONTENT_RANGE, &content_range);
+            response
+        }
+        RequestRange::Parts(ranges) => several(ByteRanges::new(ranges, size), content),
     };
+    describe(response.headers_mut(), &identity);
+    Ok(response)
+}
+
+fn octets(status: StatusCode, range: Range<u64>, content: Content) -> Response {
     let length = range.end - range.start;
-    let content_range = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
     let body = if length == 0 { Body::empty() } else { exactly(length, content.read(range)) };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let map = response.headers_mut();
-    describe(map, &identity);
     map.insert(CONTENT_TYPE, headers::OCTETS);
     map.insert(CONTENT_LENGTH, length.into());
-    if status == StatusCode::PARTIAL_CONTENT {
-        headers::set(map, CONTENT_RANGE, &content_range);
-    }
-    Ok(response)
+    response
+}
+
+/// There is no `Content-Range` beside the parts' own (RFC 9110, section 15.3.7.2).
+fn several(parts: ByteRanges, content: Content) -> Response {
+    let (content_type, length) = (parts.content_type(), parts.length());
+    let mut response = Response::new(parts.body(content));
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let map = response.headers_mut();
+    headers::set(map, CONTENT_TYPE, &content_type);
+    map.insert(CONTENT_LENGTH, length.into());
+    response
 }
 
 pub async fn delete(services: &Services, repository: &Repository, digest: &Digest) -> Result<Response, ApiError> {

@@ -1,6 +1,7 @@
 //! From a request to its handler and back: limits, request id, span, metrics and the headers that every answer has.
 
 use super::body::{Observed, RequestBody};
+use super::cors::Cors;
 use super::error::ApiError;
 use super::forward::Forwarder;
 use super::headers;
@@ -8,7 +9,7 @@ use super::linger::Lingering;
 use super::manifests::Described;
 use super::request_id::RequestId;
 use super::routes::{Kind, Route};
-use super::{blobs, catalog, manifests, referrers, tags, uploads};
+use super::{blobs, catalog, manifests, namespace, referrers, tags, uploads};
 use crate::discover::Discover;
 use crate::fetch::Fetch;
 use crate::manage::Manage;
@@ -64,6 +65,7 @@ struct Registry {
     services: Services,
     described: Described,
     forwarder: Forwarder,
+    cors: Cors,
     series: AllSeries,
     places: Arc<Semaphore>,
     stall_timeout: Duration,
@@ -79,6 +81,7 @@ pub fn router(services: Services, config: &config::Http) -> Router {
         services,
         described: Described::default(),
         forwarder: Forwarder::new(),
+        cors: Cors::new(&config.allowed_origins),
         series: AllSeries::new(Kind::COUNT, METHODS.len() + 1),
         places: Arc::new(Semaphore::new(config.max_requests as usize)),
         stall_timeout: config.stall_timeout.get(),
@@ -96,9 +99,7 @@ async fn dispatch(
     let request_id = RequestId::of(request.headers());
     let place = Arc::clone(&registry.places).try_acquire_owned().ok();
     let route = match &place {
-        Some(_) => {
-            check(&request).and_then(|()| Route::parse(request.method(), request.uri().path(), request.uri().query()))
-        }
+        Some(_) => route_of(&request),
         None => Err(ApiError::TooManyRequests),
     };
     let asked = Asked {
@@ -109,7 +110,12 @@ async fn dispatch(
     };
     let mut access = Access::begin(&registry.services.metrics, asked, place);
     let is_head = request.method() == Method::HEAD;
+    let sharing = registry.cors.sharing(request.headers());
+    let preflight = registry.cors.preflight(&request, &sharing);
     let answer = async {
+        if let Some(response) = preflight {
+            return Ok(response);
+        }
         match route {
             Ok(route) => registry.answer(route, request, &request_id).await,
             Err(error) => Err(error),
@@ -124,6 +130,7 @@ async fn dispatch(
     let map = response.headers_mut();
     map.insert(headers::API_VERSION, headers::REGISTRY_2);
     map.insert(headers::REQUEST_ID, request_id.header());
+    sharing.write(map);
     if is_head {
         response = without_body(response);
     }
@@ -175,8 +182,8 @@ impl Registry {
             Route::PullManifest { repository, reference } => {
                 manifests::get(services, &self.described, repository, reference, asked, with_body).await
             }
-            Route::PushManifest { repository, reference } => {
-                manifests::put(services, repository, reference, asked, body).await
+            Route::PushManifest { repository, reference, tags } => {
+                manifests::put(services, repository, reference, tags, asked, body).await
             }
             Route::DeleteManifest { repository, reference } => manifests::delete(services, repository, reference).await,
             Route::PullBlob { repository, digest } if with_body => {
@@ -223,6 +230,14 @@ fn text(kind: &'static str, content: &'static str) -> Response {
     let mut response = Response::new(Body::from(Bytes::from_static(content.as_bytes())));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+/// What is asked for, of a request that may be answered here.
+fn route_of(request: &Request) -> Result<Route, ApiError> {
+    check(request)?;
+    let route = Route::parse(request.method(), request.uri().path(), request.uri().query())?;
+    namespace::check(request, &route)?;
+    Ok(route)
 }
 
 /// What a client sizes and the server has read already: refused before anything is done with it.

@@ -78,6 +78,12 @@ pub enum ApiError {
     UnknownRepository,
     #[error("there is no such manifest in this repository")]
     UnknownManifest,
+    /// A client that takes this registry for a mirror asks the next one when it reads 404. No local content is served
+    /// then: whoever may push here could replace images of that registry.
+    #[error(
+        "there is no upstream for the namespace {namespace:?} here; ask without ns for what is pushed to this registry"
+    )]
+    UnknownNamespace { namespace: String, what: Option<What> },
     #[error("there is no such upload session; start again with POST")]
     UnknownSession,
     #[error("the node that has this upload session went away meanwhile; ask it where the upload ends")]
@@ -158,7 +164,9 @@ impl ApiError {
             ApiError::PathEncoding | ApiError::Name(_) => plain(S::BAD_REQUEST, code::NAME_INVALID),
             ApiError::UriTooLong(_) => plain(S::URI_TOO_LONG, code::SIZE_INVALID),
             ApiError::HeadersTooLarge(_) => plain(S::REQUEST_HEADER_FIELDS_TOO_LARGE, code::SIZE_INVALID),
-            ApiError::Query(_) => plain(S::BAD_REQUEST, code::UNSUPPORTED),
+            // The status that the specification has for too many tags (distribution-spec, "Pushing Manifests").
+            ApiError::Query(QueryError::TooMany) => plain(S::URI_TOO_LONG, code::SIZE_INVALID),
+            ApiError::Query(QueryError::NotUtf8) => plain(S::BAD_REQUEST, code::UNSUPPORTED),
             ApiError::Digest(_) | ApiError::DigestMissing | ApiError::PushedReference(ReferenceError::Digest(_)) => {
                 plain(S::BAD_REQUEST, code::DIGEST_INVALID)
             }
@@ -166,6 +174,8 @@ impl ApiError {
             ApiError::PageSize => plain(S::BAD_REQUEST, code::PAGINATION_NUMBER_INVALID),
             ApiError::UnknownRepository => plain(S::NOT_FOUND, code::NAME_UNKNOWN),
             ApiError::UnknownManifest => plain(S::NOT_FOUND, code::MANIFEST_UNKNOWN),
+            ApiError::UnknownNamespace { what: Some(what), .. } => absent(*what),
+            ApiError::UnknownNamespace { what: None, .. } => plain(S::NOT_FOUND, code::NAME_UNKNOWN),
             ApiError::UnknownSession => plain(S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
             ApiError::OwnerFailed(_) | ApiError::TooManyRequests => {
                 (S::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::REQUESTS))

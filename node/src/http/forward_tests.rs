@@ -85,7 +85,7 @@ async fn a_request_arrives_at_its_owner_as_it_was_sent_and_marked() {
     let mut stream = TcpStream::connect(front.0).await.unwrap();
     stream.write_all(format!("{HEAD}\r\nabcdef").as_bytes()).await.unwrap();
     let answer = rest_of(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 202 ") && answer.contains("range: 0-5"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 202 ") && answer.contains("Range: 0-5"), "{answer}");
     assert!(answer.contains("PATCH /v2/a/blobs/uploads/x?digest=y"), "{answer}");
     for header in ["content-range\": \"0-5", "x-request-id\": \"id-1", "entrepot-forwarded\": \"1", "length\": \"6"] {
         assert!(answer.contains(header), "{header}: {answer}");
@@ -151,7 +151,7 @@ async fn an_owner_that_fails_half_way_leaves_a_session_to_go_on_with() {
     stream.write_all(format!("{HEAD}\r\nabc").as_bytes()).await.unwrap();
     within(dying).await;
     let answer = rest_of(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1"), "{answer}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ pub const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 pub const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+pub const TAG: HeaderName = HeaderName::from_static("oci-tag");
 pub const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -21,6 +22,13 @@ pub const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=31536000");
 pub fn set(map: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         map.insert(name, value);
+    }
+}
+
+/// Adds one more of a header, as [`set`] sets it.
+pub fn add(map: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        map.append(name, value);
     }
 }
 

@@ -9,7 +9,7 @@ use super::error::{ApiError, What};
 use super::headers::{self, Identity};
 use crate::fetch::FetchError;
 use crate::oci::manifest::media_type_of;
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Reference, Repository};
+use crate::oci::{Digest, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
 use crate::store::tags::{Condition, Conditions};
 use crate::upload::ManifestPush;
 use axum::body::Body;
@@ -118,6 +118,7 @@ pub async fn put(
     services: &Services,
     repository: &Repository,
     reference: &Reference,
+    tags: &[Tag],
     asked: &HeaderMap,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
@@ -125,7 +126,7 @@ pub async fn put(
     // A content type that is not text is none that a manifest has; the manifest's own then counts.
     let content_type = asked.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let conditions = conditions(asked);
-    let push = ManifestPush { reference: reference.clone(), tags: Vec::new(), content_type, content, conditions };
+    let push = ManifestPush { reference: reference.clone(), tags: tags.to_vec(), content_type, content, conditions };
     let accepted = services.uploads.manifest(repository, push).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
@@ -134,6 +135,9 @@ pub async fn put(
     headers::set(map, headers::CONTENT_DIGEST, &accepted.digest.to_string());
     if let Some(subject) = accepted.subject {
         headers::set(map, headers::SUBJECT, &subject.to_string());
+    }
+    for tag in tags {
+        headers::add(map, headers::TAG, tag.as_str());
     }
     Ok(response)
 }

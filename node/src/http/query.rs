@@ -38,12 +38,21 @@ impl<'a> Query<'a> {
     /// # Errors
     /// When it is not UTF-8.
     pub fn get(&self, name: &str) -> Result<Option<Cow<'a, str>>, QueryError> {
-        let value = self
-            .0
-            .split('&')
-            .filter_map(|parameter| parameter.split_once('='))
-            .find(|(key, value)| *key == name && !value.is_empty());
-        value.map(|(_, value)| percent_decode_str(value).decode_utf8().map_err(|_| QueryError::NotUtf8)).transpose()
+        self.values(name).next().transpose()
+    }
+
+    /// All values of a parameter that may be repeated, in their order.
+    ///
+    /// # Errors
+    /// When one is not UTF-8.
+    pub fn all(&self, name: &str) -> Result<Vec<Cow<'a, str>>, QueryError> {
+        self.values(name).collect()
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = Result<Cow<'a, str>, QueryError>> {
+        let parameters = self.0.split('&').filter_map(|parameter| parameter.split_once('='));
+        let named = parameters.filter(move |(key, value)| *key == name && !value.is_empty());
+        named.map(|(_, value)| percent_decode_str(value).decode_utf8().map_err(|_| QueryError::NotUtf8))
     }
 }
 
@@ -63,6 +72,8 @@ mod tests {
         assert_eq!(query.get("n").unwrap().as_deref(), Some("5"));
         assert_eq!(query.get("last").unwrap().as_deref(), Some("a/b"));
         assert_eq!(query.get("flag"), Ok(None));
+        assert_eq!(query.all("n").unwrap(), ["5", "6"]);
+        assert!(query.all("flag").unwrap().is_empty());
         assert_eq!(Query::new(None).unwrap().get("n"), Ok(None));
     }
 

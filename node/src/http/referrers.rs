@@ -22,12 +22,15 @@ pub async fn list(
     let listed = services.discover.referrers(repository, subject, artifact_type, last.as_ref(), page.count()).await?;
     let items = if page.is_empty() { &[][..] } else { &listed.items };
     let index = index(items, MAX_MANIFEST_BYTES)?;
-    let more = !page.is_empty() && (listed.more || index.entries < items.len());
+    let cut = index.entries < items.len();
+    let after = match items[..index.entries].last() {
+        Some(last) if cut => Some(last.digest.clone()),
+        _ => listed.next.map(|digest| digest.to_string()),
+    };
     let filter = artifact_type.map(|value| ("artifactType", value));
-    let next = items[..index.entries]
-        .last()
-        .filter(|_| more)
-        .map(|last| page::next(&format!("/v2/{repository}/referrers/{subject}"), filter, page, &last.digest));
+    let next = after
+        .filter(|_| !page.is_empty())
+        .map(|last| page::next(&format!("/v2/{repository}/referrers/{subject}"), filter, page, &last));
     let mut response = page::answer(index.text.into(), HeaderValue::from_static(INDEX_MEDIA_TYPE), next);
     if artifact_type.is_some() {
         response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));

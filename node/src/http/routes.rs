@@ -52,9 +52,11 @@ pub enum Route {
         repository: Repository,
         reference: Reference,
     },
+    /// `tags` are those of the query.
     PushManifest {
         repository: Repository,
         reference: Reference,
+        tags: Vec<Tag>,
     },
     DeleteManifest {
         repository: Repository,
@@ -191,7 +193,7 @@ impl Kind {
     }
 
     /// As in `Allow`; empty: no method at all, for there is no such path.
-    fn methods(self) -> &'static str {
+    pub fn methods(self) -> &'static str {
         match self {
             Kind::Home | Kind::Version | Kind::Catalog | Kind::Tags | Kind::Referrers => "GET, HEAD",
             Kind::Manifest => "GET, HEAD, PUT, DELETE",
@@ -258,7 +260,13 @@ impl<'a> Endpoint<'a> {
             (Kind::Manifest, &Method::PUT) => {
                 let (repository, item) = (repository()?, decode(self.item)?);
                 let reference = Reference::parse(&item).map_err(ApiError::PushedReference)?;
-                Route::PushManifest { repository, reference }
+                let tags = match reference {
+                    Reference::Digest(_) => pushed_tags(query)?,
+                    // The specification has them for a push by digest only. They are not created, which the client
+                    // sees because the answer does not name them.
+                    Reference::Tag(_) => Vec::new(),
+                };
+                Route::PushManifest { repository, reference, tags }
             }
             (Kind::Manifest, &Method::DELETE) => {
                 Route::DeleteManifest { repository: repository()?, reference: self.known_reference()? }
@@ -330,6 +338,19 @@ fn parse_count(text: &str) -> Option<usize> {
 /// A plain decimal number of bytes.
 fn parse_offset(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// The tags that a manifest gets beside its digest, each once (distribution-spec, "Pushing Manifests", end-7b). The
+/// bound on parameters is a bound on them; at least ten are to be supported.
+fn pushed_tags(query: &Query<'_>) -> Result<Vec<Tag>, ApiError> {
+    let mut tags: Vec<Tag> = Vec::new();
+    for text in query.all("tag")? {
+        let tag = Tag::parse(&text).map_err(ApiError::PushedReference)?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
 }
 
 /// A mount whose source cannot be is an upload like any other, as one whose source does not have the blob.

@@ -81,10 +81,32 @@ fn every_refusal_has_its_status() {
         ("POST", format!("/v2/a/blobs/uploads/{SESSION}"), 405),
         ("GET", format!("/v2/a/referrers/{digest}?artifactType=a/b"), 200),
         ("GET", "/v2/a/referrers/latest".into(), 400),
-        ("GET", format!("/v2/a/tags/list?{}", "a=b&".repeat(40)), 400),
+        ("GET", format!("/v2/a/tags/list?{}", "a=b&".repeat(40)), 414),
+        ("PUT", format!("/v2/a/manifests/{digest}?{}", "tag=a&".repeat(16)), 414),
+        ("PUT", format!("/v2/a/manifests/{digest}?tag=a&tag=.b"), 400),
+        ("PUT", format!("/v2/a/manifests/{digest}?tag=a%2Fb"), 400),
+        ("PUT", format!("/v2/a/manifests/{digest}?tag=%ff"), 400),
     ] {
         assert_eq!(status(method, &target), expected, "{method} {target}");
     }
+}
+
+#[test]
+fn a_push_by_digest_has_the_tags_of_its_query_and_one_by_tag_has_not() {
+    let pushed = |reference: &str, query: &str| match Route::parse(
+        &Method::PUT,
+        &format!("/v2/a/manifests/{reference}"),
+        Some(query),
+    )
+    .unwrap()
+    {
+        Route::PushManifest { tags, .. } => tags.iter().map(|tag| tag.as_str().to_owned()).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pushed(DIGEST, "tag=1.2&tag=1&tag=&tag=1.2&tag=l%61test"), ["1.2", "1", "latest"]);
+    assert!(pushed(DIGEST, "").is_empty() && pushed("latest", "tag=1").is_empty());
+    let ten: Vec<String> = (0..10).map(|number| format!("{}{number}", "t".repeat(127))).collect();
+    assert_eq!(pushed(DIGEST, &format!("tag={}", ten.join("&tag="))), ten);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Connections: how many there are, how slow a client may be, and how they end in order.
 //!
 //! Whom a stall is blamed on depends on who waits for whom:
-//! - the head of a request: the client has `headerTimeout`, from the moment it connects or the last answer ended; idle
-//!   connections that are kept alive end by the same;
+//! - the head of a request: the client has `headerTimeout`, from the moment it connects or, of a later request, from its
+//!   first byte ([`super::exchange`]);
+//! - nobody: a connection on which nothing was asked for `idleTimeout` ends, and earlier when its place is needed
+//!   ([`super::places`]);
 //! - the body of a request: while the server waits for it ([`super::body::RequestBody`]), `stallTimeout`;
 //! - an answer: while the socket takes no byte, `stallTimeout`; over HTTP/2 while the stream takes none
 //!   ([`super::stall`]);
@@ -12,6 +14,8 @@
 //! no builder of hyper's that would: so connections are accepted here and the routers served through hyper-util.
 
 use super::body::Watched;
+use super::exchange::{Due, Exchange, Heard, Held, Kind};
+use super::places::{Place, Places};
 use super::stall::Answers;
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -21,19 +25,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::SockRef;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// Holds the head of a request, so this is also the most that a head may have before it is read. Bodies are read in
@@ -70,6 +72,7 @@ pub struct Server {
 struct Limits {
     connections: usize,
     header_timeout: Duration,
+    idle_timeout: Duration,
     stall_timeout: Duration,
 }
 
@@ -79,6 +82,7 @@ impl Server {
         let limits = Limits {
             connections: config.max_connections as usize,
             header_timeout: config.header_timeout.get(),
+            idle_timeout: config.idle_timeout.get(),
             stall_timeout: config.stall_timeout.get(),
         };
         Server { listener, router, limits }
@@ -87,27 +91,34 @@ impl Server {
     /// Serves until `stop`, then takes no more connections and lets the requests in flight end for as long as
     /// `patience`. Returns how many connections were cut off after that.
     pub async fn serve(self, stop: impl Future<Output = ()>, patience: Duration) -> usize {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
-        let graceful = GracefulShutdown::new();
+        let places = Places::new(self.limits.connections);
+        let stopping = CancellationToken::new();
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
+        // Kept when another branch is taken: it may have a connection that waits for its place.
+        let mut accepting = Box::pin(accept(&self.listener, &places));
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
                 Some(ended) = connections.join_next() => log_panic(ended),
-                (stream, peer, place) = accept(&self.listener, &places) => {
-                    let served = connection(stream, peer, self.router.clone(), self.limits, graceful.watcher());
-                    connections.spawn(async move {
-                        served.await;
-                        drop(place);
-                    });
+                (stream, peer, place) = &mut accepting => {
+                    accepting.set(accept(&self.listener, &places));
+                    connections.spawn(connection(
+                        stream,
+                        peer,
+                        self.router.clone(),
+                        self.limits,
+                        place,
+                        stopping.clone(),
+                    ));
                 }
             }
         }
+        drop(accepting);
         drop(self.listener);
+        stopping.cancel();
         let ended = async {
-            graceful.shutdown().await;
             while let Some(ended) = connections.join_next().await {
                 log_panic(ended);
             }
@@ -119,13 +130,12 @@ impl Server {
     }
 }
 
-/// A connection, when there is a place for it. What the system refuses is waited out: it is never the end.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+/// A connection and a place for it. What the system refuses is waited out: it is never the end.
+async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAddr, Place) {
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { continue };
+        // The place comes second: that of an idle connection is taken only when somebody is there to need it.
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, place),
+            Ok((stream, peer)) => return (stream, peer, places.take().await),
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -142,7 +152,14 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, watcher: Watcher) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    place: Place,
+    stopping: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
@@ -151,39 +168,73 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits:
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.stall_timeout));
-    let begun = Arc::new(AtomicBool::new(false));
+    let exchange = &place.exchange;
+    let stream = Heard::new(stream, Arc::clone(exchange));
     let answers = Arc::new(Answers::default());
     let service = service_fn(|mut request: Request<Incoming>| {
-        begun.store(true, Ordering::Relaxed);
-        let taken = (request.version() == Version::HTTP_2).then(|| Arc::clone(&answers));
+        let multiplexed = request.version() == Version::HTTP_2;
+        let taken = multiplexed.then(|| Arc::clone(&answers));
+        let in_progress = exchange.begin(if multiplexed { Kind::Multiplexed } else { Kind::Serial });
         request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = router.clone().oneshot(request);
+        let answer = router.clone().oneshot(request.map(|body| Held::new(body, Arc::clone(&in_progress))));
         async move {
             let response = answer.await?;
-            Ok::<_, Infallible>(response.map(|body| Watched::new(body, taken.map(|answers| answers.begin()))))
+            let watched = |body| Watched::new(body, taken.map(|answers| answers.begin()));
+            Ok::<_, Infallible>(response.map(|body| Held::new(watched(body), in_progress)))
         }
     });
     let builder = protocols(limits);
-    let served = watcher.watch(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));
-    // hyper's own timeout begins only when it knows which protocol the client speaks.
-    let silent = async {
-        tokio::time::sleep(limits.header_timeout).await;
-        if begun.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut late = pin!(late(exchange, limits));
+    let mut stalled = pin!(answers.stalled(limits.stall_timeout));
+    let mut end = pin!(async {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = exchange.told_to_end() => {}
         }
-    };
-    tokio::select! {
-        result = served => if let Err(error) = result {
-            tracing::debug!(%peer, %error, "a connection ended");
-        },
-        () = silent => tracing::debug!(%peer, "a client sent no request"),
-        () = answers.stalled(limits.stall_timeout) => tracing::debug!(%peer, "a client does not take its answer"),
+    });
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            result = served.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%peer, %error, "a connection ended");
+                }
+                return;
+            }
+            () = &mut end, if !ending => {
+                ending = true;
+                served.as_mut().graceful_shutdown();
+            }
+            what = &mut late => return tracing::debug!(%peer, "{what}"),
+            () = &mut stalled => return tracing::debug!(%peer, "a client does not take its answer"),
+        }
+    }
+}
+
+/// Resolves when the client has taken too long, with what it did not do.
+async fn late(exchange: &Exchange, limits: Limits) -> &'static str {
+    loop {
+        match exchange.due(limits.header_timeout, limits.idle_timeout) {
+            Due::Later(pause) => tokio::time::sleep(pause).await,
+            Due::IdleOver => {
+                exchange.end_if_idle();
+            }
+            Due::HeadLate => return "a client did not send the head of its request in time",
+            Due::EndLate => return "a client did not let its idle connection end",
+        }
     }
 }
 
 fn protocols(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(READ_BUFFER);
+    // The time for a head is measured by `late`. Scripts look for the names of headers as other registries write them.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(READ_BUFFER)
+        .title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())

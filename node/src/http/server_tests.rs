@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Empty};
 use std::io;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
@@ -87,12 +87,17 @@ impl Started {
 }
 
 async fn start(connections: u32, patience: Duration) -> Started {
+    start_with(connections, patience, TIMEOUT).await
+}
+
+async fn start_with(connections: u32, patience: Duration, idle_timeout: config::Duration) -> Started {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let handler = Example::default();
     let config = config::Http {
         header_timeout: TIMEOUT,
         stall_timeout: TIMEOUT,
+        idle_timeout,
         max_connections: connections,
         ..config::Http::default()
     };
@@ -139,10 +144,127 @@ async fn a_client_that_does_not_send_its_head_in_time_is_cut_off_wherever_it_sto
 }
 
 #[tokio::test]
-async fn an_idle_connection_ends_after_its_answer() {
+async fn an_idle_connection_ends_after_the_idle_time() {
     let started = start(8, DEADLINE).await;
     let answer = exchange(&started, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.ends_with("hello"), "{answer}");
+    assert_eq!(started.stop().await, 0);
+}
+
+/// Asks on a connection that is kept, and returns the answer.
+async fn ask_again(stream: &mut TcpStream) -> String {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello") {
+        let read = within(stream.read_buf(&mut answer)).await.unwrap();
+        assert!(read > 0, "the connection was closed after {:?}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
+    let started = start_with(8, DEADLINE, config::Duration::from_secs(60)).await;
+    let mut stream = started.connect().await;
+    for _ in 0..2 {
+        ask_again(&mut stream).await;
+        // Nothing is waited for: it is the time itself that must not end the connection.
+        tokio::time::sleep(TIMEOUT.get() * 3).await;
+    }
+    ask_again(&mut stream).await;
+    drop(stream);
+    assert_eq!(started.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_later_head_that_is_begun_and_not_sent_in_time_ends_the_connection() {
+    let started = start_with(8, DEADLINE, config::Duration::from_secs(60)).await;
+    for beginning in ["G", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+        let mut stream = started.connect().await;
+        ask_again(&mut stream).await;
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = within(stream.read_to_end(&mut rest)).await;
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_sent_byte_by_byte_ends_the_connection() {
+    let started = start_with(8, DEADLINE, config::Duration::from_secs(60)).await;
+    let mut stream = started.connect().await;
+    ask_again(&mut stream).await;
+    let sending = async {
+        loop {
+            if stream.write_all(b"x").await.is_err() {
+                return;
+            }
+            tokio::time::sleep(TIMEOUT.get() / 10).await;
+        }
+    };
+    within(sending).await;
+}
+
+#[tokio::test]
+async fn when_all_places_are_taken_the_connection_that_was_idle_for_the_longest_ends() {
+    let started = start_with(3, DEADLINE, config::Duration::from_secs(60)).await;
+    let mut busy = started.connect().await;
+    busy.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    until(|| started.handler.running.load(Ordering::SeqCst) == 1).await;
+    let (mut older, mut younger) = (started.connect().await, started.connect().await);
+    ask_again(&mut older).await;
+    ask_again(&mut younger).await;
+    let mut new = started.connect().await;
+    ask_again(&mut new).await;
+    assert_eq!(within(older.read(&mut [0; 1])).await.unwrap(), 0, "the older ended in order");
+    ask_again(&mut younger).await;
+    // Now it is the younger that was asked last.
+    let mut newer = started.connect().await;
+    ask_again(&mut newer).await;
+    assert_eq!(within(new.read(&mut [0; 1])).await.unwrap(), 0);
+    ask_again(&mut younger).await;
+    started.handler.release.notify_one();
+    let mut answer = String::new();
+    within(busy.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("held"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_with_many_idle_connections_keeps_no_other_out() {
+    let started = start_with(4, DEADLINE, config::Duration::from_secs(60)).await;
+    let mut kept = Vec::new();
+    for _ in 0..32 {
+        let mut stream = started.connect().await;
+        ask_again(&mut stream).await;
+        kept.push(stream);
+    }
+    drop(kept);
+    assert_eq!(started.stop().await, 0);
+}
+
+#[tokio::test]
+async fn an_idle_http_2_connection_ends_after_the_idle_time_and_one_that_is_asked_does_not() {
+    let started = start_with(8, DEADLINE, config::Duration::from_millis(900)).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(started.connect().await))
+            .await
+            .unwrap();
+    let mut ended = JoinSet::new();
+    ended.spawn(connection);
+    // Several times the idle time in all: neither the answer that takes long nor a pause ends it.
+    for path in ["/slow", "/", "/slow"] {
+        let request = Request::get(format!("http://a{path}")).body(Empty::<Bytes>::new()).unwrap();
+        let answer = within(sender.send_request(request)).await.unwrap();
+        within(answer.into_body().collect()).await.unwrap();
+    }
+    within(ended.join_next()).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn headers_over_http_1_are_named_as_scripts_know_them() {
+    let started = start(8, DEADLINE).await;
+    let answer = ask_again(&mut started.connect().await).await;
+    assert!(answer.contains("\r\nContent-Length: 5\r\n"), "{answer}");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Manifests: what a registry has to know of them. The bytes are kept as the client sent them.
 
 use super::digest::{Algorithm, Digest, DigestError};
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -13,6 +14,9 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Docker's schema 1, with and without signatures: read from a bucket that another registry filled, never taken.
+const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
+const DOCKER_SCHEMA_1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 /// What an index without a `mediaType` of its own is served as, and what referrers are listed in.
 pub const INDEX_MEDIA_TYPE: &str = OCI_INDEX;
 
@@ -53,6 +57,12 @@ pub enum ManifestError {
     SchemaVersion(u64),
     #[error("mediaType is {inside:?} and Content-Type is {outside:?}; they must be the same")]
     MediaTypes { inside: String, outside: String },
+    /// A registry keeps the bytes and nothing else of a manifest, so that it could only guess the type later.
+    #[error(
+        "Content-Type is {0:?} and the manifest has no mediaType; put \"mediaType\": {0:?} into the manifest, because \
+         a registry keeps nothing but its bytes"
+    )]
+    MediaTypeMissing(String),
     #[error("the media type {0:?} is not one of an OCI or Docker manifest or index")]
     UnknownMediaType(String),
     #[error("the manifest has neither config and layers nor manifests")]
@@ -71,9 +81,35 @@ struct Document {
     artifact_type: Option<String>,
     config: Option<RawDescriptor>,
     layers: Option<Vec<RawDescriptor>>,
-    manifests: Option<Vec<RawDescriptor>>,
+    #[serde(default)]
+    manifests: Member<Vec<RawDescriptor>>,
     subject: Option<RawDescriptor>,
     annotations: Option<BTreeMap<String, String>>,
+}
+
+/// A member of a JSON object of which it counts whether it is there. Go writes an empty list as `null`, and an index
+/// without entries is an index.
+#[derive(Default)]
+enum Member<T> {
+    #[default]
+    Absent,
+    Null,
+    Value(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Member<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Member<T>, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Member::Null, Member::Value))
+    }
+}
+
+impl<T> Member<T> {
+    fn value(self) -> Option<T> {
+        match self {
+            Member::Absent | Member::Null => None,
+            Member::Value(value) => Some(value),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -114,11 +150,17 @@ impl Manifest {
         {
             return Err(ManifestError::MediaTypes { inside: inside.clone(), outside: outside.clone() });
         }
-        let is_index = match (&document.config, &document.layers, &document.manifests) {
-            (None, None, Some(_)) => true,
-            (_, _, None) if document.config.is_some() || document.layers.is_some() => false,
-            (_, _, None) => return Err(ManifestError::NoContent),
-            _ => return Err(ManifestError::BothKinds),
+        if let (None, Some(outside)) = (&inside, &outside)
+            && [DOCKER_MANIFEST, DOCKER_LIST].contains(&outside.as_str())
+        {
+            return Err(ManifestError::MediaTypeMissing(outside.clone()));
+        }
+        let has_blobs = document.config.is_some() || document.layers.is_some();
+        let is_index = match (has_blobs, &document.manifests) {
+            (false, Member::Null | Member::Value(_)) => true,
+            (true, Member::Absent | Member::Null) => false,
+            (false, Member::Absent) => return Err(ManifestError::NoContent),
+            (true, Member::Value(_)) => return Err(ManifestError::BothKinds),
         };
         let media_type = inside.or(outside).unwrap_or_else(|| (if is_index { OCI_INDEX } else { OCI_MANIFEST }).into());
         let known = if is_index { [OCI_INDEX, DOCKER_LIST] } else { [OCI_MANIFEST, DOCKER_MANIFEST] };
@@ -135,7 +177,7 @@ impl Manifest {
             media_type,
             artifact_type,
             blobs: config.into_iter().chain(layers).collect(),
-            manifests: parse_all(document.manifests, "manifests[].digest")?,
+            manifests: parse_all(document.manifests.value(), "manifests[].digest")?,
             subject: document.subject.map(|subject| subject.parse("subject.digest")).transpose()?.map(|s| s.digest),
             annotations: document.annotations.unwrap_or_default(),
         })
@@ -167,38 +209,60 @@ pub struct Referrer {
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
+/// `null`, as Go writes an empty map or list, is an empty one.
+fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// Reads the entries of an index that a client keeps under the fallback tag `<alg>-<hex>` of a subject
-/// (distribution-spec, "Referrers Tag Schema"), so that referrers pushed before this registry are still listed.
+/// (distribution-spec, "Referrers Tag Schema"), so that referrers pushed before this registry are still listed. An
+/// entry that is not readable is left out and hides no other: clients write these indexes, and nobody checks them.
 ///
 /// # Errors
 /// When the bytes are not an index.
 pub fn fallback_referrers(bytes: &[u8]) -> Result<Vec<Referrer>, serde_json::Error> {
     #[derive(Deserialize)]
-    struct Index {
-        #[serde(default)]
-        manifests: Vec<Referrer>,
+    struct Index<'a> {
+        #[serde(borrow)]
+        manifests: Option<Vec<&'a RawValue>>,
     }
-    serde_json::from_slice::<Index>(bytes).map(|index| index.manifests)
+    let entries = serde_json::from_slice::<Index<'_>>(bytes)?.manifests.unwrap_or_default();
+    Ok(entries.into_iter().filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect())
 }
 
 /// The media type to serve stored bytes as; what is not readable is served as an OCI manifest, as it was accepted.
 pub fn media_type_of(bytes: &[u8]) -> String {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Shape<'a> {
+    struct Shape {
+        #[serde(default)]
+        schema_version: u64,
         media_type: Option<String>,
-        #[serde(borrow)]
-        manifests: Option<&'a RawValue>,
+        #[serde(default)]
+        config: Member<IgnoredAny>,
+        #[serde(default)]
+        layers: Member<IgnoredAny>,
+        #[serde(default)]
+        manifests: Member<IgnoredAny>,
+        #[serde(default)]
+        signatures: Member<IgnoredAny>,
     }
-    match serde_json::from_slice::<Shape<'_>>(bytes) {
-        Ok(Shape { media_type: Some(media_type), .. }) if !media_type.is_empty() => media_type,
-        Ok(Shape { manifests: Some(_), .. }) => OCI_INDEX.into(),
-        _ => OCI_MANIFEST.into(),
+    let Ok(shape) = serde_json::from_slice::<Shape>(bytes) else { return OCI_MANIFEST.into() };
+    if let Some(media_type) = shape.media_type.filter(|text| !text.is_empty()) {
+        return media_type;
     }
+    let media_type = match (shape.schema_version, shape.signatures, shape.config, shape.layers, shape.manifests) {
+        (1, Member::Value(_), ..) => DOCKER_SCHEMA_1_SIGNED,
+        (1, ..) => DOCKER_SCHEMA_1,
+        (.., Member::Value(_)) => OCI_INDEX,
+        (_, _, Member::Absent | Member::Null, Member::Absent | Member::Null, Member::Null) => OCI_INDEX,
+        _ => OCI_MANIFEST,
+    };
+    media_type.into()
 }
 
 /// The tag under which clients keep the referrers of `subject` at a registry without the referrers API.
@@ -247,6 +311,76 @@ mod tests {
         let text = image(&format!(r#","mediaType":"{DOCKER_MANIFEST}""#));
         assert!(matches!(Manifest::parse(text.as_bytes(), Some(OCI_MANIFEST)), Err(ManifestError::MediaTypes { .. })));
         assert!(Manifest::parse(text.as_bytes(), Some(&format!("{DOCKER_MANIFEST}; charset=utf-8"))).is_ok());
+    }
+
+    #[test]
+    fn a_docker_type_that_only_content_type_says_is_refused_with_what_to_do() {
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{CONFIG}]}}"#);
+        // The last two are of the wrong kind beside: an image as a list and an index as an image.
+        for (text, outside) in [
+            (image(""), DOCKER_MANIFEST),
+            (index.clone(), DOCKER_LIST),
+            (image(r#","mediaType":"""#), DOCKER_MANIFEST),
+            (image(""), DOCKER_LIST),
+            (index.clone(), DOCKER_MANIFEST),
+        ] {
+            let refused = Manifest::parse(text.as_bytes(), Some(outside)).unwrap_err();
+            assert!(matches!(&refused, ManifestError::MediaTypeMissing(missing) if missing == outside), "{refused}");
+            assert!(refused.to_string().contains(&format!("put \"mediaType\": \"{outside}\"")), "{refused}");
+        }
+        assert!(Manifest::parse(image("").as_bytes(), Some(OCI_MANIFEST)).is_ok());
+        assert!(Manifest::parse(index.as_bytes(), Some(OCI_INDEX)).is_ok());
+    }
+
+    #[test]
+    fn what_says_one_kind_inside_and_another_outside_or_has_the_shape_of_another_is_refused() {
+        let says = |media_type: &str| image(&format!(r#","mediaType":"{media_type}""#));
+        let outside = |text: &str, kind| Manifest::parse(text.as_bytes(), Some(kind)).unwrap_err();
+        assert!(matches!(outside(&says(OCI_MANIFEST), DOCKER_LIST), ManifestError::MediaTypes { .. }));
+        assert!(matches!(outside(&says(DOCKER_LIST), DOCKER_LIST), ManifestError::UnknownMediaType(_)));
+        assert!(matches!(outside(&image(""), OCI_INDEX), ManifestError::UnknownMediaType(_)));
+    }
+
+    #[test]
+    fn a_list_that_go_wrote_as_null_is_empty() {
+        let index = r#"{"schemaVersion":2,"manifests":null}"#;
+        let typed = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":null,"annotations":null}}"#);
+        for (text, media_type) in [(index, OCI_INDEX), (&typed, DOCKER_LIST)] {
+            let parsed = Manifest::parse(text.as_bytes(), Some(media_type)).unwrap();
+            assert_eq!((parsed.manifests.len(), parsed.media_type.as_str()), (0, media_type));
+            assert_eq!(media_type_of(text.as_bytes()), media_type);
+        }
+        let image = format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":null,"manifests":null}}"#);
+        let parsed = Manifest::parse(image.as_bytes(), None).unwrap();
+        assert_eq!((parsed.blobs.len(), parsed.media_type.as_str()), (1, OCI_MANIFEST));
+        assert_eq!(media_type_of(image.as_bytes()), OCI_MANIFEST);
+        assert!(fallback_referrers(index.as_bytes()).unwrap().is_empty());
+        // Nothing but `layers: null` is neither: Go's image manifest always has a config.
+        let neither = Manifest::parse(br#"{"schemaVersion":2,"layers":null}"#, None);
+        assert!(matches!(neither, Err(ManifestError::NoContent)));
+    }
+
+    #[test]
+    fn schema_1_of_another_registry_is_served_as_what_it_is() {
+        let signed = r#"{"schemaVersion":1,"name":"a","fsLayers":[],"history":[],"signatures":[{"header":{}}]}"#;
+        assert_eq!(media_type_of(signed.as_bytes()), DOCKER_SCHEMA_1_SIGNED);
+        assert_eq!(media_type_of(br#"{"schemaVersion":1,"name":"a","fsLayers":[]}"#), DOCKER_SCHEMA_1);
+        for kind in [DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED] {
+            let refused = Manifest::parse(signed.as_bytes(), Some(kind));
+            assert!(matches!(refused, Err(ManifestError::SchemaVersion(1))));
+        }
+    }
+
+    #[test]
+    fn an_odd_entry_of_a_fallback_index_hides_no_other() {
+        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let good = format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"annotations":null}}"#);
+        for odd in ["7", "null", "[]", "{}", r#"{"mediaType":"a/b","size":"1"}"#, r#"{"annotations":{"a":1}}"#] {
+            let text = format!(r#"{{"manifests":[{odd},{good}]}}"#);
+            let listed = fallback_referrers(text.as_bytes()).unwrap();
+            assert_eq!(listed.iter().map(|entry| entry.digest.as_str()).collect::<Vec<_>>(), [digest], "{odd}");
+        }
+        assert!(fallback_referrers(b"[]").is_err());
     }
 
     #[test]

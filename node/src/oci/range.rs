@@ -1,16 +1,26 @@
 //! Two kinds of range: what a reader asks for (`Range: bytes=…`) and where an upload's chunk lies
 //! (`Content-Range: <start>-<end>`).
 
+use http_range_header::{SyntacticallyCorrectRange, parse_range_header_with_max_ranges};
+use std::num::NonZeroUsize;
 use std::ops::Range;
+
+/// The most ranges of one request: as many as containers/storage asks for when it pulls a `zstd:chunked` layer in part
+/// (`maxNumberMissingChunks`). More are ignored, as RFC 9110, section 14.2, allows.
+const MAX_RANGES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 /// What a `Range` header asks for, once the size of the content is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestRange {
     /// Everything: there was no `Range`, or one that RFC 9110 (section 14.2) lets a server ignore: another unit,
-    /// not well formed, or several ranges at once.
+    /// not well formed, or ranges that overlap so much that they have more bytes than the content.
     Whole,
     /// One satisfiable range, end exclusive, within the content.
     Part(Range<u64>),
+    /// Several such ranges, in the order in which they were asked for. They are not joined, though RFC 9110, section
+    /// 15.3.7.2, allows it: containers/image takes as many parts as it asked for, in that order, and fails otherwise.
+    /// Together they have at most as many bytes as the content.
+    Parts(Vec<Range<u64>>),
 }
 
 /// The range lies outside the content: 416 with `Content-Range: bytes */<size>`.
@@ -31,18 +41,30 @@ impl RequestRange {
         if header.is_some_and(ends_before_it_starts) {
             return Err(RangeRefused { size });
         }
-        let Some(parsed) = header.and_then(|text| http_range_header::parse_range_header(text).ok()) else {
+        let Some(parsed) = header.and_then(|text| parse_range_header_with_max_ranges(text, MAX_RANGES).ok()) else {
             return Ok(RequestRange::Whole);
         };
-        if size == 0 {
-            return Err(RangeRefused { size });
-        }
-        let ranges = parsed.validate(size).map_err(|_| RangeRefused { size })?;
+        // Of several ranges those that lie outside are left out (RFC 9110, section 15.3.7.2).
+        let ranges: Vec<_> = parsed.into_ranges().into_iter().filter_map(|range| within(range, size)).collect();
         match ranges.as_slice() {
-            [one] => Ok(RequestRange::Part(*one.start()..*one.end() + 1)),
-            _ => Ok(RequestRange::Whole),
+            [] => Err(RangeRefused { size }),
+            [one] => Ok(RequestRange::Part(one.clone())),
+            several => {
+                let bytes = several.iter().fold(0, |sum: u64, range| sum.saturating_add(range.end - range.start));
+                Ok(if bytes > size { RequestRange::Whole } else { RequestRange::Parts(ranges) })
+            }
         }
     }
+}
+
+/// The part of content of `size` bytes that lies in the range. `None` when no byte does.
+fn within(range: SyntacticallyCorrectRange, size: u64) -> Option<Range<u64>> {
+    let range = match range {
+        SyntacticallyCorrectRange::FromStart(start) => start..size,
+        SyntacticallyCorrectRange::FromLast(length) => size.saturating_sub(length)..size,
+        SyntacticallyCorrectRange::Indexed(start, end) => start..end.saturating_add(1).min(size),
+    };
+    (range.start < range.end).then_some(range)
 }
 
 fn ends_before_it_starts(header: &str) -> bool {
@@ -110,9 +132,23 @@ mod tests {
 
     #[test]
     fn a_range_that_a_server_may_ignore_is_ignored() {
-        for header in ["lines=0-9", "bytes=a-b", "bytes", "", "bytes=0-1,5-9"] {
+        let many = format!("bytes={}0-0", "0-0,".repeat(1024));
+        for header in ["lines=0-9", "bytes=a-b", "bytes", "", "bytes=0-1,a", "bytes=0-60,40-99", "bytes=0-,0-", &many] {
             assert_eq!(RequestRange::resolve(Some(header), 100), Ok(RequestRange::Whole), "{header}");
         }
+    }
+
+    #[test]
+    fn several_ranges_are_kept_as_they_were_asked_for_without_those_that_lie_outside() {
+        let resolve = |header| RequestRange::resolve(Some(header), 100);
+        assert_eq!(resolve("bytes=0-9,10-19"), Ok(RequestRange::Parts(vec![0..10, 10..20])));
+        assert_eq!(resolve("bytes=50-, 0-0,-1"), Ok(RequestRange::Parts(vec![50..100, 0..1, 99..100])));
+        assert_eq!(resolve("bytes=0-9,5-14,7-9,8-99"), Ok(RequestRange::Whole));
+        assert_eq!(resolve("bytes=0-9,5-14,7-9"), Ok(RequestRange::Parts(vec![0..10, 5..15, 7..10])));
+        assert_eq!(resolve("bytes=0-0,100-200"), Ok(RequestRange::Part(0..1)));
+        assert_eq!(resolve("bytes=100-,200-300"), Err(RangeRefused { size: 100 }));
+        let most = format!("bytes={}0-0", "0-0,".repeat(1023));
+        assert!(matches!(RequestRange::resolve(Some(&most), 1024), Ok(RequestRange::Parts(all)) if all.len() == 1024));
     }
 
     #[test]
@@ -134,9 +170,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_resolved_range_is_never_empty_and_never_outside(header in "bytes=[0-9,-]{0,24}", size in any::<u64>()) {
-            if let Ok(RequestRange::Part(range)) = RequestRange::resolve(Some(&header), size) {
-                prop_assert!(range.start < range.end && range.end <= size);
-            }
+            let ranges = match RequestRange::resolve(Some(&header), size) {
+                Ok(RequestRange::Part(range)) => vec![range],
+                Ok(RequestRange::Parts(ranges)) => ranges,
+                Ok(RequestRange::Whole) | Err(_) => Vec::new(),
+            };
+            prop_assert!(ranges.iter().all(|range| range.start < range.end && range.end <= size));
+            prop_assert!(ranges.iter().map(|range| u128::from(range.end - range.start)).sum::<u128>() <= u128::from(size));
         }
 
         #[test]

@@ -32,6 +32,7 @@ pub struct Setup {
     pub max_requests: Option<u32>,
     pub max_sessions: Option<u32>,
     pub immutable: Option<&'static str>,
+    pub allowed_origins: &'static [&'static str],
 }
 
 /// A node that listens on loopback. It is named by its port, so that others find it.
@@ -86,7 +87,11 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let defaults = NodeConfig::default().http;
-        let http = config::Http { max_requests: setup.max_requests.unwrap_or(defaults.max_requests), ..defaults };
+        let http = config::Http {
+            max_requests: setup.max_requests.unwrap_or(defaults.max_requests),
+            allowed_origins: setup.allowed_origins.iter().map(|origin| (*origin).to_owned()).collect(),
+            ..defaults
+        };
         let services = services(bucket, folder.path(), address.port(), &setup, &metrics);
         let mut serving = JoinSet::new();
         let server = Server::new(listener, router(services, &http), &http);

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Stored content, open for reading. It stays readable when the content is removed meanwhile.
+#[derive(Clone)]
 pub struct StoredContent {
     /// Size in bytes.
     pub size: u64,

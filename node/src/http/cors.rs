@@ -1,0 +1,119 @@
+//! What web pages of other origins may read in a browser (Fetch standard, "CORS protocol"): nothing, unless
+//! `http.allowedOrigins` names them.
+//!
+//! A page that is allowed sends its credentials itself, in `Authorization`. The browser's own (cookies, client
+//! certificates) are never allowed, so that no page can use those of its visitor.
+
+use super::headers;
+use super::routes::Kind;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue,
+    ORIGIN, VARY,
+};
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+
+/// What a page may send beside what every page may. `Authorization` has to be named (Fetch standard, "CORS
+/// non-wildcard request-header name").
+const SENT: HeaderValue = HeaderValue::from_static(
+    "Accept, Authorization, Content-Range, Content-Type, If-Match, If-None-Match, If-Range, Range, X-Request-Id",
+);
+
+/// What a page may read beside what every page may.
+const READ: HeaderValue = HeaderValue::from_static(
+    "Accept-Ranges, Content-Length, Content-Range, Docker-Content-Digest, Docker-Distribution-Api-Version, \
+     Docker-Upload-UUID, ETag, Link, Location, OCI-Filters-Applied, OCI-Subject, OCI-Tag, Range, Retry-After, Warning, \
+     WWW-Authenticate, X-Request-Id",
+);
+
+/// Seconds for which a browser need not ask again: two hours, the most that Chromium takes.
+const MAX_AGE: u32 = 7200;
+
+/// The origins whose pages may read answers.
+pub enum Cors {
+    /// No origin; answers say nothing of origins.
+    Off,
+    Any,
+    Listed(Vec<String>),
+}
+
+/// What an answer says to the page that asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nothing.
+    Silent,
+    /// Not with this origin, and another would read another answer.
+    Refused,
+    Everyone,
+    With(HeaderValue),
+}
+
+impl Cors {
+    /// Of `http.allowedOrigins`.
+    pub fn new(origins: &[String]) -> Cors {
+        if origins.is_empty() {
+            Cors::Off
+        } else if origins.iter().any(|origin| origin == "*") {
+            Cors::Any
+        } else {
+            Cors::Listed(origins.to_vec())
+        }
+    }
+
+    /// What the answer to a request with these headers says.
+    pub fn sharing(&self, asked: &HeaderMap) -> Sharing {
+        match (self, asked.get(ORIGIN)) {
+            (Cors::Off, _) => Sharing::Silent,
+            (Cors::Any, _) => Sharing::Everyone,
+            (Cors::Listed(origins), Some(origin)) if origins.iter().any(|listed| listed == origin) => {
+                Sharing::With(origin.clone())
+            }
+            (Cors::Listed(_), _) => Sharing::Refused,
+        }
+    }
+
+    /// The answer to a browser that asks whether a page may send a request.
+    pub fn preflight(&self, request: &Request, sharing: &Sharing) -> Option<Response> {
+        let asks = request.method() == Method::OPTIONS
+            && request.headers().contains_key(ORIGIN)
+            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let methods = Kind::of(request.uri().path()).methods();
+        let may = matches!(sharing, Sharing::Everyone | Sharing::With(_));
+        if !asks || !may || methods.is_empty() {
+            return None;
+        }
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let map = response.headers_mut();
+        headers::set(map, ACCESS_CONTROL_ALLOW_METHODS, methods);
+        map.insert(ACCESS_CONTROL_ALLOW_HEADERS, SENT);
+        map.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE.into());
+        Some(response)
+    }
+}
+
+impl Sharing {
+    /// Writes the headers of an answer.
+    pub fn write(self, map: &mut HeaderMap) {
+        let allowed = match self {
+            Sharing::Silent => return,
+            Sharing::Everyone => Some(HeaderValue::from_static("*")),
+            // Caches keep an answer for each origin apart.
+            Sharing::Refused => {
+                map.append(VARY, HeaderValue::from_static("Origin"));
+                None
+            }
+            Sharing::With(origin) => {
+                map.append(VARY, HeaderValue::from_static("Origin"));
+                Some(origin)
+            }
+        };
+        if let Some(allowed) = allowed {
+            map.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+            map.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READ);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `?ns=<registry>`: what a client of containerd's adds when it asks this registry as a mirror of another.
+
+use super::error::{ApiError, What};
+use super::query::Query;
+use super::routes::Route;
+use axum::extract::Request;
+use axum::http::header::HOST;
+
+/// Refuses a read of another registry's content: this one has no upstream. A namespace that is the name under which the
+/// client asks this registry is its own content.
+///
+/// # Errors
+/// With 404, after which the client asks the next registry that it knows for the namespace.
+pub fn check(request: &Request, route: &Route) -> Result<(), ApiError> {
+    let what = match route {
+        Route::PullManifest { .. } => Some(What::Manifest),
+        Route::PullBlob { .. } => Some(What::Blob),
+        Route::Tags { .. } | Route::Referrers { .. } => None,
+        Route::Home
+        | Route::Version
+        | Route::Catalog { .. }
+        | Route::PushManifest { .. }
+        | Route::DeleteManifest { .. }
+        | Route::DeleteBlob { .. }
+        | Route::BeginUpload { .. }
+        | Route::UploadStatus { .. }
+        | Route::AppendUpload { .. }
+        | Route::FinishUpload { .. }
+        | Route::CancelUpload { .. } => return Ok(()),
+    };
+    match Query::new(request.uri().query())?.get("ns")? {
+        Some(namespace) if !is_own(&namespace, request) => {
+            Err(ApiError::UnknownNamespace { namespace: namespace.into_owned(), what })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a name, with or without a port, is the one that the client has for this registry.
+fn is_own(name: &str, request: &Request) -> bool {
+    // HTTP/2 has the authority in the URI, HTTP/1.1 in `Host`.
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let host = authority.or_else(|| request.headers().get(HOST).and_then(|value| value.to_str().ok()));
+    host.is_some_and(|host| {
+        let without_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        name.eq_ignore_ascii_case(host) || without_port.is_some_and(|(host, _)| name.eq_ignore_ascii_case(host))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    fn own(name: &str, uri: &str, host: &str) -> bool {
+        is_own(name, &Request::get(uri).header(HOST, host).body(Body::empty()).unwrap())
+    }
+
+    #[test]
+    fn a_name_of_this_registry_is_the_one_that_the_client_uses() {
+        for name in ["registry.example.com", "Registry.Example.com:5000"] {
+            assert!(own(name, "/v2/", "registry.example.com:5000"), "{name}");
+            assert!(own(name, "http://registry.example.com:5000/v2/", "other"), "{name}");
+        }
+        assert!(own("[::1]", "/v2/", "[::1]:5000") && own("[::1]", "/v2/", "[::1]"));
+        for name in ["docker.io", "registry.example.com:5001", "example.com", "registry", ""] {
+            assert!(!own(name, "/v2/", "registry.example.com:5000"), "{name}");
+        }
+        assert!(!own("registry.example.com", "http://other/v2/", "registry.example.com"));
+    }
+}

@@ -1,0 +1,153 @@
+//! Places for connections. When all are taken, the connection that was idle for the longest gives its place to a new one,
+//! so that connections may be kept idle for long and nobody can take all places with idle ones.
+
+use super::exchange::Exchange;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// A connection that was told to end and does not, because it has got a request before or its client does not agree over
+/// HTTP/2, is waited for so long before another is told.
+const STEP: Duration = Duration::from_millis(100);
+
+/// The places of one listener. Clones share them.
+#[derive(Clone)]
+pub struct Places {
+    free: Arc<Semaphore>,
+    taken: Arc<Mutex<Taken>>,
+    became_idle: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Taken {
+    exchanges: HashMap<u64, Arc<Exchange>>,
+    next: u64,
+}
+
+/// A place, and what the connection that has it is doing. The place is free again when it is dropped.
+pub struct Place {
+    pub exchange: Arc<Exchange>,
+    number: u64,
+    places: Places,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    pub fn new(connections: usize) -> Places {
+        Places {
+            free: Arc::new(Semaphore::new(connections)),
+            taken: Arc::default(),
+            became_idle: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Takes a place, as soon as there is one.
+    pub async fn take(&self) -> Place {
+        loop {
+            if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+                return self.place(permit);
+            }
+            let told = self.end_longest_idle();
+            tokio::select! {
+                biased;
+                Ok(permit) = Arc::clone(&self.free).acquire_owned() => return self.place(permit),
+                () = tokio::time::sleep(STEP), if told => {}
+                () = self.became_idle.notified(), if !told => {}
+            }
+        }
+    }
+
+    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.became_idle)));
+        let mut taken = self.taken();
+        let number = taken.next;
+        taken.next += 1;
+        taken.exchanges.insert(number, Arc::clone(&exchange));
+        drop(taken);
+        Place { exchange, number, places: self.clone(), _permit: permit }
+    }
+
+    /// Tells the connection that was idle for the longest to end. Returns whether there was one.
+    fn end_longest_idle(&self) -> bool {
+        let taken = self.taken();
+        let idle = taken.exchanges.values().filter_map(|exchange| Some((exchange.idle()?, exchange)));
+        idle.max_by_key(|(idle, _)| *idle).is_some_and(|(_, exchange)| exchange.end_if_idle())
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken().exchanges.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::exchange::Kind;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn the_connection_that_was_idle_for_the_longest_is_told_to_end_and_no_other() {
+        let places = Places::new(3);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(places.take().await);
+        }
+        let busy = held[0].exchange.begin(Kind::Serial);
+        for number in [2, 1] {
+            drop(held[number].exchange.begin(Kind::Serial));
+            // The clock tells them apart.
+            while held[number].exchange.idle() == Some(Duration::ZERO) {}
+        }
+        assert!(places.end_longest_idle());
+        assert_eq!(
+            [0, 1, 2].map(|number| held[number].exchange.told_to_end().now_or_never().is_some()),
+            [false, false, true]
+        );
+        assert!(places.end_longest_idle());
+        assert!(held[1].exchange.told_to_end().now_or_never().is_some());
+        assert!(!places.end_longest_idle(), "one is busy and two are ending");
+        drop(busy);
+        assert!(places.end_longest_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_place_gets_that_of_a_connection_that_becomes_idle() {
+        let places = Places::new(1);
+        let held = places.take().await;
+        let told = || held.exchange.told_to_end().now_or_never().is_some();
+        let busy = held.exchange.begin(Kind::Serial);
+        let mut waiting = Box::pin(places.take());
+        assert!((&mut waiting).now_or_never().is_none() && !told());
+        drop(busy);
+        assert!((&mut waiting).now_or_never().is_none() && told());
+        // It got a request before it was told, and is told again when that is over.
+        drop(held.exchange.begin(Kind::Serial));
+        tokio::time::advance(2 * STEP).await;
+        assert!((&mut waiting).now_or_never().is_none() && told());
+        drop(held);
+        assert!((&mut waiting).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_end_keeps_nobody_waiting_while_others_are_idle() {
+        let places = Places::new(2);
+        let held = [places.take().await, places.take().await];
+        for place in &held {
+            drop(place.exchange.begin(Kind::Multiplexed));
+        }
+        let mut waiting = Box::pin(places.take());
+        let told = || held.iter().filter(|place| place.exchange.idle().is_none()).count();
+        assert!((&mut waiting).now_or_never().is_none());
+        assert_eq!(told(), 1);
+        tokio::time::advance(2 * STEP).await;
+        assert!((&mut waiting).now_or_never().is_none());
+        assert_eq!(told(), 2);
+    }
+}
