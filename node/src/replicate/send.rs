@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, plan};
 use crate::run::crash;
-use crate::store::bucket::{Bucket, BucketError, MultipartId, PartTag, Put, PutBody, PutMode};
+use crate::store::bucket::{Bucket, BucketError, Checksum, MultipartId, PartTag, Put, PutBody, PutMode};
 use crate::store::layout::{Key, LinkKind};
 use crate::store::replicator::Pending;
 use crate::store::{Layout, Links};
@@ -53,7 +53,7 @@ impl Sender {
         crash::point("replicate.data-headed");
         match plan {
             Plan::One => {
-                let body = body(file, 0..pending.size);
+                let body = body(file, 0..pending.size, Some(Checksum::Digest(pending.digest)));
                 match self.bucket.put(&key, body.clone(), mode).await? {
                     Put::Done(_) => Ok(()),
                     Put::Exists | Put::Changed => self.replace_if_cut_off(&key, pending.size, body).await,
@@ -85,7 +85,7 @@ impl Sender {
             .map(|(number, range)| {
                 let (file, upload) = (file.clone(), &upload);
                 async move {
-                    let sent = self.bucket.multipart_part(key, upload, number, body(file, range)).await;
+                    let sent = self.bucket.multipart_part(key, upload, number, body(file, range, None)).await;
                     crash::point("replicate.part-sent");
                     sent
                 }
@@ -124,6 +124,6 @@ impl Sender {
 }
 
 /// The part of a stored file as a body. Nothing of an empty blob is read.
-fn body(path: PathBuf, range: Range<u64>) -> PutBody {
-    if range.is_empty() { PutBody::Bytes(bytes::Bytes::new()) } else { PutBody::File { path, range } }
+fn body(path: PathBuf, range: Range<u64>, checksum: Option<Checksum>) -> PutBody {
+    if range.is_empty() { PutBody::Bytes(bytes::Bytes::new()) } else { PutBody::File { path, range, checksum } }
 }
