@@ -21,7 +21,7 @@ impl Checksum {
     pub fn is_of(&self, content: &[u8]) -> bool {
         let mut check = Check::new(*self);
         check.update(content);
-        check.is_right()
+        check.matches()
     }
 
     /// Whether the range of a file has the bytes. Blocks, and reads all of it.
@@ -31,14 +31,14 @@ impl Checksum {
     pub(super) fn is_of_file(&self, path: &Path, range: Range<u64>) -> io::Result<bool> {
         let mut check = Check::new(*self);
         each_piece(path, range, |piece| check.update(piece))?;
-        Ok(check.is_right())
+        Ok(check.matches())
     }
 }
 
 /// A checksum and what has come of the bytes so far.
 pub(super) enum Check {
     Digest(Digest, Box<Hasher>),
-    Crc32c(u32, Crc),
+    Crc32c(u32, Box<Crc>),
 }
 
 impl Check {
@@ -48,7 +48,7 @@ impl Check {
                 let hasher = Box::new(Hasher::new(expected.algorithm()));
                 Check::Digest(expected, hasher)
             }
-            Checksum::Crc32c(expected) => Check::Crc32c(expected, Crc::new(CrcAlgorithm::Crc32Iscsi)),
+            Checksum::Crc32c(expected) => Check::Crc32c(expected, Box::new(Crc::new(CrcAlgorithm::Crc32Iscsi))),
         }
     }
 
@@ -59,7 +59,7 @@ impl Check {
         }
     }
 
-    pub(super) fn is_right(self) -> bool {
+    pub(super) fn matches(self) -> bool {
         match self {
             Check::Digest(expected, hasher) => hasher.finish() == expected,
             Check::Crc32c(expected, crc) => crc.finalize() == u64::from(expected),
@@ -87,7 +87,7 @@ pub(super) fn crc32c_of_file(path: &Path, range: Range<u64>, expected: Option<Ch
             check.update(piece);
         }
     })?;
-    Ok((low(&crc), check.is_none_or(Check::is_right)))
+    Ok((low(&crc), check.is_none_or(Check::matches)))
 }
 
 /// The value of a CRC of 32 bits, which the crate gives in 64.

@@ -40,7 +40,7 @@ fn append_checked(source: &File, length: u64, checksum: Checksum, mut target: &F
     if copied < length {
         return Err(Failure::Local(ErrorKind::UnexpectedEof.into()));
     }
-    if check.is_right() { Ok(()) } else { Err(Failure::WrongContent) }
+    if check.matches() { Ok(()) } else { Err(Failure::WrongContent) }
 }
 
 fn open(path: &Path, offset: u64) -> io::Result<File> {
