@@ -159,6 +159,7 @@ pub fn node_bucket(endpoint: &str, folder: &Path) -> Result<config::Bucket> {
             secret_access_key_file: secret,
             session_token_file: None,
         }),
+        ..config::S3::default()
     };
     Ok(config::Bucket { s3: Some(s3), file_system: None, ..config::Bucket::default() })
 }

@@ -153,7 +153,8 @@ pub struct S3 {
     pub name: String,
     /// Region of the bucket. Without it, the AWS environment says.
     pub region: Option<String>,
-    /// URL of a compatible service, as in `http://s3.storage:7070`. Without it, Amazon's for the region.
+    /// URL of a compatible service, as in `http://s3.storage:7070`. Without it, Amazon's for the region. It is reached
+    /// through the proxy that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in the environment name.
     pub endpoint: Option<String>,
     /// Whether the bucket's name goes into the path and not into the host name; most compatible services need it.
     pub path_style: bool,
@@ -162,6 +163,19 @@ pub struct S3 {
     /// Static keys from files, read again when they change. Without it, the standard AWS environment: variables,
     /// shared files, web identity, container and instance roles.
     pub credentials: Option<S3Credentials>,
+    /// Whether objects and parts are sent with checksums (SHA-256, CRC-32C), so that the service refuses bytes that are
+    /// not those that the node received. `Off` is for a service that fails with them in a way that does not say so.
+    pub checksums: S3Checksums,
+}
+
+/// Whether objects and parts are sent with checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum S3Checksums {
+    /// Until the service refuses a checksum.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// Static keys from files, as Kubernetes mounts a Secret.

@@ -1,7 +1,7 @@
 //! A configuration without what is the default anyway: a node of another version reads it, too, for a field that it
 //! does not know is only written where it matters.
 
-use crate::{ConfigError, NodeConfig};
+use crate::{ConfigError, NodeConfig, S3};
 use serde_json::Value;
 
 impl NodeConfig {
@@ -12,8 +12,11 @@ impl NodeConfig {
     pub fn to_sparse_yaml(&self) -> Result<String, ConfigError> {
         let value =
             |config: &NodeConfig| serde_json::to_value(config).map_err(|error| ConfigError::Write(error.to_string()));
+        let mut default = NodeConfig::default();
+        // A default node has no S3, but the fields of one have defaults.
+        default.bucket.s3 = self.bucket.s3.as_ref().map(|_| S3::default());
         let mut config = value(self)?;
-        prune(&mut config, &value(&NodeConfig::default())?);
+        prune(&mut config, &value(&default)?);
         serde_saphyr::to_string(&config).map_err(|error| ConfigError::Write(error.to_string()))
     }
 }
@@ -34,7 +37,7 @@ fn prune(value: &mut Value, default: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{S3, Threshold};
+    use crate::Threshold;
 
     #[test]
     fn only_what_differs_is_written_and_all_is_read_back() {
@@ -45,6 +48,7 @@ mod tests {
         config.store.low_free = Threshold::percent(7);
         let text = config.to_sparse_yaml().unwrap();
         assert!(!text.contains("targetFree") && !text.contains("region"), "{text}");
+        assert!(!text.contains("checksums"), "an older node does not know it: {text}");
         assert_eq!(NodeConfig::from_yaml(&text).unwrap(), config);
     }
 }

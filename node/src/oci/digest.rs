@@ -91,9 +91,14 @@ impl Digest {
         self.algorithm
     }
 
+    /// The bytes that the hexadecimal part says.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.algorithm.bytes()]
+    }
+
     /// The hexadecimal part, lower case.
     pub fn hex(&self) -> String {
-        hex::encode(&self.bytes[..self.algorithm.bytes()])
+        hex::encode(self.bytes())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::plan::{Plan, plan};
 use crate::oci::Digest;
 use crate::run::crash;
-use crate::store::bucket::{Bucket, BucketError, MultipartId, PartTag, Put, PutBody, PutMode};
+use crate::store::bucket::{Bucket, BucketError, Checksum, MultipartId, PartTag, Put, PutBody, PutMode};
 use crate::store::layout::{Key, LinkKind};
 use crate::store::replicator::Pending;
 use crate::store::{Damaged, Layout, Links, RecentPuts};
@@ -65,7 +65,7 @@ impl Sender {
         let began = self.recent_puts.begin();
         let sent = match plan {
             Plan::One => {
-                let body = body(file.to_owned(), 0..size);
+                let body = body(file.to_owned(), 0..size, Some(Checksum::Verified(*digest)));
                 match self.bucket.put(&key, body.clone(), mode).await? {
                     Put::Done(_) => Sent::Put,
                     Put::Exists | Put::Changed => self.replace_if_cut_off(&key, size, body).await?,
@@ -120,7 +120,7 @@ impl Sender {
             .map(|(number, range)| {
                 let (file, upload) = (file.to_owned(), &upload);
                 async move {
-                    let sent = self.bucket.multipart_part(key, upload, number, body(file, range)).await;
+                    let sent = self.bucket.multipart_part(key, upload, number, body(file, range, None)).await;
                     crash::point("replicate.part-sent");
                     sent
                 }
@@ -159,6 +159,6 @@ impl Sender {
 }
 
 /// The part of a stored file as a body. Nothing of an empty blob is read.
-fn body(path: PathBuf, range: Range<u64>) -> PutBody {
-    if range.is_empty() { PutBody::Bytes(bytes::Bytes::new()) } else { PutBody::File { path, range } }
+fn body(path: PathBuf, range: Range<u64>, checksum: Option<Checksum>) -> PutBody {
+    if range.is_empty() { PutBody::Bytes(bytes::Bytes::new()) } else { PutBody::File { path, range, checksum } }
 }

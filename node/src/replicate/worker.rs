@@ -255,8 +255,12 @@ impl Inner {
             Ok(false) => return Ok(Attempt::NothingToSend),
             Err(error) => return Err(local(pending, error)),
         }
-        self.sender.send(pending, self.store.content_path(&pending.digest), again).await?;
-        Ok(Attempt::Durable)
+        let sent = self.sender.send(pending, self.store.content_path(&pending.digest), again).await;
+        if sent.as_ref().is_err_and(|error| error.kind == BucketErrorKind::WrongContent) {
+            // The next attempt verifies the file, and gives it up if it is damaged.
+            self.store.doubt(&pending.digest);
+        }
+        sent.map(|()| Attempt::Durable)
     }
 
     fn lock_of(&self, digest: Digest) -> Arc<Mutex<()>> {

@@ -9,7 +9,7 @@ use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{BucketErrorKind, Operation, PutBody, PutMode};
 use crate::store::layout::LinkKind;
 use crate::store::{Bucket, Replicator};
-use crate::testing::{Node, Setup, eventually, manifest_push, repository, sha256};
+use crate::testing::{Node, Setup, body, eventually, manifest_push, repository, sha256};
 use bytes::Bytes;
 use entrepot_config::{ReplicationMode, SparseIndexes};
 use std::sync::Arc;
@@ -419,4 +419,23 @@ async fn a_damaged_link_is_written_anew_by_a_push() {
         nodes.push(&nodes.a, &reference, &manifest).await.unwrap();
         assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
     }
+}
+
+#[tokio::test]
+async fn a_file_of_an_upload_that_others_change_meanwhile_is_not_acknowledged() {
+    let nodes = Nodes::new();
+    let id = nodes.a.open(&nodes.name).await;
+    let place = Some(super::Place::Offset(0));
+    nodes.a.uploads.append(&nodes.name, &id, place, body(&[b"the first half, "])).await.unwrap();
+    let data = nodes.a.store.uploads_dir().join(id.to_string()).join("data");
+    // A file system stamps files with a clock that ticks some hundred times a second.
+    let before = std::fs::metadata(&data).unwrap().modified().unwrap();
+    eventually("the time of the file is another", || {
+        std::fs::write(&data, b"the wrong half, ").unwrap();
+        std::fs::metadata(&data).unwrap().modified().unwrap() != before
+    })
+    .await;
+    let digest = sha256(b"the first half, the second");
+    let finished = nodes.a.uploads.finish(&nodes.name, &id, &digest, None, body(&[b""])).await;
+    assert!(matches!(finished, Err(UploadError::DigestMismatch { .. })), "{finished:?}");
 }

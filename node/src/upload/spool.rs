@@ -7,10 +7,10 @@ use crate::run::tasks::begin_blocking;
 use crate::store::disk::Reservation;
 use bytes::Bytes;
 use rustix::fs::FallocateFlags;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
@@ -42,6 +42,8 @@ pub(super) struct Spool {
     syncing: Option<Receiver<io::Result<()>>>,
     /// Where the room on disk ends that is taken already.
     allocated: u64,
+    /// When the file was last written to, in seconds and nanoseconds, as its file system says after our own writing.
+    written: Option<(i64, i64)>,
 }
 
 /// The hash of the bytes up to two places.
@@ -62,7 +64,17 @@ impl Spool {
     pub fn found(file: File, answered: u64, offset: u64, reservation: Reservation) -> Spool {
         let answered = answered.min(offset);
         let file = Arc::new(file);
-        Spool { file, offset, answered, hashes: None, reservation, synced: 0, syncing: None, allocated: 0 }
+        Spool {
+            file,
+            offset,
+            answered,
+            hashes: None,
+            reservation,
+            synced: 0,
+            syncing: None,
+            allocated: 0,
+            written: None,
+        }
     }
 
     /// Bytes received.
@@ -85,7 +97,19 @@ impl Spool {
 
     /// Whether the file does not have to be read for the hash of it.
     pub fn is_hashed(&self) -> bool {
-        self.hashes.is_some()
+        self.hashes.is_some() && !self.was_changed()
+    }
+
+    /// Whether others have written to the file since this session did.
+    fn was_changed(&self) -> bool {
+        let now = self.file.metadata().ok();
+        let same = |now: &Metadata| now.len() == self.offset && self.written.is_none_or(|at| at == modified(now));
+        !now.is_some_and(|now| same(&now))
+    }
+
+    /// Remembers when the session itself wrote.
+    fn wrote(&mut self) {
+        self.written = self.file.metadata().ok().map(|now| modified(&now));
     }
 
     /// Reads the file if its hash is not known yet.
@@ -101,6 +125,10 @@ impl Spool {
     /// # Errors
     /// When the file cannot be read.
     pub fn digest(&mut self, algorithm: Algorithm) -> io::Result<Digest> {
+        if self.was_changed() {
+            tracing::warn!("the file of an upload was changed by others; it is hashed again");
+            self.hashes = None;
+        }
         if algorithm == USUAL {
             return Ok(self.hashes()?.end.clone().finish());
         }
@@ -129,6 +157,7 @@ impl Spool {
         let end = hash(&self.file, answered..offset, before)?;
         self.file.set_len(offset)?;
         self.offset = offset;
+        self.wrote();
         self.synced = self.synced.min(offset);
         // The room that was taken ahead went with the bytes.
         self.allocated = 0;
@@ -158,6 +187,7 @@ impl Spool {
         }
         self.reservation.wrote(count);
         self.offset += count;
+        self.wrote();
         result
     }
 
@@ -234,8 +264,16 @@ impl Spool {
         if let Some(syncing) = self.syncing.take() {
             syncing.recv().map_err(|_| cut_off())??;
         }
-        if std::mem::take(&mut self.allocated) > self.offset { self.file.set_len(self.offset) } else { Ok(()) }
+        if std::mem::take(&mut self.allocated) > self.offset {
+            self.file.set_len(self.offset)?;
+            self.wrote();
+        }
+        Ok(())
     }
+}
+
+fn modified(file: &Metadata) -> (i64, i64) {
+    (file.mtime(), file.mtime_nsec())
 }
 
 fn cut_off() -> io::Error {

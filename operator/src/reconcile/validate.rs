@@ -103,6 +103,7 @@ fn bucket(spec: &crate::crd::Bucket) -> Bucket {
         path_style: spec.path_style,
         ca_file: spec.ca_bundle_ref.as_ref().map(|_| CA_FILE.into()),
         credentials,
+        ..S3::default()
     };
     Bucket { s3: Some(s3), file_system: None, prefix: spec.prefix.clone(), ..Bucket::default() }
 }

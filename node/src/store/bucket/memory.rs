@@ -55,7 +55,7 @@ impl Default for Memory {
 
 impl Memory {
     /// A bucket that claims these capabilities, so that a flow goes the way it goes with S3. Without
-    /// `conditional_put` it overwrites.
+    /// `conditional_put` it overwrites where another bucket would answer `Exists`.
     pub fn with_capabilities(capabilities: Capabilities) -> Memory {
         Memory { capabilities, state: Mutex::default() }
     }
@@ -91,14 +91,13 @@ impl State {
         self.objects.get(key.as_str()).map(|stored| stored.etag.clone())
     }
 
-    fn write(&mut self, key: &Key, content: Bytes, overwrite: bool) -> Put {
-        if !overwrite && self.objects.contains_key(key.as_str()) {
-            return Put::Exists;
+    /// `conditional`: whether `IfAbsent` is honoured.
+    fn write(&mut self, key: &Key, content: Bytes, mode: &PutMode, conditional: bool) -> Put {
+        match mode {
+            PutMode::IfAbsent if conditional && self.objects.contains_key(key.as_str()) => return Put::Exists,
+            PutMode::IfMatch(version) if self.version(key) != *version => return Put::Changed,
+            _ => {}
         }
-        self.replace(key, content)
-    }
-
-    fn replace(&mut self, key: &Key, content: Bytes) -> Put {
         let etag = ETag(format!("version-{}", self.next()));
         self.objects.insert(key.as_str().to_owned(), Stored { content, etag: etag.clone() });
         Put::Done(etag)
@@ -127,18 +126,7 @@ impl Bucket for Memory {
 
     async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError> {
         let content = collect(Operation::Put, key, body).await?;
-        let mut state = self.state();
-        Ok(match mode {
-            PutMode::IfMatch(version) if self.capabilities.conditional_put => {
-                if state.version(key) == version {
-                    state.replace(key, content)
-                } else {
-                    Put::Changed
-                }
-            }
-            PutMode::IfAbsent if self.capabilities.conditional_put => state.write(key, content, false),
-            _ => state.replace(key, content),
-        })
+        Ok(self.state().write(key, content, &mode, self.capabilities.conditional_put))
     }
 
     async fn delete(&self, key: &Key) -> Result<(), BucketError> {
@@ -148,7 +136,7 @@ impl Bucket for Memory {
 
     async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
         let mut state = self.state();
-        if self.capabilities.conditional_delete && state.version(key).as_ref() != Some(version) {
+        if state.version(key).as_ref() != Some(version) {
             return Ok(Delete::Changed);
         }
         state.objects.remove(key.as_str());
@@ -205,9 +193,8 @@ impl Bucket for Memory {
                 _ => return Err(no_part(key, number)),
             }
         }
-        let overwrite = mode == PutMode::Overwrite || !self.capabilities.conditional_put;
-        let put = state.write(key, content.into(), overwrite);
-        if put != Put::Exists {
+        let put = state.write(key, content.into(), &mode, self.capabilities.conditional_put);
+        if let Put::Done(_) = put {
             state.uploads.remove(&upload.0);
         }
         Ok(put)
@@ -242,18 +229,22 @@ fn body(content: &Bytes, range: &Range<u64>) -> BodyStream {
 }
 
 async fn collect(operation: Operation, key: &Key, body: PutBody) -> Result<Bytes, BucketError> {
-    let (path, range) = match body {
+    let (path, range, checksum) = match body {
         PutBody::Bytes(bytes) => return Ok(bytes),
-        PutBody::File { path, range } => (path, range),
+        PutBody::File { path, range, checksum } => (path, range, checksum),
     };
     let read = blocking(move || {
         let mut content = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
         std::fs::File::open(path)?.read_exact_at(&mut content, range.start)?;
         Ok(content.into())
     });
-    read.await.and_then(|read| read).map_err(|error: std::io::Error| {
+    let content: Bytes = read.await.and_then(|read| read).map_err(|error: std::io::Error| {
         BucketError::new(operation, key.as_str(), BucketErrorKind::LocalFile).because(error)
-    })
+    })?;
+    if checksum.is_some_and(|checksum| !checksum.is_of(&content)) {
+        return Err(BucketError::new(operation, key.as_str(), BucketErrorKind::WrongContent));
+    }
+    Ok(content)
 }
 
 fn no_upload(operation: Operation, key: &Key) -> BucketError {

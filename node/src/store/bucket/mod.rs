@@ -4,6 +4,7 @@
 //! (requests), `limit` (requests and bytes in flight), `fault` (injected failures, for tests), `retry`. One behaviour
 //! suite (`contract`) runs against every implementation and says what callers may rely on.
 
+mod checksum;
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;
 mod count;
@@ -18,6 +19,7 @@ mod pieces;
 mod retry;
 pub mod s3;
 
+pub use checksum::Checksum;
 pub use count::Counted;
 pub use file_system::FileSystem;
 pub use limit::Limited;
@@ -90,6 +92,10 @@ pub enum PutBody {
     File {
         path: PathBuf,
         range: Range<u64>,
+        /// What the bytes of the range were when they were received. Bytes that are different now are refused with
+        /// [`BucketErrorKind::WrongContent`], and nothing is stored. `None` for a caller that knows that nothing came
+        /// between.
+        checksum: Option<Checksum>,
     },
 }
 
@@ -117,7 +123,8 @@ pub enum PutMode {
     /// Only if the object still has this version (`If-Match`); `None`: only if there is still no object
     /// (`If-None-Match: *`). For objects whose content changes, such as the link of a tag. `Retried` sends it once:
     /// after an answer that was lost, only the caller can decide what a repetition would mean. A bucket that cannot
-    /// do it says so in its [`Capabilities`], and then overwrites.
+    /// do it says so in its [`Capabilities`]: it then looks at the version and writes, and a write of another node
+    /// between the two is lost.
     IfMatch(Option<ETag>),
 }
 
@@ -135,7 +142,8 @@ pub enum Put {
 /// The result of a conditional delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delete {
-    /// The object had the version and is removed.
+    /// The object had the version and is removed. Some services answer this too when there was no object
+    /// (versitygw 1.8): after `Done` there is none, whoever removed it.
     Done,
     /// The object has a different version, or there is none: nothing was removed.
     Changed,
@@ -178,7 +186,9 @@ pub struct ListOptions {
 pub struct Capabilities {
     /// Whether `PutMode::IfAbsent` is honoured, for put and for multipart completion, and `PutMode::IfMatch` for put.
     pub conditional_put: bool,
-    /// Whether [`Bucket::delete_if_match`] compares versions. If not, it removes whatever is there.
+    /// Whether [`Bucket::delete_if_match`] compares and removes in one step. If not, it looks at the version and then
+    /// removes, and a write of another node between the two is lost. `false` until the bucket has shown that it can,
+    /// which S3 is asked to do before the first such delete.
     pub conditional_delete: bool,
     /// Reading a small object costs little time and no money, as on a file system: it is read again instead of
     /// remembered.
@@ -266,10 +276,19 @@ pub enum BucketErrorKind {
     Truncated,
     #[error("access denied; check the credentials and the bucket's policy")]
     Denied,
+    /// No request was sent, because there is nothing to sign it with.
+    #[error("there are no credentials; check bucket.s3.credentials or the environment's identity")]
+    NoCredentials,
+    #[error("the bucket is in another region; check bucket.s3.region")]
+    WrongRegion,
     #[error("there is no such bucket")]
     NoBucket,
     #[error("the bucket's disk is full")]
     Full,
+    /// The bytes of a put are not those that its [`Checksum`] names. The local copy is damaged, or was on its way;
+    /// whoever sent it verifies the copy, and drops it if it is damaged.
+    #[error("the content does not match its checksum; verify the local copy")]
+    WrongContent,
     #[error("refused by the bucket")]
     Refused,
     #[error("the local file could not be read")]
@@ -286,8 +305,11 @@ impl BucketErrorKind {
             BucketErrorKind::Server => "server",
             BucketErrorKind::Truncated => "truncated",
             BucketErrorKind::Denied => "denied",
+            BucketErrorKind::NoCredentials => "no_credentials",
+            BucketErrorKind::WrongRegion => "wrong_region",
             BucketErrorKind::NoBucket => "no_bucket",
             BucketErrorKind::Full => "full",
+            BucketErrorKind::WrongContent => "wrong_content",
             BucketErrorKind::Refused => "refused",
             BucketErrorKind::LocalFile => "local_file",
         }
@@ -330,7 +352,8 @@ pub trait Bucket: Send + Sync + 'static {
     /// Removes an object; one that is not there is removed already.
     async fn delete(&self, key: &Key) -> Result<(), BucketError>;
 
-    /// Removes an object only if it still has this version. Like `PutMode::IfMatch`, `Retried` sends it once.
+    /// Removes an object only if it still has this version. Like `PutMode::IfMatch`, `Retried` sends it once. See
+    /// [`Capabilities::conditional_delete`].
     async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError>;
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError>;

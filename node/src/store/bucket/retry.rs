@@ -19,6 +19,10 @@ use std::time::Duration;
 ///   tell its own work from another's; both hold the same content, for such keys are made of its digest.
 /// - So may the completion of a multipart upload, whose second try finds no upload; with `IfAbsent` it answers
 ///   `Exists` if the object is there.
+/// - A delete without a condition that timed out is not repeated. It may still be on its way, and would arrive after its
+///   repetition was acknowledged: then it removes what was written since. Every other transient failure of a delete
+///   is repeated.
+/// - A put or delete with a version (`IfMatch`) is sent once: its repetition would see its own work as another's.
 pub struct Retried {
     inner: Arc<dyn Bucket>,
     budget: Duration,
@@ -35,6 +39,15 @@ impl Retried {
         F: Future<Output = Result<T, BucketError>>,
     {
         within(self.budget, BucketError::is_transient, || self.once(attempt())).await
+    }
+
+    /// Like [`Retried::tried`], but a request that timed out is not repeated: it may still be on its way.
+    async fn tried_unless_late<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, BucketError>
+    where
+        F: Future<Output = Result<T, BucketError>>,
+    {
+        let may_repeat = |error: &BucketError| error.is_transient() && error.kind != BucketErrorKind::Timeout;
+        within(self.budget, may_repeat, || self.once(attempt())).await
     }
 
     /// A request that is not repeated here.
@@ -83,7 +96,7 @@ impl Bucket for Retried {
     }
 
     async fn delete(&self, key: &Key) -> Result<(), BucketError> {
-        self.tried(|| self.inner.delete(key)).await
+        self.tried_unless_late(|| self.inner.delete(key)).await
     }
 
     async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
@@ -183,6 +196,33 @@ mod tests {
         let fault = faults.add(Fault::error(Operation::Head, BucketErrorKind::Server));
         assert_eq!(bucket.head(&Key::new("a")).await.unwrap_err().kind, BucketErrorKind::Server);
         assert_eq!(faults.hits(fault), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delete_is_repeated_unless_it_timed_out() {
+        use BucketErrorKind::{Connection, Server, SlowDown, Timeout};
+        for (kind, hits) in [(Connection, 2), (Server, 2), (SlowDown, 2), (Timeout, 1)] {
+            let (bucket, memory, faults) = bucket(Duration::from_secs(15));
+            let key = Key::new("a");
+            bucket.put(&key, content(), PutMode::Overwrite).await.unwrap();
+            let fault = faults.add(Fault::error(Operation::Delete, kind).times(2));
+            let deleted = bucket.delete(&key).await;
+            assert_eq!((faults.hits(fault), deleted.is_ok()), (hits, kind != Timeout), "{kind:?}");
+            assert_eq!(memory.content(&key).is_none(), kind != Timeout, "{kind:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_names_a_version_is_sent_once() {
+        let (bucket, _, faults) = bucket(Duration::from_secs(15));
+        let key = Key::new("a");
+        let Put::Done(version) = bucket.put(&key, content(), PutMode::Overwrite).await.unwrap() else { panic!() };
+        let puts = faults.add(Fault::error(Operation::Put, BucketErrorKind::Server));
+        let deletes = faults.add(Fault::error(Operation::Delete, BucketErrorKind::Server));
+        let put = bucket.put(&key, content(), PutMode::IfMatch(Some(version.clone()))).await;
+        assert_eq!(put.unwrap_err().kind, BucketErrorKind::Server);
+        assert_eq!(bucket.delete_if_match(&key, &version).await.unwrap_err().kind, BucketErrorKind::Server);
+        assert_eq!((faults.hits(puts), faults.hits(deletes)), (1, 1));
     }
 
     #[tokio::test(start_paused = true)]

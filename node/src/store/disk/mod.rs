@@ -135,6 +135,13 @@ impl Store {
         self.inner.open_content(digest).await
     }
 
+    /// The file of content may be damaged: it is verified before its next use.
+    pub fn doubt(&self, digest: &Digest) {
+        if let Some(entry) = self.inner.index.get(digest) {
+            self.inner.doubt(digest, &entry);
+        }
+    }
+
     /// Whether content is stored and its file is what its digest says; a file that changed since it was verified is
     /// verified now. Counts no use.
     ///

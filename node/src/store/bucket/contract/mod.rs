@@ -4,11 +4,13 @@
 //! own, so that a suite can run in a bucket that is not empty, and again in the same one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests, for other crates too")]
 
+mod checksums;
 mod list;
 mod multipart;
 mod objects;
+mod versions;
 
-use super::{Bucket, BucketError, Get, GetOptions, ListOptions, Object, Page, Put, PutBody, PutMode};
+use super::{Bucket, BucketError, Checksum, Get, GetOptions, ListOptions, Object, Page, Put, PutBody, PutMode};
 use crate::store::layout::Key;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -25,13 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// A case and the name that a failure is reported by.
 type Case = (&'static str, fn(Place) -> BoxFuture<'static, ()>);
 
+fn all() -> impl Iterator<Item = &'static Case> {
+    [objects::CASES, versions::CASES, checksums::CASES, multipart::CASES, list::CASES].into_iter().flatten()
+}
+
 /// Runs every case below `prefix`, which is empty or ends with `/`.
 ///
 /// # Panics
 /// When a case fails, with the names of all that did.
 pub async fn holds(bucket: Arc<dyn Bucket>, prefix: &str) {
     let mut failed = Vec::new();
-    for (name, case) in objects::CASES.iter().chain(multipart::CASES).chain(list::CASES) {
+    for (name, case) in all() {
         let place = Place { bucket: bucket.clone(), prefix: format!("{prefix}{}/", name.replace(' ', "-")) };
         // The panic's message is printed as it happens; the name of its case comes at the end.
         match tokio::time::timeout(PATIENCE, AssertUnwindSafe(case(place)).catch_unwind()).await {
@@ -151,7 +157,11 @@ impl TemporaryFile {
     }
 
     fn range(&self, range: Range<u64>) -> PutBody {
-        PutBody::File { path: self.0.clone(), range }
+        PutBody::File { path: self.0.clone(), range, checksum: None }
+    }
+
+    fn checked(&self, range: Range<u64>, checksum: Checksum) -> PutBody {
+        PutBody::File { path: self.0.clone(), range, checksum: Some(checksum) }
     }
 }
 

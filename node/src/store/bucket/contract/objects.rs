@@ -219,7 +219,7 @@ async fn file_range(place: Place) {
 
 async fn short_file(place: Place) {
     let file = TemporaryFile::new(b"0123456789");
-    let missing = PutBody::File { path: "/nowhere/such/a/file".into(), range: 0..10 };
+    let missing = PutBody::File { path: "/nowhere/such/a/file".into(), range: 0..10, checksum: None };
     for (name, body) in [("short", file.range(5..11)), ("missing", missing)] {
         let error = place.bucket.put(&place.key(name), body, PutMode::Overwrite).await.unwrap_err();
         assert_eq!(error.kind, BucketErrorKind::LocalFile, "{error:?}");

@@ -1,7 +1,8 @@
 //! Content of a put, on its way to the disk.
 
 use super::Failure;
-use crate::store::bucket::PutBody;
+use crate::store::bucket::checksum::Check;
+use crate::store::bucket::{Checksum, PutBody, READ_SIZE};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -10,11 +11,36 @@ use std::path::Path;
 pub(super) fn write(body: &PutBody, mut target: &File) -> Result<(), Failure> {
     match body {
         PutBody::Bytes(bytes) => Ok(target.write_all(bytes)?),
-        PutBody::File { path, range } => {
+        PutBody::File { path, range, checksum } => {
             let source = open(path, range.start).map_err(Failure::Local)?;
-            append(&source, range.end - range.start, target)
+            let length = range.end - range.start;
+            match checksum {
+                None => append(&source, length, target),
+                Some(checksum) => append_checked(&source, length, *checksum, target),
+            }
         }
     }
+}
+
+/// Appends `length` bytes and fails when they are not those of the checksum, which is computed of what is written.
+fn append_checked(source: &File, length: u64, checksum: Checksum, mut target: &File) -> Result<(), Failure> {
+    let (mut check, mut source, mut copied) = (Check::new(checksum), source.take(length), 0);
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        let read = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Failure::Local(error)),
+        };
+        check.update(&buffer[..read]);
+        target.write_all(&buffer[..read])?;
+        copied += read as u64;
+    }
+    if copied < length {
+        return Err(Failure::Local(ErrorKind::UnexpectedEof.into()));
+    }
+    if check.matches() { Ok(()) } else { Err(Failure::WrongContent) }
 }
 
 fn open(path: &Path, offset: u64) -> io::Result<File> {

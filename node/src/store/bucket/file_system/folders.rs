@@ -48,13 +48,15 @@ impl Folders {
         Moment(self.durable().changes)
     }
 
-    /// Gives a file its name `target` by `name`, with the folders above it, and makes both durable.
-    pub(super) fn within(&self, target: &Path, name: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    /// Gives a file its name `target` by `name`, with the folders above it, and makes both durable, unless `name` says
+    /// that it gave none.
+    pub(super) fn within(&self, target: &Path, name: impl Fn() -> io::Result<bool>) -> io::Result<bool> {
         let folder = target.parent().unwrap_or(&self.root);
         for _ in 0..TRIES {
             let before = self.now();
             match name() {
-                Ok(()) => return self.sync(target, before),
+                Ok(true) => return self.sync(target, before).map(|()| true),
+                Ok(false) => return Ok(false),
                 // The folder is not there, or a delete beside this put took it away again.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -132,7 +134,11 @@ impl Folders {
 /// Makes a folder's entries durable. One that is gone has none.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder) {
-        Ok(folder) => folder.sync_all(),
+        // Some file systems cannot sync a folder, and say that it is no file for that (FUSE, CIFS).
+        Ok(folder) => match folder.sync_all() {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
+        },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

@@ -5,17 +5,22 @@
 //! must be the first, by a rename where it replaces. A reader that has it open keeps the version that it opened.
 //! A whole file that lies on the same file system becomes the object without a copy, by a hard link: whoever gave it
 //! lets go of it then, for one damaged file would be both copies.
-//! Several nodes may mount one folder; nothing here relies on being alone.
+//!
+//! Several nodes may mount one folder; nothing here relies on being alone. Whatever replaces or removes an object holds the
+//! lock of its key (`locks`) from its look at the object to the rename or unlink. A put that must be the first needs
+//! no lock where the file system has hard links: it takes a name that is free, and nothing else.
 
 mod copy;
 mod folders;
+mod locks;
 mod multipart;
+mod owners;
 mod temporary;
 mod walk;
 
 use super::{
-    Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId,
-    Object, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, file_pieces, resolve_range,
+    Bucket, BucketError, BucketErrorKind, Capabilities, Checksum, Delete, ETag, Get, GetOptions, ListOptions,
+    MultipartId, Object, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode, file_pieces, resolve_range,
 };
 use crate::run::Clock;
 use crate::run::tasks::blocking;
@@ -50,7 +55,7 @@ struct Tree {
 }
 
 impl FileSystem {
-    /// Opens the folder, makes it if need be, and removes what crashed nodes left in it long ago.
+    /// Opens the folder, makes it if need be, and removes what killed nodes left in it.
     ///
     /// # Errors
     /// When the folder cannot be made or written.
@@ -74,6 +79,7 @@ impl FileSystem {
             let error = BucketError::new(operation, key, failure.kind());
             match failure {
                 Failure::Refused(why) => error.because(why),
+                Failure::WrongContent => error,
                 Failure::Local(source) | Failure::Bucket(source) => error.because(source),
             }
         })
@@ -85,6 +91,8 @@ enum Failure {
     /// The local file of a put could not be read.
     Local(io::Error),
     Bucket(io::Error),
+    /// The local file of a put has other bytes than it had.
+    WrongContent,
     Refused(&'static str),
 }
 
@@ -98,6 +106,7 @@ impl Failure {
     fn kind(&self) -> BucketErrorKind {
         match self {
             Failure::Local(_) => BucketErrorKind::LocalFile,
+            Failure::WrongContent => BucketErrorKind::WrongContent,
             Failure::Refused(_) => BucketErrorKind::Refused,
             Failure::Bucket(error) => kind_of(error),
         }
@@ -147,6 +156,10 @@ impl Tree {
         }
     }
 
+    fn version(&self, key: &str) -> io::Result<Option<ETag>> {
+        Ok(self.metadata(key)?.as_ref().map(etag_of))
+    }
+
     fn open(&self, key: &str) -> io::Result<Option<(File, Metadata)>> {
         let file = match File::open(self.path(key)) {
             Ok(file) => file,
@@ -162,21 +175,25 @@ impl Tree {
         let target = self.path(key);
         let etag = etag_of(&temporary.file.metadata()?);
         let before = self.folders.now();
-        let _lock = match mode {
-            PutMode::IfMatch(Some(_)) => Some(self.temporaries.lock(key)?),
-            _ => None,
-        };
-        if let PutMode::IfMatch(Some(version)) = mode
-            && self.metadata(key)?.as_ref().map(etag_of).as_ref() != Some(version)
-        {
-            return Ok(Put::Changed);
-        }
         let named = self.folders.within(&target, || match mode {
-            PutMode::IfAbsent | PutMode::IfMatch(None) => temporary.link(&target),
-            PutMode::Overwrite | PutMode::IfMatch(Some(_)) => temporary.rename(&target),
+            PutMode::IfAbsent | PutMode::IfMatch(None) => {
+                self.temporaries.link(&temporary, &target, key).map(|()| true)
+            }
+            PutMode::Overwrite => {
+                let _held = self.temporaries.locks.hold(key)?;
+                temporary.rename(&target).map(|()| true)
+            }
+            PutMode::IfMatch(Some(version)) => {
+                let _held = self.temporaries.locks.hold(key)?;
+                if self.version(key)?.as_ref() != Some(version) {
+                    return Ok(false);
+                }
+                temporary.rename(&target).map(|()| true)
+            }
         });
         match named {
-            Ok(()) => Ok(Put::Done(etag)),
+            Ok(true) => Ok(Put::Done(etag)),
+            Ok(false) => Ok(Put::Changed),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && *mode == PutMode::IfMatch(None) => {
                 Ok(Put::Changed)
             }
@@ -203,7 +220,7 @@ impl Tree {
         if self.is_taken(key, mode)? {
             return Ok(Put::Exists);
         }
-        let temporary = match self.adopt(body) {
+        let temporary = match self.adopt(body)? {
             Some(adopted) => adopted,
             None => {
                 let temporary = self.temporaries.create()?;
@@ -215,36 +232,54 @@ impl Tree {
         Ok(self.publish(temporary, key, mode)?)
     }
 
-    /// A whole file of the same file system as a durable object to be, without a copy.
-    fn adopt(&self, body: &PutBody) -> Option<temporary::Temporary> {
-        let PutBody::File { path, range } = body else { return None };
+    /// A whole file of the same file system as a durable object to be, without a copy. It is read once if a checksum is
+    /// given that the caller did not compare itself.
+    fn adopt(&self, body: &PutBody) -> Result<Option<temporary::Temporary>, Failure> {
+        let PutBody::File { path, range, checksum } = body else { return Ok(None) };
         if range.start != 0 || self.sync_failed.load(Ordering::Relaxed) {
-            return None;
+            return Ok(None);
         }
-        let temporary = self.temporaries.adopt(path, range.end)?;
+        let Some(temporary) = self.temporaries.adopt(path, range.end) else { return Ok(None) };
+        if let Some(checksum) = checksum.filter(|checksum| !matches!(checksum, Checksum::Verified(_)))
+            && !checksum.is_of_file(path, range.clone()).map_err(Failure::Local)?
+        {
+            return Err(Failure::WrongContent);
+        }
         match temporary.finish() {
-            Ok(()) => Some(temporary),
+            Ok(()) => Ok(Some(temporary)),
             Err(error) => {
                 // The system reports a failed write once and then takes the bytes for written: another try of this
                 // file would seem to succeed. A copy is written anew.
                 self.sync_failed.store(true, Ordering::Relaxed);
                 tracing::warn!(path = %path.display(), %error, "files are copied into the bucket from now on");
-                None
+                Ok(None)
             }
         }
     }
 
     fn delete_if_match(&self, key: &str, version: &ETag) -> io::Result<Delete> {
-        let _lock = self.temporaries.lock(key)?;
-        if self.metadata(key)?.as_ref().map(etag_of).as_ref() != Some(version) {
+        let held = self.temporaries.locks.hold(key)?;
+        if self.version(key)?.as_ref() != Some(version) {
             return Ok(Delete::Changed);
         }
-        self.delete(key).map(|()| Delete::Done)
+        self.remove(key, held).map(|()| Delete::Done)
     }
 
     fn delete(&self, key: &str) -> io::Result<()> {
+        // A delete of nothing is the usual one where many nodes clean up, and needs no lock.
+        if self.metadata(key)?.is_none() {
+            return Ok(());
+        }
+        let held = self.temporaries.locks.hold(key)?;
+        self.remove(key, held)
+    }
+
+    /// Removes an object, lets go of its lock, and then makes the removal durable.
+    fn remove(&self, key: &str, held: locks::Held) -> io::Result<()> {
         let path = self.path(key);
-        match std::fs::remove_file(&path) {
+        let removed = std::fs::remove_file(&path);
+        drop(held);
+        match removed {
             Err(error) if is_missing(&error) || error.kind() == ErrorKind::IsADirectory => Ok(()),
             Err(error) => Err(error),
             Ok(()) => self.folders.removed(&path),

@@ -57,7 +57,7 @@ pub(super) fn complete(
     }
     whole.finish()?;
     let put = tree.publish(whole, key, mode)?;
-    if put != Put::Exists {
+    if let Put::Done(_) = put {
         tree.temporaries.end_upload(upload)?;
     }
     Ok(put)

@@ -2,32 +2,37 @@
 
 use super::super::MultipartId;
 use super::OWN_FOLDER;
+use super::locks::Locks;
+use super::owners::{Census, Owner, parse};
 use crate::run::Clock;
-use crate::run::clock::Timestamp;
 use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps, futimens, renameat_with};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
-use uuid::Uuid;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file of an upload's folder that names its key; parts are named by numbers.
 const KEY: &str = "key";
 
-/// Locks for all keys together.
-const LOCKS: u32 = 256;
-
-/// Other nodes may share the folder, and what they write is new: what has not been written for this long was left by a
-/// crash. A single put takes minutes at most.
-const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Makes temporary files and folders of uploads below the bucket's own folder.
+/// Makes temporary files and folders of uploads below the bucket's own folder. Each has the name of its owner in its
+/// own, and those of owners that have ended are removed when a bucket is opened.
 pub(super) struct Temporaries {
     files: PathBuf,
     uploads: PathBuf,
-    locks: PathBuf,
+    pub(super) locks: Locks,
+    owner: Owner,
     clock: Clock,
+    lacks: Lacks,
+}
+
+/// What the file system has refused once, and is not asked for again.
+#[derive(Default)]
+pub(super) struct Lacks {
+    /// Hard links (FAT, many of FUSE).
+    pub(super) links: AtomicBool,
+    /// Renames that do not replace (NFS, many of FUSE).
+    pub(super) exclusive_renames: AtomicBool,
 }
 
 /// A file without a name in the bucket. It is removed with the value.
@@ -40,41 +45,28 @@ pub(super) struct Temporary {
 impl Temporaries {
     pub(super) fn open(folder: &Path, clock: Clock) -> io::Result<Temporaries> {
         debug_assert!(folder.ends_with(OWN_FOLDER));
-        let (files, uploads, locks) = (folder.join("put"), folder.join("multipart"), folder.join("locks"));
-        std::fs::create_dir_all(&locks)?;
-        let temporaries = Temporaries { files, uploads, locks, clock };
-        for folder in [&temporaries.files, &temporaries.uploads] {
+        let (files, uploads, owners) = (folder.join("put"), folder.join("multipart"), folder.join("owners"));
+        for folder in [&files, &uploads, &owners] {
             std::fs::create_dir_all(folder)?;
-            temporaries.remove_left_behind(folder)?;
         }
-        Ok(temporaries)
+        let locks = Locks::open(folder.join("locks"))?;
+        let owner = Owner::new(&owners)?;
+        let mut census = Census::of(&owners);
+        for folder in [&files, &uploads] {
+            remove_left_behind(folder, &mut census)?;
+        }
+        census.complete()?;
+        Ok(Temporaries { files, uploads, locks, owner, clock, lacks: Lacks::default() })
     }
 
-    fn remove_left_behind(&self, folder: &Path) -> io::Result<()> {
-        let now = self.clock.now();
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            // Gone while we look: another node that starts does the same.
-            let Ok(metadata) = entry.metadata() else { continue };
-            let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let modified = Timestamp(u64::try_from(modified.as_millis()).unwrap_or(u64::MAX));
-            if now.since(modified) <= LEFT_BEHIND {
-                continue;
-            }
-            let path = entry.path();
-            let removed = if metadata.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            match removed {
-                Ok(()) => tracing::info!(path = %path.display(), "removed what an interrupted put left in the bucket"),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove what a put left"),
-            }
-        }
-        Ok(())
+    #[cfg(test)]
+    pub(super) fn lacks(&self) -> &Lacks {
+        &self.lacks
     }
 
     /// A new, empty file.
     pub(super) fn create(&self) -> io::Result<Temporary> {
-        let path = self.files.join(Uuid::new_v4().to_string());
+        let path = self.files.join(self.owner.name());
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
         Ok(Temporary { file, path, modified: self.modified() })
     }
@@ -82,20 +74,10 @@ impl Temporaries {
     /// A file of `size` bytes that lies elsewhere, by one more name for it. `None` where it is on another file system,
     /// is not of that size, or may not be linked: it is to be copied then, and a copy tells what is wrong.
     pub(super) fn adopt(&self, path: &Path, size: u64) -> Option<Temporary> {
-        let own = self.files.join(Uuid::new_v4().to_string());
+        let own = self.files.join(self.owner.name());
         std::fs::hard_link(path, &own).ok()?;
         let temporary = Temporary { file: File::open(&own).ok()?, path: own, modified: self.modified() };
         temporary.file.metadata().is_ok_and(|metadata| metadata.len() == size).then_some(temporary)
-    }
-
-    /// Holds the lock of a key, for as long as the file is open: all nodes of the folder compare and replace one
-    /// after the other. Keys share a fixed number of locks, so that no file is left behind for each.
-    pub(super) fn lock(&self, key: &str) -> io::Result<File> {
-        let number = key.bytes().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte))) % LOCKS;
-        let file =
-            File::options().create(true).truncate(false).write(true).open(self.locks.join(number.to_string()))?;
-        file.lock()?;
-        Ok(file)
     }
 
     fn modified(&self) -> Timespec {
@@ -109,8 +91,32 @@ impl Temporaries {
         }
     }
 
+    /// Gives a temporary file its name in the bucket, if the name is free.
+    pub(super) fn link(&self, temporary: &Temporary, target: &Path, key: &str) -> io::Result<()> {
+        let Lacks { links, exclusive_renames } = &self.lacks;
+        if !links.load(Ordering::Relaxed) {
+            match std::fs::hard_link(&temporary.path, target) {
+                Err(error) if refuses_links(&error) => links.store(true, Ordering::Relaxed),
+                linked => return linked,
+            }
+        }
+        if !exclusive_renames.load(Ordering::Relaxed) {
+            match renameat_with(CWD, &temporary.path, CWD, target, RenameFlags::NOREPLACE) {
+                Err(error) if NO_EXCLUSIVE_RENAMES.contains(&error) => exclusive_renames.store(true, Ordering::Relaxed),
+                renamed => return Ok(renamed?),
+            }
+        }
+        // Whoever else would give or take this name holds the same lock.
+        let _held = self.locks.hold(key)?;
+        match std::fs::symlink_metadata(target) {
+            Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == ErrorKind::NotFound => temporary.rename(target),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn begin_upload(&self, key: &str) -> io::Result<MultipartId> {
-        let id = MultipartId(Uuid::new_v4().to_string());
+        let id = MultipartId(self.owner.name());
         let folder = self.uploads.join(&id.0);
         std::fs::create_dir(&folder)?;
         std::fs::write(folder.join(KEY), key)?;
@@ -133,8 +139,8 @@ impl Temporaries {
     /// The folder of an upload's parts, if it is there.
     pub(super) fn upload(&self, id: &MultipartId) -> Option<PathBuf> {
         // The id came from here once, but what it is now comes from a caller.
-        let id = Uuid::parse_str(&id.0).ok()?;
-        Some(self.uploads.join(id.to_string())).filter(|folder| folder.is_dir())
+        let (owner, own) = parse(&id.0)?;
+        Some(self.uploads.join(format!("{owner}.{own}"))).filter(|folder| folder.is_dir())
     }
 
     /// Removes an upload and its parts.
@@ -148,9 +154,18 @@ impl Temporaries {
 }
 
 impl Temporary {
+    #[cfg(test)]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Ends writing: the version is now what it stays.
     pub(super) fn stamp(&self) -> io::Result<()> {
-        Ok(futimens(&self.file, &Timestamps { last_access: self.modified, last_modification: self.modified })?)
+        match futimens(&self.file, &Timestamps { last_access: self.modified, last_modification: self.modified }) {
+            // The time that the file system gave it must do.
+            Err(Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+            stamped => Ok(stamped?),
+        }
     }
 
     /// Ends writing and makes the content durable.
@@ -159,29 +174,48 @@ impl Temporary {
         self.file.sync_all()
     }
 
-    /// Takes the name if it is free.
-    pub(super) fn link(&self, target: &Path) -> io::Result<()> {
-        match std::fs::hard_link(&self.path, target) {
-            Err(error) if no_links(&error) => Ok(renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE)?),
-            linked => linked,
-        }
-    }
-
     /// Takes the name from whatever has it.
     pub(super) fn rename(&self, target: &Path) -> io::Result<()> {
         std::fs::rename(&self.path, target)
     }
 }
 
-/// Some file systems (FUSE, FAT) have no hard links.
-fn no_links(error: &io::Error) -> bool {
-    let refused = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS].map(|errno| Some(errno.raw_os_error()));
-    refused.contains(&error.raw_os_error())
+/// What a file system without hard links says.
+const NO_LINKS: [Errno; 3] = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS];
+
+/// What a file system says that has no renames with flags (rename(2)).
+const NO_EXCLUSIVE_RENAMES: [Errno; 3] = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS];
+
+pub(super) fn refuses_links(error: &io::Error) -> bool {
+    NO_LINKS.map(|errno| Some(errno.raw_os_error())).contains(&error.raw_os_error())
+}
+
+/// Removes what owners that have ended left in a folder.
+fn remove_left_behind(folder: &Path, census: &mut Census<'_>) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let owner = entry.file_name().to_str().and_then(parse).map(|(owner, _)| owner);
+        if !owner.is_some_and(|owner| census.is_dead(owner)) {
+            continue;
+        }
+        let path = entry.path();
+        // Gone while we look: another node that starts does the same.
+        let Ok(kind) = entry.file_type() else { continue };
+        let removed = if kind.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match removed {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "removed what a node left in the bucket when it was killed")
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove what a killed node left"),
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename there is none. What cannot be removed now is removed as left behind.
+        // After a rename there is none. What cannot be removed now is removed after this node has ended.
         let _ = std::fs::remove_file(&self.path);
     }
 }

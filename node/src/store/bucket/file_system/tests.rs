@@ -79,22 +79,159 @@ async fn two_nodes_share_a_folder() {
 }
 
 #[tokio::test]
-async fn what_a_crash_left_is_removed_after_a_day_and_not_before() {
-    let root = tempfile::tempdir().unwrap();
-    let clock = Clock::system();
-    let bucket = FileSystem::open(root.path(), clock.clone()).unwrap();
-    let upload = bucket.multipart_begin(&Key::new("a")).await.unwrap();
-    bucket.multipart_part(&Key::new("a"), &upload, 1, bytes("part")).await.unwrap();
-    std::fs::write(root.path().join(OWN_FOLDER).join("put/left"), "half").unwrap();
-    let folder = Folder { root, bucket };
-    let open_later = |hours: u64| {
-        let later = Timestamp(clock.now().0 + hours * 3_600_000);
-        FileSystem::open(folder.root.path(), Clock::manual(later)).unwrap()
+async fn what_a_killed_node_left_is_removed_at_once_and_what_a_living_one_writes_is_kept() {
+    let Folder { root, bucket: living } = folder();
+    let open = || FileSystem::open(root.path(), Clock::system()).unwrap();
+    let killed = open();
+    let key = Key::new("a");
+    let mut uploads = Vec::new();
+    for bucket in [&living, &killed] {
+        let upload = bucket.multipart_begin(&key).await.unwrap();
+        bucket.multipart_part(&key, &upload, 1, bytes("part")).await.unwrap();
+        uploads.push(upload);
+    }
+    let in_use = living.tree.temporaries.create().unwrap();
+    // A killed process runs no destructors: its file stays, and the kernel closes it.
+    let path = {
+        let left = killed.tree.temporaries.create().unwrap();
+        let path = left.path().to_owned();
+        std::fs::hard_link(&path, root.path().join("kept")).unwrap();
+        path
     };
-    open_later(23);
-    assert_eq!(left_over(&folder).len(), 2);
-    open_later(25);
-    assert_eq!(left_over(&folder), Vec::<PathBuf>::new());
+    std::fs::rename(root.path().join("kept"), &path).unwrap();
+    assert!(path.exists());
+
+    open();
+    let folder = Folder { root, bucket: living.clone() };
+    assert_eq!(left_over(&folder).len(), 4, "all of them are alive");
+    drop(killed);
+    FileSystem::open(folder.root.path(), Clock::system()).unwrap();
+    let upload = folder.root.path().join(OWN_FOLDER).join("multipart").join(&uploads[0].0);
+    assert_eq!(left_over(&folder), [in_use.path().to_owned(), upload]);
+    drop(in_use);
+    let part = living.multipart_part(&key, &uploads[0], 1, bytes("part")).await.unwrap();
+    let put = living.multipart_complete(&key, &uploads[0], vec![part], PutMode::IfAbsent).await.unwrap();
+    assert!(matches!(put, Put::Done(_)));
+}
+
+/// As over FUSE, FAT, or NFS: what the file system has refused once is not asked for again.
+fn lacking(links: bool, exclusive_renames: bool) -> Folder {
+    let folder = folder();
+    let lacks = folder.bucket.tree.temporaries.lacks();
+    lacks.links.store(links, Ordering::Relaxed);
+    lacks.exclusive_renames.store(exclusive_renames, Ordering::Relaxed);
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_without_hard_links_keeps_the_contract() {
+    for exclusive_renames in [false, true] {
+        let folder = lacking(true, exclusive_renames);
+        contract::holds(Arc::new(folder.bucket.clone()), "team-a/").await;
+        assert_eq!(left_over(&folder), Vec::<PathBuf>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_without_hard_links_or_exclusive_renames_do_not_both_put_first() {
+    let folder = lacking(true, true);
+    let other = FileSystem::open(folder.root.path(), Clock::system()).unwrap();
+    let lacks = other.tree.temporaries.lacks();
+    lacks.links.store(true, Ordering::Relaxed);
+    lacks.exclusive_renames.store(true, Ordering::Relaxed);
+    for round in 0..50 {
+        let key = Key::new(format!("docker/{round}/data"));
+        let puts = [&folder.bucket, &other].map(|bucket| {
+            let (bucket, key) = (bucket.clone(), key.clone());
+            async move { bucket.put(&key, bytes("x"), PutMode::IfAbsent).await.unwrap() }
+        });
+        let answers = futures::future::join_all(puts).await;
+        assert_eq!(answers.iter().filter(|put| **put == Put::Exists).count(), 1, "{answers:?}");
+    }
+}
+
+#[test]
+fn a_refusal_of_hard_links_and_of_exclusive_renames_is_known_by_its_number() {
+    use rustix::io::Errno;
+    let refused = |errno: Errno| temporary::refuses_links(&errno.into());
+    assert!([Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS].map(refused).iter().all(|refused| *refused));
+    assert!(![Errno::EXIST, Errno::NOENT, Errno::NOSPC].map(refused).iter().any(|refused| *refused));
+}
+
+/// Two nodes, and from each several threads: as many writers add one to the number in an object.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_nodes_and_threads_no_change_of_a_version_is_lost() {
+    const WRITERS: usize = 6;
+    const ROUNDS: usize = 20;
+    let folder = folder();
+    let other = FileSystem::open(folder.root.path(), Clock::system()).unwrap();
+    let key = Key::new("docker/tag");
+    folder.bucket.put(&key, PutBody::Bytes("0".into()), PutMode::Overwrite).await.unwrap();
+    let writers = (0..WRITERS).map(|number| {
+        let bucket = if number % 2 == 0 { folder.bucket.clone() } else { other.clone() };
+        let key = key.clone();
+        async move {
+            for _ in 0..ROUNDS {
+                loop {
+                    let (content, version) = crate::store::bucket::get_small(&bucket, &key, 10).await.unwrap().unwrap();
+                    let number: usize = std::str::from_utf8(&content).unwrap().parse().unwrap();
+                    let body = PutBody::Bytes((number + 1).to_string().into());
+                    if let Put::Done(_) = bucket.put(&key, body, PutMode::IfMatch(Some(version))).await.unwrap() {
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    let (content, _) = crate::store::bucket::get_small(&other, &key, 10).await.unwrap().unwrap();
+    assert_eq!(content, (WRITERS * ROUNDS).to_string());
+}
+
+#[tokio::test]
+async fn every_write_that_replaces_or_removes_waits_for_the_lock_of_its_key() {
+    use futures::FutureExt;
+    let folder = folder();
+    let other = FileSystem::open(folder.root.path(), Clock::system()).unwrap();
+    let key = Key::new("docker/tag");
+    let Put::Done(version) = folder.bucket.put(&key, bytes("x"), PutMode::Overwrite).await.unwrap() else { panic!() };
+    let held = other.tree.temporaries.locks.hold(key.as_str()).unwrap();
+    let versioned = PutMode::IfMatch(Some(version.clone()));
+    let mut writes = vec![
+        folder.bucket.put(&key, bytes("y"), PutMode::Overwrite).map(|put| put.map(|_| ())).boxed(),
+        folder.bucket.put(&key, bytes("y"), versioned).map(|put| put.map(|_| ())).boxed(),
+        folder.bucket.delete(&key),
+        folder.bucket.delete_if_match(&key, &version).map(|deleted| deleted.map(|_| ())).boxed(),
+    ];
+    for write in &mut writes {
+        assert!(tokio::time::timeout(Duration::from_millis(50), write).await.is_err(), "it waits");
+    }
+    drop(held);
+    for write in writes {
+        write.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changed_is_neither_adopted_nor_copied() {
+    use crate::oci::{Algorithm, Digest};
+    for copied in [false, true] {
+        let folder = folder();
+        folder.bucket.tree.sync_failed.store(copied, Ordering::Relaxed);
+        let source = folder.root.path().join("stored");
+        let checksum = crate::store::bucket::Checksum::Digest(Digest::of(Algorithm::Sha256, b"content"));
+        let file = || PutBody::File { path: source.clone(), range: 0..7, checksum: Some(checksum) };
+        let key = Key::new("docker/data");
+        std::fs::write(&source, "c0ntent").unwrap();
+        let refused = folder.bucket.put(&key, file(), PutMode::Overwrite).await.unwrap_err();
+        assert_eq!(refused.kind, BucketErrorKind::WrongContent);
+        assert!(folder.bucket.head(&key).await.unwrap().is_none());
+        assert_eq!(left_over(&folder), Vec::<PathBuf>::new());
+        std::fs::write(&source, "content").unwrap();
+        folder.bucket.put(&key, file(), PutMode::Overwrite).await.unwrap();
+        let object = std::fs::metadata(folder.root.path().join(key.as_str())).unwrap();
+        assert_eq!((object.len(), object.nlink()), (7, if copied { 1 } else { 2 }));
+    }
 }
 
 #[tokio::test]
@@ -152,7 +289,7 @@ async fn a_whole_file_of_the_same_file_system_becomes_the_object_without_a_copy(
     let source = folder.root.path().join("stored");
     std::fs::write(&source, "content").unwrap();
     let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
-    let file = |range| PutBody::File { path: source.clone(), range };
+    let file = |range| PutBody::File { path: source.clone(), range, checksum: None };
 
     let whole = Key::new("docker/whole");
     folder.bucket.put(&whole, file(0..7), PutMode::IfAbsent).await.unwrap();
@@ -178,7 +315,11 @@ async fn after_a_failed_sync_files_are_copied() {
     std::fs::write(&source, "content").unwrap();
     folder.bucket.tree.sync_failed.store(true, Ordering::Relaxed);
     let key = Key::new("docker/copied");
-    folder.bucket.put(&key, PutBody::File { path: source.clone(), range: 0..7 }, PutMode::IfAbsent).await.unwrap();
+    folder
+        .bucket
+        .put(&key, PutBody::File { path: source.clone(), range: 0..7, checksum: None }, PutMode::IfAbsent)
+        .await
+        .unwrap();
     let object = std::fs::metadata(folder.root.path().join(key.as_str())).unwrap();
     assert_eq!((object.len(), object.nlink()), (7, 1));
     assert_eq!(std::fs::metadata(&source).unwrap().nlink(), 1);

@@ -47,7 +47,7 @@ impl Outgoing {
                 return Ok(Outgoing { body: SdkBody::from(bytes.clone()), sending: Sending { progress: None } });
             }
             PutBody::Bytes(bytes) => Box::pin(slices(bytes.clone())),
-            PutBody::File { path, range } => {
+            PutBody::File { path, range, .. } => {
                 let (path, end) = (path.clone(), range.end);
                 let opened = blocking(move || open(&path, end)).await.and_then(|opened| opened);
                 let unreadable =

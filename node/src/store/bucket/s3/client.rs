@@ -2,6 +2,7 @@
 //! off, for the decorators and `body` do their work.
 
 use super::credentials::FileCredentials;
+use super::proxy::Routed;
 use super::web_identity::WebIdentity;
 use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::imds::region::ImdsRegionProvider;
@@ -18,8 +19,11 @@ use aws_sdk_s3::config::{
     IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::path::{Path, PathBuf};
@@ -61,19 +65,27 @@ impl Settings {
             path: s3.ca_file.clone().unwrap_or_default(),
             why: error.to_string(),
         })?;
-        let connections = || {
-            aws_smithy_http_client::Builder::new()
-                // As many as there may be requests: a burst does not leave the next one to shake hands again.
-                .pool_max_idle_per_host(bucket.max_requests as usize)
-                .tls_provider(Provider::Rustls(CryptoMode::Ring))
-                .tls_context(tls.clone())
-                .build_https()
+        let connections = |proxy: ProxyConfig| {
+            let (tls, idle) = (tls.clone(), bucket.max_requests as usize);
+            aws_smithy_http_client::Builder::new().build_with_connector_fn(move |timeouts, components| {
+                let mut connector = Connector::builder()
+                    // As many as there may be requests: a burst does not leave the next one to shake hands again.
+                    .pool_max_idle_per_host(idle)
+                    .proxy_config(proxy.clone());
+                connector.set_connector_settings(timeouts.cloned());
+                connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+                connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
+            })
+        };
+        let routes = || {
+            let (proxied, direct) = (connections(ProxyConfig::from_env()), connections(ProxyConfig::disabled()));
+            SharedHttpClient::new(Routed { proxied, direct })
         };
         Ok(Settings {
-            http: connections(),
-            bulk_http: connections(),
+            http: routes(),
+            bulk_http: routes(),
             region: s3.region.clone(),
-            endpoint: s3.endpoint.clone(),
+            endpoint: s3.endpoint.as_deref().map(with_slash),
             path_style: s3.path_style,
             credentials: s3.credentials.as_ref().map(FileCredentials::open),
             connect_timeout: bucket.request_timeout.get(),
@@ -151,6 +163,11 @@ impl Settings {
             .build();
         ImdsRegionProvider::builder().configure(&provider).imds_client(metadata).build().region().await
     }
+}
+
+/// The SDK joins the bucket's name to the last segment of an endpoint's path, unless a slash comes between.
+fn with_slash(endpoint: &str) -> String {
+    if endpoint.ends_with('/') { endpoint.to_owned() } else { format!("{endpoint}/") }
 }
 
 /// The certificates of a PEM file, each checked, for the TLS library takes the process down over one that is not.

@@ -11,12 +11,17 @@ use std::error::Error;
 pub(super) struct Failed {
     /// The status of the answer, if there was one.
     pub(super) status: Option<u16>,
+    /// The code of S3's error document; empty where there is none.
+    code: String,
+    /// A 404 that S3 itself stated: it came with an error document or, to a head, with a request id.
+    stated: bool,
     pub(super) error: BucketError,
 }
 
 impl Failed {
     pub(super) fn new(operation: Operation, key: &str, kind: BucketErrorKind) -> Failed {
-        Failed { status: None, error: BucketError::new(operation, key, kind) }
+        let error = BucketError::new(operation, key, kind);
+        Failed { status: None, code: String::new(), stated: false, error }
     }
 
     pub(super) fn timeout(operation: Operation, key: &str) -> Failed {
@@ -28,9 +33,29 @@ impl Failed {
         self
     }
 
-    /// Whether what was asked for is not there, while the bucket is.
+    /// Whether what was asked for is not there, while the bucket is, and the bucket itself says so.
     pub(super) fn is_missing(&self) -> bool {
-        self.status == Some(404) && self.error.kind != BucketErrorKind::NoBucket
+        self.stated && self.error.kind != BucketErrorKind::NoBucket
+    }
+
+    /// The same of an object, where a multipart upload may be missing instead.
+    pub(super) fn is_missing_object(&self) -> bool {
+        self.is_missing() && self.code != "NoSuchUpload"
+    }
+
+    /// A 404 that another server may have written.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.status == Some(404) && !self.stated
+    }
+
+    /// Whether the service does not know what was asked of it.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.status == Some(501) || self.code == "NotImplemented"
+    }
+
+    /// What the service said.
+    pub(super) fn told(&self) -> String {
+        self.error.source.as_deref().map(ToString::to_string).unwrap_or_default()
     }
 }
 
@@ -46,7 +71,10 @@ where
     fn failed(&self, operation: Operation, key: &str) -> Failed {
         let status = self.raw_response().map(|response| response.status().as_u16());
         let code = self.as_service_error().and_then(ProvideErrorMetadata::code);
+        let stated = self.raw_response().is_some_and(|response| states_absence(operation, response, code));
         let kind = match self {
+            // Of a proxy, as a rule: the next request may reach the bucket again.
+            SdkError::ServiceError(_) if status == Some(404) && !stated => BucketErrorKind::Server,
             SdkError::ServiceError(_) => refusal(status.unwrap_or_default(), code.unwrap_or_default()),
             SdkError::TimeoutError(_) => BucketErrorKind::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => BucketErrorKind::Timeout,
@@ -57,10 +85,38 @@ where
             SdkError::ConstructionFailure(_) => BucketErrorKind::Refused,
             _ => BucketErrorKind::Server,
         };
-        let error = BucketError::new(operation, key, kind).because(self.told(status, code));
-        Failed { status, error }
+        let mut told = Told::told(self, status, code);
+        if status == Some(404) && !stated {
+            told = format!("{NOT_OF_S3} ({told})");
+        }
+        let error = BucketError::new(operation, key, kind).because(told);
+        Failed { status, code: code.unwrap_or_default().to_owned(), stated, error }
     }
 }
+
+/// Why a 404 is not absence.
+const NOT_OF_S3: &str = "the 404 has no error document of S3: a proxy or load balancer before the bucket may have \
+                         written it; check bucket.s3.endpoint";
+
+/// The header with which S3 services name an answer; seen from Amazon S3, MinIO and versitygw.
+const REQUEST_ID: &str = "x-amz-request-id";
+
+/// Whether a 404 is S3's own: its body is an error document, or, where there is no body because a head was asked, it
+/// has a request id.
+fn states_absence(operation: Operation, response: &HttpResponse, code: Option<&str>) -> bool {
+    if response.status().as_u16() != 404 {
+        return false;
+    }
+    let body = response.body().bytes().unwrap_or_default();
+    if operation == Operation::Head {
+        return response.headers().contains_key(REQUEST_ID);
+    }
+    // The SDK makes up a code where the body is empty.
+    code.is_some_and(|code| !code.is_empty()) && body.windows(ERROR_ELEMENT.len()).any(|window| window == ERROR_ELEMENT)
+}
+
+/// How the document element of S3's errors begins.
+const ERROR_ELEMENT: &[u8] = b"<Error";
 
 /// What a log needs to find the cause: S3's own words and its request id, or the chain of local causes.
 trait Told {
@@ -104,7 +160,7 @@ fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
 fn without_credentials(error: &(dyn Error + 'static)) -> BucketErrorKind {
     let mut asked = chain(error).filter_map(|error| error.downcast_ref::<SdkError<AssumeRoleWithWebIdentityError>>());
     let failed = asked.next().map(|error| error.failed(Operation::Get, "").error);
-    failed.filter(BucketError::is_transient).map_or(BucketErrorKind::Denied, |error| error.kind)
+    failed.filter(BucketError::is_transient).map_or(BucketErrorKind::NoCredentials, |error| error.kind)
 }
 
 /// What a status and a code of S3 mean ("Amazon S3 error responses"). Codes come first: a completion that fails late
@@ -117,21 +173,28 @@ fn refusal(status: u16, code: &str) -> BucketErrorKind {
         (_, "RequestTimeout") => BucketErrorKind::Timeout,
         (_, "IncompleteBody") => BucketErrorKind::Truncated,
         (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => BucketErrorKind::Denied,
+        (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException") | (301, _) => {
+            BucketErrorKind::WrongRegion
+        }
         (_, "InternalError") => BucketErrorKind::Server,
         // Another request for the key was under way; S3 asks to try again.
         (_, "ConditionalRequestConflict" | "OperationAborted") => BucketErrorKind::Server,
         // versitygw says so when a delete removes the folder of a key while a put makes it. No key of ours is a folder,
         // so it passes.
         (_, "ExistingObjectIsDirectory") => BucketErrorKind::Server,
+        // What was sent is not what its checksum or its signed hash says. MinIO's name for it comes last.
+        (_, "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch") => BucketErrorKind::WrongContent,
         (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") => BucketErrorKind::Full,
         (401 | 403, _) => BucketErrorKind::Denied,
         (429 | 503, _) => BucketErrorKind::SlowDown,
         (507, _) => BucketErrorKind::Full,
         (408, _) => BucketErrorKind::Timeout,
+        // Without a code it is the short form of a conflict of two requests, or of a proxy.
+        (409, "") => BucketErrorKind::Server,
         // The service does not know what was asked, and will not later.
         (501, _) => BucketErrorKind::Refused,
         // Below 300 it is an answer that cannot be read, as a proxy's page in the place of XML.
-        (..300 | 500.., _) => BucketErrorKind::Server,
+        (..=300 | 500.., _) => BucketErrorKind::Server,
         _ => BucketErrorKind::Refused,
     }
 }

@@ -1,8 +1,10 @@
 //! What goes over the wire, against a server that says what the test wants. The contract runs against real servers in
 //! `e2e/tests/bucket_contract.rs`.
 
+use super::read::content_range;
 use super::*;
-use crate::store::bucket::collect_small;
+use crate::oci::{Algorithm, Digest};
+use crate::store::bucket::{Checksum, collect_small};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::VecDeque;
@@ -91,6 +93,10 @@ impl std::ops::Deref for Connected {
 }
 
 fn bucket(endpoint: &str, patience: &str) -> Connected {
+    connected(endpoint, patience, entrepot_config::S3Checksums::Auto)
+}
+
+fn connected(endpoint: &str, patience: &str, checksums: entrepot_config::S3Checksums) -> Connected {
     let keys = tempfile::tempdir().unwrap();
     let (id, secret) = (keys.path().join("id"), keys.path().join("secret"));
     std::fs::write(&id, "test").unwrap();
@@ -106,6 +112,7 @@ fn bucket(endpoint: &str, patience: &str) -> Connected {
             secret_access_key_file: secret,
             session_token_file: None,
         }),
+        checksums,
     };
     let bucket = entrepot_config::Bucket { request_timeout: patience.parse().unwrap(), ..Default::default() };
     Connected { s3: S3::connect(&bucket, &s3).unwrap(), _keys: keys }
@@ -157,12 +164,15 @@ async fn a_refusal_is_told_by_its_status_and_code() {
         ("404 Not Found", "NoSuchBucket", BucketErrorKind::NoBucket),
         ("403 Forbidden", "AccessDenied", BucketErrorKind::Denied),
         ("403 Forbidden", "InvalidAccessKeyId", BucketErrorKind::Denied),
+        ("301 Moved Permanently", "PermanentRedirect", BucketErrorKind::WrongRegion),
+        ("400 Bad Request", "AuthorizationHeaderMalformed", BucketErrorKind::WrongRegion),
         ("400 Bad Request", "ExpiredToken", BucketErrorKind::Denied),
         ("503 Service Unavailable", "SlowDown", BucketErrorKind::SlowDown),
         ("429 Too Many Requests", "TooManyRequests", BucketErrorKind::SlowDown),
         ("500 Internal Server Error", "InternalError", BucketErrorKind::Server),
         ("502 Bad Gateway", "", BucketErrorKind::Server),
         ("409 Conflict", "ExistingObjectIsDirectory", BucketErrorKind::Server),
+        ("409 Conflict", "ConditionalRequestConflict", BucketErrorKind::Server),
         ("507 Insufficient Storage", "XMinioStorageFull", BucketErrorKind::Full),
         ("400 Bad Request", "RequestTimeout", BucketErrorKind::Timeout),
         ("400 Bad Request", "InvalidArgument", BucketErrorKind::Refused),
@@ -192,7 +202,7 @@ async fn an_answer_that_is_no_xml_is_a_failure_of_the_server() {
 async fn a_missing_object_is_an_answer() {
     let script = [
         refusal("404 Not Found", "NoSuchKey"),
-        answer("404 Not Found", "", ""),
+        answer("404 Not Found", "x-amz-request-id: 1\r\n", ""),
         refusal("404 Not Found", "NoSuchUpload"),
     ];
     let server = Scripted::start(script).await;
@@ -200,6 +210,204 @@ async fn a_missing_object_is_an_answer() {
     assert!(matches!(bucket.get(&key(), GetOptions::default()).await.unwrap(), Get::Missing));
     assert!(bucket.head(&key()).await.unwrap().is_none());
     bucket.multipart_abort(&key(), &MultipartId("gone".into())).await.unwrap();
+    assert_eq!(server.heads().len(), 3, "one request each");
+}
+
+/// What a proxy writes that does not find its backend, with and without a page.
+fn pages_of_proxies() -> [Answer; 3] {
+    let page = "<html><head><title>404 Not Found</title></head><body><center>nginx</center></body></html>";
+    let json = r#"{"code":"NoSuchKey","message":"no Route matched with those values"}"#;
+    let xml =
+        "<?xml version=\"1.0\"?><!DOCTYPE html><html xmlns=\"http://www.w3.org/1999/xhtml\"><body>no</body></html>";
+    [page, json, xml].map(|page| answer("404 Not Found", "server: proxy\r\n", page))
+}
+
+#[tokio::test]
+async fn a_404_that_s3_did_not_write_is_a_failure_in_passing_for_every_operation() {
+    for page in pages_of_proxies().into_iter().chain([answer("404 Not Found", "", "")]) {
+        let server = Scripted::start(std::iter::repeat_n(page, 10)).await;
+        let bucket = server.bucket("5s");
+        let (key, version, upload) = (key(), ETag("v".into()), MultipartId("u".into()));
+        let parts = vec![PartTag("\"a\"".into())];
+        let known = GetOptions { if_none_match: Some(version.clone()), ..GetOptions::default() };
+        let errors = [
+            bucket.get(&key, GetOptions::default()).await.err(),
+            bucket.get(&key, known).await.err(),
+            bucket.head(&key).await.err(),
+            bucket.put(&key, content(), PutMode::Overwrite).await.err(),
+            bucket.put(&key, content(), PutMode::IfMatch(Some(version))).await.err(),
+            bucket.delete(&key).await.err(),
+            bucket.list(ListOptions { max: 1, ..Default::default() }).await.err(),
+            bucket.multipart_complete(&key, &upload, parts, PutMode::IfAbsent).await.err(),
+            bucket.multipart_abort(&key, &upload).await.err(),
+        ];
+        for (number, error) in errors.into_iter().enumerate() {
+            let error = error.unwrap_or_else(|| panic!("operation {number} takes it for absence"));
+            assert_eq!(error.kind, BucketErrorKind::Server, "{error}");
+            assert!(error.is_transient() && error.source.unwrap().to_string().contains("proxy"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_a_mark_of_s3_is_decided_by_a_get_of_one_byte() {
+    let doubtful = || answer("404 Not Found", "", "");
+    let there = answer("206 Partial Content", "content-range: bytes 0-0/10\r\netag: \"v\"\r\n", "a");
+    let script = [doubtful(), refusal("404 Not Found", "NoSuchKey"), doubtful(), there];
+    let server = Scripted::start(script).await;
+    let bucket = server.bucket("5s");
+    assert!(bucket.head(&key()).await.unwrap().is_none());
+    assert_eq!(bucket.head(&key()).await.unwrap().unwrap(), ObjectMeta { size: 10, etag: ETag("v".into()) });
+    let heads = server.heads();
+    assert_eq!((heads.len(), header(&heads[1], "range")), (4, Some("bytes=0-0")));
+}
+
+#[tokio::test]
+async fn a_version_is_named_by_put_and_the_answers_are_told_apart() {
+    let script = [
+        answer("200 OK", "etag: \"w\"\r\n", ""),
+        refusal("412 Precondition Failed", "PreconditionFailed"),
+        refusal("404 Not Found", "NoSuchKey"),
+        refusal("409 Conflict", "ConditionalRequestConflict"),
+        answer("412 Precondition Failed", "", ""),
+    ];
+    let server = Scripted::start(script).await;
+    let bucket = server.bucket("5s");
+    let put = async || bucket.put(&key(), content(), PutMode::IfMatch(Some(ETag("v".into())))).await;
+    assert_eq!(put().await.unwrap(), Put::Done(ETag("w".into())));
+    for _ in 0..2 {
+        assert_eq!(put().await.unwrap(), Put::Changed);
+    }
+    assert!(put().await.unwrap_err().is_transient());
+    assert_eq!(bucket.put(&key(), content(), PutMode::IfMatch(None)).await.unwrap(), Put::Changed);
+    let heads = server.heads();
+    assert!(heads[..4].iter().all(|head| header(head, "if-match") == Some("\"v\"")));
+    assert_eq!((header(&heads[4], "if-match"), header(&heads[4], "if-none-match")), (None, Some("*")));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_gone_is_not_an_object_that_exists() {
+    let server = Scripted::start(std::iter::repeat_n(refusal("404 Not Found", "NoSuchUpload"), 2)).await;
+    let bucket = server.bucket("5s");
+    for mode in [PutMode::IfAbsent, PutMode::IfMatch(Some(ETag("v".into())))] {
+        let (key, upload, parts) = (key(), MultipartId("u".into()), vec![PartTag("\"a\"".into())]);
+        let completed = bucket.multipart_complete(&key, &upload, parts, mode).await;
+        assert_eq!(completed.unwrap_err().kind, BucketErrorKind::Refused);
+    }
+}
+
+#[tokio::test]
+async fn without_conditions_a_version_is_looked_at_before_the_write() {
+    let looked = || answer("200 OK", "etag: \"v\"\r\n", "");
+    let done = answer("200 OK", "etag: \"w\"\r\n", "");
+    let absent = answer("404 Not Found", "x-amz-request-id: 1\r\n", "");
+    let script = [refusal("501 Not Implemented", "NotImplemented"), looked(), done, looked(), looked(), absent];
+    let server = Scripted::start(script).await;
+    let bucket = server.bucket("5s");
+    let put = async |version: Option<&str>| {
+        let version = version.map(|version| ETag(version.into()));
+        bucket.put(&key(), content(), PutMode::IfMatch(version)).await.unwrap()
+    };
+    assert_eq!(put(Some("v")).await, Put::Done(ETag("w".into())));
+    for version in [Some("u"), None, Some("v")] {
+        assert_eq!(put(version).await, Put::Changed);
+    }
+    let methods: Vec<_> = server.heads().iter().map(|head| head.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(methods, ["PUT", "HEAD", "PUT", "HEAD", "HEAD", "HEAD"]);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_names_no_version_is_not_taken_for_done() {
+    let server = Scripted::start([answer("200 OK", "", "")]).await;
+    let put = server.bucket("5s").put(&key(), content(), PutMode::Overwrite).await;
+    assert_eq!(put.unwrap_err().kind, BucketErrorKind::Server);
+}
+
+fn put_done() -> Answer {
+    answer("200 OK", "etag: \"p\"\r\n", "")
+}
+
+fn removed() -> Answer {
+    answer("204 No Content", "", "")
+}
+
+fn changed() -> Answer {
+    refusal("412 Precondition Failed", "PreconditionFailed")
+}
+
+#[tokio::test]
+async fn a_service_that_compares_versions_on_deletes_is_asked_once() {
+    let script = [put_done(), changed(), removed(), removed(), changed(), refusal("404 Not Found", "NoSuchKey")];
+    let server = Scripted::start(script).await;
+    let bucket = server.bucket("5s");
+    assert!(!bucket.capabilities().conditional_delete, "it is not known yet");
+    let version = ETag("v".into());
+    assert_eq!(bucket.delete_if_match(&key(), &version).await.unwrap(), Delete::Done);
+    assert!(bucket.capabilities().conditional_delete);
+    for _ in 0..2 {
+        assert_eq!(bucket.delete_if_match(&key(), &version).await.unwrap(), Delete::Changed);
+    }
+    let heads = server.heads();
+    assert!(heads[..3].iter().all(|head| head.contains(" /images/entrepot/probe/")), "{heads:?}");
+    assert!(heads[3..].iter().all(|head| head.starts_with("DELETE /images/docker/data")), "{heads:?}");
+    let versions: Vec<_> = heads[1..].iter().map(|head| header(head, "if-match").unwrap()).collect();
+    assert_eq!(versions, ["\"entrepot-no-version\"", "\"p\"", "\"v\"", "\"v\"", "\"v\""]);
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_compare_versions_on_deletes_is_looked_at_first() {
+    let looked = |version: &str| answer("200 OK", &format!("etag: \"{version}\"\r\n"), "");
+    let unknown = refusal("501 Not Implemented", "NotImplemented");
+    // MinIO removes all the same; another service may not know the condition, or take no version at all.
+    for probe in [vec![removed()], vec![unknown], vec![changed(), changed()]] {
+        let cleaned = [removed(), looked("v"), removed(), looked("w")];
+        let script: Vec<_> = [put_done()].into_iter().chain(probe).chain(cleaned).collect();
+        let requests = script.len();
+        let server = Scripted::start(script).await;
+        let bucket = server.bucket("5s");
+        let version = ETag("v".into());
+        assert_eq!(bucket.delete_if_match(&key(), &version).await.unwrap(), Delete::Done);
+        assert_eq!(bucket.delete_if_match(&key(), &version).await.unwrap(), Delete::Changed);
+        assert!(!bucket.capabilities().conditional_delete);
+        assert_eq!(server.heads().len(), requests);
+        assert!(server.heads()[requests - 3..].iter().all(|head| header(head, "if-match").is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_in_passing_or_is_denied_decides_nothing() {
+    let busy = || refusal("503 Service Unavailable", "SlowDown");
+    let script = [
+        busy(),
+        put_done(),
+        busy(),
+        refusal("403 Forbidden", "AccessDenied"),
+        answer("200 OK", "etag: \"w\"\r\n", ""),
+        put_done(),
+        changed(),
+        removed(),
+        removed(),
+    ];
+    let server = Scripted::start(script).await;
+    let bucket = server.bucket("5s");
+    let version = ETag("v".into());
+    for _ in 0..2 {
+        assert_eq!(bucket.delete_if_match(&key(), &version).await.unwrap_err().kind, BucketErrorKind::SlowDown);
+    }
+    assert_eq!(bucket.delete_if_match(&key(), &version).await.unwrap(), Delete::Changed);
+    assert_eq!(bucket.delete_if_match(&key(), &version).await.unwrap(), Delete::Done);
+    assert!(bucket.capabilities().conditional_delete);
+}
+
+#[tokio::test]
+async fn an_endpoint_below_a_path_keeps_the_path_apart_from_the_bucket() {
+    for slash in ["", "/"] {
+        let server = Scripted::start([refusal("404 Not Found", "NoSuchKey")]).await;
+        let bucket = bucket(&format!("{}/storage/v1/s3{slash}", server.endpoint), "5s");
+        assert!(matches!(bucket.get(&key(), GetOptions::default()).await.unwrap(), Get::Missing));
+        let heads = server.heads();
+        assert!(heads[0].starts_with("GET /storage/v1/s3/images/docker/data"), "{heads:?}");
+    }
 }
 
 #[tokio::test]
@@ -328,12 +536,121 @@ async fn a_file_is_sent_unsigned_with_its_length() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![7; 3_000_000]).unwrap();
     let server = Scripted::start([answer("200 OK", "etag: \"v\"\r\n", "")]).await;
-    let body = PutBody::File { path: file.path().to_owned(), range: 1_000_000..2_500_000 };
+    let body = PutBody::File { path: file.path().to_owned(), range: 1_000_000..2_500_000, checksum: None };
     server.bucket("5s").put(&key(), body, PutMode::Overwrite).await.unwrap();
     let heads = server.heads();
     assert_eq!(header(&heads[0], "content-length"), Some("1500000"));
     assert_eq!(header(&heads[0], "x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
     assert_eq!(header(&heads[0], "if-none-match"), None);
+}
+
+/// A file of `content` as a body, with the checksum of `hashed`.
+struct Hashed {
+    file: tempfile::NamedTempFile,
+    checksum: Option<Checksum>,
+}
+
+fn hashed(hashed: &[u8]) -> Hashed {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"content").unwrap();
+    Hashed { file, checksum: Some(Checksum::Digest(Digest::of(Algorithm::Sha256, hashed))) }
+}
+
+impl Hashed {
+    fn body(&self) -> PutBody {
+        PutBody::File { path: self.file.path().to_owned(), range: 0..7, checksum: self.checksum }
+    }
+}
+
+/// Of `content`, by openssl and by the CRC catalogue's implementation.
+const SHA256: &str = "7XACtDnprIRfIjV9giusFERzD722AW0+yUMil7nsn3M=";
+
+#[tokio::test]
+async fn a_file_carries_its_digest_and_a_part_its_crc() {
+    let begun = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>";
+    let part = || answer("200 OK", "etag: \"a\"\r\nx-amz-checksum-crc32c: AAAAAA==\r\n", "");
+    let script = [put_done(), put_done(), answer("200 OK", "", begun), part(), part()];
+    let server = Scripted::start(script).await;
+    let bucket = server.bucket("5s");
+    let known = hashed(b"content");
+    bucket.put(&key(), known.body(), PutMode::IfAbsent).await.unwrap();
+    bucket.put(&key(), Hashed { checksum: None, ..hashed(b"") }.body(), PutMode::IfAbsent).await.unwrap();
+    let upload = bucket.multipart_begin(&key()).await.unwrap();
+    for body in [known.body(), content()] {
+        let tag = bucket.multipart_part(&key(), &upload, 1, body).await.unwrap();
+        assert_eq!(tag, PartTag("crc32c:AAAAAA== \"a\"".into()));
+    }
+    let crc = aws_smithy_types::base64::encode(crate::store::bucket::checksum::crc32c(b"content").to_be_bytes());
+    let heads = server.heads();
+    let sha256: Vec<_> = heads.iter().map(|head| header(head, "x-amz-checksum-sha256")).collect();
+    let crcs: Vec<_> = heads.iter().map(|head| header(head, "x-amz-checksum-crc32c")).collect();
+    assert_eq!(sha256, [Some(SHA256), None, None, None, None]);
+    assert_eq!(crcs, [None, Some(crc.as_str()), None, Some(crc.as_str()), Some(crc.as_str())]);
+    assert_eq!(header(&heads[2], "x-amz-checksum-algorithm"), Some("CRC32C"));
+    assert!(heads.iter().all(|head| header(head, "x-amz-trailer").is_none()), "no body is chunked");
+}
+
+#[tokio::test]
+async fn a_mismatch_is_wrong_content_only_where_the_caller_named_the_bytes() {
+    for code in ["BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"] {
+        let server = Scripted::start(std::iter::repeat_n(refusal("400 Bad Request", code), 3)).await;
+        let bucket = server.bucket("5s");
+        let named = bucket.put(&key(), hashed(b"content").body(), PutMode::IfAbsent).await.unwrap_err();
+        assert!(named.kind == BucketErrorKind::WrongContent && !named.is_transient(), "{named}");
+        for body in [content(), Hashed { checksum: None, ..hashed(b"") }.body()] {
+            let on_the_way = bucket.put(&key(), body, PutMode::IfAbsent).await.unwrap_err();
+            assert!(on_the_way.is_transient(), "{on_the_way}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_what_was_hashed_is_not_sent() {
+    let server = Scripted::start([]).await;
+    let (bucket, key, upload) = (server.bucket("5s"), key(), MultipartId("u".into()));
+    let sent = bucket.multipart_part(&key, &upload, 1, hashed(b"other").body()).await;
+    assert_eq!(sent.unwrap_err().kind, BucketErrorKind::WrongContent);
+    assert!(server.heads().is_empty());
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_checksums_is_sent_none_from_then_on() {
+    for (status, code) in [("400 Bad Request", "InvalidRequest"), ("501 Not Implemented", "NotImplemented")] {
+        let server = Scripted::start([refusal(status, code), put_done(), put_done()]).await;
+        let bucket = server.bucket("5s");
+        for _ in 0..2 {
+            let put = bucket.put(&key(), hashed(b"content").body(), PutMode::Overwrite).await;
+            assert_eq!(put.unwrap(), Put::Done(ETag("p".into())), "{code}");
+        }
+        // Without the service the bytes are compared here.
+        let put = bucket.put(&key(), hashed(b"other").body(), PutMode::Overwrite).await;
+        assert_eq!(put.unwrap_err().kind, BucketErrorKind::WrongContent);
+        let with: Vec<_> = server.heads().iter().map(|head| header(head, "x-amz-checksum-sha256").is_some()).collect();
+        assert_eq!(with, [true, false, false], "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_without_a_checksum_too_says_nothing_about_checksums() {
+    let refused = || refusal("400 Bad Request", "InvalidArgument");
+    let server = Scripted::start([refused(), refused(), put_done()]).await;
+    let bucket = server.bucket("5s");
+    let put = bucket.put(&key(), hashed(b"content").body(), PutMode::Overwrite).await;
+    assert_eq!(put.unwrap_err().kind, BucketErrorKind::Refused);
+    bucket.put(&key(), hashed(b"content").body(), PutMode::Overwrite).await.unwrap();
+    assert!(header(&server.heads()[2], "x-amz-checksum-sha256").is_some());
+}
+
+#[tokio::test]
+async fn checksums_that_are_off_are_not_sent_and_compared_here() {
+    let begun = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>";
+    let server = Scripted::start([put_done(), answer("200 OK", "", begun)]).await;
+    let bucket = connected(&server.endpoint, "5s", entrepot_config::S3Checksums::Off);
+    bucket.put(&key(), hashed(b"content").body(), PutMode::Overwrite).await.unwrap();
+    let put = bucket.put(&key(), hashed(b"other").body(), PutMode::Overwrite).await;
+    assert_eq!(put.unwrap_err().kind, BucketErrorKind::WrongContent);
+    bucket.multipart_begin(&key()).await.unwrap();
+    assert!(server.heads().iter().all(|head| !head.contains("x-amz-checksum")), "{:?}", server.heads());
 }
 
 #[test]

@@ -125,7 +125,7 @@ mod tests {
             (Answer::Close, BucketErrorKind::Connection),
             (answer("503 Service Unavailable", "", ""), BucketErrorKind::SlowDown),
             (answer("500 Internal Server Error", "", ""), BucketErrorKind::Server),
-            (answer("400 Bad Request", "", REFUSED), BucketErrorKind::Denied),
+            (answer("400 Bad Request", "", REFUSED), BucketErrorKind::NoCredentials),
         ] {
             let (server, token) = (Scripted::start([said]).await, file());
             let (config, identity) = pod(&server.endpoint, &token).await;
