@@ -119,7 +119,8 @@ pub async fn check_bucket(world: &World, bucket: &Bucket) {
 async fn unfinished(bucket: &Bucket) -> Vec<String> {
     match bucket {
         Bucket::S3 { server, .. } => match server.s3.open_multiparts().await {
-            Ok(keys) => keys,
+            // Distribution's own unfinished uploads are its own to remove.
+            Ok(keys) => keys.into_iter().filter(|key| !key.contains("/_uploads/")).collect(),
             Err(error) => vec![format!("{error:#}")],
         },
         Bucket::Folder(folder) => {

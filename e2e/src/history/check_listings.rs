@@ -6,11 +6,18 @@ use super::violations::Broken;
 use super::world::World;
 use crate::client::Reply;
 use crate::proxy::Proxy;
+use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a node may answer that it has to be asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Tags of a repository that are read from a node at once.
+const AT_ONCE: usize = 4;
+/// So often a tag that is not as it is listed is looked at again, and after which pause: in all for longer than a node tries
+/// one request to the bucket again.
+const LOOKS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(1500);
 
 /// Reads every tag of the epoch at every node, and compares with what the node lists. The reads are records too, which the
 /// check of the tags judges.
@@ -39,28 +46,61 @@ async fn compare(
     let patient = Server { name: at.name.clone(), registry: at.registry.patient(PATIENCE) };
     let Some(listed) = listed(world, &patient, repository).await else { return };
     let all: BTreeSet<&str> = tags.keys().copied().chain(listed.iter().map(String::as_str)).collect();
-    for tag in all {
-        let subject = format!("{repository}:{tag}");
-        let reply = read_tag(world, "the check", &patient, repository, tag).await;
-        match reply.map(|reply| reply.status) {
-            Some(200) if !listed.contains(tag) => {
-                let explanation = format!("{} answers 200 for it and does not list it", at.name);
-                world.violations.add(Broken::UnlistedTag, &subject, &explanation);
-            }
-            Some(404) if listed.contains(tag) => {
-                let digests = tags.get(tag).into_iter().flatten().copied().collect::<Vec<_>>();
-                if !digests.iter().any(|digest| deleted_late(proxy, repository, digest)) {
-                    let explanation =
-                        format!("{} lists it and answers 404 for it; it was pushed to {}", at.name, digests.join(", "));
-                    world.violations.add(Broken::GhostTag, &subject, &explanation);
-                }
-            }
-            Some(200 | 404) => {}
-            other => {
-                let explanation = format!("{} answers {other:?} for the tag {subject} while nothing fails", at.name);
-                world.violations.add(Broken::Unavailable, &format!("{subject} at {}", at.name), &explanation);
-            }
+    let (patient, listed) = (&patient, &listed);
+    let judged = all.into_iter().map(|tag| {
+        let digests = tags.get(tag).into_iter().flatten().copied().collect();
+        judge(world, patient, repository, tag, listed.contains(tag), digests, proxy)
+    });
+    let judged: Vec<_> = judged.collect();
+    stream::iter(judged).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+}
+
+/// Compares one tag with the list. `digests` are what it was pushed to.
+async fn judge(
+    world: &World,
+    at: &Server,
+    repository: &str,
+    tag: &str,
+    is_listed: bool,
+    digests: Vec<&str>,
+    proxy: Option<&Proxy>,
+) {
+    let mut state = tag_state(world, at, repository, tag, is_listed).await;
+    // What a client gave up may still come to its end, and the list is older than the answer: so look again.
+    for _ in 0..LOOKS {
+        if matches!(state, TagState::Consistent) {
+            return;
         }
+        tokio::time::sleep(PAUSE).await;
+        let Some(listed) = listed(world, at, repository).await else { return };
+        state = tag_state(world, at, repository, tag, listed.contains(tag)).await;
+    }
+    let (broken, problem) = match state {
+        TagState::Consistent => return,
+        TagState::Ghost if digests.iter().any(|digest| deleted_late(proxy, repository, digest)) => return,
+        TagState::Ghost => (Broken::GhostTag, "lists it and answers 404 for it".to_owned()),
+        TagState::Unlisted => (Broken::UnlistedTag, "answers 200 for it and does not list it".to_owned()),
+        TagState::Unanswered(status) => (Broken::Unavailable, format!("answers {status:?} for it while nothing fails")),
+    };
+    let explanation = format!("{} {problem}; it was pushed to {}", at.name, digests.join(", "));
+    world.violations.add(broken, &format!("{repository}:{tag}"), &explanation);
+}
+
+/// What a node's list and its answer for one tag say together.
+enum TagState {
+    Consistent,
+    Ghost,
+    Unlisted,
+    Unanswered(Option<u16>),
+}
+
+async fn tag_state(world: &World, at: &Server, repository: &str, tag: &str, is_listed: bool) -> TagState {
+    let reply = read_tag(world, "the check", at, repository, tag).await;
+    match (reply.map(|reply| reply.status), is_listed) {
+        (Some(200), true) | (Some(404), false) => TagState::Consistent,
+        (Some(200), false) => TagState::Unlisted,
+        (Some(404), true) => TagState::Ghost,
+        (other, _) => TagState::Unanswered(other),
     }
 }
 

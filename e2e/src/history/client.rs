@@ -16,7 +16,7 @@ use std::time::Duration;
 /// After this a client gives up. Longer than a node tries one request to the bucket again; a push makes several.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Tags of a repository that all clients push to.
-const SHARED_TAGS: usize = 3;
+const SHARED_TAGS: usize = 2;
 
 /// A registry that can be asked.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use super::plan::{BucketFault, Planned, ProcessFault};
 use super::violations::Broken;
 use super::world::World;
 use crate::Node;
-use crate::proxy::{Fault, Proxy, Rule};
+use crate::proxy::{AWAY, Fault, Proxy, Rule};
 use anyhow::Result;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -123,8 +123,11 @@ fn damage(folder: &Path, choice: u64, world: &World) -> Result<bool> {
 }
 
 /// What happens between the nodes and S3 in an epoch.
-pub async fn to_bucket(proxy: &Proxy, planned: &[Planned<BucketFault>], world: &World) {
+///
+/// Only what is no fault of single requests is counted here; [`count_requests`] counts those.
+pub async fn to_bucket(proxy: &Proxy, planned: &[Planned<BucketFault>], world: &World) -> Happened {
     let start = Instant::now();
+    let mut happened = Happened::new();
     for one in planned {
         sleep_until(start, one.at).await;
         match &one.fault {
@@ -133,6 +136,7 @@ pub async fn to_bucket(proxy: &Proxy, planned: &[Planned<BucketFault>], world: &
                 tokio::time::sleep(*pause).await;
                 // Ends the other faults too; there are enough of them.
                 proxy.heal();
+                *happened.entry("bucket away for a while").or_default() += 1;
             }
             BucketFault::Requests { fault, method, path, times } => {
                 if matches!(fault, Fault::Corrupt(_)) {
@@ -146,12 +150,14 @@ pub async fn to_bucket(proxy: &Proxy, planned: &[Planned<BucketFault>], world: &
             }
         }
     }
+    happened
 }
 
 /// Counts the requests to S3 that met a fault since the last call.
 pub fn count_requests(proxy: &Proxy, happened: &mut Happened) -> u64 {
     let seen = proxy.take_seen();
-    for fault in seen.iter().filter_map(|seen| seen.fault) {
+    // While the bucket is away, every request fails by one fault.
+    for fault in seen.iter().filter_map(|seen| seen.fault).filter(|fault| *fault != AWAY) {
         *happened.entry(fault).or_default() += 1;
     }
     seen.len() as u64

@@ -102,7 +102,9 @@ pub fn epoch(seed: u64, number: u64, length: Duration, kind: BucketKind, move_ba
     let write_back = number == 1 || (number > 2 && random.random_bool(0.25));
     let mode = if write_back { ReplicationMode::WriteBack } else { ReplicationMode::WriteThrough };
     let (wipe_all, collect) = (number == 0 || random.random_bool(0.4), number == 0 || random.random_bool(0.4));
-    let process = times(part(seed, number, 1), length, 2.5, |random| process_fault(random, mode));
+    // In half of those with WriteBack no disk is lost, so that every acknowledged blob can be asked for.
+    let keeps_disks = write_back && (number == 1 || random.random_bool(0.5));
+    let process = times(part(seed, number, 1), length, 2.5, |random| process_fault(random, mode, keeps_disks));
     let bucket = match kind {
         BucketKind::Folder => Vec::new(),
         BucketKind::S3 => times(part(seed, number, 2), length, 0.8, |random| bucket_fault(random, move_back)),
@@ -128,13 +130,14 @@ fn times<F>(
     }
 }
 
-fn process_fault(random: &mut SmallRng, mode: ReplicationMode) -> ProcessFault {
+fn process_fault(random: &mut SmallRng, mode: ReplicationMode, keeps_disks: bool) -> ProcessFault {
     let node = random.random_range(0..NODES);
     let choice = random.random();
     let write_back = mode == ReplicationMode::WriteBack;
     match random.random_range(0..100) {
         0..30 => ProcessFault::Kill { node, pause: Duration::from_millis(random.random_range(0..1000)) },
         30..50 => ProcessFault::Stop { node, pause: Duration::from_millis(random.random_range(500..4000)) },
+        50..90 if keeps_disks => ProcessFault::Kill { node, pause: Duration::ZERO },
         50..60 => ProcessFault::Wipe { node },
         // Content that only this disk has cannot be repaired: WriteBack promises it after a crash, not after damage.
         60..90 if write_back => ProcessFault::CutJournal { node },
@@ -151,11 +154,13 @@ fn bucket_fault(random: &mut SmallRng, move_back: bool) -> BucketFault {
     let times = random.random_range(1..=3);
     let of = |fault, method, path, times| BucketFault::Requests { fault, method, path, times };
     match random.random_range(0..100) {
-        0..8 => BucketFault::Away(Duration::from_millis(random.random_range(200..4000))),
+        0..8 => BucketFault::Away(Duration::from_millis(random.random_range(200..3000))),
         8..30 => of(Fault::LoseAnswer, Some(writing), path, times),
         30..52 if !move_back => {
             // Longer than a node waits for an answer, so that it has tried again or given up.
             let delay = Duration::from_millis(random.random_range(2500..5000));
+            let path =
+                ["/tags/", "/tags/", "/tags/", "/_manifests/", "/_layers/", "/blobs/"][random.random_range(0..6)];
             of(Fault::Late(delay), Some(writing), path, times.min(2))
         }
         52..60 => of(Fault::Delay(Duration::from_millis(random.random_range(50..800))), None, path, 20),

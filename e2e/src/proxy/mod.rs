@@ -79,6 +79,9 @@ impl Fault {
     }
 }
 
+/// What the fault is called that meets every request while the bucket is away.
+pub const AWAY: &str = "away";
+
 /// Which requests a fault meets.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -254,7 +257,7 @@ async fn handle(
         target: target.clone(),
         headers: request.headers().clone(),
         failed: fault.is_some() || away,
-        fault: if away { Some("away") } else { fault.as_ref().map(Fault::name) },
+        fault: if away { Some(AWAY) } else { fault.as_ref().map(Fault::name) },
     });
     if away {
         return Err(io::Error::other("away"));
