@@ -79,7 +79,10 @@ pub fn fresh_seed() -> u64 {
 /// # Errors
 /// When a server cannot be started or a check cannot be made.
 pub async fn run_all(seed: u64, length: Duration, bucket: Option<BucketKind>, move_back: bool) -> Result<bool> {
-    println!("seed {seed}: `cargo e2e history --seed {seed}` makes the same attempts");
+    let only = bucket.map_or_else(String::new, |bucket| format!(" --bucket {}", bucket.name()));
+    let moving = if move_back { " --move-back" } else { "" };
+    let minutes = length.as_secs().div_ceil(60);
+    println!("seed {seed}; the same attempts: cargo e2e history --seed {seed} --minutes {minutes}{only}{moving}");
     // Before any clock runs: these may have to be built.
     Variant::CrashPoints.path()?;
     [Tool::Versitygw, Tool::Registry, Tool::Linearizable].into_iter().try_for_each(|tool| tool.path().map(drop))?;
@@ -269,6 +272,8 @@ impl Run {
         let violations = self.world.violations.counts();
         let kept = (!violations.is_empty()).then(|| {
             self.fleet.keep_logs(folder.path());
+            // As the logs: what cannot be kept was at least printed.
+            let _ = std::fs::write(folder.path().join("violations.txt"), self.world.violations.told());
             folder.keep()
         });
         Report {

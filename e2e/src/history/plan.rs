@@ -16,6 +16,16 @@ pub enum BucketKind {
     Folder,
 }
 
+impl BucketKind {
+    /// As it is named on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            BucketKind::S3 => "s3",
+            BucketKind::Folder => "folder",
+        }
+    }
+}
+
 /// Nodes of a run.
 pub const NODES: usize = 3;
 /// The node whose clock can be set back.

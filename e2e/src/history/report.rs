@@ -19,7 +19,7 @@ pub struct Report {
     pub faults: Happened,
     /// Requests of the nodes to S3.
     pub requests: u64,
-    /// Images that were pulled in the checks, all checks and servers together.
+    /// Images that were pulled from every server, all checks together.
     pub images: u64,
     /// Tags whose history took too long to check.
     pub undecided: u64,
@@ -45,7 +45,7 @@ impl fmt::Display for Report {
             writeln!(f, "{name:<18} {:>12} {:>8} {:>8}", count.done, count.refused, count.unknown)?;
         }
         writeln!(f, "{all} operations, {:.0} a second; {} requests to S3", all as f64 / seconds, self.requests)?;
-        writeln!(f, "{} images of the checks were pulled whole or counted below", self.images)?;
+        writeln!(f, "{} times an image was pulled from every server in a check", self.images)?;
         for (name, times) in &self.faults {
             writeln!(f, "{name:<28} {times:>6}")?;
         }

@@ -43,6 +43,7 @@ pub struct Violations {
 struct Found {
     seen: BTreeSet<(Broken, String)>,
     counts: BTreeMap<Broken, u64>,
+    told: Vec<String>,
 }
 
 /// So many of a kind are printed; all are counted.
@@ -63,10 +64,18 @@ impl Violations {
         }
         let count = found.counts.entry(broken).or_default();
         *count += 1;
-        if *count <= PRINTED {
-            println!("VIOLATION after {:.1} s: {broken:?}: {subject}", self.start.elapsed().as_secs_f64());
-            explanation.lines().for_each(|line| println!("    {line}"));
+        let is_printed = *count <= PRINTED;
+        let mut told = format!("VIOLATION after {:.1} s: {broken:?}: {subject}\n", self.start.elapsed().as_secs_f64());
+        explanation.lines().for_each(|line| told.push_str(&format!("    {line}\n")));
+        if is_printed {
+            print!("{told}");
         }
+        found.told.push(told);
+    }
+
+    /// All of them, with their explanations.
+    pub fn told(&self) -> String {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).told.concat()
     }
 
     pub fn counts(&self) -> BTreeMap<Broken, u64> {
