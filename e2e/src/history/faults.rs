@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,11 @@ async fn to_node(nodes: &mut [Node], clock: &Clock, fault: ProcessFault, world: 
         ProcessFault::KillAndDamage { node, choice } => {
             nodes[node].kill()?;
             let store = nodes[node].store();
-            // Uploads first: there are few of them.
-            done = damage(&store.join("uploads"), choice, world)? || damage(&store, choice, world)?;
+            // The upload that was sent to last goes on after the start.
+            done = match last_upload(&store.join("uploads")) {
+                Some(upload) => damage_file(&upload, choice, world)?,
+                None => damage(&store, choice, world)?,
+            };
             start_again(&mut nodes[node], &mut started).await?;
         }
         ProcessFault::CutJournal { node } => {
@@ -103,7 +106,21 @@ fn damage(folder: &Path, choice: u64, world: &World) -> Result<bool> {
     if files.is_empty() {
         return Ok(false);
     }
-    let path = &files[usize::try_from(choice % files.len() as u64)?];
+    damage_file(&files[usize::try_from(choice % files.len() as u64)?], choice, world)
+}
+
+/// The received bytes of the upload that was sent to last.
+fn last_upload(uploads: &Path) -> Option<PathBuf> {
+    let files = files(uploads).into_iter().filter(|path| path.file_name().is_some_and(|name| name == "data"));
+    let changed = files.filter_map(|path| {
+        let data = fs::metadata(&path).ok().filter(|data| data.len() > 0 && data.nlink() == 1)?;
+        Some((data.modified().ok()?, path))
+    });
+    changed.max().map(|(_, path)| path)
+}
+
+/// Changes one file. Whether it was still there.
+fn damage_file(path: &Path, choice: u64, world: &World) -> Result<bool> {
     // Noted before: an answer may be on its way.
     if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
         world.state().damage(name);

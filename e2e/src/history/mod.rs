@@ -2,8 +2,9 @@
 //!
 //! A run is a row of epochs. In an epoch clients push, pull, delete and list while nodes and bucket fail; then everything
 //! is healed and checked: tags for an order that explains all operations, images for completeness at every node, lists
-//! against what is there, stores for their capacity, and everything for what is left behind. What happens comes from a
-//! seed; how long each thing takes does not, so the same seed makes the same attempts and not the same history.
+//! against what is there, stores for their capacity, and everything for what is left behind. The faults and their times, and
+//! the random numbers of every client, come from a seed. How long each answer takes does not, and clients choose among what
+//! was answered: the same seed makes the same plan, not the same history.
 //!
 //! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `pushing`, `pulling` and
 //! `deleting` is who asks; `record` and `world` are what is known; `check_*` judge it, and `violations` and `report` tell.
@@ -82,7 +83,7 @@ pub async fn run_all(seed: u64, length: Duration, bucket: Option<BucketKind>, mo
     let only = bucket.map_or_else(String::new, |bucket| format!(" --bucket {}", bucket.name()));
     let moving = if move_back { " --move-back" } else { "" };
     let minutes = length.as_secs().div_ceil(60);
-    println!("seed {seed}; the same attempts: cargo e2e history --seed {seed} --minutes {minutes}{only}{moving}");
+    println!("seed {seed}; the same plan: cargo e2e history --seed {seed} --minutes {minutes}{only}{moving}");
     // Before any clock runs: these may have to be built.
     Variant::CrashPoints.path()?;
     [Tool::Versitygw, Tool::Registry, Tool::Linearizable].into_iter().try_for_each(|tool| tool.path().map(drop))?;
@@ -157,9 +158,11 @@ impl Run {
             self.check_images("after all stores were deleted").await;
         }
         if planned.collect {
-            let collected = self.fleet.distribution.collect().await;
-            collected.context("Distribution's garbage collection")?;
-            *self.happened.entry("garbage collected").or_default() += 1;
+            match self.fleet.distribution.collect().await {
+                Ok(_) => *self.happened.entry("garbage collected").or_default() += 1,
+                // It gives up at the first manifest that it cannot read, before it removes anything.
+                Err(error) => println!("Distribution does not collect garbage: {error:#}"),
+            }
             self.check_images("after Distribution collected garbage").await;
         }
         self.world.state().forget_before(planned.number, OLD_IMAGES);
