@@ -128,3 +128,37 @@ async fn unfinished(bucket: &Bucket) -> Vec<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    #[test]
+    fn a_store_has_the_size_of_its_content_and_each_file_counts_once() {
+        let store = TempDir::new().unwrap();
+        let (blobs, uploads) = (store.path().join("blobs/sha256/aa"), store.path().join("uploads/1"));
+        fs::create_dir_all(&blobs).unwrap();
+        fs::create_dir_all(&uploads).unwrap();
+        fs::write(blobs.join("aa"), vec![1; 10_000]).unwrap();
+        fs::hard_link(blobs.join("aa"), uploads.join("data")).unwrap();
+        fs::File::create(blobs.join("hole")).unwrap().set_len(1 << 20).unwrap();
+        fs::write(store.path().join("records.redb"), vec![1; 10_000]).unwrap();
+        assert_eq!(size_of(store.path()), 10_000);
+    }
+
+    #[test]
+    fn a_session_is_left_behind_when_nothing_of_it_changed_for_too_long() {
+        let store = TempDir::new().unwrap();
+        for name in ["old", "new"] {
+            let session = store.path().join("uploads").join(name);
+            fs::create_dir_all(&session).unwrap();
+            fs::write(session.join("data"), "x").unwrap();
+        }
+        let old = SystemTime::now() - (SESSION_EXPIRY + SESSIONS_GONE + Duration::from_secs(10));
+        for path in ["uploads/old", "uploads/old/data"] {
+            fs::File::open(store.path().join(path)).unwrap().set_modified(old).unwrap();
+        }
+        assert_eq!(old_sessions(store.path()), ["old"]);
+    }
+}

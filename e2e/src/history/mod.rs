@@ -6,14 +6,15 @@
 //! the random numbers of every client, come from a seed. How long each answer takes does not, and clients choose among what
 //! was answered: the same seed makes the same plan, not the same history.
 //!
-//! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `pushing`, `pulling` and
-//! `deleting` is who asks; `record` and `world` are what is known; `check_*` judge it, and `violations` and `report` tell.
+//! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`
+//! and `deleting` is who asks; `record` and `world` are what is known; `check_*` judge it, and `violations` and `report` tell.
 //!
 //! Two things are no violation by design. A tag that moves back to an earlier manifest has the earlier `ETag` in S3, so a
 //! conditional write that arrives late finds its condition true again (ABA): manifests are pushed again only with
 //! `--move-back`, which goes without late requests. And the late removal of a manifest's link has no condition in S3: a
 //! manifest that is pushed again meanwhile may lose it.
 
+mod blobs;
 pub mod check_images;
 mod check_leaks;
 pub mod check_listings;
