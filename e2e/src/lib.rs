@@ -16,6 +16,7 @@ pub mod commands;
 pub mod container;
 pub mod content;
 pub mod disks;
+pub mod history;
 pub mod images;
 pub mod node;
 pub mod node_binary;

@@ -2,9 +2,11 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use entrepot_e2e::history::{self, BucketKind};
 use entrepot_e2e::{bench, check, cluster, scenarios, tools, up};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Entrepot against real clients, real S3 servers, real faults and a real Kubernetes.
 #[derive(Parser)]
@@ -32,6 +34,21 @@ enum Command {
         /// Names of measurements.
         names: Vec<String>,
     },
+    /// Lets clients and faults loose on three nodes and checks the history, for longer than `check history` does.
+    History {
+        /// Where the choices of clients and faults come from; a new one each time when it is not given.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// How long in all.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// Only over this bucket, and not over each for half of the time.
+        #[arg(long)]
+        bucket: Option<BucketKind>,
+        /// Tags move back to earlier manifests, and no request arrives late.
+        #[arg(long)]
+        move_back: bool,
+    },
     /// Starts a Kubernetes with a registry in it, and leaves it running.
     Up,
     /// The same, then pushes an image and runs a pod of it that the kubelet pulls from the registry.
@@ -58,6 +75,11 @@ fn main() -> Result<ExitCode> {
         Command::Check { steps } => check::run(&steps),
         Command::Tools => tools::install_all().map(|()| ExitCode::SUCCESS),
         Command::Bench { short, names } => bench::run(&names, short),
+        Command::History { seed, minutes, bucket, move_back } => {
+            let seed = seed.unwrap_or_else(history::fresh_seed);
+            let run = history::run_all(seed, Duration::from_secs(minutes * 60), bucket, move_back);
+            runtime()?.block_on(run).map(|clean| if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Up => wait_for(up::up()),
         Command::Demo => wait_for(up::demo()),
         Command::Test { names } => wait_for(scenarios::run(std::env::current_exe()?, &names)),
@@ -67,6 +89,9 @@ fn main() -> Result<ExitCode> {
 }
 
 fn wait_for(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(work).map(|()| ExitCode::SUCCESS)
+    runtime()?.block_on(work).map(|()| ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }

@@ -40,10 +40,12 @@ pub enum Tool {
     Coredns,
     /// What tells an autoscaler how much the pods use.
     MetricsServer,
+    /// Checks histories of tags with porcupine.
+    Linearizable,
 }
 
 impl Tool {
-    pub const ALL: [Tool; 16] = [
+    pub const ALL: [Tool; 17] = [
         Tool::Versitygw,
         Tool::Minio,
         Tool::Registry,
@@ -60,6 +62,7 @@ impl Tool {
         Tool::Kubectl,
         Tool::Coredns,
         Tool::MetricsServer,
+        Tool::Linearizable,
     ];
 
     /// The name of the program.
@@ -81,6 +84,7 @@ impl Tool {
             Tool::Kubectl => "kubectl",
             Tool::Coredns => "coredns",
             Tool::MetricsServer => "metrics-server",
+            Tool::Linearizable => "linearizable",
         }
     }
 
@@ -95,6 +99,7 @@ impl Tool {
             | Tool::Kubectl
             | Tool::Coredns
             | Tool::MetricsServer => "kubernetes",
+            Tool::Linearizable => "porcupine",
             single => single.name(),
         }
     }
@@ -216,7 +221,7 @@ fn remove_folder(folder: &Path) -> Result<()> {
 }
 
 /// Debian's packages that the tests need, each with a program that shows that it is there.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 19] = [
     ("podman", "podman"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -235,6 +240,8 @@ const PACKAGES: [(&str, &str); 18] = [
     ("iproute2", "ip"),
     ("catatonit", "catatonit"),
     ("busybox-static", "busybox"),
+    // Its library is preloaded (`history::clock`).
+    ("faketime", "faketime"),
 ];
 
 /// Installs those of Debian's packages that are missing, and gives the path of a program of them.

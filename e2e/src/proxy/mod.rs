@@ -3,6 +3,7 @@
 //! Requests go on with the `Host` header that they came with, so that their signatures stay valid.
 
 mod body;
+mod late;
 mod line;
 mod wire;
 
@@ -13,10 +14,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use late::Late;
 pub use line::{Line, Traffic};
 use line::{Meter, Way};
 use std::convert::Infallible;
@@ -49,7 +51,36 @@ pub enum Fault {
     Slow(u64),
     /// The request's body is cut off after so many bytes, on the way to the server.
     ResetUpload(u64),
+    /// It is passed on and done, and the connection is closed without the answer.
+    LoseAnswer,
+    /// It is held with its whole body and passed on after a while, even when whoever sent it has given up by then.
+    Late(Duration),
+    /// It is answered this status and a page of HTML, as by a proxy on the way, and not passed on.
+    ErrorPage(u16),
 }
+
+impl Fault {
+    /// What it is called in a list.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Delay(_) => "delayed",
+            Fault::Hang => "never answered",
+            Fault::Drop => "dropped",
+            Fault::Status(..) => "refused",
+            Fault::Reset(_) => "answer reset",
+            Fault::Truncate(_) => "answer cut short",
+            Fault::Corrupt(_) => "answer corrupted",
+            Fault::Slow(_) => "answer slow",
+            Fault::ResetUpload(_) => "upload reset",
+            Fault::LoseAnswer => "answer lost",
+            Fault::Late(_) => "arrived late",
+            Fault::ErrorPage(_) => "answered by an error page",
+        }
+    }
+}
+
+/// What the fault is called that meets every request while the bucket is away.
+pub const AWAY: &str = "away";
 
 /// Which requests a fault meets.
 #[derive(Clone, Debug)]
@@ -95,6 +126,8 @@ pub struct Seen {
     pub headers: HeaderMap,
     /// Whether a rule met it.
     pub failed: bool,
+    /// Which fault met it.
+    pub fault: Option<&'static str>,
 }
 
 type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
@@ -106,6 +139,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     away: AtomicBool,
     meter: Arc<Meter>,
+    late: Late,
 }
 
 /// A proxy on a port of its own. It ends with its value.
@@ -138,6 +172,7 @@ impl Proxy {
             seen: Mutex::default(),
             away: AtomicBool::new(false),
             meter: Arc::new(Meter::new(line)),
+            late: Late::default(),
         });
         let task = tokio::spawn(accept(listener, shared.clone()));
         Ok(Proxy { url, shared, task })
@@ -157,6 +192,16 @@ impl Proxy {
     /// From now on every connection is closed without an answer, those that are open too at their next request.
     pub fn go_away(&self) {
         self.shared.away.store(true, Ordering::SeqCst);
+    }
+
+    /// How many requests are held that will arrive late.
+    pub fn held(&self) -> u32 {
+        self.shared.late.held()
+    }
+
+    /// The requests that arrived late so far: method and path.
+    pub fn arrived_late(&self) -> Vec<(Method, String)> {
+        self.shared.late.arrived()
     }
 
     /// How much went by since the last call.
@@ -212,6 +257,7 @@ async fn handle(
         target: target.clone(),
         headers: request.headers().clone(),
         failed: fault.is_some() || away,
+        fault: if away { Some(AWAY) } else { fault.as_ref().map(Fault::name) },
     });
     if away {
         return Err(io::Error::other("away"));
@@ -231,6 +277,14 @@ async fn handle(
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Drop) => Err(io::Error::other("dropped")),
         Some(Fault::Status(status, code)) => refuse(request, status, code).await,
+        Some(Fault::ErrorPage(status)) => error_page(request, status).await,
+        Some(Fault::LoseAnswer) => {
+            let answer = forward(&shared, request, &target, None).await?;
+            // To its end, because a server may work until it has sent the answer.
+            let _ = answer.into_body().collect().await;
+            Err(io::Error::other("the answer is lost"))
+        }
+        Some(Fault::Late(delay)) => late::hold(shared, request, target, delay).await,
         Some(Fault::ResetUpload(after)) => {
             let answer = forward(&shared, request, &target, Some(after)).await;
             reset.store(true, Ordering::SeqCst);
@@ -257,16 +311,30 @@ async fn refuse(request: Request<Incoming>, status: u16, code: &str) -> Result<R
         .map_err(io::Error::other)
 }
 
+/// Answers as a proxy on the way does.
+async fn error_page(request: Request<Incoming>, status: u16) -> Result<Response<AnswerBody>, Dropped> {
+    let _ = request.into_body().collect().await;
+    let page = Bytes::from_static(b"<html><body><h1>on purpose</h1></body></html>");
+    Response::builder()
+        .status(status)
+        .header("content-type", "text/html")
+        .body(Full::new(page).map_err(infallible).boxed_unsync())
+        .map_err(io::Error::other)
+}
+
 fn infallible(never: Infallible) -> io::Error {
     match never {}
 }
 
-async fn forward(
+async fn forward<B>(
     shared: &Shared,
-    request: Request<Incoming>,
+    request: Request<B>,
     target: &str,
     cut_after: Option<u64>,
-) -> Result<Response<Spoiled<Incoming>>, Dropped> {
+) -> Result<Response<Spoiled<Incoming>>, Dropped>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Unpin + 'static,
+{
     let (mut parts, body) = request.into_parts();
     parts.uri = format!("http://{}{target}", shared.upstream).parse::<Uri>().map_err(io::Error::other)?;
     let body = Spoiled::over(body, Arc::clone(&shared.meter), Way::ToServer);

@@ -1,5 +1,6 @@
 use super::{START, free_port};
 use crate::client::Registry;
+use crate::commands;
 use crate::process::Process;
 use crate::s3::{ACCESS_KEY, BUCKET, REGION, S3, SECRET_KEY};
 use crate::tools::Tool;
@@ -18,7 +19,7 @@ pub enum Driver<'a> {
 pub struct Distribution {
     pub registry: Registry,
     process: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Distribution {
@@ -68,7 +69,18 @@ impl Distribution {
         let mut process = Process::start("distribution", &mut command, &folder.path().join("log"))?;
         let registry = Registry::new(&format!("http://{address}"));
         process.until_ready(START, || registry.answers()).await?;
-        Ok(Distribution { registry, process, _folder: folder })
+        Ok(Distribution { registry, process, folder })
+    }
+
+    /// Removes what no manifest refers to. Nobody may push meanwhile (Distribution's documentation, "Garbage
+    /// collection").
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn collect(&self) -> Result<String> {
+        let mut command = tokio::process::Command::new(Tool::Registry.path()?);
+        command.arg("garbage-collect").arg(self.folder.path().join("config.yml")).env("OTEL_TRACES_EXPORTER", "none");
+        commands::run(&mut command).await
     }
 
     /// Its process id.

@@ -1,0 +1,61 @@
+//! A node whose wall clock can be set back while it runs, by Debian's libfaketime.
+
+use crate::node::Plan;
+use crate::tools;
+use anyhow::{Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How far it is set back: less than the 15 minutes by which S3 lets a signature be off (AWS documentation,
+/// "RequestTimeTooSkewed").
+const BACK: i64 = 600;
+
+/// The clock of one node.
+pub struct Clock {
+    file: PathBuf,
+}
+
+impl Clock {
+    /// A clock that is right, for the node of this plan; its offset is kept in a file of the folder.
+    ///
+    /// # Errors
+    /// When libfaketime cannot be installed.
+    pub fn of(plan: &mut Plan, folder: &Path) -> Result<Clock> {
+        tools::system("faketime")?;
+        let library =
+            PathBuf::from(format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH));
+        ensure!(library.exists(), "{} is not there: is libfaketime a package of another system?", library.display());
+        let clock = Clock { file: folder.join("clock") };
+        clock.set(0)?;
+        let variables = [
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.file.display().to_string()),
+            ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+            // Only the wall clock: nothing sets the monotonic one back.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("NO_FAKE_STAT", "1".to_owned()),
+        ];
+        plan.environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+        Ok(clock)
+    }
+
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_back(&self) -> Result<()> {
+        self.set(-BACK)
+    }
+
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_right(&self) -> Result<()> {
+        self.set(0)
+    }
+
+    fn set(&self, seconds: i64) -> Result<()> {
+        // Replaced and not written over: it is read at any time.
+        let unfinished = self.file.with_extension("unfinished");
+        fs::write(&unfinished, format!("{seconds:+}\n"))?;
+        Ok(fs::rename(unfinished, &self.file)?)
+    }
+}

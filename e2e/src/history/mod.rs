@@ -1,0 +1,297 @@
+//! A run of clients and faults against three nodes, whose history is checked against what the registry promises.
+//!
+//! A run is a row of epochs. In an epoch clients push, pull, delete and list while nodes and bucket fail; then everything
+//! is healed and checked: tags for an order that explains all operations, images for completeness at every node, lists
+//! against what is there, stores for their capacity, and everything for what is left behind. The faults and their times, and
+//! the random numbers of every client, come from a seed. How long each answer takes does not, and clients choose among what
+//! was answered: the same seed makes the same plan, not the same history.
+//!
+//! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`
+//! and `deleting` is who asks; `record` and `world` are what is known; `check_*` judge it, and `violations` and `report` tell.
+//!
+//! Two things are no violation by design. A tag that moves back to an earlier manifest has the earlier `ETag` in S3, so a
+//! conditional write that arrives late finds its condition true again (ABA): manifests are pushed again only with
+//! `--move-back`, which goes without late requests. And the late removal of a manifest's link has no condition in S3: a
+//! manifest that is pushed again meanwhile may lose it.
+
+mod blobs;
+pub mod check_images;
+mod check_leaks;
+pub mod check_listings;
+pub mod check_tags;
+pub mod client;
+mod clock;
+mod deleting;
+mod faults;
+mod fleet;
+mod plan;
+mod pulling;
+mod pushing;
+pub mod record;
+mod report;
+pub mod violations;
+pub mod world;
+
+pub use plan::BucketKind;
+pub use report::Report;
+
+use crate::node_binary::Variant;
+use crate::tools::Tool;
+use anyhow::{Context, Result};
+use client::{Client, Scene, Server};
+use entrepot_config::ReplicationMode;
+use faults::Happened;
+use fleet::Fleet;
+use plan::{Epoch, ProcessFault};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use record::Recorder;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use tempfile::TempDir;
+use violations::Broken;
+use world::World;
+
+/// Clients of the nodes. There is one more for Distribution.
+const CLIENTS: usize = 8;
+/// How long clients and faults go on before everything is checked.
+const EPOCH: Duration = Duration::from_secs(15);
+/// Images of older epochs that are looked at again in each check.
+const OLD_IMAGES: usize = 40;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub seed: u64,
+    pub length: Duration,
+    pub bucket: BucketKind,
+    /// Whether tags move back to earlier manifests; then no request arrives late.
+    pub move_back: bool,
+}
+
+/// A seed that no run had before.
+pub fn fresh_seed() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Runs both buckets for half of the time each, or one of them for all of it. Whether nothing was violated.
+///
+/// # Errors
+/// When a server cannot be started or a check cannot be made.
+pub async fn run_all(seed: u64, length: Duration, bucket: Option<BucketKind>, move_back: bool) -> Result<bool> {
+    let only = bucket.map_or_else(String::new, |bucket| format!(" --bucket {}", bucket.name()));
+    let moving = if move_back { " --move-back" } else { "" };
+    let minutes = length.as_secs().div_ceil(60);
+    println!("seed {seed}; the same plan: cargo e2e history --seed {seed} --minutes {minutes}{only}{moving}");
+    // Before any clock runs: these may have to be built.
+    Variant::CrashPoints.path()?;
+    [Tool::Versitygw, Tool::Registry, Tool::Linearizable].into_iter().try_for_each(|tool| tool.path().map(drop))?;
+    let buckets = bucket.map_or_else(|| vec![BucketKind::S3, BucketKind::Folder], |bucket| vec![bucket]);
+    let length = length / u32::try_from(buckets.len())?;
+    let mut reports = Vec::new();
+    for bucket in buckets {
+        reports.push(run(Options { seed, length, bucket, move_back }).await?);
+    }
+    for report in &reports {
+        println!("\n{report}");
+    }
+    Ok(reports.iter().all(Report::is_clean))
+}
+
+/// One run over one bucket.
+///
+/// # Errors
+/// When a server cannot be started or a check cannot be made.
+pub async fn run(options: Options) -> Result<Report> {
+    let folder = tempfile::Builder::new().prefix("entrepot-history-").tempdir()?;
+    let start = Instant::now();
+    let mut run = Run::start(options, folder.path()).await?;
+    let mut epochs = 0;
+    // An epoch takes about as long again to be checked.
+    while epochs == 0 || start.elapsed() + 2 * EPOCH < options.length {
+        let planned = plan::epoch(options.seed, epochs, EPOCH, options.bucket, options.move_back);
+        run.epoch(&planned, folder.path()).await?;
+        epochs += 1;
+    }
+    check_leaks::check_bucket(&run.world, &run.fleet.bucket).await;
+    Ok(run.report(start.elapsed(), epochs, folder))
+}
+
+/// A run under way.
+struct Run {
+    options: Options,
+    world: Arc<World>,
+    fleet: Fleet,
+    happened: Happened,
+    requests: u64,
+    images: u64,
+    undecided: u64,
+}
+
+impl Run {
+    async fn start(options: Options, folder: &Path) -> Result<Run> {
+        let world = Arc::new(World::new(Recorder::new(&folder.join("history.jsonl"))?));
+        let fleet = Fleet::start(options.bucket).await?;
+        Ok(Run { options, world, fleet, happened: Happened::new(), requests: 0, images: 0, undecided: 0 })
+    }
+
+    fn servers(&self) -> Vec<Server> {
+        let names = self.fleet.nodes.iter().map(|node| format!("node {}", node.plan.config.node.name));
+        names.zip(self.fleet.registries()).map(|(name, registry)| Server { name, registry }).collect()
+    }
+
+    fn distribution(&self) -> Server {
+        Server { name: "distribution".into(), registry: self.fleet.distribution.registry.clone() }
+    }
+
+    async fn epoch(&mut self, planned: &Epoch, folder: &Path) -> Result<()> {
+        let images_before = self.images;
+        self.fleet.change_mode(planned.mode).await?;
+        self.act(planned).await?;
+        let world = self.world.clone();
+        self.fleet.heal(|node, result| faults::note_start(&world, node, &result)).await?;
+        self.check(planned, folder).await?;
+        if planned.wipe_all {
+            self.fleet.wipe().await?;
+            *self.happened.entry("all stores deleted").or_default() += 1;
+            self.check_images("after all stores were deleted").await;
+        }
+        if planned.collect {
+            match self.fleet.distribution.collect().await {
+                Ok(_) => *self.happened.entry("garbage collected").or_default() += 1,
+                // It gives up at the first manifest that it cannot read, before it removes anything.
+                Err(error) => println!("Distribution does not collect garbage: {error:#}"),
+            }
+            self.check_images("after Distribution collected garbage").await;
+        }
+        self.world.state().forget_before(planned.number, OLD_IMAGES);
+        println!(
+            "{:?} epoch {} ({:?}): {} images pulled, {} faults, {} violations so far",
+            self.options.bucket,
+            planned.number,
+            planned.mode,
+            self.images - images_before,
+            self.happened.values().sum::<u64>(),
+            self.world.violations.total()
+        );
+        Ok(())
+    }
+
+    /// Clients and faults, until the time is over and every client has ended what it was doing.
+    async fn act(&mut self, planned: &Epoch) -> Result<()> {
+        let loses_blobs = |fault: &ProcessFault| {
+            matches!(
+                fault,
+                ProcessFault::Wipe { .. } | ProcessFault::CutJournal { .. } | ProcessFault::KillAndDamage { .. }
+            )
+        };
+        let write_back = planned.mode == ReplicationMode::WriteBack;
+        self.world.corrupting.store(false, Ordering::SeqCst);
+        let scene = |nodes, blobs_may_be_lost, referrers| {
+            Arc::new(Scene {
+                world: self.world.clone(),
+                nodes,
+                epoch: planned.number,
+                blobs_may_be_lost,
+                move_back: self.options.move_back,
+                referrers,
+                stop: AtomicBool::new(false),
+            })
+        };
+        let lossy = write_back && planned.process.iter().any(|planned| loses_blobs(&planned.fault));
+        let (scenes, mut seeds) = (
+            [scene(self.servers(), lossy, true), scene(vec![self.distribution()], true, false)],
+            SmallRng::seed_from_u64(planned.clients),
+        );
+        let mut clients = tokio::task::JoinSet::new();
+        for number in 0..CLIENTS {
+            let client = Client::new(scenes[0].clone(), format!("client{number}"), SmallRng::from_rng(&mut seeds));
+            clients.spawn(client.run());
+        }
+        let other = Client::new(scenes[1].clone(), "distributor".into(), SmallRng::from_rng(&mut seeds));
+        clients.spawn(other.run_at_distribution());
+
+        let stores: Vec<_> = self.fleet.nodes.iter().map(crate::Node::store).collect();
+        let (world, fleet) = (self.world.clone(), &mut self.fleet);
+        let breaking = async {
+            let bucket = async {
+                match fleet.bucket.proxy() {
+                    Some(proxy) => faults::to_bucket(proxy, &planned.bucket, &world).await,
+                    None => Happened::new(),
+                }
+            };
+            let nodes = faults::to_nodes(&mut fleet.nodes, &fleet.clock, &planned.process, &world);
+            let (happened, at_bucket, ()) = tokio::join!(nodes, bucket, tokio::time::sleep(EPOCH));
+            scenes.iter().for_each(|scene| scene.stop.store(true, Ordering::SeqCst));
+            while let Some(ended) = clients.join_next().await {
+                ended.context("a client")?;
+            }
+            happened.map(|happened| happened.into_iter().chain(at_bucket).collect::<Vec<_>>())
+        };
+        let happened = tokio::select! {
+            happened = breaking => happened?,
+            () = check_leaks::watch_sizes(&world, &stores) => Vec::new(),
+        };
+        for (name, times) in happened {
+            *self.happened.entry(name).or_default() += times;
+        }
+        if let Some(proxy) = self.fleet.bucket.proxy() {
+            self.requests += faults::count_requests(proxy, &mut self.happened);
+        }
+        Ok(())
+    }
+
+    /// Everything, while nothing fails.
+    async fn check(&mut self, planned: &Epoch, folder: &Path) -> Result<()> {
+        if let Err(error) = self.fleet.settle().await {
+            let cut = |planned: &plan::Planned<ProcessFault>| matches!(planned.fault, ProcessFault::CutJournal { .. });
+            if planned.process.iter().any(cut) {
+                // Nobody can say where content belongs whose entry is lost: it may stay pending.
+                self.fleet.wipe().await?;
+            } else {
+                let subject = format!("epoch {}: pending blobs", planned.number);
+                self.world.violations.add(Broken::Leak, &subject, &format!("{error:#}"));
+            }
+        }
+        let mut records = self.world.recorder.take_epoch();
+        let servers = self.servers();
+        check_listings::check(&self.world, &servers, planned.number, &records, self.fleet.bucket.proxy()).await;
+        records.extend(self.world.recorder.take_epoch());
+        self.check_images("while nothing fails").await;
+        let file = folder.join(format!("tags-{}.jsonl", planned.number));
+        self.undecided += check_tags::check(&records, &file, &self.world.violations).await?;
+        check_leaks::check_nodes(&self.world, &self.fleet).await;
+        Ok(())
+    }
+
+    async fn check_images(&mut self, when: &str) {
+        let mut servers = self.servers();
+        servers.push(self.distribution());
+        self.images += check_images::check(&self.world, &servers, when).await as u64;
+    }
+
+    fn report(self, took: Duration, epochs: u64, folder: TempDir) -> Report {
+        let violations = self.world.violations.counts();
+        let kept = (!violations.is_empty()).then(|| {
+            self.fleet.keep_logs(folder.path());
+            // As the logs: what cannot be kept was at least printed.
+            let _ = std::fs::write(folder.path().join("violations.txt"), self.world.violations.told());
+            folder.keep()
+        });
+        Report {
+            bucket: self.options.bucket,
+            seed: self.options.seed,
+            took,
+            epochs,
+            operations: self.world.recorder.counts(),
+            faults: self.happened,
+            requests: self.requests,
+            images: self.images,
+            undecided: self.undecided,
+            violations,
+            kept,
+        }
+    }
+}

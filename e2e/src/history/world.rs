@@ -1,0 +1,225 @@
+//! What the clients of a run know together: what was pushed, what was deleted, and so which images must be whole.
+
+use super::record::Recorder;
+use super::violations::Violations;
+use crate::Content;
+use crate::push::Image;
+use entrepot_node::oci::Digest;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// An attempt to push a manifest.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    pub repository: String,
+    pub image: Arc<Image>,
+    pub subject: Option<Digest>,
+    /// When the manifest was sent and acknowledged.
+    pub call: u64,
+    pub acknowledged: Option<u64>,
+    pub epoch: u64,
+}
+
+/// An attempt to delete a manifest or a blob from a repository.
+#[derive(Clone, Debug)]
+struct Deletion {
+    repository: String,
+    digest: Digest,
+    /// When it was answered for good; none while it may still take effect.
+    ended: Option<u64>,
+}
+
+/// What all clients share.
+pub struct World {
+    pub recorder: Recorder,
+    pub violations: Violations,
+    /// Whether bytes are changed on their way from the bucket: ranges of what is not stored are not verified.
+    pub corrupting: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// The facts.
+#[derive(Default)]
+pub struct State {
+    pushed: Vec<Pushed>,
+    deletions: Vec<Deletion>,
+    /// Every manifest that was ever sent.
+    manifests: HashMap<Digest, Arc<Image>>,
+    /// Blobs that a repository was seen to have.
+    blobs: HashMap<String, Vec<Content>>,
+    /// Blobs that were deleted from some repository.
+    deleted: Vec<Content>,
+    damaged: HashSet<String>,
+}
+
+impl World {
+    pub fn new(recorder: Recorder) -> World {
+        let (violations, corrupting) = (Violations::default(), AtomicBool::new(false));
+        World { recorder, violations, corrupting, state: Mutex::default() }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an unverified range may have wrong bytes.
+    pub fn may_be_wrong(&self, digest: &Digest) -> bool {
+        self.corrupting.load(Ordering::SeqCst) || self.state().damaged.contains(&digest.hex())
+    }
+}
+
+impl State {
+    /// Notes an attempt to push, and returns its place for [`State::acknowledge`].
+    pub fn push(&mut self, attempt: Pushed) -> usize {
+        self.manifests.insert(attempt.image.digest, attempt.image.clone());
+        self.pushed.push(attempt);
+        self.pushed.len() - 1
+    }
+
+    pub fn acknowledge(&mut self, place: usize, at: u64) {
+        self.pushed[place].acknowledged = Some(at);
+    }
+
+    /// Notes an attempt to delete, and returns its place for [`State::end_deletion`].
+    pub fn delete(&mut self, repository: &str, digest: Digest) -> usize {
+        self.deletions.push(Deletion { repository: repository.to_owned(), digest, ended: None });
+        self.deletions.len() - 1
+    }
+
+    pub fn end_deletion(&mut self, place: usize, at: u64) {
+        self.deletions[place].ended = Some(at);
+    }
+
+    /// Whether no deletion of this content from the repository can have taken effect at or after that time.
+    pub fn untouched_since(&self, repository: &str, digest: &Digest, time: u64) -> bool {
+        let touching = |deletion: &&Deletion| deletion.repository == repository && deletion.digest == *digest;
+        self.deletions.iter().filter(touching).all(|deletion| deletion.ended.is_some_and(|ended| ended < time))
+    }
+
+    /// Whether the image was acknowledged and nobody deleted anything of it since it was sent: it must be whole.
+    pub fn must_be_whole(&self, pushed: &Pushed) -> bool {
+        let untouched = |digest: &Digest| self.untouched_since(&pushed.repository, digest, pushed.call);
+        pushed.acknowledged.is_some()
+            && untouched(&pushed.image.digest)
+            && pushed.image.blobs().all(|blob| untouched(&blob.digest))
+    }
+
+    /// The images that must be whole.
+    pub fn whole(&self) -> Vec<Pushed> {
+        self.pushed.iter().filter(|pushed| self.must_be_whole(pushed)).cloned().collect()
+    }
+
+    /// All attempts to push in these epochs.
+    pub fn pushed_since(&self, epoch: u64) -> Vec<Pushed> {
+        self.pushed.iter().filter(|pushed| pushed.epoch >= epoch).cloned().collect()
+    }
+
+    pub fn manifest(&self, digest: &Digest) -> Option<Arc<Image>> {
+        self.manifests.get(digest).cloned()
+    }
+
+    /// Notes that a repository has a blob.
+    pub fn has(&mut self, repository: &str, content: Content) {
+        let known = self.blobs.entry(repository.to_owned()).or_default();
+        if !known.contains(&content) {
+            known.push(content);
+        }
+    }
+
+    /// Notes that a blob may be gone from a repository.
+    pub fn lost(&mut self, repository: &str, content: Content) {
+        if let Some(known) = self.blobs.get_mut(repository) {
+            known.retain(|other| *other != content);
+        }
+        self.deleted.push(content);
+    }
+
+    pub fn blobs(&self, repository: &str) -> &[Content] {
+        self.blobs.get(repository).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn deleted(&self) -> &[Content] {
+        &self.deleted
+    }
+
+    /// Repositories with blobs, in an order that does not change.
+    pub fn repositories(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.blobs.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// Notes that bytes of this content were changed on purpose; `hex` is its digest's.
+    pub fn damage(&mut self, hex: &str) {
+        self.damaged.insert(hex.to_owned());
+    }
+
+    /// Forgets what is older than this epoch, but for `kept` images that must be whole. Nobody may push meanwhile.
+    pub fn forget_before(&mut self, epoch: u64, kept: usize) {
+        let old: Vec<_> =
+            self.whole().into_iter().filter(|pushed| pushed.epoch < epoch).map(|pushed| pushed.image.digest).collect();
+        // Evenly spread, so that images of every age are looked at.
+        let step = old.len().div_ceil(kept.max(1)).max(1);
+        let chosen: HashSet<_> = old.into_iter().step_by(step).collect();
+        self.pushed.retain(|pushed| pushed.epoch >= epoch || chosen.contains(&pushed.image.digest));
+        let repositories: HashSet<_> = self.pushed.iter().map(|pushed| pushed.repository.clone()).collect();
+        self.deletions.retain(|deletion| repositories.contains(&deletion.repository));
+        let manifests: HashSet<_> = self.pushed.iter().map(|pushed| pushed.image.digest).collect();
+        self.manifests.retain(|digest, _| manifests.contains(digest));
+        let recent: HashSet<_> =
+            self.pushed.iter().filter(|pushed| pushed.epoch >= epoch).map(|pushed| pushed.repository.clone()).collect();
+        self.blobs.retain(|repository, _| recent.contains(repository));
+        let excess = self.deleted.len().saturating_sub(100);
+        self.deleted.drain(..excess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acknowledged(state: &mut State, call: u64, returned: u64) -> Pushed {
+        let image = Arc::new(Image::fresh(&[10]));
+        let repository = "a".to_owned();
+        let attempt = Pushed { repository, image, subject: None, call, acknowledged: None, epoch: 0 };
+        let place = state.push(attempt);
+        state.acknowledge(place, returned);
+        state.pushed[place].clone()
+    }
+
+    #[test]
+    fn an_image_must_be_whole_unless_a_deletion_can_have_come_after_it() {
+        let mut state = State::default();
+        let image = acknowledged(&mut state, 10, 20);
+        let layer = image.image.layers[0].digest;
+        assert!(state.must_be_whole(&image));
+        let before = state.delete("a", layer);
+        assert!(!state.must_be_whole(&image), "a deletion under way may take effect");
+        state.end_deletion(before, 9);
+        assert!(state.must_be_whole(&image), "it ended before the manifest was sent");
+        state.delete("b", layer);
+        assert!(state.must_be_whole(&image), "another repository's");
+        let after = state.delete("a", image.image.digest);
+        state.end_deletion(after, 15);
+        assert!(!state.must_be_whole(&image), "it ended while the manifest was sent");
+    }
+
+    #[test]
+    fn an_image_without_an_acknowledgement_promises_nothing() {
+        let mut state = State::default();
+        let image = Arc::new(Image::fresh(&[10]));
+        state.push(Pushed { repository: "a".into(), image, subject: None, call: 1, acknowledged: None, epoch: 0 });
+        assert!(state.whole().is_empty());
+    }
+
+    #[test]
+    fn old_epochs_are_forgotten_but_for_a_sample() {
+        let mut state = State::default();
+        for call in 0..10 {
+            acknowledged(&mut state, call, call + 1);
+        }
+        state.forget_before(1, 5);
+        assert_eq!(state.whole().len(), 5);
+    }
+}
