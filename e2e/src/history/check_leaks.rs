@@ -124,7 +124,9 @@ async fn unfinished(bucket: &Bucket) -> Vec<String> {
             Err(error) => vec![format!("{error:#}")],
         },
         Bucket::Folder(folder) => {
-            files(&folder.path().join(".entrepot")).iter().map(|path| path.display().to_string()).collect()
+            // Locks of keys and of running nodes stay; there is a bounded number of them.
+            let unfinished = [".entrepot/put", ".entrepot/multipart"].map(|name| files(&folder.path().join(name)));
+            unfinished.concat().iter().map(|path| path.display().to_string()).collect()
         }
     }
 }

@@ -130,6 +130,12 @@ pub(super) async fn blob_size(
     }
     match size {
         Err(FetchError::Bucket(error)) if error.is_transient() => parts.store.size(digest).ok_or(error.into()),
+        // The object is damaged. A sound copy that is stored here replaces it.
+        Err(FetchError::Mismatch(_))
+            if parts.store.size(digest).is_some() && parts.replicator.ensure_data(digest).await? =>
+        {
+            doubt::size(shared, digest).await
+        }
         size => size,
     }
 }

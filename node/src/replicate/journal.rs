@@ -55,6 +55,9 @@ pub(super) struct Left {
     pub entries: Vec<Journaled>,
     /// Blobs that may not be.
     pub unreadable: Vec<Unreadable>,
+    /// Entries that cannot be read, to be set aside when their blobs are journaled anew: a crash before that finds them
+    /// once more.
+    pub aside: Vec<PathBuf>,
 }
 
 /// An entry that cannot be read, as far as its name tells.
@@ -137,17 +140,27 @@ impl Journal {
                 let lost = told_by(name);
                 tracing::error!(path = %path.display(), blob = ?lost,
                     "a journal entry cannot be read; setting it aside and counting its blob as not durable");
-                left.unreadable.extend(lost);
-                let mut aside = path.clone().into_os_string();
-                aside.push(UNREADABLE);
-                match fs::rename(&path, &aside) {
-                    Ok(()) => set_aside.push(aside.into()),
-                    Err(error) => tracing::error!(path = %path.display(), %error, "it cannot be set aside"),
+                if lost.as_ref().is_some_and(|lost| lost.repository.is_some()) {
+                    left.aside.push(path);
+                } else {
+                    set_aside.extend(self.set_aside(&path));
                 }
+                left.unreadable.extend(lost);
             }
         }
         left.unreadable.extend(self.still_lost(set_aside, &left.unreadable));
         left
+    }
+
+    /// Renames an entry that cannot be read, so that somebody can look at it. Returns where it is now.
+    pub fn set_aside(&self, path: &Path) -> Option<PathBuf> {
+        let mut aside = path.to_owned().into_os_string();
+        aside.push(UNREADABLE);
+        let renamed = fs::rename(path, &aside);
+        if let Err(error) = &renamed {
+            tracing::error!(path = %path.display(), %error, "a journal entry cannot be set aside");
+        }
+        renamed.is_ok().then(|| aside.into())
     }
 
     /// Of what was set aside by now, also by earlier runs, the blobs whose repository nothing tells: the others have
@@ -293,6 +306,10 @@ mod tests {
             let told =
                 Unreadable { digest: pending("a").digest, repository: Some(Repository::parse(repository).unwrap()) };
             let left = journal.left();
+            for path in &left.aside {
+                assert!(path.exists(), "{repository}: a crash before it is journaled anew finds it again");
+                journal.set_aside(path);
+            }
             assert_eq!((left.entries.len(), left.unreadable), (0, vec![told]), "{repository}");
             assert!(!journaled.entry.exists(), "{repository}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{repository}: it can be looked at");

@@ -104,7 +104,7 @@ async fn a_blob_whose_journal_entry_is_damaged_is_made_durable_all_the_same() {
         let node = Node::start(folder.path(), setup());
         faults.add(Fault::error(Operation::Head, BucketErrorKind::Connection).on_key("/blobs/"));
         let digest = node.push(&repository("a/b"), b"layer").await;
-        assert!(node.store.link_age(&repository("a/b"), LinkKind::Layer, &digest).is_some());
+        assert!(node.links.exists(&repository("a/b"), LinkKind::Layer, &digest).await.unwrap());
         let entry = std::fs::read_dir(node.store.pending_dir()).unwrap().next().unwrap().unwrap().path();
         node.stop().await;
         std::fs::write(entry, damaged).unwrap();

@@ -137,6 +137,9 @@ impl Replicate {
         for lost in left.unreadable {
             replicate.recover(&lost);
         }
+        for path in left.aside {
+            replicate.inner.journal.set_aside(&path);
+        }
         // What is pending is pinned by now.
         replicate.inner.store.let_go_of_shared();
         replicate
