@@ -10,7 +10,7 @@ use crate::store::bucket::fault::{Faults, Faulty};
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{Counted, Operation};
 use crate::store::tags::Conditions;
-use crate::store::{Bucket, Damaged, Layout, Links, PendingHere, RecentPuts, Store, Tags};
+use crate::store::{Bucket, Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Store, Tags};
 use crate::upload::{ManifestPush, UploadParts, Uploads};
 use bytes::Bytes;
 use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode, SparseIndexes};
@@ -103,6 +103,7 @@ pub struct Setup {
     pub max_sessions: u32,
     pub immutable: &'static [&'static str],
     pub sparse_indexes: SparseIndexes,
+    pub referrers_tag: bool,
     /// The node's name.
     pub name: &'static str,
     pub retry_budget: Duration,
@@ -120,6 +121,7 @@ impl Default for Setup {
             max_sessions: 100,
             immutable: &[],
             sparse_indexes: SparseIndexes::default(),
+            referrers_tag: false,
             name: "a",
             retry_budget: Duration::from_secs(15),
             answer_within: config::Duration::from_secs(50),
@@ -173,6 +175,14 @@ impl Node {
             node: name.clone(),
             retry_budget: setup.retry_budget,
         };
+        let fallback = Fallback {
+            bucket: setup.bucket.clone(),
+            layout: layout.clone(),
+            store: store.clone(),
+            links: links.clone(),
+            tags: tags.clone(),
+            enabled: setup.referrers_tag,
+        };
         let replicate = Replicate::start(parts, &replication);
         let uploads = Uploads::start(UploadParts {
             bucket: setup.bucket.clone(),
@@ -193,6 +203,7 @@ impl Node {
                 ..defaults.upload
             },
             tags: tags.clone(),
+            fallback: fallback.clone(),
             recent_puts,
         })
         .unwrap();
@@ -202,6 +213,7 @@ impl Node {
             store: store.clone(),
             links: links.clone(),
             tags: tags.clone(),
+            fallback,
             replicator: Arc::new(replicate.clone()),
         });
         Node { bucket: setup.bucket, layout, store, links, tags, clock, tasks, metrics, replicate, uploads, manage }

@@ -280,6 +280,10 @@ pub struct Upload {
     pub max_blob_size: ByteSize,
     /// Whether an index is accepted that lists manifests which the repository does not have.
     pub sparse_indexes: SparseIndexes,
+    /// Whether the referrers of a manifest (signatures, SBOMs) are also kept in an index under the tag `<alg>-<hex>`, as
+    /// clients keep them at registries without the referrers API. Turn it on before you move a bucket back to CNCF
+    /// Distribution. It costs up to six more requests to the bucket for each referrer that is pushed or deleted.
+    pub referrers_tag: bool,
 }
 
 /// Whether an index is accepted that lists manifests which the repository does not have. Tools that copy some platforms
@@ -304,6 +308,7 @@ impl Default for Upload {
             answer_within: Duration::from_secs(50),
             max_blob_size: ByteSize::tebibytes(1),
             sparse_indexes: SparseIndexes::default(),
+            referrers_tag: false,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::run::crash;
 use crate::store::bucket::{Bucket, BucketError, get_small};
 use crate::store::layout::LinkKind;
 use crate::store::tags::TagError;
-use crate::store::{Layout, Links, Replicator, Store, Tags};
+use crate::store::{Fallback, Layout, Links, Replicator, Store, Tags};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -57,6 +57,7 @@ pub struct ManageParts {
     pub store: Store,
     pub links: Links,
     pub tags: Tags,
+    pub fallback: Fallback,
     pub replicator: Arc<dyn Replicator>,
 }
 
@@ -99,6 +100,7 @@ impl Manage {
         // An entry among referrers must not outlive the manifest that it names.
         if let Some(subject) = self.subject_of(digest).await? {
             self.parts.bucket.delete(&self.parts.layout.referrer(repository, &subject, digest)).await?;
+            self.parts.fallback.remove(repository, &subject, digest).await?;
         }
         links.remove(repository, LinkKind::Revision, digest).await?;
         crash::point("delete.link-removed");

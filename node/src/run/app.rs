@@ -17,7 +17,7 @@ use crate::replicate::{OldestPending, Replicate, ReplicateParts};
 use crate::scrub::{Refill, Scrub};
 use crate::store::bucket::{self, ListOptions, OpenError};
 use crate::store::disk::StoreError;
-use crate::store::{Bucket, Damaged, Layout, Links, PendingHere, RecentPuts, Replicator, Store, Tags};
+use crate::store::{Bucket, Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Replicator, Store, Tags};
 use crate::upload::{UploadParts, Uploads};
 use async_trait::async_trait;
 use entrepot_config::NodeConfig;
@@ -239,6 +239,14 @@ impl Shared {
             node: node.clone(),
             retry_budget,
         };
+        let fallback = Fallback {
+            bucket: self.bucket.clone(),
+            layout: layout.clone(),
+            store: self.store.clone(),
+            links: links.clone(),
+            tags: tags.clone(),
+            enabled: config.upload.referrers_tag,
+        };
         let replicate = Replicate::start(parts, &config.replication);
         self.metrics.registry().register(Box::new(OldestPending::new(&replicate)?))?;
         let replicator = Arc::new(replicate);
@@ -256,6 +264,7 @@ impl Shared {
             mode: config.replication.mode,
             config: config.upload.clone(),
             tags: tags.clone(),
+            fallback: fallback.clone(),
             recent_puts,
         })?;
         let policy = config.store.eviction_policy;
@@ -278,6 +287,7 @@ impl Shared {
             store: self.store.clone(),
             links,
             tags,
+            fallback,
             replicator,
         });
         let discover = Discover::new(self.bucket.clone(), layout);

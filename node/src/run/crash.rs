@@ -37,7 +37,6 @@ pub const POINTS: &[&str] = &[
     "manifest.references-checked",
     "manifest.referrer-written",
     "manifest.tag-written",
-    "manifest.tag-index-written",
     "delete.history-removed",
     "delete.tag-removed",
     "delete.tags-removed",

@@ -68,7 +68,8 @@ impl Layout {
         Key::new(format!("{}{tag}/current/link", self.tags(repository)))
     }
 
-    /// The link that remembers that a manifest was once this tag.
+    /// The entry of a tag's history, which CNCF Distribution writes.
+    #[cfg(test)]
     pub fn tag_index(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Key {
         Key::new(format!("{}{tag}/index/{}/link", self.tags(repository), slashed(digest)))
     }

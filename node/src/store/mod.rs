@@ -4,6 +4,7 @@
 pub mod bucket;
 pub mod damaged;
 pub mod disk;
+pub mod fallback;
 pub mod layout;
 pub mod links;
 pub mod pending_here;
@@ -14,6 +15,7 @@ pub mod tags;
 pub use bucket::{Bucket, BucketError};
 pub use damaged::Damaged;
 pub use disk::Store;
+pub use fallback::Fallback;
 pub use layout::{Key, Layout};
 pub use links::Links;
 pub use pending_here::PendingHere;

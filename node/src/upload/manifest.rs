@@ -2,7 +2,7 @@
 //!
 //! The steps, and what a crash after each leaves: tags read (nothing), data (bytes that nothing makes visible), revision
 //! link (a manifest by digest that was not acknowledged), references looked up (the same), referrer entry (the same,
-//! listed), current link of each tag, its history. A retry completes it.
+//! listed), current link of each tag. A retry completes it.
 //!
 //! The link is written before the references are looked up, and not after: whatever removes content removes it first
 //! and looks for links afterwards, so that one of the two sees the other.
@@ -14,7 +14,7 @@
 //! | the data of a layer is removed | the link and the lookup | put again from the store, else refused |
 //! | the manifest is deleted | the link and the last look | the last look finds no link and makes link and tags anew |
 //! | the manifest is deleted | the last look and the answer | the deletion finds the tags and removes them |
-//! | a tag is deleted | the tag and the last look | the entry of its history is withdrawn; as if deleted after the push |
+//! | a tag is deleted | the tag and the last look | as if it was deleted after the push |
 //! | the same manifest is pushed elsewhere | the link and its withdrawal | the withdrawal looks again and restores it |
 
 use super::{Accepted, ManifestPush, UploadError, Uploads};
@@ -52,8 +52,8 @@ impl Uploads {
         let new = self.inner.links.write_new(repository, LinkKind::Revision, &digest).await?;
         crash::point("manifest.revision-written");
         if let Err(error) = self.check_references(repository, &manifest).await {
-            if new && matches!(error, UploadError::MissingReferences { .. }) {
-                self.withdraw(repository, &digest, &manifest).await;
+            if let (true, UploadError::MissingReferences { blobs, manifests }) = (new, &error) {
+                self.withdraw(repository, &digest, blobs, manifests).await;
             }
             return Err(error);
         }
@@ -109,10 +109,10 @@ impl Uploads {
 
     /// Removes the link of a manifest that is refused, which this push has made. It removes first and looks afterwards:
     /// another push of the same manifest may have relied on the link.
-    async fn withdraw(&self, repository: &Repository, digest: &Digest, manifest: &Manifest) {
+    async fn withdraw(&self, repository: &Repository, digest: &Digest, blobs: &[Digest], manifests: &[Digest]) {
         let withdrawn = async {
             self.inner.links.remove(repository, LinkKind::Revision, digest).await?;
-            if self.check_references(repository, manifest).await.is_ok() {
+            if self.has_all(repository, blobs, manifests).await? {
                 self.inner.links.write(repository, LinkKind::Revision, digest).await?;
             }
             Ok::<_, UploadError>(())
@@ -126,19 +126,12 @@ impl Uploads {
     async fn look_again(&self, repository: &Repository, digest: &Digest, tags: &[Tag]) -> Result<(), UploadError> {
         let (links, all_tags) = (&self.inner.links, &self.inner.tags);
         for _ in 0..LOOKS {
-            let read = async {
-                let read = tags.iter().map(|tag| all_tags.current(repository, tag));
-                try_join_all(read).await
-            };
-            let (linked, now) = tokio::try_join!(links.ask(repository, LinkKind::Revision, digest), read)?;
-            if linked {
-                for (tag, _) in tags.iter().zip(now).filter(|(_, current)| current.is_absent()) {
-                    all_tags.withdraw_history(repository, tag, digest).await?;
-                }
+            if links.ask(repository, LinkKind::Revision, digest).await? {
                 return Ok(());
             }
             links.write(repository, LinkKind::Revision, digest).await?;
-            for (tag, current) in tags.iter().zip(now) {
+            for tag in tags {
+                let current = all_tags.current(repository, tag).await?;
                 if current.is_absent() || current.digest.as_ref() == Some(digest) {
                     all_tags.renew(repository, tag, digest, current).await?;
                 }
@@ -155,10 +148,11 @@ impl Uploads {
         manifest: &Manifest,
         size: u64,
     ) -> Result<(), UploadError> {
-        let entry = serde_json::to_vec(&manifest.referrer(*digest, size)).map_err(crate::oci::ManifestError::Json)?;
+        let referrer = manifest.referrer(*digest, size);
+        let entry = serde_json::to_vec(&referrer).map_err(crate::oci::ManifestError::Json)?;
         let key = self.inner.layout.referrer(repository, subject, digest);
         self.inner.bucket.put(&key, PutBody::Bytes(entry.into()), PutMode::Overwrite).await?;
-        Ok(())
+        Ok(self.inner.fallback.add(repository, subject, &referrer).await?)
     }
 
     /// Keeps the manifest in the store, so that the next pull of it at this node asks the bucket nothing but the tag.

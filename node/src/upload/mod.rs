@@ -21,7 +21,7 @@ use crate::store::bucket::BucketError;
 use crate::store::disk::StoreError;
 use crate::store::layout::LinkKind;
 use crate::store::tags::{Conditions, TagError};
-use crate::store::{Bucket, Layout, Links, RecentPuts, Replicator, Store, Tags};
+use crate::store::{Bucket, Fallback, Layout, Links, RecentPuts, Replicator, Store, Tags};
 use bytes::Bytes;
 use commits::Commits;
 use dashmap::DashMap;
@@ -138,6 +138,7 @@ pub struct UploadParts {
     pub mode: ReplicationMode,
     pub config: config::Upload,
     pub tags: Tags,
+    pub fallback: Fallback,
     pub recent_puts: RecentPuts,
 }
 
@@ -161,6 +162,7 @@ struct Inner {
     mode: ReplicationMode,
     config: config::Upload,
     tags: Tags,
+    fallback: Fallback,
     recent_puts: RecentPuts,
     sessions: DashMap<SessionId, Arc<Session>>,
     commits: Arc<Commits>,
@@ -178,7 +180,7 @@ impl Uploads {
         let sessions = restore(&parts)?;
         parts.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
         let UploadParts { bucket, layout, store, links, replicator, tasks, clock, metrics, .. } = parts;
-        let UploadParts { node, peers, mode, config, tags, recent_puts, .. } = parts;
+        let UploadParts { node, peers, mode, config, tags, fallback, recent_puts, .. } = parts;
         let synced = mode == ReplicationMode::WriteBack || bucket.capabilities().adopts_files;
         Ok(Uploads {
             inner: Arc::new(Inner {
@@ -195,6 +197,7 @@ impl Uploads {
                 mode,
                 config,
                 tags,
+                fallback,
                 recent_puts,
                 sessions,
                 commits: Arc::default(),

@@ -198,7 +198,6 @@ async fn a_push_and_a_deletion_of_one_manifest_end_in_one_of_the_two_orders() {
         (Operation::Put, "/revisions/"),
         (Operation::Get, "/_layers/"),
         (Operation::Put, "/tags/v1/current/"),
-        (Operation::Put, "/tags/v1/index/"),
         (Operation::Get, "/revisions/"),
     ];
     for (operation, key) in push_points {
@@ -219,7 +218,6 @@ async fn a_push_and_a_deletion_of_one_manifest_end_in_one_of_the_two_orders() {
         (Operation::Get, "/revisions/"),
         (Operation::List, "/tags/"),
         (Operation::Get, "/tags/v1/current/"),
-        (Operation::Delete, "/tags/v1/index/"),
         (Operation::Delete, "/tags/v1/current/"),
         (Operation::Delete, "/revisions/"),
     ];
@@ -267,13 +265,15 @@ async fn a_deletion_that_was_interrupted_is_completed_when_it_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_push_of_a_deleted_tag_leaves_no_history_behind() {
+async fn a_tag_that_is_deleted_while_it_is_pushed_is_gone_and_the_manifest_stays() {
     let nodes = Nodes::new();
     let layer = nodes.b.push(&nodes.name, b"layer").await;
     let manifest = image(&[layer]);
-    let held = nodes.hold(Operation::Put, "/tags/v1/index/");
+    // After the tag was written, at the last look.
+    let held = nodes.hold(Operation::Get, "/revisions/");
     let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
         nodes.held(held).await;
+        assert_eq!(nodes.tag("v1").await, Some(sha256(&manifest)));
         nodes.b.manage.delete_tag(&nodes.name, &Tag::parse("v1").unwrap()).await.unwrap();
         nodes.faults.clear();
     });
@@ -438,4 +438,48 @@ async fn a_file_of_an_upload_that_others_change_meanwhile_is_not_acknowledged() 
     let digest = sha256(b"the first half, the second");
     let finished = nodes.a.uploads.finish(&nodes.name, &id, &digest, None, body(&[b""])).await;
     assert!(matches!(finished, Err(UploadError::DigestMismatch { .. })), "{finished:?}");
+}
+
+#[tokio::test]
+async fn referrers_are_also_kept_under_the_fallback_tag_where_that_is_configured() {
+    for referrers_tag in [false, true] {
+        let nodes = Nodes::start(|| Setup { referrers_tag, ..Setup::default() });
+        let layer = nodes.b.push(&nodes.name, b"layer").await;
+        let subject = sha256(b"the subject need not exist");
+        let referrer = |text: &str| -> Bytes {
+            let mut manifest: serde_json::Value = serde_json::from_slice(&image(&[layer])).unwrap();
+            manifest["subject"] = serde_json::json!({"mediaType": "m", "digest": subject.to_string(), "size": 1});
+            manifest["annotations"] = serde_json::json!({"n": text});
+            manifest.to_string().into()
+        };
+        let (first, second) = (referrer("1"), referrer("2"));
+        let tag = crate::oci::manifest::fallback_tag(&subject);
+        // Both change the index at once: neither entry is lost.
+        let held = nodes.hold(Operation::Put, &format!("/tags/{tag}/current/"));
+        let by_digest = |content: &Bytes| sha256(content).to_string();
+        let (first_digest, second_digest) = (by_digest(&first), by_digest(&second));
+        let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, &first_digest, &first), async {
+            if referrers_tag {
+                nodes.held(held).await;
+            }
+            nodes.push(&nodes.b, &second_digest, &second).await.unwrap();
+            nodes.faults.clear();
+        });
+        pushed.unwrap();
+        let mut listed = listed_under(&nodes, &tag).await;
+        listed.sort();
+        let mut all = vec![first_digest.clone(), second_digest];
+        all.sort();
+        assert_eq!(listed, if referrers_tag { all } else { vec![] });
+        nodes.b.manage.delete_manifest(&nodes.name, &sha256(&second)).await.unwrap();
+        assert_eq!(listed_under(&nodes, &tag).await, if referrers_tag { vec![first_digest] } else { vec![] });
+    }
+}
+
+/// The digests in the index that a tag points to; none if there is no such tag.
+async fn listed_under(nodes: &Nodes, tag: &str) -> Vec<String> {
+    let Some(digest) = nodes.tag(tag).await else { return Vec::new() };
+    assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
+    let content = nodes.bucket.content(&nodes.b.layout.data(&digest)).unwrap();
+    crate::oci::manifest::fallback_referrers(&content).unwrap().into_iter().map(|entry| entry.digest).collect()
 }

@@ -44,6 +44,26 @@ impl Uploads {
         }
     }
 
+    /// Whether what was missing is there now. Looks no further than the first that is not.
+    pub(super) async fn has_all(
+        &self,
+        repository: &Repository,
+        blobs: &[Digest],
+        manifests: &[Digest],
+    ) -> Result<bool, UploadError> {
+        for blob in blobs {
+            if !self.has_blob(repository, *blob).await? {
+                return Ok(false);
+            }
+        }
+        for child in manifests {
+            if !self.has_child(repository, *child).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     async fn missing<F>(&self, digests: Vec<Digest>, has: impl Fn(Digest) -> F) -> Result<Vec<Digest>, UploadError>
     where
         F: Future<Output = Result<bool, UploadError>>,

@@ -256,7 +256,6 @@ async fn a_manifest_is_visible_by_digest_by_tag_and_among_referrers() {
     for key in [
         node.layout.data(&accepted.digest),
         node.layout.link(&name, LinkKind::Revision, &accepted.digest),
-        node.layout.tag_index(&name, &tag, &accepted.digest),
         node.layout.tag_current(&name, &tag),
         node.layout.referrer(&name, &subject, &accepted.digest),
     ] {

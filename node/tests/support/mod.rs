@@ -11,7 +11,7 @@ use entrepot_node::oci::{Algorithm, Digest, NodeName};
 use entrepot_node::replicate::{Replicate, ReplicateParts};
 use entrepot_node::run::{Bulk, Clock, Hands, Tasks};
 use entrepot_node::store::bucket::memory::Memory;
-use entrepot_node::store::{Bucket, Damaged, Layout, Links, PendingHere, RecentPuts, Store, Tags};
+use entrepot_node::store::{Bucket, Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Store, Tags};
 use entrepot_node::upload::{UploadParts, Uploads};
 use globset::{Glob, GlobSet};
 use http_body_util::{BodyExt, Full};
@@ -179,6 +179,14 @@ fn services(
         .immutable
         .map_or(GlobSet::empty(), |pattern| GlobSet::builder().add(Glob::new(pattern).unwrap()).build().unwrap());
     let tags = Tags::new(bucket.clone(), layout.clone(), store.clone(), immutable, retry_budget);
+    let fallback = Fallback {
+        bucket: bucket.clone(),
+        layout: layout.clone(),
+        store: store.clone(),
+        links: links.clone(),
+        tags: tags.clone(),
+        enabled: false,
+    };
     let max_sessions = setup.max_sessions.unwrap_or(defaults.upload.max_sessions);
     let uploads = Uploads::start(UploadParts {
         bucket: bucket.clone(),
@@ -194,6 +202,7 @@ fn services(
         mode: defaults.replication.mode,
         config: config::Upload { max_sessions, ..defaults.upload },
         tags: tags.clone(),
+        fallback: fallback.clone(),
         recent_puts,
     })
     .unwrap();
@@ -214,8 +223,15 @@ fn services(
         retry_budget,
         stall_timeout: Duration::from_secs(5),
     });
-    let manage =
-        Manage::new(ManageParts { bucket: bucket.clone(), layout: layout.clone(), store, links, tags, replicator });
+    let manage = Manage::new(ManageParts {
+        bucket: bucket.clone(),
+        layout: layout.clone(),
+        store,
+        links,
+        tags,
+        fallback,
+        replicator,
+    });
     let discover = Discover::new(bucket.clone(), layout);
     Services { uploads, fetch, discover, manage, metrics: metrics.clone(), read_only: setup.read_only }
 }

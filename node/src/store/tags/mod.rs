@@ -2,9 +2,9 @@
 //!
 //! A tag is one small object, its current link. It changes only by conditional writes: a write names the version that
 //! was read before, so that of two concurrent writes one reads again and decides again, and a write that hung and
-//! arrives late finds another version and loses. Beside the current link lies the history of the tag, one entry for each
-//! manifest that it pointed to, as in CNCF Distribution. The history is written after the current link and removed
-//! before it: a folder of a tag without a current link would be listed as a tag that does not exist.
+//! arrives late finds another version and loses. CNCF Distribution also writes a history of the tag, one entry for each
+//! manifest that it pointed to. Nothing reads it, so this registry does not write it: the folder of a tag that it wrote
+//! holds the current link alone, and what is listed exists. A history that is there is removed before the current link.
 //!
 //! | what happens | between | result |
 //! |---|---|---|
@@ -12,7 +12,6 @@
 //! | another push | a write without an answer and the next read | unknown whether it took effect: 503, the client decides |
 //! | a deletion | the read and the write | refused, reads again, and makes the tag anew |
 //! | the first of two attempts arrives late | any | refused, because the second changed the version |
-//! | crash | current link and history | a tag without this entry of its history |
 //! | crash | history removed and current link | the tag, whole, without history |
 //!
 //! S3 derives the version of an object from its content. A write that arrives late is therefore not refused if the tag

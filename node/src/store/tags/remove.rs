@@ -63,14 +63,11 @@ impl Tags {
             if self.is_immutable(tag) {
                 return Err(TagError::Immutable(tag.clone()));
             }
-            // The history goes first: interrupted after it, the tag is whole.
+            // The history, which CNCF Distribution writes, goes first: interrupted after it, the tag is whole.
             self.remove_history(repository, tag).await?;
             crash::point("delete.history-removed");
             let failed = match self.remove_version(repository, tag, &version).await {
-                Ok(Delete::Done) => {
-                    self.remove_leftovers(repository, tag).await?;
-                    return Ok(true);
-                }
+                Ok(Delete::Done) => return Ok(true),
                 Ok(Delete::Changed) => None,
                 Err(error) => Some(error),
             };
@@ -92,16 +89,6 @@ impl Tags {
         self.store.forget_tag(repository, tag);
         crash::point("delete.tag-removed");
         removed
-    }
-
-    /// After the current link is gone: a push may have written its history entry after the history was removed, and its
-    /// own last look before the current link was. (A service that ignores conditions removes the link of that push.)
-    async fn remove_leftovers(&self, repository: &Repository, tag: &Tag) -> Result<(), BucketError> {
-        let folder = self.layout.tag(repository, tag);
-        if !self.keys(folder).await?.is_empty() && self.current(repository, tag).await?.is_absent() {
-            self.remove_history(repository, tag).await?;
-        }
-        Ok(())
     }
 
     /// Removes everything of the tag but its current link. Returns whether there was anything.

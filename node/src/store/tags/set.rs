@@ -32,7 +32,7 @@ impl Tags {
     }
 
     /// Points the tag to a manifest, which is durable and linked. `current` is what the tag was when the push began.
-    /// Three requests for a tag that changes (with the read before): current link and history.
+    /// One request for a tag that changes, beside the read before.
     ///
     /// # Errors
     /// As [`Tags::check`]; `OutcomeUnknown`; or when the bucket fails for the whole budget. In the last two cases the
@@ -65,7 +65,7 @@ impl Tags {
                     if !self.store.remember_tag(&look, repository, tag, *digest, version) {
                         self.store.forget_tag(repository, tag);
                     }
-                    return self.put_history(repository, tag, digest).await;
+                    return Ok(());
                 }
                 // Another write was first. Nothing was written.
                 Ok(None) => None,
@@ -102,13 +102,6 @@ impl Tags {
         })
     }
 
-    async fn put_history(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
-        let link = PutBody::Bytes(Bytes::from(link_content(digest)));
-        self.bucket.put(&self.layout.tag_index(repository, tag, digest), link, PutMode::Overwrite).await?;
-        crash::point("manifest.tag-index-written");
-        Ok(())
-    }
-
     /// Writes a tag again that points to the manifest or is gone, so that a deletion that read it before does not remove
     /// it afterwards. Another push that came between stays.
     ///
@@ -126,17 +119,7 @@ impl Tags {
             if !self.store.remember_tag(&look, repository, tag, *digest, version) {
                 self.store.forget_tag(repository, tag);
             }
-            self.put_history(repository, tag, digest).await?;
         }
         Ok(())
-    }
-
-    /// Removes this entry of a tag's history if the tag is gone: a deletion may have removed the history just before the
-    /// entry was written, and the entry alone would be listed as a tag.
-    ///
-    /// # Errors
-    /// When the bucket fails.
-    pub async fn withdraw_history(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
-        Ok(self.bucket.delete(&self.layout.tag_index(repository, tag, digest)).await?)
     }
 }

@@ -184,6 +184,9 @@ async fn a_deletion_that_fails_at_any_step_leaves_no_tag_that_is_listed_and_gone
     for key in ["/index/", "/current/"] {
         let two = Two::new();
         two.push(&two.second, &digest("old")).await.unwrap();
+        let index = two.layout.tag_index(&two.repository, &two.tag, &digest("old"));
+        let link = PutBody::Bytes(Bytes::from(link_content(&digest("old"))));
+        two.memory.put(&index, link, PutMode::Overwrite).await.unwrap();
         two.faults.add(Fault::error(Operation::Delete, BucketErrorKind::Denied).on_key(key).times(1));
         assert!(two.first.remove(&two.repository, &two.tag).await.is_err());
         assert_eq!(two.value().await, Some(digest("old")), "{key}");
@@ -193,7 +196,7 @@ async fn a_deletion_that_fails_at_any_step_leaves_no_tag_that_is_listed_and_gone
 }
 
 #[tokio::test]
-async fn where_conditions_are_ignored_a_deletion_leaves_no_history_of_a_push_beside_it() {
+async fn where_conditions_are_ignored_no_tag_is_listed_and_gone_either() {
     let two = Two::ignoring_conditions();
     two.push(&two.second, &digest("old")).await.unwrap();
     let held = two.hold(Operation::Delete);
