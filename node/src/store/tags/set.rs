@@ -5,6 +5,7 @@ use crate::oci::{Digest, Repository, Tag};
 use crate::run::clock::Stopwatch;
 use crate::run::{crash, retry};
 use crate::store::bucket::{BucketError, ETag, Put, PutBody, PutMode};
+use crate::store::disk::Look;
 use crate::store::layout::link_content;
 use bytes::Bytes;
 
@@ -62,9 +63,7 @@ impl Tags {
             let look = self.store.look_at_tag(repository, tag);
             let failed = match self.put_current(repository, tag, digest, &current).await {
                 Ok(Some(version)) => {
-                    if !self.store.remember_tag(&look, repository, tag, *digest, version) {
-                        self.store.forget_tag(repository, tag);
-                    }
+                    self.wrote(&look, repository, tag, digest, version);
                     return Ok(());
                 }
                 // Another write was first. Nothing was written.
@@ -116,10 +115,15 @@ impl Tags {
     ) -> Result<(), TagError> {
         let look = self.store.look_at_tag(repository, tag);
         if let Some(version) = self.put_current(repository, tag, digest, &current).await? {
-            if !self.store.remember_tag(&look, repository, tag, *digest, version) {
-                self.store.forget_tag(repository, tag);
-            }
+            self.wrote(&look, repository, tag, digest, version);
         }
         Ok(())
+    }
+
+    /// Remembers what was written. If something else was seen meanwhile, it is not known which of the two came last.
+    fn wrote(&self, look: &Look, repository: &Repository, tag: &Tag, digest: &Digest, version: ETag) {
+        if !self.store.remember_tag(look, repository, tag, *digest, version) {
+            self.store.forget_tag(repository, tag);
+        }
     }
 }
