@@ -10,6 +10,7 @@
 //! lock of its key (`locks`) from its look at the object to the rename or unlink. A put that must be the first needs
 //! no lock where the file system has hard links: it takes a name that is free, and nothing else.
 
+mod cached;
 mod copy;
 mod folders;
 mod locks;
@@ -308,6 +309,13 @@ impl Bucket for FileSystem {
     }
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
+        if options.range.is_none()
+            && let Some((meta, content)) = cached::read(&self.tree.path(key.as_str()), options.if_none_match.as_ref())
+        {
+            let Some(content) = content else { return Ok(Get::NotModified) };
+            let body = futures::stream::iter([Ok(content)]).boxed();
+            return Ok(Get::Found(Object { range: 0..meta.size, meta, body }));
+        }
         let name = key.clone();
         let opened = self.run(Operation::Get, key.as_str(), move |tree| Ok(tree.open(name.as_str())?)).await?;
         let Some((file, metadata)) = opened else { return Ok(Get::Missing) };
