@@ -14,7 +14,7 @@ struct Step {
 }
 
 /// The tests of this crate, quick ones first.
-const TESTS: [&str; 17] = [
+const TESTS: [&str; 18] = [
     "chart",
     "embedded",
     "bucket_contract",
@@ -29,6 +29,7 @@ const TESTS: [&str; 17] = [
     "fills",
     "crashes",
     "clients",
+    "proxied",
     "cleaning",
     "cluster",
     "images",
