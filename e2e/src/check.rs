@@ -14,7 +14,7 @@ struct Step {
 }
 
 /// The tests of this crate, quick ones first.
-const TESTS: [&str; 18] = [
+const TESTS: [&str; 19] = [
     "chart",
     "embedded",
     "bucket_contract",
@@ -29,6 +29,7 @@ const TESTS: [&str; 18] = [
     "fills",
     "crashes",
     "clients",
+    "proxied",
     "cleaning",
     "history",
     "cluster",

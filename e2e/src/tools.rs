@@ -26,6 +26,8 @@ pub enum Tool {
     Crane,
     Regctl,
     Oras,
+    /// Pushes with the code of Docker Engine.
+    DockerPush,
     /// The conformance suite of the OCI distribution-spec.
     Conformance,
     /// Renders and checks the chart.
@@ -45,13 +47,14 @@ pub enum Tool {
 }
 
 impl Tool {
-    pub const ALL: [Tool; 17] = [
+    pub const ALL: [Tool; 18] = [
         Tool::Versitygw,
         Tool::Minio,
         Tool::Registry,
         Tool::Crane,
         Tool::Regctl,
         Tool::Oras,
+        Tool::DockerPush,
         Tool::Conformance,
         Tool::Helm,
         Tool::KubeApiserver,
@@ -74,6 +77,7 @@ impl Tool {
             Tool::Crane => "crane",
             Tool::Regctl => "regctl",
             Tool::Oras => "oras",
+            Tool::DockerPush => "docker-push",
             Tool::Conformance => "conformance",
             Tool::Helm => "helm",
             Tool::KubeApiserver => "kube-apiserver",

@@ -2,18 +2,33 @@ use super::{START, free_port};
 use crate::client::Registry;
 use crate::process::Process;
 use crate::{tools, usage};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
-/// nginx with sendfile: what a cache in front of a bucket is measured against.
+/// nginx with sendfile: what a cache in front of a bucket is measured against, and a load balancer in front of a node.
 pub struct Nginx {
     pub url: String,
     process: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
+
+/// A request that nginx has answered.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub method: String,
+    pub path: String,
+    pub status: u16,
+    /// Since the epoch.
+    pub began: Duration,
+    pub took: Duration,
+}
+
+/// What [`Answered`] is read from: the end and the duration in seconds, status, method, path.
+const LOG_FORMAT: &str = "log_format answered '$msec $request_time $status $request_method $uri';";
 
 impl Nginx {
     /// Serves a folder.
@@ -40,6 +55,23 @@ impl Nginx {
         Nginx::run(&zone, &location).await
     }
 
+    /// Passes requests on to a server as they come, as a load balancer does: it answers 504 when the server is silent for
+    /// `silence`. What it answered is in [`answered`](Nginx::answered).
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn balancing(server: &str, silence: Duration) -> Result<Nginx> {
+        let host = Registry::new(server).host().to_owned();
+        let silence = silence.as_millis();
+        let http = format!("{LOG_FORMAT} upstream node {{ server {host}; keepalive 16; }}");
+        let location = format!(
+            "access_log access.log answered; client_max_body_size 0; location / {{ proxy_pass http://node; \
+             proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $http_host; \
+             proxy_request_buffering off; proxy_read_timeout {silence}ms; proxy_send_timeout {silence}ms; }}"
+        );
+        Nginx::run(&http, &location).await
+    }
+
     async fn run(http: &str, server: &str) -> Result<Nginx> {
         let folder = TempDir::new()?;
         let own = folder.path().display();
@@ -55,12 +87,21 @@ impl Nginx {
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, config)?;
         let mut command = Command::new(tools::system("nginx")?);
-        command.arg("-c").arg(&file).arg("-e").arg(folder.path().join("error.log"));
+        command.arg("-p").arg(folder.path()).arg("-c").arg(&file).arg("-e").arg(folder.path().join("error.log"));
         let mut process = Process::start("nginx", &mut command, &folder.path().join("log"))?;
         let url = format!("http://{address}");
         let probe = Registry::new(&url);
         process.until_ready(START, || async { probe.get("/").await.is_ok() }).await?;
-        Ok(Nginx { url, process, _folder: folder })
+        Ok(Nginx { url, process, folder })
+    }
+
+    /// The requests that it has answered while [`balancing`](Nginx::balancing), in the order of their ends.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn answered(&self) -> Result<Vec<Answered>> {
+        let log = std::fs::read_to_string(self.folder.path().join("access.log")).context("nginx's access log")?;
+        log.lines().map(|line| Answered::parse(line).with_context(|| format!("nginx logged {line}"))).collect()
     }
 
     /// The processes that serve. The master has others as well, some of which end by themselves.
@@ -75,13 +116,38 @@ impl Nginx {
     }
 }
 
+impl Answered {
+    fn parse(line: &str) -> Option<Answered> {
+        let mut words = line.splitn(5, ' ');
+        let mut seconds = || Some(Duration::from_secs_f64(words.next()?.parse().ok()?));
+        let (ended, took) = (seconds()?, seconds()?);
+        let status = words.next()?.parse().ok()?;
+        let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+        Some(Answered { method, path, status, began: ended.saturating_sub(took), took })
+    }
+}
+
 impl Drop for Nginx {
     fn drop(&mut self) {
         // Killed, the master would leave its workers behind; told to end, it ends them.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
         let told = self.process.signal(Signal::TERM).is_ok();
         while told && matches!(self.process.ended(), Ok(None)) && std::time::Instant::now() < deadline {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_says_when_a_request_began() {
+        let answered = Answered::parse("1700000060.250 50.001 503 PUT /v2/a/blobs/uploads/x y").unwrap();
+        assert_eq!((answered.status, answered.method.as_str()), (503, "PUT"));
+        assert_eq!(answered.path, "/v2/a/blobs/uploads/x y");
+        assert_eq!(answered.began, Duration::from_millis(1_700_000_010_249));
+        assert!(Answered::parse("1700000060.250 - 503 PUT /").is_none());
     }
 }

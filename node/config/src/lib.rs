@@ -273,8 +273,9 @@ pub struct Upload {
     /// A session that received nothing for this long is removed. A restart does not renew its age.
     pub session_expiry: Duration,
     /// The last `PUT` of an upload is answered within this time, with 503 and `Retry-After` when the bucket does not have
-    /// the blob yet. The upload goes on, and the repeated `PUT` finds its result. Load balancers cut requests that are
-    /// silent for 60 seconds; set this below the time of the one in front of the nodes.
+    /// the blob yet. The upload goes on, and the repeated `PUT` finds its result. A manifest, a mount and a `HEAD` wait no
+    /// longer for a blob that is on its way to the bucket. Load balancers cut requests that are silent for 60 seconds; set
+    /// this below the time of the one in front of the nodes.
     pub answer_within: Duration,
     /// The largest blob accepted.
     pub max_blob_size: ByteSize,

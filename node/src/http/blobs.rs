@@ -25,6 +25,9 @@ pub async fn head(
     digest: &Digest,
     asked: &HeaderMap,
 ) -> Result<Response, ApiError> {
+    if !services.uploads.may_be_found(repository, digest).await? {
+        return Err(failed(FetchError::NotFound));
+    }
     let size = services.fetch.blob_size(repository, digest).await.map_err(failed)?;
     let identity = identity(digest)?;
     let mut response = Response::new(Body::empty());

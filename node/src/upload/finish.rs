@@ -54,6 +54,29 @@ impl Uploads {
         .await
     }
 
+    /// Waits for a blob that is on its way to the bucket from this node. `false`: it takes longer than
+    /// `upload.answerWithin`.
+    ///
+    /// # Errors
+    /// When the bucket fails.
+    pub(super) async fn settled(&self, repository: &Repository, digest: &Digest) -> Result<bool, UploadError> {
+        let durable = async { Ok(self.inner.replicator.durable(repository, digest).await?) };
+        match self.in_time(durable).await {
+            Ok(()) => Ok(true),
+            Err(UploadError::Unfinished) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a `HEAD` may tell of a blob that is on its way to the bucket from this node. Under WriteThrough only when
+    /// it has arrived, because a client that finds a blob pushes its manifest next, perhaps to another node.
+    ///
+    /// # Errors
+    /// When the bucket fails.
+    pub async fn may_be_found(&self, repository: &Repository, digest: &Digest) -> Result<bool, UploadError> {
+        Ok(self.inner.mode == ReplicationMode::WriteBack || self.settled(repository, digest).await?)
+    }
+
     /// The session and the right to write to it; `None` when the blob is committed already.
     async fn claim(
         &self,
@@ -93,7 +116,10 @@ impl Uploads {
         self.finished(repository, digest).await
     }
 
-    async fn in_time<T>(&self, steps: impl Future<Output = Result<T, UploadError>>) -> Result<T, UploadError> {
+    pub(super) async fn in_time<T>(
+        &self,
+        steps: impl Future<Output = Result<T, UploadError>>,
+    ) -> Result<T, UploadError> {
         let within = self.inner.config.answer_within.get();
         tokio::time::timeout(within, steps).await.unwrap_or(Err(UploadError::Unfinished))
     }

@@ -44,7 +44,8 @@ impl Uploads {
             Reference::Digest(_) => tags,
         };
         let planned = self.plan_tags(repository, tags, &digest, &conditions).await?;
-        self.wait_for_pending(repository, &manifest).await?;
+        // Nothing is written yet: a push that is given up here changes no tag later.
+        self.in_time(self.wait_for_pending(repository, &manifest)).await?;
 
         let look = self.inner.store.look(&digest);
         self.put_data(&digest, content.clone()).await?;

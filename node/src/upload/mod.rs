@@ -290,7 +290,9 @@ impl Uploads {
         from: &Repository,
     ) -> Result<bool, UploadError> {
         // Under WriteBack the source may be visible here and not yet durable; a link to it would be broken elsewhere.
-        self.inner.replicator.durable(from, digest).await?;
+        if !self.settled(from, digest).await? {
+            return Ok(false);
+        }
         if !self.is_linked(from, LinkKind::Layer, digest).await? || !self.has_data(digest).await? {
             return Ok(false);
         }

@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 const LOOKUPS: usize = 16;
 
 impl Uploads {
-    /// Waits until blobs that are pending at this node are durable (WriteBack).
+    /// Waits until blobs that are pending at this node are durable.
     pub(super) async fn wait_for_pending(
         &self,
         repository: &Repository,

@@ -1,3 +1,4 @@
+mod late;
 mod pressure;
 mod repeated;
 mod restart;

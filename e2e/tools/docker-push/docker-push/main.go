@@ -1,0 +1,199 @@
+// Pushes an image of an OCI layout with the code that Docker Engine pushes with (github.com/docker/docker/distribution):
+// its transfer manager repeats the upload of a layer that failed, up to 5 times. The stores around that code, which
+// the engine has on its disk, are here in memory and read the layout.
+//
+//	docker-push LAYOUT TAG REFERENCE
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/docker/distribution/manifest/schema2"
+	"github.com/docker/docker/api/types/events"
+	registrytypes "github.com/docker/docker/api/types/registry"
+	"github.com/docker/docker/distribution"
+	"github.com/docker/docker/distribution/metadata"
+	"github.com/docker/docker/distribution/xfer"
+	"github.com/docker/docker/layer"
+	"github.com/docker/docker/pkg/progress"
+	refstore "github.com/docker/docker/reference"
+	"github.com/docker/docker/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Docker's default of max-concurrent-uploads.
+const concurrentUploads = 5
+
+func main() {
+	if len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: docker-push LAYOUT TAG REFERENCE")
+		os.Exit(2)
+	}
+	if err := push(context.Background(), os.Args[1], os.Args[2], os.Args[3]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func push(ctx context.Context, folder, tag, name string) error {
+	image, err := read(folder, tag)
+	if err != nil {
+		return err
+	}
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return err
+	}
+	state, err := os.MkdirTemp("", "docker-push")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(state)
+	references, err := refstore.NewReferenceStore(filepath.Join(state, "repositories.json"))
+	if err != nil {
+		return err
+	}
+	if err := references.AddTag(ref, image.config, true); err != nil {
+		return err
+	}
+	known, err := metadata.NewFSMetadataStore(filepath.Join(state, "distribution"))
+	if err != nil {
+		return err
+	}
+	// Without options it takes registries of the loopback network over HTTP.
+	service, err := registry.NewService(registry.ServiceOptions{})
+	if err != nil {
+		return err
+	}
+	return distribution.Push(ctx, ref, &distribution.ImagePushConfig{
+		Config: distribution.Config{
+			AuthConfig:       &registrytypes.AuthConfig{},
+			ProgressOutput:   &output{},
+			RegistryService:  service,
+			ImageEventLogger: func(context.Context, string, string, events.Action) {},
+			MetadataStore:    known,
+			ImageStore:       image,
+			ReferenceStore:   references,
+		},
+		ConfigMediaType: schema2.MediaTypeImageConfig,
+		LayerStores:     image.layers,
+		UploadManager:   xfer.NewLayerUploadManager(concurrentUploads),
+	})
+}
+
+// image is an image of a layout whose layers are not compressed: the digest of each is its diff id.
+type image struct {
+	folder string
+	config digest.Digest
+	layers layers
+}
+
+func read(folder, tag string) (*image, error) {
+	var index ocispec.Index
+	if err := readJSON(filepath.Join(folder, ocispec.ImageIndexFile), &index); err != nil {
+		return nil, err
+	}
+	result := &image{folder: folder, layers: make(layers)}
+	for _, entry := range index.Manifests {
+		if entry.Annotations[ocispec.AnnotationRefName] != tag {
+			continue
+		}
+		var manifest ocispec.Manifest
+		if err := readJSON(result.blob(entry.Digest), &manifest); err != nil {
+			return nil, err
+		}
+		result.config = manifest.Config.Digest
+		var below *pushLayer
+		var diffIDs []layer.DiffID
+		for _, described := range manifest.Layers {
+			diffIDs = append(diffIDs, layer.DiffID(described.Digest))
+			below = &pushLayer{
+				file:  result.blob(described.Digest),
+				chain: layer.CreateChainID(diffIDs),
+				diff:  layer.DiffID(described.Digest),
+				size:  described.Size,
+				below: below,
+			}
+			result.layers[below.chain] = below
+		}
+		return result, nil
+	}
+	return nil, fmt.Errorf("%s has no image %s", folder, tag)
+}
+
+func readJSON(file string, value any) error {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(content, value)
+}
+
+func (i *image) blob(dgst digest.Digest) string {
+	return filepath.Join(i.folder, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
+}
+
+// Put is distribution.ImageConfigStore's; a push does not call it.
+func (i *image) Put(context.Context, []byte) (digest.Digest, error) {
+	return "", fmt.Errorf("the layout is read only")
+}
+
+// Get gives the config of an image.
+func (i *image) Get(_ context.Context, dgst digest.Digest) ([]byte, error) {
+	return os.ReadFile(i.blob(dgst))
+}
+
+// layers gives the layers of an image to the push.
+type layers map[layer.ChainID]*pushLayer
+
+func (l layers) Get(chain layer.ChainID) (distribution.PushLayer, error) {
+	if found, ok := l[chain]; ok {
+		return found, nil
+	}
+	return nil, fmt.Errorf("the layout has no layer %s", chain)
+}
+
+type pushLayer struct {
+	file  string
+	chain layer.ChainID
+	diff  layer.DiffID
+	size  int64
+	below *pushLayer
+}
+
+func (l *pushLayer) ChainID() layer.ChainID { return l.chain }
+func (l *pushLayer) DiffID() layer.DiffID   { return l.diff }
+func (l *pushLayer) Size() int64            { return l.size }
+func (l *pushLayer) Release()               {}
+
+func (l *pushLayer) Parent() distribution.PushLayer {
+	if l.below == nil {
+		return nil
+	}
+	return l.below
+}
+
+// MediaType is that of the engine's own layers, which it compresses as it pushes.
+func (l *pushLayer) MediaType() string { return schema2.MediaTypeUncompressedLayer }
+
+func (l *pushLayer) Open() (io.ReadCloser, error) { return os.Open(l.file) }
+
+// output prints what the engine would show, without the bars.
+type output struct{ last string }
+
+func (o *output) WriteProgress(now progress.Progress) error {
+	line := strings.TrimSpace(now.ID + " " + now.Message + now.Action)
+	if line != o.last && line != "" {
+		fmt.Println(line)
+	}
+	o.last = line
+	return nil
+}
