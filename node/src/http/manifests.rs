@@ -7,7 +7,7 @@ use super::body::RequestBody;
 use super::dispatch::Services;
 use super::error::{ApiError, What};
 use super::headers::{self, Identity};
-use crate::fetch::FetchError;
+use crate::fetch::{FetchError, Resolved};
 use crate::oci::manifest::media_type_of;
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
 use crate::store::tags::{Condition, Conditions};
@@ -27,6 +27,9 @@ use std::io;
 
 /// Manifests whose headers are remembered; about 300 bytes each.
 const REMEMBERED: usize = 10_000;
+
+/// How often a tag is looked up for one request: each further time, its manifest was deleted since the last one.
+const RESOLUTIONS: usize = 4;
 
 /// RFC 7234, section 5.5.1: the tag is the last known value, and may have changed since.
 const STALE: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"");
@@ -74,19 +77,19 @@ pub async fn get(
     asked: &HeaderMap,
     with_body: bool,
 ) -> Result<Response, ApiError> {
-    let (digest, stale) = match reference {
+    let (digest, content, stale) = match reference {
         Reference::Digest(digest) => {
             if !with_body {
                 services.fetch.recheck_manifest(repository, digest).await;
             }
-            (*digest, false)
+            (*digest, services.fetch.manifest(repository, digest).await.map_err(failed)?, false)
         }
         Reference::Tag(tag) => {
             let resolved = services.fetch.resolve(repository, tag).await.map_err(failed)?;
-            (resolved.digest, resolved.stale)
+            let (digest, content) = tagged(services, repository, tag, resolved).await?;
+            (digest, content, resolved.stale)
         }
     };
-    let content = services.fetch.manifest(repository, &digest).await.map_err(failed)?;
     let description = described.of(&digest, &content)?;
     let length = content.len();
     let known = description.identity.is_known(asked);
@@ -140,6 +143,26 @@ pub async fn put(
         headers::add(map, headers::TAG, tag.as_str());
     }
     Ok(response)
+}
+
+/// The manifest of a tag. What the tag pointed to a moment ago may be deleted by now, and the tag point to another.
+async fn tagged(
+    services: &Services,
+    repository: &Repository,
+    tag: &Tag,
+    resolved: Resolved,
+) -> Result<(Digest, Bytes), ApiError> {
+    let mut digest = resolved.digest;
+    for _ in 0..RESOLUTIONS {
+        match services.fetch.manifest(repository, &digest).await {
+            Err(FetchError::NotFound) if !resolved.stale && !services.read_only => {
+                let now = services.uploads.relink(repository, tag, &digest).await?;
+                digest = now.ok_or_else(|| failed(FetchError::NotFound))?;
+            }
+            content => return Ok((digest, content.map_err(failed)?)),
+        }
+    }
+    Err(failed(FetchError::NotFound))
 }
 
 /// What the client demands of the tag that it writes (RFC 9110, sections 13.1.1 and 13.1.2).

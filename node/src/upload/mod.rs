@@ -10,6 +10,7 @@ mod place;
 mod pressure;
 mod receive;
 mod references;
+mod relink;
 mod session;
 mod spool;
 mod writer;

@@ -483,3 +483,48 @@ async fn listed_under(nodes: &Nodes, tag: &str) -> Vec<String> {
     let content = nodes.bucket.content(&nodes.b.layout.data(&digest)).unwrap();
     crate::oci::manifest::fallback_referrers(&content).unwrap().into_iter().map(|entry| entry.digest).collect()
 }
+
+#[tokio::test]
+async fn a_tag_that_a_lost_deletion_left_without_a_link_gets_it_back() {
+    let nodes = Nodes::new();
+    let layer = nodes.b.push(&nodes.name, b"layer").await;
+    let manifest = image(&[layer]);
+    let digest = nodes.push(&nodes.b, "v1", &manifest).await.unwrap().digest;
+    let link = nodes.b.layout.link(&nodes.name, LinkKind::Revision, &digest);
+    nodes.bucket.delete(&link).await.unwrap();
+    let tag = Tag::parse("v1").unwrap();
+    assert_eq!(nodes.a.uploads.relink(&nodes.name, &tag, &digest).await.unwrap(), Some(digest));
+    assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
+    // The tag has moved: what it points to now is to be served.
+    let other = nodes.b.push(&nodes.name, b"other").await;
+    let moved = nodes.push(&nodes.b, "v1", &image(&[other])).await.unwrap().digest;
+    nodes.bucket.delete(&link).await.unwrap();
+    assert_eq!(nodes.a.uploads.relink(&nodes.name, &tag, &digest).await.unwrap(), Some(moved));
+    assert!(!nodes.is_linked(LinkKind::Revision, &digest).await);
+    // The bucket and the stores have lost the manifest: no link is made to nothing.
+    for node in [&nodes.a, &nodes.b] {
+        node.store.remove(&moved).await.unwrap();
+    }
+    nodes.later();
+    nodes.remove_data(&moved).await;
+    assert_eq!(nodes.a.uploads.relink(&nodes.name, &tag, &moved).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_deletion_is_not_undone_by_a_read_of_the_tag_beside_it() {
+    for point in [(Operation::Put, "/revisions/"), (Operation::Get, "/tags/v1/current/")] {
+        let nodes = Nodes::new();
+        let layer = nodes.b.push(&nodes.name, b"layer").await;
+        let digest = nodes.push(&nodes.b, "v1", &image(&[layer])).await.unwrap().digest;
+        nodes.b.links.remove(&nodes.name, LinkKind::Revision, &digest).await.unwrap();
+        let (held, tag) = (nodes.hold(point.0, point.1), Tag::parse("v1").unwrap());
+        let (relinked, ()) = tokio::join!(nodes.a.uploads.relink(&nodes.name, &tag, &digest), async {
+            nodes.held(held).await;
+            nodes.b.manage.delete_manifest(&nodes.name, &digest).await.unwrap();
+            nodes.faults.clear();
+        });
+        assert_eq!(relinked.unwrap(), None);
+        assert!(!nodes.is_linked(LinkKind::Revision, &digest).await, "{point:?}");
+        assert_eq!((nodes.tag("v1").await, nodes.is_listed("v1").await), (None, false));
+    }
+}
