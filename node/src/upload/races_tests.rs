@@ -3,10 +3,11 @@
 use super::{Accepted, UploadError};
 use crate::manage::ManageError;
 use crate::oci::{Digest, Reference, Repository, Tag};
+use crate::run::Clock;
 use crate::run::clock::Timestamp;
 use crate::store::bucket::fault::{Effect, Fault, FaultId, Faults, Faulty};
 use crate::store::bucket::memory::Memory;
-use crate::store::bucket::{BucketErrorKind, Operation, PutBody, PutMode};
+use crate::store::bucket::{BucketErrorKind, FileSystem, ListOptions, Operation, PutBody, PutMode, get_small};
 use crate::store::layout::LinkKind;
 use crate::store::{Bucket, Replicator};
 use crate::testing::{Node, Setup, body, eventually, manifest_push, repository, sha256};
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 struct Nodes {
     a: Node,
     b: Node,
-    bucket: Arc<Memory>,
+    bucket: Arc<dyn Bucket>,
     faults: Faults,
     name: Repository,
     _folders: [TempDir; 2],
@@ -27,7 +28,11 @@ struct Nodes {
 
 impl Nodes {
     fn start(setup: impl Fn() -> Setup) -> Nodes {
-        let (bucket, faults) = (Arc::new(Memory::default()), Faults::default());
+        Nodes::over(Arc::new(Memory::default()), setup)
+    }
+
+    fn over(bucket: Arc<dyn Bucket>, setup: impl Fn() -> Setup) -> Nodes {
+        let faults = Faults::default();
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let faulty: Arc<dyn Bucket> = Arc::new(Faulty::new(bucket.clone(), &faults));
         let a = Node::start(folders[0].path(), Setup { bucket: faulty, name: "a", ..setup() });
@@ -63,7 +68,8 @@ impl Nodes {
 
     async fn is_listed(&self, tag: &str) -> bool {
         let folder = self.b.layout.tag(&self.name, &Tag::parse(tag).unwrap());
-        self.bucket.keys().iter().any(|key| key.as_str().starts_with(&folder))
+        let options = ListOptions { prefix: folder, max: 1, ..ListOptions::default() };
+        !self.bucket.list(options).await.unwrap().keys.is_empty()
     }
 
     async fn remove_data(&self, digest: &Digest) {
@@ -192,6 +198,28 @@ async fn data_that_goes_while_an_existing_blob_is_pushed_is_put_again() {
 /// Whatever the order of their steps, a push and a deletion of one manifest end as if one came after the other.
 #[tokio::test]
 async fn a_push_and_a_deletion_of_one_manifest_end_in_one_of_the_two_orders() {
+    in_one_of_the_two_orders(|| (Arc::new(Memory::default()), tempfile::tempdir().unwrap())).await;
+}
+
+#[tokio::test]
+async fn they_do_so_where_versions_are_derived_from_content() {
+    in_one_of_the_two_orders(|| (Arc::new(Memory::with_versions_of_content()), tempfile::tempdir().unwrap())).await;
+}
+
+#[tokio::test]
+async fn they_do_so_over_a_folder() {
+    in_one_of_the_two_orders(|| {
+        let folder = tempfile::tempdir().unwrap();
+        (Arc::new(FileSystem::open(folder.path(), Clock::system()).unwrap()), folder)
+    })
+    .await;
+}
+
+async fn in_one_of_the_two_orders(bucket: impl Fn() -> (Arc<dyn Bucket>, TempDir)) {
+    let start = || {
+        let (bucket, folder) = bucket();
+        (Nodes::over(bucket, Setup::default), folder)
+    };
     let push_points = [
         (Operation::Get, "/tags/v1/current/"),
         (Operation::Put, "/blobs/"),
@@ -201,7 +229,7 @@ async fn a_push_and_a_deletion_of_one_manifest_end_in_one_of_the_two_orders() {
         (Operation::Get, "/revisions/"),
     ];
     for (operation, key) in push_points {
-        let nodes = Nodes::new();
+        let (nodes, _folder) = start();
         let layer = nodes.b.push(&nodes.name, b"layer").await;
         let manifest = image(&[layer]);
         let digest = nodes.push(&nodes.b, "v0", &manifest).await.unwrap().digest;
@@ -222,7 +250,7 @@ async fn a_push_and_a_deletion_of_one_manifest_end_in_one_of_the_two_orders() {
         (Operation::Delete, "/revisions/"),
     ];
     for (operation, key) in delete_points {
-        let nodes = Nodes::new();
+        let (nodes, _folder) = start();
         let layer = nodes.b.push(&nodes.name, b"layer").await;
         let manifest = image(&[layer]);
         let digest = nodes.push(&nodes.b, "v1", &manifest).await.unwrap().digest;
@@ -480,7 +508,7 @@ async fn referrers_are_also_kept_under_the_fallback_tag_where_that_is_configured
 async fn listed_under(nodes: &Nodes, tag: &str) -> Vec<String> {
     let Some(digest) = nodes.tag(tag).await else { return Vec::new() };
     assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
-    let content = nodes.bucket.content(&nodes.b.layout.data(&digest)).unwrap();
+    let (content, _) = get_small(&*nodes.bucket, &nodes.b.layout.data(&digest), 1 << 20).await.unwrap().unwrap();
     crate::oci::manifest::fallback_referrers(&content).unwrap().into_iter().map(|entry| entry.digest).collect()
 }
 

@@ -23,6 +23,7 @@ pub struct Memory {
 
 #[derive(Default)]
 struct State {
+    versions_of_content: bool,
     objects: BTreeMap<String, Stored>,
     uploads: BTreeMap<String, Upload>,
     /// Counts versions and multipart uploads, so that no two have one name.
@@ -58,6 +59,14 @@ impl Memory {
     /// `conditional_put` it overwrites where another bucket would answer `Exists`.
     pub fn with_capabilities(capabilities: Capabilities) -> Memory {
         Memory { capabilities, state: Mutex::default() }
+    }
+
+    /// A bucket that derives the version of an object from its content, as S3 does: the same bytes put again have the
+    /// version that they had before.
+    pub fn with_versions_of_content() -> Memory {
+        let memory = Memory::default();
+        memory.state().versions_of_content = true;
+        memory
     }
 
     /// All keys, in order.
@@ -98,7 +107,11 @@ impl State {
             PutMode::IfMatch(version) if self.version(key) != *version => return Put::Changed,
             _ => {}
         }
-        let etag = ETag(format!("version-{}", self.next()));
+        let etag = ETag(if self.versions_of_content {
+            crate::oci::Digest::of(crate::oci::Algorithm::Sha256, &content).hex().to_owned()
+        } else {
+            format!("version-{}", self.next())
+        });
         self.objects.insert(key.as_str().to_owned(), Stored { content, etag: etag.clone() });
         Put::Done(etag)
     }
