@@ -11,11 +11,13 @@
 //! | another push | the read and the write | the write is refused, reads again, and wins as the last |
 //! | another push | a write without an answer and the next read | unknown whether it took effect: 503, the client decides |
 //! | a deletion | the read and the write | refused, reads again, and makes the tag anew |
-//! | the first of two attempts arrives late | any | refused, because the second changed the version |
+//! | an attempt hangs | the read and the write | it is not repeated: 503, and it may still take effect |
+//! | an attempt whose answer was lost arrives after the next | any | refused, because the next changed the version |
 //! | crash | history removed and current link | the tag, whole, without history |
 //!
 //! S3 derives the version of an object from its content. A write that arrives late is therefore not refused if the tag
-//! has returned to exactly the value that the write was based on. S3 refuses requests that were signed 15 minutes ago.
+//! has returned to exactly the value that the write was based on, for example to nothing. A write that hung was not
+//! acknowledged, so that its client knows that it may take effect later; S3 refuses it 15 minutes after it was signed.
 
 mod condition;
 mod list;
@@ -24,7 +26,7 @@ mod set;
 
 pub use condition::{Condition, Conditions};
 
-use super::bucket::{Bucket, BucketError, ETag, get_small};
+use super::bucket::{Bucket, BucketError, BucketErrorKind, ETag, get_small};
 use super::layout::{Layout, read_link};
 use super::links::MAX_LINK_BYTES;
 use super::{Key, Store};
@@ -69,6 +71,12 @@ pub struct Current {
     pub digest: Option<Digest>,
     /// The version of the link; `None` if there is no link.
     version: Option<ETag>,
+}
+
+/// Whether a change of a tag may be sent again after this failure. Not after one that hung: it may arrive after its
+/// repetition was acknowledged, and after others have brought the tag back to what it was based on.
+fn may_be_repeated(error: &BucketError) -> bool {
+    error.is_transient() && error.kind != BucketErrorKind::Timeout
 }
 
 impl Current {

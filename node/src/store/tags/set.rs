@@ -1,6 +1,6 @@
 //! Pointing a tag to a manifest.
 
-use super::{Conditions, Current, TagError, Tags};
+use super::{Conditions, Current, TagError, Tags, may_be_repeated};
 use crate::oci::{Digest, Repository, Tag};
 use crate::run::clock::Stopwatch;
 use crate::run::{crash, retry};
@@ -73,7 +73,7 @@ impl Tags {
             let pause = pauses.next().unwrap_or_default();
             let over = spent.elapsed() + pause > self.retry_budget;
             match failed {
-                Some(error) if over || !error.is_transient() => return Err(error.into()),
+                Some(error) if over || !may_be_repeated(&error) => return Err(error.into()),
                 None if over => return Err(TagError::OutcomeUnknown),
                 Some(_) => unanswered = Some(current.version.clone()),
                 None => {}

@@ -103,7 +103,7 @@ async fn an_attempt_that_arrives_late_loses() {
     two.push(&two.second, &digest("old")).await.unwrap();
     let key = two.layout.tag_current(&two.repository, &two.tag);
     let before = two.second.current(&two.repository, &two.tag).await.unwrap();
-    // The first attempt hangs; the second is acknowledged, and another node pushes after it.
+    // The answer of the first attempt is lost; the second is acknowledged, and another node pushes after it.
     two.push(&two.first, &digest("a")).await.unwrap();
     two.push(&two.second, &digest("b")).await.unwrap();
     let link = PutBody::Bytes(Bytes::from(link_content(&digest("a"))));
@@ -125,7 +125,7 @@ async fn a_write_whose_answer_was_lost_is_found_and_not_repeated() {
 #[tokio::test]
 async fn a_write_without_an_answer_that_others_have_overwritten_is_not_acknowledged() {
     let two = Two::new();
-    for effect in [Effect::LoseAnswer, Effect::Error(BucketErrorKind::Timeout)] {
+    for effect in [Effect::LoseAnswer, Effect::Error(BucketErrorKind::Connection)] {
         two.faults.clear();
         two.push(&two.second, &digest("old")).await.unwrap();
         let current = two.first.current(&two.repository, &two.tag).await.unwrap();
@@ -141,6 +141,21 @@ async fn a_write_without_an_answer_that_others_have_overwritten_is_not_acknowled
         // Written again, the tag would have been a, b and a.
         assert!(matches!(first, Err(TagError::OutcomeUnknown)), "{first:?}");
         assert_eq!(two.value().await, Some(digest("b")));
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_hung_is_not_repeated() {
+    let two = Two::new();
+    two.push(&two.second, &digest("old")).await.unwrap();
+    for (operation, key) in [(Operation::Put, "/current/"), (Operation::Delete, "/current/")] {
+        let hung = two.faults.add(Fault::error(operation, BucketErrorKind::Timeout).on_key(key));
+        let failed = match operation {
+            Operation::Put => two.push(&two.first, &digest("a")).await,
+            _ => two.first.remove(&two.repository, &two.tag).await,
+        };
+        assert!(matches!(failed, Err(TagError::Bucket(_))), "{failed:?}");
+        assert_eq!((two.faults.hits(hung), two.value().await), (1, Some(digest("old"))));
     }
 }
 
