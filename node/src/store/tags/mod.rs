@@ -19,6 +19,7 @@
 //! has returned to exactly the value that the write was based on, for example to nothing. A write that hung was not
 //! acknowledged, so that its client knows that it may take effect later; S3 refuses it 15 minutes after it was signed.
 
+mod attempts;
 mod condition;
 mod list;
 mod remove;
@@ -26,7 +27,7 @@ mod set;
 
 pub use condition::{Condition, Conditions};
 
-use super::bucket::{Bucket, BucketError, BucketErrorKind, ETag, get_small};
+use super::bucket::{Bucket, BucketError, ETag, get_small};
 use super::layout::{Layout, read_link};
 use super::links::MAX_LINK_BYTES;
 use super::{Key, Store};
@@ -71,12 +72,6 @@ pub struct Current {
     pub digest: Option<Digest>,
     /// The version of the link; `None` if there is no link.
     version: Option<ETag>,
-}
-
-/// Whether a change of a tag may be sent again after this failure. Not after one that hung: it may arrive after its
-/// repetition was acknowledged, and after others have brought the tag back to what it was based on.
-fn may_be_repeated(error: &BucketError) -> bool {
-    error.is_transient() && error.kind != BucketErrorKind::Timeout
 }
 
 impl Current {

@@ -1,9 +1,9 @@
 //! Removing tags.
 
-use super::{Current, TagError, Tags, may_be_repeated};
+use super::attempts::Attempts;
+use super::{Current, TagError, Tags};
 use crate::oci::{Digest, Repository, Tag};
-use crate::run::clock::Stopwatch;
-use crate::run::{crash, retry};
+use crate::run::crash;
 use crate::store::bucket::{BucketError, Delete, ETag};
 
 /// What a tag must point to for its removal.
@@ -42,18 +42,15 @@ impl Tags {
     }
 
     async fn remove_target(&self, repository: &Repository, tag: &Tag, target: Target<'_>) -> Result<bool, TagError> {
-        let spent = Stopwatch::start();
-        let mut pauses = retry::pauses();
-        // The version that a removal named which got no answer.
-        let mut unanswered: Option<ETag> = None;
+        let mut attempts = Attempts::begin(self.retry_budget);
         loop {
             let current = self.current(repository, tag).await?;
             let Some(version) = current.version.clone() else {
                 // Without a current link there is no tag, whatever else lies in its folder.
                 let any = self.remove_history(repository, tag).await?;
-                return Ok(unanswered.is_some() || (any && matches!(target, Target::Any)));
+                return Ok(attempts.any_unanswered() || (any && matches!(target, Target::Any)));
             };
-            if unanswered.as_ref().is_some_and(|unanswered| *unanswered != version) {
+            if attempts.were_overtaken(Some(&version)) {
                 // A push came after this removal, whether or not the removal took effect. It stays.
                 return Ok(true);
             }
@@ -71,15 +68,7 @@ impl Tags {
                 Ok(Delete::Changed) => None,
                 Err(error) => Some(error),
             };
-            let pause = pauses.next().unwrap_or_default();
-            let over = spent.elapsed() + pause > self.retry_budget;
-            match failed {
-                Some(error) if over || !may_be_repeated(&error) => return Err(error.into()),
-                None if over => return Err(TagError::OutcomeUnknown),
-                Some(_) => unanswered = Some(version),
-                None => {}
-            }
-            tokio::time::sleep(pause).await;
+            attempts.next(Some(version), failed).await?;
         }
     }
 

@@ -1,9 +1,9 @@
 //! Pointing a tag to a manifest.
 
-use super::{Conditions, Current, TagError, Tags, may_be_repeated};
+use super::attempts::Attempts;
+use super::{Conditions, Current, TagError, Tags};
 use crate::oci::{Digest, Repository, Tag};
-use crate::run::clock::Stopwatch;
-use crate::run::{crash, retry};
+use crate::run::crash;
 use crate::store::bucket::{BucketError, ETag, Put, PutBody, PutMode};
 use crate::store::disk::Look;
 use crate::store::layout::link_content;
@@ -46,16 +46,12 @@ impl Tags {
         mut current: Current,
         conditions: &Conditions,
     ) -> Result<(), TagError> {
-        let spent = Stopwatch::start();
-        let mut pauses = retry::pauses();
-        // The version that a write named which got no answer: whether it took effect is not known.
-        let mut unanswered: Option<Option<ETag>> = None;
+        let mut attempts = Attempts::begin(self.retry_budget);
         loop {
             if current.digest == Some(*digest) {
                 return Ok(());
             }
-            if unanswered.as_ref().is_some_and(|version| *version != current.version) {
-                // Either the write took effect and was overwritten, or it did not and something else was written.
+            if attempts.were_overtaken(current.version.as_ref()) {
                 // Writing again could bring a value back that others have seen replaced.
                 return Err(TagError::OutcomeUnknown);
             }
@@ -70,15 +66,7 @@ impl Tags {
                 Ok(None) => None,
                 Err(error) => Some(error),
             };
-            let pause = pauses.next().unwrap_or_default();
-            let over = spent.elapsed() + pause > self.retry_budget;
-            match failed {
-                Some(error) if over || !may_be_repeated(&error) => return Err(error.into()),
-                None if over => return Err(TagError::OutcomeUnknown),
-                Some(_) => unanswered = Some(current.version.clone()),
-                None => {}
-            }
-            tokio::time::sleep(pause).await;
+            attempts.next(current.version, failed).await?;
             current = self.current(repository, tag).await?;
         }
     }
