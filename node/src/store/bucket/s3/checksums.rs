@@ -3,7 +3,7 @@
 //! - A small body in memory is signed with its hash, and needs no other.
 //! - A whole file whose SHA-256 is known carries it: nothing is read twice.
 //! - A part carries its CRC-32C. The header comes before the body, so the part is read once more before it is sent,
-//!   from the page cache as a rule. CRC-32C takes a tenth of the time of SHA-256 for that, at both ends. As a trailer the
+//!   from the page cache as a rule. CRC-32C has a processor instruction of its own at both ends. As a trailer the
 //!   checksum would need no second reading, but not every service takes `aws-chunked` bodies.
 //! - A digest that S3 does not know (SHA-512), or not for parts, is compared here in the same reading.
 
