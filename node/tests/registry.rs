@@ -14,10 +14,15 @@ const BLOB: &[u8] = b"0123456789";
 /// A node with one image: `library/alpine:latest` of one blob, which is [`BLOB`].
 async fn with_image() -> (Node, String) {
     let node = Node::start(&memory(), Setup::default()).await;
+    let text = push_image(&node).await;
+    (node, text)
+}
+
+async fn push_image(node: &Node) -> String {
     let blob = node.push_blob("library/alpine", BLOB).await;
     let text = manifest(&blob, BLOB.len(), "");
     assert_eq!(node.push_manifest("library/alpine", "latest", &text).await.status, 201);
-    (node, text)
+    text
 }
 
 /// A request, and what its answer must have: the status, headers, and an error's code (or nothing).
@@ -157,7 +162,8 @@ async fn several_ranges_of_a_blob_come_in_one_answer_in_the_order_in_which_they_
 
 #[tokio::test]
 async fn content_of_another_registry_is_not_here_whatever_is_pushed_under_its_name() {
-    let (node, text) = with_image().await;
+    let node = Node::start(&memory(), Setup { namespaces: &["registry.example.com"], ..Setup::default() }).await;
+    let text = push_image(&node).await;
     let image = sha256(text.as_bytes());
     let targets = [
         ("/v2/library/alpine/manifests/latest".to_owned(), "MANIFEST_UNKNOWN"),
@@ -172,7 +178,7 @@ async fn content_of_another_registry_is_not_here_whatever_is_pushed_under_its_na
         assert_eq!((answer.status, answer.code().as_str()), (404, *code), "{target}");
         assert!(answer.text().contains("no upstream for the namespace \\\"docker.io\\\""), "{}", answer.text());
         assert_eq!(node.ask("HEAD", &format!("{target}?ns=docker.io"), &[], "").await.status, 404, "{target}");
-        for namespace in [own.as_str(), "127.0.0.1", ""] {
+        for namespace in [own.as_str(), "127.0.0.1", "registry.example.com", "Registry.Example.com", ""] {
             assert_eq!(node.get(&format!("{target}?ns={namespace}")).await.status, 200, "{target} {namespace}");
         }
         let named = node.ask("GET", &format!("{target}?ns=my.registry"), &[("host", "my.registry:5000")], "").await;

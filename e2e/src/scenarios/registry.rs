@@ -117,6 +117,7 @@ spec:
     pathStyle: true
     auth: {{secretRef: {{name: s3-credentials}}}}
   cache: {{size: 1Gi}}
+  namespaces: [{NAME}]
 {spec}
 "#
     )

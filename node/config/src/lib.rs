@@ -91,6 +91,9 @@ pub struct Http {
     /// Origins (`https://ui.example.com`) whose web pages may read answers of this registry in a browser (CORS); `*`
     /// is every origin. Empty: none may.
     pub allowed_origins: Vec<String>,
+    /// Names under which clients know this registry beside the address that they connect to, such as
+    /// `registry.example.com` in images that containerd pulls from a mirror: `?ns=` of any other name is answered 404.
+    pub namespaces: Vec<String>,
 }
 
 impl Default for Http {
@@ -105,6 +108,7 @@ impl Default for Http {
             idle_timeout: Duration::from_secs(620),
             stall_timeout: Duration::from_secs(60),
             allowed_origins: Vec::new(),
+            namespaces: Vec::new(),
         }
     }
 }

@@ -76,6 +76,7 @@ pub(crate) fn to_yaml(config: &NodeConfig) -> Result<String, ConfigError> {
 fn check(config: &NodeConfig) -> Result<(), ConfigError> {
     check_node(config)?;
     check_origins(&config.http.allowed_origins)?;
+    check_namespaces(&config.http.namespaces)?;
     check_bucket(&config.bucket)?;
     check_store(config)?;
     check_counts(config)?;
@@ -115,6 +116,18 @@ fn check_url(field: &'static str, url: &str, schemes: &[&str]) -> Result<(), Con
     let known = parsed.scheme_str().is_some_and(|scheme| schemes.contains(&scheme));
     if !known || parsed.host().is_none_or(str::is_empty) {
         return refuse(field, format!("{url:?} is not a URL of the form {}://host:port", schemes.join(":// or ")));
+    }
+    Ok(())
+}
+
+/// A name is what stands before the first `/` in the name of an image.
+fn check_namespaces(names: &[String]) -> Result<(), ConfigError> {
+    for name in names {
+        let parsed = name.parse::<http::uri::Authority>();
+        if !parsed.is_ok_and(|authority| !authority.host().is_empty() && !name.contains(['@', '*'])) {
+            let form = "is not the name of a registry: write host or host:port, as in the names of images";
+            return refuse("http.namespaces", format!("{name:?} {form}"));
+        }
     }
     Ok(())
 }
@@ -322,6 +335,10 @@ mod tests {
             ("node: {peers: 'http://x'}", "node.peers"),
             ("http: {operations: 127.0.0.1:5000}", "http.operations"),
             ("http: {idleTimeout: 0s}", "http.idleTimeout"),
+            ("http: {namespaces: ['https://registry.example.com']}", "http.namespaces"),
+            ("http: {namespaces: ['registry.example.com/team']}", "http.namespaces"),
+            ("http: {namespaces: ['*.example.com']}", "http.namespaces"),
+            ("http: {namespaces: ['']}", "http.namespaces"),
             ("http: {allowedOrigins: ['ui.example.com']}", "http.allowedOrigins"),
             ("http: {allowedOrigins: ['null']}", "http.allowedOrigins"),
             ("http: {allowedOrigins: ['ftp://ui.example.com']}", "http.allowedOrigins"),

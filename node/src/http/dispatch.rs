@@ -69,6 +69,8 @@ struct Registry {
     series: AllSeries,
     places: Arc<Semaphore>,
     stall_timeout: Duration,
+    /// `http.namespaces`.
+    namespaces: Vec<String>,
 }
 
 /// The router of a node, with the limits of its configuration. It is one handler for every path: the names of
@@ -85,6 +87,7 @@ pub fn router(services: Services, config: &config::Http) -> Router {
         series: AllSeries::new(Kind::COUNT, METHODS.len() + 1),
         places: Arc::new(Semaphore::new(config.max_requests as usize)),
         stall_timeout: config.stall_timeout.get(),
+        namespaces: config.namespaces.clone(),
     };
     Router::new().fallback(dispatch).with_state(Arc::new(registry))
 }
@@ -99,7 +102,7 @@ async fn dispatch(
     let request_id = RequestId::of(request.headers());
     let place = Arc::clone(&registry.places).try_acquire_owned().ok();
     let route = match &place {
-        Some(_) => route_of(&request),
+        Some(_) => route_of(&request, &registry.namespaces),
         None => Err(ApiError::TooManyRequests),
     };
     let asked = Asked {
@@ -233,10 +236,10 @@ fn text(kind: &'static str, content: &'static str) -> Response {
 }
 
 /// What is asked for, of a request that may be answered here.
-fn route_of(request: &Request) -> Result<Route, ApiError> {
+fn route_of(request: &Request, namespaces: &[String]) -> Result<Route, ApiError> {
     check(request)?;
     let route = Route::parse(request.method(), request.uri().path(), request.uri().query())?;
-    namespace::check(request, &route)?;
+    namespace::check(request, &route, namespaces)?;
     Ok(route)
 }
 

@@ -7,11 +7,11 @@ use axum::extract::Request;
 use axum::http::header::HOST;
 
 /// Refuses a read of another registry's content: this one has no upstream. A namespace that is the name under which the
-/// client asks this registry is its own content.
+/// client asks this registry, or one of `http.namespaces`, is its own content.
 ///
 /// # Errors
 /// With 404, after which the client asks the next registry that it knows for the namespace.
-pub fn check(request: &Request, route: &Route) -> Result<(), ApiError> {
+pub fn check(request: &Request, route: &Route, ours: &[String]) -> Result<(), ApiError> {
     let what = match route {
         Route::PullManifest { .. } => Some(What::Manifest),
         Route::PullBlob { .. } => Some(What::Blob),
@@ -29,7 +29,9 @@ pub fn check(request: &Request, route: &Route) -> Result<(), ApiError> {
         | Route::CancelUpload { .. } => return Ok(()),
     };
     match Query::new(request.uri().query())?.get("ns")? {
-        Some(namespace) if !is_own(&namespace, request) => {
+        Some(namespace)
+            if !ours.iter().any(|name| name.eq_ignore_ascii_case(&namespace)) && !is_own(&namespace, request) =>
+        {
             Err(ApiError::UnknownNamespace { namespace: namespace.into_owned(), what })
         }
         _ => Ok(()),

@@ -33,6 +33,7 @@ pub struct Setup {
     pub max_sessions: Option<u32>,
     pub immutable: Option<&'static str>,
     pub allowed_origins: &'static [&'static str],
+    pub namespaces: &'static [&'static str],
 }
 
 /// A node that listens on loopback. It is named by its port, so that others find it.
@@ -90,6 +91,7 @@ impl Node {
         let http = config::Http {
             max_requests: setup.max_requests.unwrap_or(defaults.max_requests),
             allowed_origins: setup.allowed_origins.iter().map(|origin| (*origin).to_owned()).collect(),
+            namespaces: setup.namespaces.iter().map(|name| (*name).to_owned()).collect(),
             ..defaults
         };
         let services = services(bucket, folder.path(), address.port(), &setup, &metrics);

@@ -82,6 +82,12 @@ pub struct RegistryClusterSpec {
     /// How tags are read and who may change them.
     #[serde(default)]
     pub tags: Tags,
+    /// Names under which clients know this registry beside the address that they connect to, such as
+    /// `registry.example.com` in images that containerd pulls from a mirror (its `hosts.toml`). What containerd asks for
+    /// in any other registry's name is answered 404.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    pub namespaces: Vec<String>,
     /// Reconcile nothing: whatever is there stays as it is, and edits by hand are left alone.
     #[serde(default)]
     pub paused: bool,

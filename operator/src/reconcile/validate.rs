@@ -58,7 +58,12 @@ fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume
             name: POD_NAME.into(),
             peers: Some(format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service())),
         },
-        http: Http { listen: everywhere(REGISTRY_PORT), operations: everywhere(OPERATIONS_PORT), ..Http::default() },
+        http: Http {
+            listen: everywhere(REGISTRY_PORT),
+            operations: everywhere(OPERATIONS_PORT),
+            namespaces: spec.namespaces.clone(),
+            ..Http::default()
+        },
         bucket: bucket(&spec.bucket),
         store: Store {
             path: STORE_FOLDER.into(),

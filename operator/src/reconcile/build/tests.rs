@@ -32,6 +32,7 @@ fn most() -> Value {
         },
         "replication": "WriteBack",
         "tags": {"freshFor": "5s", "staleIfError": "2h", "immutable": ["v*"]},
+        "namespaces": ["registry.example.com"],
         "readOnly": true,
         "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}},
         "scheduling": {
