@@ -6,7 +6,7 @@ use super::shutdown::{Readiness, Signals, drain, unless_again};
 use super::status::Reporter;
 use super::store_health::StoreHealth;
 use super::{Bulk, Clock, Hands, Tasks};
-use crate::clean::{self, UnusedSessions};
+use crate::clean;
 use crate::discover::Discover;
 use crate::fetch::{Fetch, FetchParts};
 use crate::http::{Server, Services, operations, router};
@@ -19,7 +19,6 @@ use crate::store::bucket::{self, ListOptions, OpenError};
 use crate::store::disk::StoreError;
 use crate::store::{Bucket, Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Replicator, Store, Tags};
 use crate::upload::{UploadParts, Uploads};
-use async_trait::async_trait;
 use entrepot_config::NodeConfig;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::io;
@@ -268,7 +267,7 @@ impl Shared {
             recent_puts,
         })?;
         let policy = config.store.eviction_policy;
-        let sessions = Arc::new(Sessions(uploads.clone()));
+        let sessions = Arc::new(uploads.clone());
         clean::start(&self.tasks, self.store.clone(), policy, sessions, self.metrics.clone());
         let threads = |source| StartError::System { what: "threads", source };
         let (bulk, hands) = (Bulk::new().map_err(threads)?, Hands::new().map_err(threads)?);
@@ -353,19 +352,5 @@ struct Refills(Fetch);
 impl Refill for Refills {
     fn refill(&self, digest: &Digest) {
         self.0.refill(digest);
-    }
-}
-
-/// Expired sessions go before victims, and others that nobody uses after them.
-struct Sessions(Uploads);
-
-#[async_trait]
-impl UnusedSessions for Sessions {
-    async fn expire(&self) -> u64 {
-        self.0.expire().await
-    }
-
-    async fn give_way(&self, bytes: u64) -> u64 {
-        self.0.give_way(bytes).await
     }
 }

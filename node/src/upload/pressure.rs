@@ -6,7 +6,21 @@
 use super::Uploads;
 use super::age::Facts;
 use super::session::{Session, Writing};
+use crate::clean::UnusedSessions;
+use async_trait::async_trait;
 use std::sync::Arc;
+
+/// Expired sessions are removed before stored content, and other unused sessions after it.
+#[async_trait]
+impl UnusedSessions for Uploads {
+    async fn expire(&self) -> u64 {
+        Uploads::expire(self).await
+    }
+
+    async fn give_way(&self, bytes: u64) -> u64 {
+        Uploads::give_way(self, bytes).await
+    }
+}
 
 impl Uploads {
     /// Removes sessions that received nothing for `upload.sessionExpiry`. Returns the bytes freed.

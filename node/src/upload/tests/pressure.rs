@@ -1,11 +1,10 @@
 //! Sessions that have to go so that others find a place.
 
 use super::folder;
-use crate::clean::{self, UnusedSessions};
+use crate::clean;
 use crate::oci::SessionId;
 use crate::testing::{Node, Setup, body, repository};
-use crate::upload::{UploadError, Uploads};
-use async_trait::async_trait;
+use crate::upload::UploadError;
 use bytes::Bytes;
 use entrepot_config::{ByteSize, EvictionPolicy};
 use futures::stream;
@@ -15,19 +14,6 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-
-struct Sessions(Uploads);
-
-#[async_trait]
-impl UnusedSessions for Sessions {
-    async fn expire(&self) -> u64 {
-        self.0.expire().await
-    }
-
-    async fn give_way(&self, bytes: u64) -> u64 {
-        self.0.give_way(bytes).await
-    }
-}
 
 fn is_there(node: &Node, id: &SessionId) -> bool {
     // Not asked for its status, which would be a use of it.
@@ -107,7 +93,7 @@ async fn a_client_of_a_restarted_node_has_time_to_come_back() {
 async fn unused_sessions_give_their_room_to_those_who_wait_the_longest_unused_first() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(1000), ..Setup::default() });
-    let sessions = Arc::new(Sessions(node.uploads.clone()));
+    let sessions = Arc::new(node.uploads.clone());
     let policy = EvictionPolicy::LeastRecentlyUsed;
     clean::start(&node.tasks, node.store.clone(), policy, sessions, node.metrics.clone());
     let name = repository("a");
