@@ -1,4 +1,4 @@
-//! A client: it does one thing after another, chosen by its random numbers, and notes what it is told.
+//! A client: it sends one request at a time, chosen by its random numbers, and records the answers.
 
 use super::record::{Kind, Outcome, Record};
 use super::violations::Broken;
@@ -88,7 +88,7 @@ impl Client {
         Client { scene, name, random, nodes, own_tags: 0 }
     }
 
-    /// The same client a second time, for what happens at once.
+    /// A second client with the same scene, for requests that run at the same time as those of this one.
     #[must_use]
     pub fn twin(&mut self) -> Client {
         Client::new(self.scene.clone(), format!("{}'", self.name), SmallRng::from_rng(&mut self.random))

@@ -16,7 +16,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that is right, for the node of this plan; its offset is kept in a file of the folder.
+    /// A correct clock for the node. Its offset is stored in a file in the folder.
     ///
     /// # Errors
     /// When libfaketime cannot be installed.

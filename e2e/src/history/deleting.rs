@@ -1,4 +1,4 @@
-//! How clients delete, alone and beside others that push what is being deleted.
+//! Deletions by clients, alone and while other clients push the same content.
 
 use super::client::{Client, Scene, Server, Target};
 use super::record::{Kind, Outcome};

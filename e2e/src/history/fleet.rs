@@ -121,8 +121,7 @@ impl Fleet {
         self.nodes.iter().map(|node| node.registry.clone()).collect()
     }
 
-    /// Ends all faults and starts what is down. `started` is told of a node that does not start with its store; its
-    /// store is deleted then.
+    /// Ends all faults and starts every node that is down, as [`start_again`] does.
     ///
     /// # Errors
     /// When a node does not start with an empty store either, or something does not settle in time.
@@ -189,7 +188,7 @@ impl Fleet {
     }
 }
 
-/// Starts a node that was killed. When it does not start, `started` is told, and it starts without its store.
+/// Starts a node that was killed. `started` receives the result. A node that fails to start is started without its store.
 ///
 /// # Errors
 /// When it does not start without it either.

@@ -7,7 +7,8 @@
 //! was answered: the same seed makes the same plan, not the same history.
 //!
 //! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`
-//! and `deleting` is who asks; `record` and `world` are what is known; `check_*` judge it, and `violations` and `report` tell.
+//! and `deleting` send the requests; `record` and `world` keep the answers; `check_*` check them, and `violations` and
+//! `report` print the results.
 //!
 //! Two things are no violation by design. A tag that moves back to an earlier manifest has the earlier `ETag` in S3, so a
 //! conditional write that arrives late finds its condition true again (ABA): manifests are pushed again only with

@@ -112,7 +112,7 @@ pub fn epoch(seed: u64, number: u64, length: Duration, kind: BucketKind, move_ba
     let write_back = number == 1 || (number > 2 && random.random_bool(0.25));
     let mode = if write_back { ReplicationMode::WriteBack } else { ReplicationMode::WriteThrough };
     let (wipe_all, collect) = (number == 0 || random.random_bool(0.4), number == 0 || random.random_bool(0.4));
-    // In half of those with WriteBack no disk is lost, so that every acknowledged blob can be asked for.
+    // In half of the WriteBack epochs no disk is lost, so that the check can require every acknowledged blob.
     let keeps_disks = write_back && (number == 1 || random.random_bool(0.5));
     let process = times(part(seed, number, 1), length, 2.5, |random| process_fault(random, mode, keeps_disks));
     let bucket = match kind {

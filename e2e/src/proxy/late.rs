@@ -1,4 +1,4 @@
-//! Requests that arrive after whoever sent them has given up.
+//! Requests that arrive after their client has given up.
 
 use super::{AnswerBody, Dropped, Shared, forward};
 use http::{Method, Request, Response};
@@ -26,7 +26,7 @@ impl Late {
     }
 }
 
-/// Reads the whole request, and passes it on after `delay` in a task of its own. The answer goes to whoever still waits.
+/// Reads the whole request, and passes it on after `delay` in a task of its own. The client receives the answer if it still waits.
 pub async fn hold(
     shared: Arc<Shared>,
     request: Request<Incoming>,

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | the bucket is away when the blob is acknowledged | no marker; other nodes cannot ask the bucket either |
 //! | the marker's node stops before the blob is durable | the marker is believed for an hour; then the blob is unknown |
-//! | the link is written and the marker removed between two looks | the link is asked for once more |
+//! | the link is written and the marker removed between two looks | the node reads the link again |
 
 use crate::oci::{Digest, NodeName, Repository};
 use crate::run::Clock;
