@@ -91,7 +91,7 @@ pub struct Http {
     /// Origins (`https://ui.example.com`) whose web pages may read answers of this registry in a browser (CORS); `*`
     /// is every origin. Empty: none may.
     pub allowed_origins: Vec<String>,
-    /// Names under which clients know this registry beside the address that they connect to, such as
+    /// Names under which clients know this registry in addition to the address of the connection, such as
     /// `registry.example.com` in images that containerd pulls from a mirror: `?ns=` of any other name is answered 404.
     pub namespaces: Vec<String>,
 }

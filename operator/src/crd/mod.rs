@@ -82,7 +82,7 @@ pub struct RegistryClusterSpec {
     /// How tags are read and who may change them.
     #[serde(default)]
     pub tags: Tags,
-    /// Names under which clients know this registry beside the address that they connect to, such as
+    /// Names under which clients know this registry in addition to the address of the connection, such as
     /// `registry.example.com` in images that containerd pulls from a mirror (its `hosts.toml`). What containerd asks for
     /// in any other registry's name is answered 404.
     #[serde(default)]
