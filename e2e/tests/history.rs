@@ -141,7 +141,7 @@ impl Setting {
     }
 
     fn servers(&self) -> [Server; 1] {
-        [Server { name: "node".into(), registry: self.node.registry.clone() }]
+        [Server { name: "node".into(), registry: self.node.registry.clone(), disk: None }]
     }
 
     /// Starts the node without what it stored or remembers.
@@ -199,7 +199,7 @@ async fn registry_of(answers: Vec<(String, Vec<u8>)>) -> Server {
             stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
         }
     });
-    Server { name: "a wrong registry".into(), registry }
+    Server { name: "a wrong registry".into(), registry, disk: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

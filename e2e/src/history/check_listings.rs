@@ -43,7 +43,7 @@ async fn compare(
     tags: &BTreeMap<&str, BTreeSet<&str>>,
     proxy: Option<&Proxy>,
 ) {
-    let patient = Server { name: at.name.clone(), registry: at.registry.patient(PATIENCE) };
+    let patient = Server { name: at.name.clone(), registry: at.registry.patient(PATIENCE), disk: None };
     let Some(listed) = listed(world, &patient, repository).await else { return };
     let all: BTreeSet<&str> = tags.keys().copied().chain(listed.iter().map(String::as_str)).collect();
     let (patient, listed) = (&patient, &listed);

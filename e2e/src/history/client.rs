@@ -9,6 +9,7 @@ use anyhow::Result;
 use entrepot_node::oci::{Algorithm, Digest};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,16 @@ const SHARED_TAGS: usize = 2;
 pub struct Server {
     pub name: String,
     pub registry: Registry,
+    /// A node's own disk; `None` for other servers.
+    pub disk: Option<Disk>,
+}
+
+/// Where a node keeps its files.
+#[derive(Clone)]
+pub struct Disk {
+    /// The place of the node among the nodes.
+    pub node: usize,
+    pub store: PathBuf,
 }
 
 /// What the clients of an epoch have in common.
@@ -124,7 +135,8 @@ impl Client {
         let [.., churned] = repositories;
         let tag = format!("t{}", self.random.random_range(0..SHARED_TAGS));
         match self.random.random_range(0..100) {
-            0..28 => self.push_image(&repository, &tag).await,
+            0..26 => self.push_image(&repository, &tag).await,
+            26..28 => self.damage_an_open_upload(&repository).await,
             28..48 => self.read_tag(&self.any_node(), &repository, &tag).await,
             48..56 => self.pull_some_image().await,
             56..60 => self.pull_some_range().await,

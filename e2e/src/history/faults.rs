@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// How long a kill that a client asks for may wait.
+const BETWEEN_KILLS: Duration = Duration::from_millis(20);
+
 /// How often each fault happened.
 pub type Happened = BTreeMap<&'static str, u64>;
 
@@ -32,7 +35,13 @@ pub async fn to_nodes(
     let start = Instant::now();
     let mut happened = Happened::new();
     for one in planned {
-        sleep_until(start, one.at).await;
+        while start.elapsed() < one.at {
+            for node in world.take_kills() {
+                to_node(nodes, clock, ProcessFault::Kill { node, pause: Duration::ZERO }, world).await?;
+                *happened.entry("kill -9 after an open upload was damaged").or_default() += 1;
+            }
+            sleep_until(start, one.at.min(start.elapsed() + BETWEEN_KILLS)).await;
+        }
         if to_node(nodes, clock, one.fault, world).await? {
             *happened.entry(one.fault.name()).or_default() += 1;
         }

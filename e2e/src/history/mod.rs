@@ -6,8 +6,8 @@
 //! the random numbers of every client, come from a seed. How long each answer takes does not, and clients choose among what
 //! was answered: the same seed makes the same plan, not the same history.
 //!
-//! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`
-//! and `deleting` send the requests; `record` and `world` keep the answers; `check_*` check them, and `violations` and
+//! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`,
+//! `deleting` and `damaging` send the requests; `record` and `world` keep the answers; `check_*` check them, and `violations` and
 //! `report` print the results.
 //!
 //! Two things are no violation by design. A tag that moves back to an earlier manifest has the earlier `ETag` in S3, so a
@@ -22,6 +22,7 @@ pub mod check_listings;
 pub mod check_tags;
 pub mod client;
 mod clock;
+mod damaging;
 mod deleting;
 mod faults;
 mod fleet;
@@ -36,10 +37,11 @@ pub mod world;
 pub use plan::BucketKind;
 pub use report::Report;
 
+use crate::Registry;
 use crate::node_binary::Variant;
 use crate::tools::Tool;
 use anyhow::{Context, Result};
-use client::{Client, Scene, Server};
+use client::{Client, Disk, Scene, Server};
 use entrepot_config::ReplicationMode;
 use faults::Happened;
 use fleet::Fleet;
@@ -139,12 +141,16 @@ impl Run {
     }
 
     fn servers(&self) -> Vec<Server> {
-        let names = self.fleet.nodes.iter().map(|node| format!("node {}", node.plan.config.node.name));
-        names.zip(self.fleet.registries()).map(|(name, registry)| Server { name, registry }).collect()
+        let server = |(node, registry): (usize, Registry)| {
+            let of = &self.fleet.nodes[node];
+            let name = format!("node {}", of.plan.config.node.name);
+            Server { name, registry, disk: Some(Disk { node, store: of.store() }) }
+        };
+        self.fleet.registries().into_iter().enumerate().map(server).collect()
     }
 
     fn distribution(&self) -> Server {
-        Server { name: "distribution".into(), registry: self.fleet.distribution.registry.clone() }
+        Server { name: "distribution".into(), registry: self.fleet.distribution.registry.clone(), disk: None }
     }
 
     async fn epoch(&mut self, planned: &Epoch, folder: &Path) -> Result<()> {
@@ -235,7 +241,7 @@ impl Run {
             happened = breaking => happened?,
             () = check_leaks::watch_sizes(&world, &stores) => Vec::new(),
         };
-        for (name, times) in happened {
+        for (name, times) in happened.into_iter().chain(self.world.take_faults()) {
             *self.happened.entry(name).or_default() += times;
         }
         if let Some(proxy) = self.fleet.bucket.proxy() {

@@ -5,7 +5,7 @@ use super::violations::Violations;
 use crate::Content;
 use crate::push::Image;
 use entrepot_node::oci::Digest;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +36,10 @@ pub struct World {
     pub violations: Violations,
     /// Whether bytes are changed on their way from the bucket: ranges of what is not stored are not verified.
     pub corrupting: AtomicBool,
+    /// Nodes that clients want killed, by place.
+    kills: Mutex<Vec<usize>>,
+    /// Faults that clients caused since they were last taken.
+    faults: Mutex<BTreeMap<&'static str, u64>>,
     state: Mutex<State>,
 }
 
@@ -56,17 +60,48 @@ pub struct State {
 impl World {
     pub fn new(recorder: Recorder) -> World {
         let (violations, corrupting) = (Violations::default(), AtomicBool::new(false));
-        World { recorder, violations, corrupting, state: Mutex::default() }
+        World {
+            recorder,
+            violations,
+            corrupting,
+            kills: Mutex::default(),
+            faults: Mutex::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Asks for a node to be killed and started again, while faults still happen in this epoch.
+    pub fn kill(&self, node: usize) {
+        lock(&self.kills).push(node);
+    }
+
+    /// The nodes that clients want killed.
+    pub fn take_kills(&self) -> Vec<usize> {
+        std::mem::take(&mut lock(&self.kills))
+    }
+
+    /// Counts a fault that a client caused.
+    pub fn count_fault(&self, name: &'static str) {
+        *lock(&self.faults).entry(name).or_default() += 1;
+    }
+
+    /// The faults that clients caused since the last call.
+    pub fn take_faults(&self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut lock(&self.faults))
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether an unverified range may have wrong bytes.
     pub fn may_be_wrong(&self, digest: &Digest) -> bool {
         self.corrupting.load(Ordering::SeqCst) || self.state().damaged.contains(&digest.hex())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
