@@ -50,6 +50,7 @@ fn steps() -> Vec<Step> {
         step("clippy", "clippy --workspace --all-targets --all-features -- -D warnings"),
         step("unit", UNIT),
         step("tools", "run -q --bin entrepot-e2e -- tools"),
+        step("races", "run -q --bin entrepot-e2e -- races"),
     ];
     // One test at a time: they measure memory and count requests, and the machine is small.
     steps.extend(

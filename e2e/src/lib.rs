@@ -24,6 +24,7 @@ pub mod podman;
 pub mod process;
 pub mod proxy;
 pub mod push;
+pub mod races;
 pub mod s3;
 pub mod scenarios;
 pub mod servers;

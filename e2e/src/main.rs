@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use entrepot_e2e::history::{self, BucketKind};
-use entrepot_e2e::{bench, check, cluster, scenarios, tools, up};
+use entrepot_e2e::{bench, check, cluster, races, scenarios, tools, up};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,6 +49,8 @@ enum Command {
         #[arg(long)]
         move_back: bool,
     },
+    /// Runs the node's tests of interleaved requests over a folder, versitygw and MinIO.
+    Races,
     /// Starts a Kubernetes with a registry in it, and leaves it running.
     Up,
     /// The same, then pushes an image and runs a pod of it that the kubelet pulls from the registry.
@@ -80,6 +82,7 @@ fn main() -> Result<ExitCode> {
             let run = history::run_all(seed, Duration::from_secs(minutes * 60), bucket, move_back);
             runtime()?.block_on(run).map(|clean| if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Races => wait_for(races::run()),
         Command::Up => wait_for(up::up()),
         Command::Demo => wait_for(up::demo()),
         Command::Test { names } => wait_for(scenarios::run(std::env::current_exe()?, &names)),

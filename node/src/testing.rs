@@ -65,6 +65,30 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     waited.await.unwrap_or_else(|_| panic!("in vain: {what}"));
 }
 
+/// An empty bucket for a test of what happens between the requests of two nodes: in memory, or where
+/// `ENTREPOT_TEST_BUCKET` says. That is an absolute path, or the URL of an S3 server whose credentials are in the environment
+/// variables of AWS.
+pub fn empty_bucket() -> Arc<dyn Bucket> {
+    let Ok(place) = std::env::var("ENTREPOT_TEST_BUCKET") else { return Arc::new(Memory::default()) };
+    let own = uuid::Uuid::new_v4().to_string();
+    let config = if place.starts_with('/') {
+        let folder = config::FileSystem { path: Path::new(&place).join(own) };
+        config::Bucket { s3: None, file_system: Some(folder), ..config::Bucket::default() }
+    } else {
+        let s3 = config::S3 {
+            name: own,
+            region: Some("us-east-1".into()),
+            endpoint: Some(place),
+            path_style: true,
+            ..config::S3::default()
+        };
+        let config = config::Bucket { s3: Some(s3), file_system: None, ..config::Bucket::default() };
+        crate::store::bucket::create_s3_bucket(&config);
+        config
+    };
+    crate::store::bucket::open(&config, Arc::new(Metrics::new().unwrap())).unwrap()
+}
+
 /// A bucket in memory that fails as the handle says.
 pub fn faulty() -> (Arc<dyn Bucket>, Faults) {
     let faults = Faults::default();

@@ -24,6 +24,8 @@ pub use count::Counted;
 pub use file_system::FileSystem;
 pub use limit::Limited;
 pub use memory::Memory;
+#[cfg(test)]
+pub use open::create_s3_bucket;
 pub use open::{OpenError, open};
 pub(crate) use pieces::file_pieces;
 pub use retry::Retried;

@@ -46,6 +46,17 @@ fn decorate(bucket: Arc<dyn Bucket>, config: &entrepot_config::Bucket, metrics: 
     Arc::new(Retried::new(limited, config.retry_budget.get()))
 }
 
+/// Creates the S3 bucket of the configuration, on a runtime of its own, so that tests need not wait for it.
+#[cfg(test)]
+pub fn create_s3_bucket(config: &entrepot_config::Bucket) {
+    let s3 = S3::connect(config, config.s3.as_ref().unwrap()).unwrap();
+    let created = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(s3.create());
+    });
+    created.join().unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fault::{Effect, Fault, Faults, Faulty};

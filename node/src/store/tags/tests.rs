@@ -7,7 +7,7 @@ use crate::store::bucket::fault::{Effect, Fault, FaultId, Faults, Faulty};
 use crate::store::bucket::memory::Memory;
 use crate::store::bucket::{BucketErrorKind, Capabilities, Operation, Put, PutBody, PutMode};
 use crate::store::layout::link_content;
-use crate::testing::eventually;
+use crate::testing::{empty_bucket, eventually};
 use bytes::Bytes;
 use entrepot_config as config;
 use globset::{Glob, GlobSetBuilder};
@@ -16,7 +16,7 @@ use globset::{Glob, GlobSetBuilder};
 struct Two {
     first: Tags,
     second: Tags,
-    memory: Arc<Memory>,
+    bucket: Arc<dyn Bucket>,
     faults: Faults,
     layout: Layout,
     repository: Repository,
@@ -26,21 +26,21 @@ struct Two {
 
 impl Two {
     fn new() -> Two {
-        Two::over(Memory::default())
+        Two::over(empty_bucket())
     }
 
     fn ignoring_conditions() -> Two {
         let capabilities = Memory::default().capabilities();
-        Two::over(Memory::with_capabilities(Capabilities {
+        Two::over(Arc::new(Memory::with_capabilities(Capabilities {
             conditional_put: false,
             conditional_delete: false,
             ..capabilities
-        }))
+        })))
     }
 
-    fn over(memory: Memory) -> Two {
+    fn over(bucket: Arc<dyn Bucket>) -> Two {
         let folder = tempfile::tempdir().unwrap();
-        let (memory, faults, layout) = (Arc::new(memory), Faults::default(), Layout::new(""));
+        let (faults, layout) = (Faults::default(), Layout::new(""));
         let tags = |name: &str, bucket: Arc<dyn Bucket>| {
             let config = config::Store { path: folder.path().join(name), ..config::Store::default() };
             let clock = Clock::manual(Timestamp(1_000_000));
@@ -48,10 +48,10 @@ impl Two {
             let immutable = GlobSetBuilder::new().add(Glob::new("fixed-*").unwrap()).build().unwrap();
             Tags::new(bucket, layout.clone(), store, immutable, Duration::from_secs(5))
         };
-        let first = tags("a", Arc::new(Faulty::new(memory.clone(), &faults)));
-        let second = tags("b", memory.clone());
+        let first = tags("a", Arc::new(Faulty::new(bucket.clone(), &faults)));
+        let second = tags("b", bucket.clone());
         let (repository, tag) = (Repository::parse("library/app").unwrap(), Tag::parse("v1").unwrap());
-        Two { first, second, memory, faults, layout, repository, tag, _folder: folder }
+        Two { first, second, bucket, faults, layout, repository, tag, _folder: folder }
     }
 
     async fn push(&self, tags: &Tags, digest: &Digest) -> Result<(), TagError> {
@@ -107,7 +107,7 @@ async fn an_attempt_that_arrives_late_loses() {
     two.push(&two.first, &digest("a")).await.unwrap();
     two.push(&two.second, &digest("b")).await.unwrap();
     let link = PutBody::Bytes(Bytes::from(link_content(&digest("a"))));
-    let late = two.memory.put(&key, link, PutMode::IfMatch(before.version)).await.unwrap();
+    let late = two.bucket.put(&key, link, PutMode::IfMatch(before.version)).await.unwrap();
     assert_eq!((late, two.value().await), (Put::Changed, Some(digest("b"))));
 }
 
@@ -201,7 +201,7 @@ async fn a_deletion_that_fails_at_any_step_leaves_no_tag_that_is_listed_and_gone
         two.push(&two.second, &digest("old")).await.unwrap();
         let index = two.layout.tag_index(&two.repository, &two.tag, &digest("old"));
         let link = PutBody::Bytes(Bytes::from(link_content(&digest("old"))));
-        two.memory.put(&index, link, PutMode::Overwrite).await.unwrap();
+        two.bucket.put(&index, link, PutMode::Overwrite).await.unwrap();
         two.faults.add(Fault::error(Operation::Delete, BucketErrorKind::Denied).on_key(key).times(1));
         assert!(two.first.remove(&two.repository, &two.tag).await.is_err());
         assert_eq!(two.value().await, Some(digest("old")), "{key}");
@@ -230,7 +230,7 @@ async fn what_is_left_of_a_tag_can_be_deleted() {
     // CNCF Distribution writes the history first.
     let index = two.layout.tag_index(&two.repository, &two.tag, &digest("x"));
     let link = || PutBody::Bytes(Bytes::from(link_content(&digest("x"))));
-    two.memory.put(&index, link(), PutMode::Overwrite).await.unwrap();
+    two.bucket.put(&index, link(), PutMode::Overwrite).await.unwrap();
     assert!(two.listed().await);
     two.first.remove(&two.repository, &two.tag).await.unwrap();
     assert!(!two.listed().await);
@@ -238,10 +238,10 @@ async fn what_is_left_of_a_tag_can_be_deleted() {
     // A damaged link names nothing.
     let current = two.layout.tag_current(&two.repository, &two.tag);
     for content in [&b""[..], b"sha256:cut"] {
-        two.memory.put(&current, PutBody::Bytes(Bytes::from(content)), PutMode::Overwrite).await.unwrap();
+        two.bucket.put(&current, PutBody::Bytes(Bytes::from(content)), PutMode::Overwrite).await.unwrap();
         two.first.remove(&two.repository, &two.tag).await.unwrap();
         assert!(!two.listed().await);
-        two.memory.put(&current, PutBody::Bytes(Bytes::from(content)), PutMode::Overwrite).await.unwrap();
+        two.bucket.put(&current, PutBody::Bytes(Bytes::from(content)), PutMode::Overwrite).await.unwrap();
         two.push(&two.first, &digest("new")).await.unwrap();
         assert_eq!(two.value().await, Some(digest("new")));
     }

@@ -82,6 +82,11 @@ impl S3 {
         self.client.get_or_init(|| self.settings.client()).await
     }
 
+    #[cfg(test)]
+    pub(super) async fn create(&self) {
+        self.client().await.create_bucket().bucket(&self.name).send().await.unwrap();
+    }
+
     async fn bulk_client(&self) -> &Client {
         self.bulk.get_or_init(|| async { self.settings.bulk(self.client().await) }).await
     }
