@@ -41,7 +41,7 @@ const UNIT: &str = "test --workspace --lib --bins --test crd --test registry --t
 
 fn steps() -> Vec<Step> {
     let step = |name, command: &str| {
-        // Leaked, because a step borrows its words; it is a few words once per run.
+        // Leaked, because `Step` borrows its arguments; they are a few bytes per run.
         let command: &'static str = Box::leak(command.to_owned().into_boxed_str());
         Step { name, command: command.split(' ').collect() }
     };

@@ -322,7 +322,7 @@ async fn bytes_that_are_not_http_end_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_rejected_unread_gets_a_response_and_its_connection_stays_usable() {
+async fn a_request_rejected_unread_gets_a_response_and_its_connection_stays_usable() {
     for (method, target, read_only) in [
         ("PUT", "/v2/_catalog", false),
         ("POST", "/v2/A/blobs/uploads/", false),

@@ -194,7 +194,13 @@ fn is_well(status: &Status) -> bool {
 pub fn on_error(cluster: Arc<Cluster>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let identity = Identity::of(cluster.as_ref());
     let pause = context.backoff.failed(&identity, &context.metrics);
-    tracing::warn!(cluster = identity.name, namespace = identity.namespace, %error, retry_after = ?pause, "reconciliation failed; retrying");
+    tracing::warn!(
+        cluster = identity.name,
+        namespace = identity.namespace,
+        %error,
+        retry_after = ?pause,
+        "reconciliation failed; retrying"
+    );
     Action::requeue(pause)
 }
 

@@ -9,7 +9,7 @@
 //! history.
 //!
 //! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`
-//! and `deleting` send the requests; `record` and `world` keep the answers; `check_*` check them, and `violations` and
+//! and `deleting` send the requests; `record` and `world` keep the responses; `check_*` check them, and `violations` and
 //! `report` print the results.
 //!
 //! Two things are not violations, by design. A tag that moves back to an earlier manifest has the

@@ -167,7 +167,8 @@ impl Client {
         drop(state);
         if untouched {
             let explanation = format!(
-                "{} responded to the manifest {} with {}: {}\nits blobs were acknowledged after {:.3} s, and no client deleted one",
+                "{} responded to the manifest {} with {}: {}\n\
+                 its blobs were acknowledged after {:.3} s, and no client deleted one",
                 at.name,
                 image.digest,
                 reply.status,

@@ -127,6 +127,6 @@ mod tests {
         assert!(registry.send(Method::PUT, "/lost", &[], full("once")).await.is_err());
         assert_eq!(*taken.lock().unwrap(), ["once"]);
         let seen = proxy.take_seen();
-        assert_eq!(seen[0].fault, Some("answer lost"));
+        assert_eq!(seen[0].fault, Some("response lost"));
     }
 }

@@ -65,17 +65,17 @@ impl Fault {
     pub fn name(&self) -> &'static str {
         match self {
             Fault::Delay(_) => "delayed",
-            Fault::Hang => "never answered",
+            Fault::Hang => "no response",
             Fault::Drop => "dropped",
             Fault::Status(..) => "refused",
-            Fault::Reset(_) => "answer reset",
-            Fault::Truncate(_) => "answer cut short",
-            Fault::Corrupt(_) => "answer corrupted",
-            Fault::Slow(_) => "answer slow",
+            Fault::Reset(_) => "response reset",
+            Fault::Truncate(_) => "response cut short",
+            Fault::Corrupt(_) => "response corrupted",
+            Fault::Slow(_) => "response slow",
             Fault::ResetUpload(_) => "upload reset",
-            Fault::LoseAnswer => "answer lost",
+            Fault::LoseAnswer => "response lost",
             Fault::Late(_) => "arrived late",
-            Fault::ErrorPage(_) => "answered by an error page",
+            Fault::ErrorPage(_) => "error page",
         }
     }
 }

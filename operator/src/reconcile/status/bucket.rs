@@ -91,7 +91,8 @@ pub(super) fn credentials(auth: &Auth, missing: &Missing, reports: &[NodeStatus]
                 KIND,
                 "NoIdentity",
                 format!(
-                    "the registry pods have no workload identity, {who}; check spec.bucket.auth.workloadIdentity and the role's trust policy"
+                    "the registry pods have no workload identity, {who}; check spec.bucket.auth.workloadIdentity and the \
+                     role's trust policy"
                 ),
             ),
         },
