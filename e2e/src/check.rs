@@ -1,4 +1,4 @@
-//! Everything that a change must pass, step by step, with a sum of all tests at the end.
+//! Runs every check that a change must pass, step by step, and prints a summary of all tests.
 
 use crate::disks;
 use anyhow::{Context, Result, bail};
@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-/// A step: its name, and the program and arguments that it runs.
+/// A step: its name, and the arguments with which it runs cargo.
 struct Step {
     name: &'static str,
     command: Vec<&'static str>,
 }
 
-/// The tests of this crate, quick ones first.
+/// The tests of this crate, the fast ones first.
 const TESTS: [&str; 19] = [
     "chart",
     "embedded",
@@ -36,12 +36,12 @@ const TESTS: [&str; 19] = [
     "images",
 ];
 
-/// What needs no other program: every crate's own tests.
+/// Checks that need no other program: the unit tests of all crates and a few integration tests.
 const UNIT: &str = "test --workspace --lib --bins --test crd --test registry --test reference";
 
 fn steps() -> Vec<Step> {
     let step = |name, command: &str| {
-        // Leaked: a few words, once.
+        // Leaked, because `Step` borrows its arguments; they are a few bytes per run.
         let command: &'static str = Box::leak(command.to_owned().into_boxed_str());
         Step { name, command: command.split(' ').collect() }
     };
@@ -52,14 +52,15 @@ fn steps() -> Vec<Step> {
         step("tools", "run -q --bin entrepot-e2e -- tools"),
         step("races", "run -q --bin entrepot-e2e -- races"),
     ];
-    // One test at a time: they measure memory and count requests, and the machine is small.
+    // One test at a time, because the tests measure memory and count requests, and the machine may
+    // be small.
     steps.extend(
         TESTS.map(|name| step(name, &format!("test --workspace --test {name} -- --test-threads=1 --nocapture"))),
     );
     steps
 }
 
-/// What a step came to.
+/// The result of a step.
 struct Outcome {
     name: &'static str,
     passed: u64,
@@ -68,15 +69,15 @@ struct Outcome {
     took: Duration,
 }
 
-/// Runs the steps of these names, or all, and prints a summary.
+/// Runs the named steps, or all steps without names, and prints a summary.
 ///
 /// # Errors
-/// When there is no step of a name, or cargo cannot be run.
+/// If a name is not the name of a step, or cargo cannot be run.
 pub fn run(names: &[String]) -> Result<ExitCode> {
     let mut steps = steps();
     if let Some(unknown) = names.iter().find(|name| steps.iter().all(|step| step.name != name.as_str())) {
         let known: Vec<_> = steps.iter().map(|step| step.name).collect();
-        bail!("there is no step {unknown}; there are {}", known.join(", "));
+        bail!("unknown step \"{unknown}\"; steps: {}", known.join(", "));
     }
     steps.retain(|step| names.is_empty() || names.iter().any(|name| name == step.name));
     let start = Instant::now();
@@ -91,7 +92,8 @@ pub fn run(names: &[String]) -> Result<ExitCode> {
         println!("{name:<14} {word:<7} {:>6.1}s {passed:>5} passed {failed:>3} failed", took.as_secs_f64());
     }
     println!("all steps took {:.0?}", start.elapsed());
-    // A step that fails without a failed test, as one that does not compile, counts as one failure.
+    // A step that fails without a failed test, such as one that does not compile, counts as one
+    // failure.
     let passed: u64 = outcomes.iter().map(|outcome| outcome.passed).sum();
     let failed: u64 =
         outcomes.iter().map(|outcome| if outcome.ok { outcome.failed } else { outcome.failed.max(1) }).sum();
@@ -101,7 +103,7 @@ pub fn run(names: &[String]) -> Result<ExitCode> {
 
 fn perform(step: &Step) -> Result<Outcome> {
     println!("\n== {}: cargo {}", step.name, step.command.join(" "));
-    println!("{:.1} GiB of disk are free", disks::free()? as f64 / f64::from(1 << 30));
+    println!("free disk space: {:.1} GiB", disks::free()? as f64 / f64::from(1 << 30));
     let start = Instant::now();
     let mut child = Command::new("cargo")
         .args(&step.command)
@@ -111,7 +113,7 @@ fn perform(step: &Step) -> Result<Outcome> {
         .spawn()
         .context("cannot run cargo")?;
     let (mut passed, mut failed) = (0, 0);
-    for line in BufReader::new(child.stdout.take().context("no output")?).split(b'\n') {
+    for line in BufReader::new(child.stdout.take().context("cannot read the output of cargo")?).split(b'\n') {
         let line = line?;
         let mut output = std::io::stdout().lock();
         output.write_all(&line)?;
@@ -127,7 +129,7 @@ fn perform(step: &Step) -> Result<Outcome> {
     Ok(Outcome { name: step.name, passed, failed, ok, took })
 }
 
-/// The numbers of a `test result: ok. 3 passed; 0 failed; …` line.
+/// The counts in a line such as `test result: ok. 3 passed; 0 failed; …`.
 fn result(line: &str) -> Option<(u64, u64)> {
     let line = line.strip_prefix("test result: ")?;
     let number = |word: &str| {
@@ -142,13 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cargos_results_are_read() {
+    fn the_results_of_cargo_are_parsed() {
         let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
         assert_eq!(result(line), Some((12, 3)));
         assert_eq!(result("test a ... ok"), None);
     }
 
-    /// The integration tests of a crate, by name.
+    /// The names of the integration tests of a crate.
     fn tests_of(package: &str) -> Vec<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("tests");
         let mut names: Vec<_> = std::fs::read_dir(folder)

@@ -1,4 +1,5 @@
-//! A registry client that does exactly what a test says: streams content of any size, and shows every answer.
+//! A registry client that sends exactly what a test tells it to, streams content of any size, and
+//! returns every response.
 
 use crate::content::Content;
 use anyhow::{Context, Result, ensure};
@@ -14,26 +15,26 @@ use hyper_util::rt::TokioExecutor;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-/// A request's body.
+/// A request body.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// No answer of a test takes longer to begin, unless it hangs.
+/// Time limit for the beginning of every response; only a server that hangs reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The manifests that clients accept. Distribution takes `*/*` for none of them.
+/// The manifest media types that clients accept. Distribution accepts `*/*` for none of them.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// A registry, known by its URL. Clones share connections.
+/// A registry at a URL. Clones share connections.
 #[derive(Clone)]
 pub struct Registry {
     url: String,
     client: Client<HttpConnector, Body>,
-    /// For how long a 429 or 503 is tried again.
+    /// How long a request is repeated after a 429 or 503.
     retry_for: Duration,
 }
 
-/// An answer, with its whole body.
+/// A response with its whole body.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -42,19 +43,19 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A header, if it is there and text.
+    /// The header, if it is present and text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The code of the first error of the specification's JSON.
+    /// The code of the first error in the JSON body that the specification defines.
     pub fn code(&self) -> Option<String> {
         let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
         Some(body["errors"][0]["code"].as_str()?.to_owned())
     }
 
     /// # Errors
-    /// When it has another status; the message has the body.
+    /// If the status is another; the message contains the body.
     pub fn expect(self, status: u16) -> Result<Reply> {
         if self.status == status {
             return Ok(self);
@@ -63,13 +64,13 @@ impl Reply {
     }
 
     /// # Errors
-    /// When the body is not JSON.
+    /// If the body is not JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
-        serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {:?}", self.body))
+        serde_json::from_slice(&self.body).with_context(|| format!("the body is not JSON: {:?}", self.body))
     }
 }
 
-/// An answer of another status than the one that was wanted.
+/// A response with another status than the expected one.
 #[derive(Clone, Debug)]
 pub struct Refused {
     pub status: u16,
@@ -78,7 +79,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// An answer whose body nobody reads.
+    /// A response whose body was not read.
     pub fn of(status: u16, wanted: u16) -> Refused {
         Refused { status, wanted, body: Bytes::new() }
     }
@@ -86,14 +87,14 @@ impl Refused {
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "answered {} instead of {}: {:?}", self.status, self.wanted, self.body)
+        write!(f, "status {} instead of {}: {:?}", self.status, self.wanted, self.body)
     }
 }
 
 impl std::error::Error for Refused {}
 
-/// Whether a client tries again after this: no answer, half an answer, or one that says to come later. Wrong content is
-/// not among them.
+/// Whether a client retries after this error: no response, an incomplete response, or a status that
+/// asks to retry. Wrong content is not among them.
 pub fn may_pass(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<Refused>() {
         Some(refused) => matches!(refused.status, 408 | 429 | 500..),
@@ -103,11 +104,11 @@ pub fn may_pass(error: &anyhow::Error) -> bool {
     }
 }
 
-/// Tries again what may pass, so often in all, after a pause that doubles each time. `again` is told of each failure
-/// that another attempt follows.
+/// Attempts something up to `tries` times while its errors are transient, after a pause that
+/// doubles each time. `again` is called with each error after which another attempt follows.
 ///
 /// # Errors
-/// Those of the last attempt.
+/// The error of the last attempt.
 pub async fn persist<T, F>(
     tries: u32,
     mut pause: Duration,
@@ -128,11 +129,11 @@ where
     attempt().await
 }
 
-/// What a pull of a blob was like.
+/// The figures of one pull of a blob.
 #[derive(Clone, Copy, Debug)]
 pub struct Pulled {
     pub bytes: u64,
-    /// From the request to the first byte of the body.
+    /// Time from the request to the first byte of the body.
     pub first_byte: Duration,
     pub whole: Duration,
 }
@@ -145,7 +146,8 @@ impl Registry {
         Registry { url: url.trim_end_matches('/').to_owned(), client, retry_for: Duration::ZERO }
     }
 
-    /// The same registry, with 429 and 503 tried again for so long in all, as real clients do.
+    /// The same registry with requests that are repeated after 429 and 503 for up to `retry_for`,
+    /// as real clients do.
     #[must_use]
     pub fn patient(&self, retry_for: Duration) -> Registry {
         Registry { retry_for, ..self.clone() }
@@ -155,50 +157,50 @@ impl Registry {
         &self.url
     }
 
-    /// Host and port, as clients name a registry.
+    /// Host and port, the form in which clients name a registry.
     pub fn host(&self) -> &str {
         self.url.trim_start_matches("http://")
     }
 
-    /// Whether it answers as a registry.
+    /// Whether it responds as a registry.
     pub async fn answers(&self) -> bool {
         self.get("/v2/").await.is_ok_and(|reply| reply.status == 200)
     }
 
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn get(&self, path: &str) -> Result<Reply> {
         self.send(Method::GET, path, &[], empty()).await
     }
 
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn head(&self, path: &str) -> Result<Reply> {
         self.send(Method::HEAD, path, &[], empty()).await
     }
 
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn delete(&self, path: &str) -> Result<Reply> {
         self.send(Method::DELETE, path, &[], empty()).await
     }
 
-    /// Sends a request whose body can be made only once.
+    /// Sends a request whose body can be sent only once.
     ///
     /// # Errors
-    /// When there is no answer, or its body ends early.
+    /// If there is no response, or its body ends early.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Result<Reply> {
         let shown = format!("{method} {path}");
         let answer = self.open(method, path, headers, body).await?;
         let (parts, body) = answer.into_parts();
-        let body = body.collect().await.with_context(|| format!("the body of {shown}"))?.to_bytes();
+        let body = body.collect().await.with_context(|| format!("cannot read the body of {shown}"))?.to_bytes();
         Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
-    /// Sends a request and leaves the answer's body to be read.
+    /// Sends a request and returns the response with its body unread.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn open(
         &self,
         method: Method,
@@ -212,13 +214,13 @@ impl Registry {
             .iter()
             .fold(Request::builder().method(method).uri(uri), |request, (name, value)| request.header(*name, *value));
         let answer = tokio::time::timeout(PATIENCE, self.client.request(request.body(body)?)).await;
-        answer.with_context(|| format!("{shown}: no answer"))?.with_context(|| shown)
+        answer.with_context(|| format!("{shown}: no response"))?.with_context(|| shown)
     }
 
-    /// Does it again while the answer is 429 or 503 and there is time left.
+    /// Repeats the request while the response is 429 or 503 and there is time left.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn again<F>(&self, mut attempt: impl FnMut() -> F) -> Result<Reply>
     where
         F: Future<Output = Result<Reply>>,
@@ -235,10 +237,10 @@ impl Registry {
         }
     }
 
-    /// A manifest by tag or digest, as the registry has it.
+    /// Reads a manifest by tag or digest.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn manifest(&self, repository: &str, reference: &str) -> Result<Reply> {
         let path = format!("/v2/{repository}/manifests/{reference}");
         self.again(|| self.send(Method::GET, &path, &[("accept", MANIFESTS)], empty())).await
@@ -247,7 +249,7 @@ impl Registry {
     /// Pushes a manifest.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn put_manifest(&self, repository: &str, reference: &str, kind: &str, content: &[u8]) -> Result<Reply> {
         let path = format!("/v2/{repository}/manifests/{reference}");
         let content = Bytes::copy_from_slice(content);
@@ -255,10 +257,10 @@ impl Registry {
         self.again(|| self.send(Method::PUT, &path, &headers, full(content.clone()))).await
     }
 
-    /// Pulls a blob, verifying its digest as it arrives, and keeps none of it.
+    /// Pulls a blob, verifies its digest as it arrives, and discards the bytes.
     ///
     /// # Errors
-    /// When it is not answered 200, ends early or does not match its digest.
+    /// If the status is not 200, or the body ends early or does not match the digest.
     pub async fn pull(&self, repository: &str, digest: &Digest) -> Result<Pulled> {
         let path = format!("/v2/{repository}/blobs/{digest}");
         let start = Instant::now();
@@ -278,7 +280,7 @@ impl Registry {
             }
         }
         let actual = hasher.finish();
-        ensure!(actual == *digest, "{path}: {bytes} bytes of the digest {actual}");
+        ensure!(actual == *digest, "{path}: digest mismatch: got {actual} ({bytes} bytes)");
         let whole = start.elapsed();
         Ok(Pulled { bytes, first_byte: first_byte.unwrap_or(whole), whole })
     }
@@ -286,10 +288,10 @@ impl Registry {
     /// Whether the repository has the blob.
     ///
     /// # Errors
-    /// When there is no answer, or it is neither yes nor no.
+    /// If there is no response, or its status is neither 200 nor 404.
     pub async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool> {
         let reply = self.again(|| self.head_blob(repository, digest)).await?;
-        ensure!(matches!(reply.status, 200 | 404), "answered {}", reply.status);
+        ensure!(matches!(reply.status, 200 | 404), "unexpected status {}", reply.status);
         Ok(reply.status == 200)
     }
 
@@ -298,37 +300,38 @@ impl Registry {
     }
 }
 
-/// A body of no bytes.
+/// An empty body.
 pub fn empty() -> Body {
     full(Bytes::new())
 }
 
-/// A body that is in memory.
+/// A body from memory.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// A body that is made as it is sent, without a `Content-Length` unless the request says it.
+/// A body that is generated while it is sent, without a `Content-Length` unless the request has
+/// that header.
 pub fn streamed(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
 }
 
-/// All of some content as a body.
+/// The whole content as a body.
 pub fn body_of(content: &Content) -> Body {
     streamed(content.stream(0..content.size))
 }
 
-/// The path and query of a `Location`, for a request to whichever node.
+/// Path and query of the `Location` header, so that the next request can go to any node.
 ///
 /// # Errors
-/// When the reply has none.
+/// If the response has no `Location`.
 pub fn location(reply: &Reply) -> Result<String> {
-    let text = reply.header(header::LOCATION.as_str()).context("no Location")?;
+    let text = reply.header(header::LOCATION.as_str()).context("the response has no Location header")?;
     let uri: Uri = text.parse()?;
-    Ok(uri.path_and_query().context("a Location without a path")?.to_string())
+    Ok(uri.path_and_query().context("the Location header has no path")?.to_string())
 }
 
-/// `location` with `digest` as a further parameter.
+/// `location` with the additional parameter `digest`.
 pub fn with_digest(location: &str, digest: &Digest) -> String {
     let separator = if location.contains('?') { '&' } else { '?' };
     format!("{location}{separator}digest={digest}")

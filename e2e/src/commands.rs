@@ -1,17 +1,18 @@
-//! Programs that run to their end.
+//! Runs programs until they exit.
 
 use anyhow::{Context, Result, bail};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// No program of the tests takes longer, unless it hangs.
+/// Time limit for every program of the tests; only a program that hangs reaches it.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Runs a program and returns what it wrote to its standard output.
+/// Runs a program and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started, does not end within ten minutes, or fails; the message has all that it wrote.
+/// If it cannot be started, does not exit within ten minutes, or fails; the message contains all of
+/// its output.
 pub async fn run(command: &mut Command) -> Result<String> {
     let shown = format!("{:?}", command.as_std());
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();

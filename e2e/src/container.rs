@@ -1,6 +1,9 @@
-//! Container images of one static program each, built without a container engine, the same bytes each time.
+//! Container images with one static program each, built without a container engine. The same
+//! program gives the same bytes each time.
 //!
-//! An image is a layer with the program and the certificates of the world's authorities: no shell, no package, no file
+//! An image has one layer, with the program and the CA certificates of Mozilla: no shell, no
+//! package, no writable file, and a user other than root. The image does not depend on this
+//! machine: it contains neither the time nor a path.
 //! that could be written, and a user that is not root. Nothing of this machine enters it: not the time, not a path.
 
 use crate::commands;
@@ -17,17 +20,17 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// The user of our images: nobody's on every distribution, by the custom of distroless images.
+/// The user of our images: `nonroot`, by the convention of distroless images.
 const USER: u32 = 65532;
-/// What an image is called in its layout.
+/// The tag of an image in its layout.
 pub const TAG: &str = "image";
 
-/// An image on disk, which is removed with its value.
+/// An image on disk, which is removed when the value is dropped.
 pub struct Image {
     layout: Layout,
-    /// Of its manifest.
+    /// Digest of the manifest.
     pub digest: Digest,
-    /// Of its layer as it is transferred, in bytes.
+    /// Size of the compressed layer in bytes.
     pub size: u64,
 }
 
@@ -39,10 +42,10 @@ struct File {
 }
 
 impl Image {
-    /// An image of one program, named `name` in its root.
+    /// An image with one program at `/name`.
     ///
     /// # Errors
-    /// When the program is not static: it would not run.
+    /// If the program is not static, because it would not run.
     pub fn of_program(name: &str, program: &Path, arguments: &[&str]) -> Result<Image> {
         let content = fs::read(program).with_context(|| program.display().to_string())?;
         ensure!(is_static(&content), "{} is not a static program", program.display());
@@ -59,7 +62,7 @@ impl Image {
         let mut layout = Layout::new()?;
         let archive = archive(files)?;
         let contents = Digest::of(Algorithm::Sha256, &archive);
-        // Neither name nor time in the header, so that the same archive is the same layer.
+        // Neither name nor time in the header, so that the same archive gives the same layer.
         let mut compressed = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
         compressed.write_all(&archive)?;
         let compressed = compressed.finish()?;
@@ -72,10 +75,10 @@ impl Image {
         Ok(Image { layout, digest, size: compressed.len() as u64 })
     }
 
-    /// Copies it to a registry without TLS. `name` is the whole name, with a tag.
+    /// Copies the image to a registry without TLS. `name` is the full name with a tag.
     ///
     /// # Errors
-    /// When the registry refuses it.
+    /// If the registry rejects it.
     pub async fn push(&self, name: &str) -> Result<()> {
         let mut skopeo = tokio::process::Command::new(tools::system("skopeo")?);
         skopeo.args(["copy", "--quiet", "--insecure-policy", "--preserve-digests", "--dest-tls-verify=false"]);
@@ -83,16 +86,16 @@ impl Image {
         commands::run(&mut skopeo).await.map(drop)
     }
 
-    /// The layout's folder, for clients that read one. The image's tag in it is [`TAG`].
+    /// The folder of the layout, for clients that read one. The tag of the image in it is [`TAG`].
     pub fn path(&self) -> &Path {
         self.layout.path()
     }
 }
 
-/// The image of a node, as it is released.
+/// The release image of a node.
 ///
 /// # Errors
-/// When the node does not build.
+/// If the node does not build.
 pub fn node() -> Result<Image> {
     Image::of_program("entrepot-node", &Variant::Release.path()?, &[])
 }
@@ -100,24 +103,25 @@ pub fn node() -> Result<Image> {
 /// The operator's image.
 ///
 /// # Errors
-/// When the operator does not build.
+/// If the operator does not build.
 pub fn operator() -> Result<Image> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("workspace root not found")?;
     Image::of_program("entrepot-operator", &node_binary::released("entrepot-operator", workspace, None)?, &[])
 }
 
-/// What a pod's sandbox runs: an init that waits, and buries what dies.
+/// The image of a pod's sandbox: an init that waits and reaps processes.
 ///
 /// # Errors
-/// When it is not installed.
+/// If catatonit is not installed.
 pub fn pause() -> Result<Image> {
     Image::of_program("catatonit", &tools::system("catatonit")?, &["-P"])
 }
 
-/// A shell with the usual tools, for pods that look at the cluster from inside. It waits unless it is told otherwise.
+/// A shell with the usual tools, for pods that inspect the cluster from inside. It waits unless the
+/// pod has another command.
 ///
 /// # Errors
-/// When it is not installed.
+/// If busybox is not installed.
 pub fn busybox() -> Result<Image> {
     let content = fs::read(tools::system("busybox")?)?;
     ensure!(is_static(&content), "busybox is not static: install Debian's busybox-static");
@@ -125,7 +129,7 @@ pub fn busybox() -> Result<Image> {
     Image::of(&files, json!({"Cmd": ["/bin/busybox", "sleep", "1000000"], "User": format!("{USER}:{USER}")}))
 }
 
-/// An archive of these files and their folders, all root's, of no time.
+/// An archive of these files and their folders, owned by root and without a time.
 fn archive(files: &[File]) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut folders: Vec<&Path> = files
@@ -152,7 +156,7 @@ fn archive(files: &[File]) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-/// Mozilla's authorities in PEM, as a library that `Cargo.lock` pins has them.
+/// Mozilla's CA certificates in PEM, from a crate that `Cargo.lock` pins.
 fn authorities() -> Vec<u8> {
     let mut bundle = String::new();
     for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
@@ -167,7 +171,8 @@ fn authorities() -> Vec<u8> {
     bundle.into_bytes()
 }
 
-/// Whether a program of 64-bit ELF asks for no interpreter (elf(5): no program header of type `PT_INTERP`).
+/// Whether a 64-bit ELF program needs no interpreter (elf(5): it has no program header of type
+/// `PT_INTERP`).
 fn is_static(program: &[u8]) -> bool {
     const INTERPRETER: u32 = 3;
     let number = |at: usize, size: usize| {
@@ -194,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_names_every_folder_before_its_files() {
+    fn the_archive_has_every_folder_before_its_files() {
         let file = File { path: "etc/ssl/certs/a".to_owned(), mode: 0o644, content: Vec::new() };
         let bytes = archive(&[file]).unwrap();
         let mut reader = tar::Archive::new(&*bytes);

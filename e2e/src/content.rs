@@ -1,4 +1,4 @@
-//! Content of any size that costs no memory: the same bytes from the same seed, each time.
+//! Content of any size that costs no memory. The same seed gives the same bytes each time.
 
 use bytes::Bytes;
 use entrepot_node::oci::{Algorithm, Digest, digest::Hasher};
@@ -7,11 +7,12 @@ use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Content is made of blocks of this size: a shared one, with the first bytes of each telling which it is.
+/// Content consists of blocks of this size. All blocks share the same bytes, except the first
+/// bytes, which contain the seed and the block's number.
 const BLOCK: usize = 1 << 20;
 const HEAD: usize = 16;
 
-/// Content that is made as it is read.
+/// Content that is generated while it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {
     seed: u64,
@@ -20,7 +21,8 @@ pub struct Content {
 }
 
 impl Content {
-    /// Content of `size` bytes; another seed makes other content. Computes the digest, at the speed of hashing.
+    /// Content of `size` bytes; another seed gives other content. Computes the digest by hashing
+    /// all bytes.
     pub fn new(seed: u64, size: u64) -> Content {
         Content::hashed_by(Algorithm::Sha256, seed, size)
     }
@@ -32,7 +34,7 @@ impl Content {
         Content { seed, size, digest: hasher.finish() }
     }
 
-    /// Content that no test had before: from a random seed.
+    /// New content from a random seed.
     pub fn fresh(size: u64) -> Content {
         Content::new(rand::random(), size)
     }
@@ -47,7 +49,7 @@ impl Content {
         futures::stream::iter(self.pieces(range))
     }
 
-    /// All bytes at once. For small content.
+    /// All bytes at once, for small content.
     pub fn bytes(&self) -> Bytes {
         self.pieces(0..self.size)
             .fold(Vec::new(), |mut all, piece| {
@@ -58,7 +60,7 @@ impl Content {
     }
 }
 
-/// The pieces of a range, each within one block.
+/// The pieces of a range. Each piece is within one block.
 fn blocks(seed: u64, range: Range<u64>) -> impl Iterator<Item = Bytes> + Send + 'static {
     let mut at = range.start;
     std::iter::from_fn(move || {
@@ -67,7 +69,8 @@ fn blocks(seed: u64, range: Range<u64>) -> impl Iterator<Item = Bytes> + Send + 
         }
         let (block, within) = (at / BLOCK as u64, (at % BLOCK as u64) as usize);
         let most = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-        // The head is a piece of its own, so that the rest is the shared block without a copy.
+        // The head is a piece of its own, so that the rest can be a slice of the shared block
+        // without a copy.
         let piece = if within < HEAD {
             Bytes::copy_from_slice(&head(seed, block)[within..]).slice(..most.min(HEAD - within))
         } else {
@@ -85,7 +88,7 @@ fn head(seed: u64, block: u64) -> [u8; HEAD] {
     head
 }
 
-/// Random, so that nothing on the way can compress it.
+/// The shared bytes are random, so that nothing on the way can compress them.
 fn shared() -> &'static Bytes {
     static SHARED: OnceLock<Bytes> = OnceLock::new();
     SHARED.get_or_init(|| {
@@ -100,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_of_content_is_the_same_bytes_as_in_the_whole() {
+    fn a_range_has_the_same_bytes_as_the_whole_content() {
         let content = Content::new(7, 3 * BLOCK as u64 + 5);
         let whole = content.bytes();
         assert_eq!(whole.len() as u64, content.size);
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn another_seed_is_other_content() {
+    fn another_seed_gives_other_content() {
         assert_ne!(Content::new(1, 100).digest, Content::new(2, 100).digest);
     }
 }

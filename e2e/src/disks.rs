@@ -1,5 +1,5 @@
-//! Small file systems of their own, that are full or broken on purpose, and what is free on the machine's. The former
-//! need root, as `mount` does.
+//! Small file systems that are full or fail on purpose, and the free space of the machine. The file
+//! systems require root, because `mount` does.
 
 use crate::tools;
 use anyhow::{Context, Result, bail, ensure};
@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Bytes that can still be written where temporary files go.
+/// Free bytes in the folder of temporary files.
 ///
 /// # Errors
-/// When the system does not say.
+/// If the system does not report it.
 pub fn free() -> Result<u64> {
     let folder = std::env::temp_dir();
-    let answer = statvfs(&folder).with_context(|| format!("cannot ask what {} has free", folder.display()))?;
+    let answer = statvfs(&folder).with_context(|| format!("cannot read the free space of {}", folder.display()))?;
     Ok(answer.f_bavail * answer.f_frsize)
 }
 
-/// For a test that writes a lot: on a fuller disk it would fail somewhere in its middle, with the words of whatever
-/// happens to write then.
+/// For tests that write a lot. Without this check, such a test would fail on a fuller disk in its
+/// middle, with an unrelated error.
 ///
 /// # Errors
-/// When fewer bytes are free, with what to do.
+/// If fewer bytes are free; the message says what to do.
 pub fn need(bytes: u64) -> Result<()> {
     let free = free()?;
     let folder = std::env::temp_dir();
@@ -37,7 +37,7 @@ pub fn need(bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// A mounted file system. It is unmounted with its value.
+/// A mounted file system. It is unmounted when the value is dropped.
 struct Mount {
     at: PathBuf,
 }
@@ -52,12 +52,12 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: a node that is being killed may still have a file open.
+        // A lazy unmount, because a node that is being killed may still have a file open.
         let _ = run("umount", &["--lazy"], Some(&self.at));
     }
 }
 
-/// A file system in memory that is full when so many bytes are written: `ENOSPC`.
+/// A file system in memory that is full after so many bytes: `ENOSPC`.
 pub struct SmallDisk {
     mount: Mount,
     _folder: TempDir,
@@ -65,15 +65,16 @@ pub struct SmallDisk {
 
 impl SmallDisk {
     /// # Errors
-    /// When it cannot be mounted.
+    /// If it cannot be mounted.
     pub fn new(mebibytes: u64) -> Result<SmallDisk> {
         SmallDisk::mounted(&format!("size={mebibytes}m"))
     }
 
-    /// A file system that has room for bytes but for only so many files and folders: what it refuses no one foresees.
+    /// A file system that has space for bytes but only for a limited number of files and folders,
+    /// so that a write can fail although there is space.
     ///
     /// # Errors
-    /// When it cannot be mounted.
+    /// If it cannot be mounted.
     pub fn of_few_files(files: u32) -> Result<SmallDisk> {
         SmallDisk::mounted(&format!("size=1g,nr_inodes={files}"))
     }
@@ -91,10 +92,10 @@ impl SmallDisk {
 
 /// An ext4 file system on a loop device whose medium fails: `EIO`.
 ///
-/// The device is a sparse file of `seen` MiB on a file system that holds only `real` MiB. What is written past that is
-/// lost, and the kernel says so when it is synced; what is cut off later fails when it is read.
+/// The device is a sparse file of `seen` MiB on a file system with only `real` MiB. Writes beyond
+/// that are lost, and the kernel reports it on a sync. Data that is cut off later fails on a read.
 pub struct FailingDisk {
-    // In the order in which they have to go.
+    // In the order in which they have to be dropped.
     mount: Mount,
     _device: Device,
     _medium: Mount,
@@ -104,7 +105,7 @@ pub struct FailingDisk {
 
 impl FailingDisk {
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub fn new(seen: u64, real: u64) -> Result<FailingDisk> {
         tools::system("mkfs.ext4")?;
         let folder = TempDir::new()?;
@@ -112,7 +113,8 @@ impl FailingDisk {
         let medium = Mount::new(&folder.path().join("medium"), &["-t", "tmpfs", "-o", &size, "tmpfs"])?;
         let image = medium.at.join("image");
         File::create(&image)?.set_len(seen << 20)?;
-        // Without a journal, and with its tables left unwritten: a failure of the journal would stop all writing.
+        // Without a journal, because a failing journal would stop all writes, and without
+        // initialised tables.
         run("mkfs.ext4", &["-q", "-F", "-E", "nodiscard", "-O", "^has_journal"], Some(&image))?;
         let device = Device(run("losetup", &["--find", "--show"], Some(&image))?.trim().to_owned());
         let mount = Mount::new(&folder.path().join("disk"), &["-o", "errors=continue", &device.0])?;
@@ -123,14 +125,15 @@ impl FailingDisk {
         &self.mount.at
     }
 
-    /// From now on no byte of these files can be read.
+    /// Makes all bytes of these files unreadable from now on.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn lose(&self, files: &[PathBuf]) -> Result<()> {
         let open: Vec<_> = files.iter().map(File::open).collect::<Result<_, _>>()?;
         open.iter().try_for_each(File::sync_all)?;
-        // The first megabytes are the file system's own tables; what is open of them stays in memory anyway.
+        // The first megabytes are the file system's own tables; the kernel keeps those of open
+        // files in memory.
         File::options().write(true).open(&self.image)?.set_len(2 << 20)?;
         for file in &open {
             fadvise(file, 0, None, Advice::DontNeed)?;
@@ -139,10 +142,10 @@ impl FailingDisk {
     }
 }
 
-/// An ext4 file system that can die: from then on nothing can be written to it, as the kernel decides when it finds that
-/// a disk fails (`EROFS`).
+/// An ext4 file system that can become read-only: writes then fail with `EROFS`, as after the
+/// kernel has found that a disk fails.
 pub struct DyingDisk {
-    // In the order in which they have to go.
+    // In the order in which they have to be dropped.
     mount: Mount,
     _device: Device,
     _folder: TempDir,
@@ -150,7 +153,7 @@ pub struct DyingDisk {
 
 impl DyingDisk {
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub fn new(mebibytes: u64) -> Result<DyingDisk> {
         tools::system("mkfs.ext4")?;
         let folder = TempDir::new()?;
@@ -166,10 +169,10 @@ impl DyingDisk {
         &self.mount.at
     }
 
-    /// From now on nothing can be written.
+    /// Makes every write fail from now on.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn die(&self) -> Result<()> {
         run("mount", &["-o", "remount,abort"], Some(&self.mount.at)).map(|_| ())
     }
@@ -185,7 +188,11 @@ impl Drop for Device {
 }
 
 fn run(program: &str, arguments: &[&str], path: Option<&Path>) -> Result<String> {
-    let output = Command::new(tools::system(program)?).args(arguments).args(path).output().context("starting it")?;
+    let output = Command::new(tools::system(program)?)
+        .args(arguments)
+        .args(path)
+        .output()
+        .with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
         bail!("{program} {arguments:?} {path:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

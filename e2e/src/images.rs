@@ -1,4 +1,4 @@
-//! OCI images on disk that real clients copy: an image layout of any number and size of layers.
+//! OCI images on disk for real clients to copy: image layouts with any number and size of layers.
 
 use crate::push::{CONFIG, IMAGE, INDEX, LAYER};
 use anyhow::{Context, Result};
@@ -9,13 +9,14 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// An image layout (image-spec, image-layout.md) in a folder that is removed with its value.
+/// An image layout (image-spec, image-layout.md) in a folder that is removed when the value is
+/// dropped.
 pub struct Layout {
     folder: TempDir,
     tags: Vec<Value>,
 }
 
-/// Content of a layout: what its descriptor says.
+/// Content of a layout with its descriptor.
 #[derive(Clone, Debug)]
 pub struct Described {
     pub digest: Digest,
@@ -24,9 +25,9 @@ pub struct Described {
 
 impl Layout {
     /// # Errors
-    /// When the folder cannot be written.
+    /// If the folder cannot be written.
     pub fn new() -> Result<Layout> {
-        // Lower case: podman makes a repository's name of the path.
+        // Lower case, because podman derives a repository name from the path.
         let name = format!("entrepot-{:016x}", rand::random::<u64>());
         let folder = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir()?;
         fs::create_dir_all(folder.path().join("blobs/sha256"))?;
@@ -38,15 +39,15 @@ impl Layout {
         self.folder.path()
     }
 
-    /// Where the bytes of some content lie.
+    /// Path of the file with this content.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.path().join("blobs").join(digest.algorithm().name()).join(digest.hex())
     }
 
-    /// A layer that holds one file of `size` random bytes, uncompressed, so that no client changes it.
+    /// A layer with one file of `size` random bytes, uncompressed, so that no client changes it.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn layer(&self, name: &str, size: u64) -> Result<Described> {
         self.add(LAYER, |file| {
             let mut header = tar::Header::new_gnu();
@@ -63,15 +64,15 @@ impl Layout {
     /// A blob of exactly these bytes.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn bytes(&self, kind: &str, content: &[u8]) -> Result<Described> {
         self.add(kind, |file| file.write_all(content))
     }
 
-    /// An image for a processor architecture.
+    /// An image for a CPU architecture.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn image(&self, architecture: &str, layers: &[Described]) -> Result<Described> {
         let platform = json!({"os": "linux", "architecture": architecture});
         let config = json!({
@@ -92,11 +93,12 @@ impl Layout {
         Ok(image)
     }
 
-    /// An image for this machine that runs: `run` is how (the `config` of a config, image-spec), and each layer is
-    /// known by its descriptor and by the digest of the archive that it holds.
+    /// A runnable image for this machine. `run` is the `config` object of the image config
+    /// (image-spec). Each layer is given with its descriptor and the digest of its uncompressed
+    /// archive.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn image_of(&self, run: &Value, layers: &[(Described, Digest)]) -> Result<Described> {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -127,7 +129,7 @@ impl Layout {
     /// An index of images.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn index(&self, images: &[Described]) -> Result<Described> {
         let index = json!({
             "schemaVersion": 2,
@@ -137,15 +139,15 @@ impl Layout {
         self.bytes(INDEX, index.to_string().as_bytes())
     }
 
-    /// An artifact that is about `subject`.
+    /// An artifact with the subject `subject`.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn artifact(&self, kind: &str, content: &[u8], subject: &Described) -> Result<Described> {
         let layer = self.bytes("text/plain", content)?;
         let config = self.bytes("application/vnd.oci.empty.v1+json", b"{}")?;
         let mut about = subject.descriptor.clone();
-        about.as_object_mut().context("a descriptor")?.remove("platform");
+        about.as_object_mut().context("the descriptor is not an object")?.remove("platform");
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": IMAGE,
@@ -157,10 +159,10 @@ impl Layout {
         self.bytes(IMAGE, manifest.to_string().as_bytes())
     }
 
-    /// Names some content in the layout's index.
+    /// Adds a tag to the layout's index.
     ///
     /// # Errors
-    /// When the index cannot be written.
+    /// If the index cannot be written.
     pub fn tag(&mut self, named: &Described, tag: &str) -> Result<()> {
         let mut entry = named.descriptor.clone();
         entry["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
@@ -169,16 +171,19 @@ impl Layout {
         Ok(fs::write(self.path().join("index.json"), index.to_string())?)
     }
 
-    /// All content of the layout.
+    /// The digests of all content in the layout.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// If the folder cannot be read.
     pub fn digests(&self) -> Result<Vec<Digest>> {
         let entries = fs::read_dir(self.path().join("blobs/sha256"))?;
         entries
             .map(|entry| {
                 let name = entry?.file_name();
-                Ok(Digest::from_hex(Algorithm::Sha256, name.to_str().context("a name of hex digits")?)?)
+                Ok(Digest::from_hex(
+                    Algorithm::Sha256,
+                    name.to_str().context("the name of a blob is not valid UTF-8")?,
+                )?)
             })
             .collect()
     }
@@ -194,7 +199,7 @@ impl Layout {
     }
 }
 
-/// A file whose digest is known when it is written.
+/// A file that is hashed while it is written.
 struct Hashed {
     file: File,
     hasher: Hasher,
@@ -214,7 +219,7 @@ impl Write for Hashed {
     }
 }
 
-/// Bytes without end, the same for the same name.
+/// An endless stream of bytes that depends only on the name.
 fn random(name: &str) -> impl Read {
     use rand::{RngCore, SeedableRng, rngs::SmallRng};
     struct Random(SmallRng);

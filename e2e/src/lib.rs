@@ -1,12 +1,14 @@
-//! Entrepot against real clients, real S3 servers and real faults.
+//! Tests of Entrepot with real clients, S3 servers and faults.
 //!
-//! The tests in `tests/` run the node as a process, as its users do, and know it only by what it prints, answers and
-//! leaves on disk and in the bucket. What they stand on is here: programs that are installed once ([`tools`]), servers
-//! and nodes that end with the test ([`servers`], [`node`]), a proxy that makes a bucket fail on purpose ([`proxy`]),
-//! and a registry client, content and images of any size ([`client`], [`content`], [`images`]).
+//! The tests in `tests/` run the node as a process, as its users do. They know the node only by its
+//! output, its responses, and what it leaves on disk and in the bucket. This crate provides the
+//! rest: programs that are installed once ([`tools`]), servers and nodes that stop with the test
+//! ([`servers`], [`node`]), a proxy that injects bucket faults ([`proxy`]), and a registry client,
+//! content and images of any size ([`client`], [`content`], [`images`]).
 //!
-//! Everything listens on loopback, on ports that the system chose, and keeps its files in a folder that is removed.
-//! A real Kubernetes ([`cluster`]) has a network of its own instead; what is tried on it is in [`scenarios`].
+//! All servers listen on loopback, on ports that the system chooses, and keep their files in a
+//! folder that is removed. The Kubernetes cluster ([`cluster`]) has its own network instead; its
+//! tests are in [`scenarios`].
 
 pub mod bench;
 pub mod check;

@@ -1,4 +1,5 @@
-//! `cargo e2e`: runs what a change must pass, installs the programs of the tests, measures, and runs a cluster.
+//! `cargo e2e`: runs all checks, installs the programs that the tests need, runs benchmarks, and
+//! runs a Kubernetes cluster.
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Entrepot against real clients, real S3 servers, real faults and a real Kubernetes.
+/// Test Entrepot with real clients, S3 servers, faults and a real Kubernetes cluster.
 #[derive(Parser)]
 #[command(name = "cargo e2e")]
 struct Arguments {
@@ -18,51 +19,54 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs every check, or only the steps that are named.
+    /// Run all checks that a change must pass, or only the named steps.
     Check {
-        /// Names of steps, as the headings have them.
+        /// Steps to run: fmt, clippy, unit, tools, or a test of the e2e crate, such as counts.
+        /// Default: all.
         steps: Vec<String>,
     },
-    /// Installs the programs of the tests.
+    /// Install the programs that the tests need.
     Tools,
-    /// Measures the node, alone and beside other registries, and writes docs/performance.md and docs/benchmarks.md; of
-    /// what is named, prints it, and writes only a document that is of nothing else.
+    /// Run the benchmarks and write docs/performance.md and docs/benchmarks.md. With names, run
+    /// only those benchmarks, print their results, and write a document only if all of its
+    /// benchmarks ran.
     Bench {
-        /// Takes minutes, writes nothing, and says which ratio has moved since they were written.
+        /// Run a shorter version that takes minutes, write nothing, and report ratios that changed.
         #[arg(long)]
         short: bool,
-        /// Names of measurements.
+        /// Benchmarks to run. Default: all.
         names: Vec<String>,
     },
-    /// Lets clients and faults loose on three nodes and checks the history, for longer than `check history` does.
+    /// Run clients and faults against three nodes and check the history, longer than `check
+    /// history` does.
     History {
-        /// Where the choices of clients and faults come from; a new one each time when it is not given.
+        /// Seed for the choices of clients and faults. Default: a new seed for each run.
         #[arg(long)]
         seed: Option<u64>,
-        /// How long in all.
+        /// Duration of the whole run in minutes.
         #[arg(long, default_value_t = 10)]
         minutes: u64,
-        /// Only over this bucket, and not over each for half of the time.
+        /// Run over this bucket only. Default: over each bucket for half of the time.
         #[arg(long)]
         bucket: Option<BucketKind>,
-        /// Tags move back to earlier manifests, and no request arrives late.
+        /// Move tags back to earlier manifests, and let no request arrive late.
         #[arg(long)]
         move_back: bool,
     },
-    /// Runs the node's tests of interleaved requests over a folder, versitygw and MinIO.
+    /// Run the node's tests of interleaved requests over a folder, versitygw and MinIO.
     Races,
-    /// Starts a Kubernetes with a registry in it, and leaves it running.
+    /// Start a Kubernetes cluster with a registry, and keep it running.
     Up,
-    /// The same, then pushes an image and runs a pod of it that the kubelet pulls from the registry.
+    /// Run `up`, then push an image and start a pod that pulls it from the registry.
     Demo,
-    /// Runs every scenario on a cluster of its own, or only those that are named.
+    /// Run scenarios on a cluster of their own.
     Test {
-        /// Names of scenarios.
+        /// Scenarios to run. Default: all.
         names: Vec<String>,
     },
-    /// Stops what `up` and `demo` started and removes all of it.
+    /// Stop the clusters that `up` and `demo` started, and remove everything that they created.
     Down,
-    /// Provides the volumes of a cluster; a part of `up`.
+    /// Run the volume provisioner of a cluster; a part of `up`.
     #[command(hide = true)]
     Provision {
         #[arg(long)]

@@ -1,4 +1,4 @@
-//! A node as a process.
+//! A registry node as a process.
 
 use crate::client::Registry;
 use crate::node_binary::Variant;
@@ -16,10 +16,10 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long a node may take to be ready. It is far quicker; a loaded machine is not.
+/// Time limit for a node to become ready. It normally takes far less, but not on a loaded machine.
 const START: Duration = Duration::from_secs(30);
 
-/// How a node is to be.
+/// How to run a node.
 #[derive(Clone)]
 pub struct Plan {
     pub config: NodeConfig,
@@ -28,7 +28,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A released node over that bucket, listening on any port, with everything else as by default.
+    /// A release node over that bucket, on any free port, with defaults for everything else.
     pub fn over(bucket: config::Bucket) -> Plan {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let http = config::Http { listen: any, operations: any, ..config::Http::default() };
@@ -36,7 +36,7 @@ impl Plan {
         Plan { config, variant: Variant::Release, environment: Vec::new() }
     }
 
-    /// A node over a folder as the bucket.
+    /// A node with a folder as its bucket.
     pub fn over_folder(path: &Path) -> Plan {
         Plan::over(config::Bucket {
             file_system: Some(config::FileSystem { path: path.to_owned() }),
@@ -44,14 +44,14 @@ impl Plan {
         })
     }
 
-    /// The same with a change to the configuration.
+    /// The plan with a change of the configuration.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut NodeConfig)) -> Plan {
         change(&mut self.config);
         self
     }
 
-    /// The node that dies at a crash point.
+    /// A node that crashes at a crash point.
     #[must_use]
     pub fn dying_at(mut self, point: &str) -> Plan {
         self.variant = Variant::CrashPoints;
@@ -59,20 +59,20 @@ impl Plan {
         self
     }
 
-    /// Starts it with a store of its own.
+    /// Starts the node with a new store.
     ///
     /// # Errors
-    /// When it is not ready in time.
+    /// If it is not ready in time.
     pub async fn start(self) -> Result<Node> {
         let folder = TempDir::new()?;
         let store = folder.path().join("store");
         self.start_in(folder, &store).await
     }
 
-    /// Starts it with its store at a path that may be on another file system.
+    /// Starts the node with its store at a path that may be on another file system.
     ///
     /// # Errors
-    /// When it is not ready in time.
+    /// If it is not ready in time.
     pub async fn start_at(self, store: &Path) -> Result<Node> {
         self.start_in(TempDir::new()?, store).await
     }
@@ -108,7 +108,7 @@ pub struct Node {
     pub plan: Plan,
     process: Process,
     folder: TempDir,
-    /// How often it was started, for it says each time where it listens.
+    /// Number of starts; the node prints its addresses at each of them.
     starts: usize,
 }
 
@@ -121,7 +121,7 @@ impl Node {
             Some((announced(&text, "registry", starts)?, announced(&text, "operations", starts)?))
         };
         self.process.until_ready(START, || async { addresses().is_some() }).await?;
-        let (registry, operations) = addresses().context("the node does not say where it listens")?;
+        let (registry, operations) = addresses().context("the node did not print its addresses")?;
         self.registry = Registry::new(&registry);
         self.operations = Registry::new(&operations);
         let operations = self.operations.clone();
@@ -129,13 +129,13 @@ impl Node {
         self.process.until_ready(START, ready).await
     }
 
-    /// Starts it again after it ended, with its store as it was left.
+    /// Starts the node again after it has exited, with the store that it left.
     ///
     /// # Errors
-    /// When it is not ready in time.
+    /// If it is not ready in time.
     pub async fn start_again(&mut self) -> Result<()> {
         if self.process.ended()?.is_none() {
-            bail!("the node runs");
+            bail!("the node is still running");
         }
         self.process = spawn(&self.plan, &self.folder.path().join("node.yaml"), &self.folder)?;
         self.starts += 1;
@@ -146,46 +146,46 @@ impl Node {
         self.process.id()
     }
 
-    /// All that it wrote so far, in all its lives.
+    /// The log of all runs so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
     /// # Errors
-    /// When the node ended already.
+    /// If the node has already exited.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the node exits by itself.
     ///
     /// # Errors
-    /// When it does not in time.
+    /// If it does not exit in time.
     pub async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
         self.process.wait(deadline).await
     }
 
-    /// `kill -9`.
+    /// Kills the node with SIGKILL.
     ///
     /// # Errors
-    /// When the system does not say that it is gone.
+    /// If the system does not report the exit.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.process.kill()
     }
 
-    /// SIGTERM, and its way down.
+    /// Sends SIGTERM and waits for the node to exit.
     ///
     /// # Errors
-    /// When it does not end in time.
+    /// If it does not exit in time.
     pub async fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait(Duration::from_secs(60)).await
     }
 
-    /// Whether it ended.
+    /// Whether the node has exited.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// If the system does not report it.
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.process.ended()?.is_some())
     }
@@ -194,42 +194,42 @@ impl Node {
         self.plan.config.store.path.clone()
     }
 
-    /// The listener for probes and metrics.
+    /// The operations listener, for probes and metrics.
     pub fn operations(&self) -> &Registry {
         &self.operations
     }
 
     /// # Errors
-    /// When it does not answer.
+    /// If the node does not respond.
     pub async fn metrics(&self) -> Result<Metrics> {
         let reply = self.operations.get("/metrics").await?.expect(200)?;
         Ok(Metrics::parse(std::str::from_utf8(&reply.body)?))
     }
 
-    /// Bytes of memory that the process has now.
+    /// Memory that the process uses now, in bytes.
     ///
     /// # Errors
-    /// When it ended.
+    /// If it has exited.
     pub fn memory(&self) -> Result<u64> {
         usage::memory(self.id())
     }
 
-    /// The most bytes of memory that it had since [`Node::forget_peak`].
+    /// The most memory that the process has used since [`Node::forget_peak`], in bytes.
     ///
     /// # Errors
-    /// When it ended.
+    /// If it has exited.
     pub fn peak_memory(&self) -> Result<u64> {
         usage::peak_memory(self.id())
     }
 
     /// # Errors
-    /// When it ended.
+    /// If it has exited.
     pub fn forget_peak(&self) -> Result<()> {
         usage::forget_peak(self.id())
     }
 }
 
-/// The URL after `word` on the line of the `nth` start.
+/// The URL after `word` that the node printed at its `nth` start.
 fn announced(log: &str, word: &str, nth: usize) -> Option<String> {
     let lines = log.lines().filter_map(|line| line.trim_start().strip_prefix(word));
     let urls = lines.map(str::trim).filter(|rest| rest.starts_with("http://"));
@@ -237,10 +237,10 @@ fn announced(log: &str, word: &str, nth: usize) -> Option<String> {
     urls.filter_map(|rest| host(rest.split_whitespace().next()?)).nth(nth - 1)
 }
 
-/// The metrics of a node at a moment.
+/// The metrics of a node at one moment.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// By name and labels, as the text has them.
+    /// Values by name and labels, as in the text format.
     values: BTreeMap<String, f64>,
 }
 
@@ -254,8 +254,8 @@ impl Metrics {
         Metrics { values: values.collect() }
     }
 
-    /// The sum of all series of a metric whose labels contain every one of `labels` (`operation="get"`). The name is
-    /// without `entrepot_`.
+    /// The sum of all series of a metric that have every one of `labels` (such as
+    /// `operation="get"`). The name is without the prefix `entrepot_`.
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let name = format!("entrepot_{name}");
         let series = self.values.iter().filter(|(series, _)| {
@@ -265,7 +265,7 @@ impl Metrics {
         series.map(|(_, value)| value).sum()
     }
 
-    /// Requests to the bucket by operation, those that there were none of left out.
+    /// Requests to the bucket by operation, without operations that have none.
     pub fn bucket_requests(&self) -> BTreeMap<String, u64> {
         let mut requests = BTreeMap::new();
         for (series, value) in &self.values {
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_the_last_start_counts() {
+    fn the_address_of_each_start_is_found() {
         let log =
             "registry    http://127.0.0.1:1\noperations  http://127.0.0.1:2/metrics\nregistry http://127.0.0.1:3 x\n";
         assert_eq!(announced(log, "registry", 1).as_deref(), Some("http://127.0.0.1:1"));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_summed_over_the_labels_that_are_not_asked_for() {
+    fn metrics_are_summed_over_the_labels_that_are_not_given() {
         let text = "# HELP x\nentrepot_bucket_requests_total{operation=\"get\",result=\"ok\"} 3\n\
                     entrepot_bucket_requests_total{operation=\"get\",result=\"timeout\"} 2\n\
                     entrepot_bucket_requests_total{operation=\"put\",result=\"ok\"} 0\nentrepot_pending_blobs 1\n";

@@ -1,4 +1,4 @@
-//! A process that serves for as long as a test wants it, and never longer.
+//! A server process that runs as long as a test needs it and never longer.
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// How much of a log is shown when a test fails.
+/// Number of log lines that are printed when a test fails.
 const SHOWN_LINES: usize = 60;
 
-/// A running server. Dropped, it is killed; when the test failed, the end of its log is printed first.
+/// A running server. Dropping it kills it. If the test has failed, the end of its log is printed.
 pub struct Process {
     name: String,
     child: Child,
@@ -19,12 +19,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program whose output goes to `log`.
+    /// Starts a program whose output is appended to `log`.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
-        let file = File::options().create(true).append(true).open(log).context("the log file")?;
+        let file = File::options().create(true).append(true).open(log).context("cannot open the log file")?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -38,7 +38,7 @@ impl Process {
         self.child.id()
     }
 
-    /// All that it wrote so far.
+    /// All output so far.
     pub fn log(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
@@ -49,10 +49,10 @@ impl Process {
         lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 
-    /// The status with which it ended, if it did.
+    /// The exit status, if the process has exited.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// If the system does not report it.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait()?;
@@ -63,16 +63,16 @@ impl Process {
     /// Sends a signal.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// If the process no longer exists.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("not a process id")?;
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("invalid process id")?;
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process exits by itself.
     ///
     /// # Errors
-    /// When it does not within `deadline`.
+    /// If it does not exit within `deadline`.
     pub async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let start = std::time::Instant::now();
         loop {
@@ -86,10 +86,10 @@ impl Process {
         }
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills the process and waits until it has exited.
     ///
     /// # Errors
-    /// When the system does not say that it is.
+    /// If the system does not report the exit.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.ended()? {
             return Ok(status);
@@ -100,10 +100,10 @@ impl Process {
         Ok(status)
     }
 
-    /// Waits until the server answers, or says why it never will.
+    /// Waits until the server answers.
     ///
     /// # Errors
-    /// When it ends or the deadline passes first; the message has its log.
+    /// If the server exits first, or the deadline passes; the message contains its log.
     pub async fn until_ready<F, C>(&mut self, deadline: Duration, mut answers: F) -> Result<()>
     where
         F: FnMut() -> C,
@@ -127,7 +127,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let killed = self.kill();
         if std::thread::panicking() {
-            eprintln!("--- the last lines of {} ({killed:?})\n{}", self.name, self.last_lines());
+            eprintln!("--- last lines of the log of {} (exit: {killed:?})\n{}", self.name, self.last_lines());
         }
     }
 }

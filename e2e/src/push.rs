@@ -1,4 +1,4 @@
-//! The ways to push a blob, and an image made of blobs.
+//! The ways to push a blob, and images of random blobs.
 
 use crate::client::{Registry, Reply, body_of, empty, location, streamed, with_digest};
 use crate::content::Content;
@@ -14,10 +14,10 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// A node notices at once that a connection broke.
+/// Time limit for a node to notice a broken connection; it normally notices at once.
 const NOTICED: Duration = Duration::from_secs(30);
 
-/// An image that a registry has, or is to have.
+/// An image for a registry.
 #[derive(Clone, Debug)]
 pub struct Image {
     pub config: Content,
@@ -27,13 +27,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of layers of these sizes, that no test had before. Its config is no valid JSON; registries do not read
-    /// it.
+    /// An image with new random layers of these sizes. Its config is not valid JSON; registries do
+    /// not read it.
     pub fn fresh(layers: &[u64]) -> Image {
         Image::of(Content::fresh(100), layers.iter().map(|size| Content::fresh(*size)).collect(), None)
     }
 
-    /// The image of that content, with a subject.
+    /// The image of this content, with an optional subject.
     pub fn of(config: Content, layers: Vec<Content>, subject: Option<&Image>) -> Image {
         let describe = |kind: &str, content: &Content| json!({"mediaType": kind, "digest": content.digest.to_string(), "size": content.size});
         let mut manifest = json!({
@@ -61,17 +61,17 @@ impl Registry {
     /// Opens an upload session and returns its location.
     ///
     /// # Errors
-    /// When it is not answered 202.
+    /// If the status is not 202.
     pub async fn open_session(&self, repository: &str) -> Result<String> {
         let path = format!("/v2/{repository}/blobs/uploads/");
         let reply = self.again(|| self.send(Method::POST, &path, &[], empty())).await?;
         location(&reply.expect(202)?)
     }
 
-    /// Appends a part of some content to a session.
+    /// Appends a part of the content to a session.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn append(&self, session: &str, content: &Content, start: u64, end: u64) -> Result<Reply> {
         let range = format!("{start}-{}", end - 1);
         let length = (end - start).to_string();
@@ -83,27 +83,27 @@ impl Registry {
         self.send(Method::PATCH, session, &headers, streamed(content.stream(start..end))).await
     }
 
-    /// Ends a session whose bytes are all there.
+    /// Finishes a session that has received all bytes.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn finish(&self, session: &str, digest: &Digest) -> Result<Reply> {
         self.send(Method::PUT, &with_digest(session, digest), &[("content-length", "0")], empty()).await
     }
 
-    /// `POST`, then `PUT` with the whole blob: what most clients do.
+    /// `POST`, then `PUT` with the whole blob, as most clients do.
     ///
     /// # Errors
-    /// When it is not answered 201.
+    /// If the status is not 201.
     pub async fn push(&self, repository: &str, content: &Content) -> Result<Reply> {
         let reply = self.again(|| self.try_push(repository, content)).await?;
-        reply.expect(201).with_context(|| format!("pushing {content:?}"))
+        reply.expect(201).with_context(|| format!("cannot push {content:?}"))
     }
 
-    /// The same, once, with whatever is answered.
+    /// The same without retries; returns any response.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// If there is no response.
     pub async fn try_push(&self, repository: &str, content: &Content) -> Result<Reply> {
         let reply = self.send(Method::POST, &format!("/v2/{repository}/blobs/uploads/"), &[], empty()).await?;
         if reply.status != 202 {
@@ -114,10 +114,10 @@ impl Registry {
         self.send(Method::PUT, &with_digest(&location(&reply)?, &content.digest), &headers, body_of(content)).await
     }
 
-    /// One `POST` with the whole blob.
+    /// A single `POST` with the whole blob.
     ///
     /// # Errors
-    /// When it is not answered 201.
+    /// If the status is not 201.
     pub async fn push_at_once(&self, repository: &str, content: &Content) -> Result<Reply> {
         let path = format!("/v2/{repository}/blobs/uploads/?digest={}", content.digest);
         let length = content.size.to_string();
@@ -128,7 +128,7 @@ impl Registry {
     /// `POST`, a `PATCH` for each chunk, and `PUT`.
     ///
     /// # Errors
-    /// When a chunk is not answered 202 or the end not 201.
+    /// If the status of a chunk is not 202, or that of the last request not 201.
     pub async fn push_chunked(&self, repository: &str, content: &Content, chunk: u64) -> Result<Reply> {
         let mut session = self.open_session(repository).await?;
         let mut at = 0;
@@ -140,22 +140,26 @@ impl Registry {
         self.finish(&session, &content.digest).await?.expect(201)
     }
 
-    /// `POST`, then chunks of which the first breaks off after `broken` bytes and is sent again: what a client does that
-    /// lost its connection.
+    /// `POST`, then chunks. The first one breaks off after `broken` bytes and is sent again, as by
+    /// a client that lost its connection.
     ///
     /// # Errors
-    /// When the broken chunk does not reach the node, another is not answered 202, or the end not 201.
+    /// If the broken chunk does not reach the node, the status of another is not 202, or that of
+    /// the last request not 201.
     pub async fn push_after_a_break(&self, repository: &str, content: &Content, chunk: u64, broken: u64) -> Result<()> {
         let mut session = self.open_session(repository).await?;
         let length = chunk.to_string();
         let bytes = streamed(content.stream(0..broken));
-        ensure!(self.send(Method::PATCH, &session, &[("content-length", &length)], bytes).await.is_err(), "no break");
+        ensure!(
+            self.send(Method::PATCH, &session, &[("content-length", &length)], bytes).await.is_err(),
+            "the request did not break off"
+        );
         let received = || async {
-            // A node that died meanwhile is found by the next request.
+            // If the node has crashed meanwhile, the next request will find out.
             let reply = self.get(&session).await.ok();
             reply.is_none_or(|reply| reply.header("range") == Some(&format!("0-{}", broken - 1)))
         };
-        wait::until("what came before the break is received", NOTICED, received).await?;
+        wait::until("the bytes before the break are received", NOTICED, received).await?;
         let mut at = 0;
         while at < content.size {
             let end = content.size.min(at + chunk);
@@ -165,27 +169,27 @@ impl Registry {
             session = location(&reply.expect(202)?)?;
             at = end;
         }
-        // Its answer is lost, so it comes again.
+        // Sent twice, as if the first response were lost.
         for _ in 0..2 {
             self.finish(&session, &content.digest).await?.expect(201)?;
         }
         Ok(())
     }
 
-    /// `POST`, one `PATCH` of unknown length, and `PUT`: what Docker does.
+    /// `POST`, one `PATCH` of unknown length, and `PUT`, as Docker does.
     ///
     /// # Errors
-    /// When it is not answered 201.
+    /// If the status is not 201.
     pub async fn push_streamed(&self, repository: &str, content: &Content) -> Result<Reply> {
         let session = self.open_session(repository).await?;
         let reply = self.send(Method::PATCH, &session, &[], body_of(content)).await?.expect(202)?;
         self.finish(&location(&reply)?, &content.digest).await?.expect(201)
     }
 
-    /// Pushes all blobs and then the manifest under a tag.
+    /// Pushes all blobs, and then the manifest under a tag.
     ///
     /// # Errors
-    /// When one of them is not answered 201.
+    /// If the status of one of them is not 201.
     pub async fn push_image(&self, repository: &str, tag: &str, image: &Image) -> Result<Reply> {
         for blob in image.blobs() {
             self.push(repository, blob).await?;
@@ -193,13 +197,13 @@ impl Registry {
         self.put_manifest(repository, tag, IMAGE, &image.manifest).await?.expect(201)
     }
 
-    /// Pulls the manifest and all blobs and verifies every byte.
+    /// Pulls the manifest and all blobs, and verifies every byte.
     ///
     /// # Errors
-    /// When something is missing or other than it was pushed.
+    /// If something is missing or differs from what was pushed.
     pub async fn pull_image(&self, repository: &str, reference: &str, image: &Image) -> Result<()> {
         let reply = self.manifest(repository, reference).await?.expect(200)?;
-        anyhow::ensure!(reply.body == image.manifest, "{reference} is another manifest: {:?}", reply.body);
+        anyhow::ensure!(reply.body == image.manifest, "{reference} refers to a different manifest: {:?}", reply.body);
         for blob in image.blobs() {
             self.pull(repository, &blob.digest).await?;
         }

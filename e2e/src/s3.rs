@@ -1,4 +1,4 @@
-//! The tests' own view of an S3 bucket, past any node and any proxy.
+//! Direct access of the tests to an S3 bucket, past any node and proxy.
 
 use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
@@ -13,11 +13,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// The keys of every S3 server that the tests start.
+/// The credentials of every S3 server that the tests start.
 pub const ACCESS_KEY: &str = "entrepot";
 pub const SECRET_KEY: &str = "entrepot-secret";
 pub const REGION: &str = "us-east-1";
-/// The bucket that every server has.
+/// The bucket of every S3 server.
 pub const BUCKET: &str = "images";
 
 /// A bucket of an S3 server.
@@ -32,15 +32,15 @@ impl S3 {
         S3::over(endpoint, TlsContext::default(), ACCESS_KEY, SECRET_KEY)
     }
 
-    /// The same with other keys.
+    /// The bucket with other credentials.
     pub fn with_keys(endpoint: &str, access: &str, secret: &str) -> S3 {
         S3::over(endpoint, TlsContext::default(), access, secret)
     }
 
-    /// A bucket whose server has its certificate from the authority with the certificate in that file.
+    /// A bucket of an HTTPS server whose certificate the CA in this file has issued.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn trusting(endpoint: &str, authority: &Path) -> Result<S3> {
         let trust = TrustStore::empty().with_pem_certificate(fs::read(authority)?);
         Ok(S3::over(endpoint, TlsContext::builder().with_trust_store(trust).build()?, ACCESS_KEY, SECRET_KEY))
@@ -67,22 +67,22 @@ impl S3 {
         &self.client
     }
 
-    /// Whether the server answers.
+    /// Whether the server responds.
     pub async fn answers(&self) -> bool {
         self.client.list_buckets().send().await.is_ok()
     }
 
     /// # Errors
-    /// When the server refuses.
+    /// If the server rejects the request.
     pub async fn make_bucket(&self) -> Result<()> {
-        self.client.create_bucket().bucket(BUCKET).send().await.context("making the bucket")?;
+        self.client.create_bucket().bucket(BUCKET).send().await.context("cannot create the bucket")?;
         Ok(())
     }
 
-    /// All keys that begin with the prefix.
+    /// All keys with the prefix.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// If the server rejects the request.
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
         let mut pages = self.client.list_objects_v2().bucket(BUCKET).prefix(prefix).into_paginator().send();
         let mut keys = Vec::new();
@@ -92,34 +92,39 @@ impl S3 {
         Ok(keys)
     }
 
-    /// Keys of multipart uploads that were begun and neither completed nor aborted.
+    /// Keys of multipart uploads that are neither completed nor aborted.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// If the server rejects the request.
     pub async fn open_multiparts(&self) -> Result<Vec<String>> {
         let answer = self.client.list_multipart_uploads().bucket(BUCKET).send().await?;
         Ok(answer.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect())
     }
 
-    /// Path and query of a URL by which anybody gets the content of a digest for an hour, signed for this endpoint.
+    /// Path and query of a URL that grants access to the content of a digest for an hour, signed
+    /// for this endpoint.
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// If it cannot be signed.
     pub async fn presigned(&self, digest: &Digest) -> Result<String> {
         let presigning = PresigningConfig::expires_in(Duration::from_secs(3600))?;
         let request = self.client.get_object().bucket(BUCKET).key(content_key(digest)).presigned(presigning).await?;
-        Ok(request.uri().strip_prefix(self.endpoint.as_str()).context("a URL of the endpoint")?.to_owned())
+        Ok(request
+            .uri()
+            .strip_prefix(self.endpoint.as_str())
+            .context("the presigned URL does not start with the endpoint")?
+            .to_owned())
     }
 
     /// # Errors
-    /// When there is no such object.
+    /// If the object does not exist.
     pub async fn get(&self, key: &str) -> Result<Vec<u8>> {
         let answer = self.client.get_object().bucket(BUCKET).key(key).send().await.with_context(|| key.to_owned())?;
         Ok(answer.body.collect().await?.to_vec())
     }
 
     /// # Errors
-    /// When the server refuses.
+    /// If the server rejects the request.
     pub async fn put(&self, key: &str, content: Vec<u8>) -> Result<()> {
         let body = ByteStream::from(content);
         self.client.put_object().bucket(BUCKET).key(key).body(body).send().await.with_context(|| key.to_owned())?;
@@ -127,7 +132,7 @@ impl S3 {
     }
 
     /// # Errors
-    /// When the server refuses.
+    /// If the server rejects the request.
     pub async fn delete(&self, key: &str) -> Result<()> {
         self.client.delete_object().bucket(BUCKET).key(key).send().await.with_context(|| key.to_owned())?;
         Ok(())
@@ -140,10 +145,10 @@ pub fn content_key(digest: &Digest) -> String {
     format!("docker/registry/v2/blobs/{algorithm}/{}/{hex}/data", &hex[..2])
 }
 
-/// The configuration of a node for this bucket, with its keys in files of `folder`.
+/// The bucket configuration of a node for this bucket, with the credentials in files in `folder`.
 ///
 /// # Errors
-/// When the files cannot be written.
+/// If the files cannot be written.
 pub fn node_bucket(endpoint: &str, folder: &Path) -> Result<config::Bucket> {
     let (id, secret) = (folder.join("access-key-id"), folder.join("secret-access-key"));
     fs::write(&id, ACCESS_KEY)?;

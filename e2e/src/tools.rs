@@ -1,9 +1,11 @@
-//! The programs of the tests: built or installed once, from nothing but Rust, Go and Debian's packages.
+//! The programs that the tests need, built or installed once, with only Rust, Go and Debian's
+//! packages.
 //!
-//! Programs in Go are pinned by a module each under `e2e/tools`, whose `go.sum` holds the hash of every source; a
-//! module each, so that every program is built with the versions that its authors released it with. Only what runs
-//! beside Kubernetes shares its module: built with its versions, most of it is compiled already. They are built
-//! into `$XDG_CACHE_HOME/entrepot-e2e` (or `~/.cache/entrepot-e2e`), under a name with the hash of its `go.sum`.
+//! Each Go program has its own module under `e2e/tools`, whose `go.sum` pins the hash of every
+//! source. It is therefore built with the dependency versions of its own release. Only the programs
+//! of Kubernetes and those that run next to them share a module, because most of their code is then
+//! compiled once. The programs are built into `$XDG_CACHE_HOME/entrepot-e2e` (or
+//! `~/.cache/entrepot-e2e`), in a folder named after the hash of the module's `go.sum`.
 
 use anyhow::{Context, Result, bail, ensure};
 use entrepot_node::oci::{Algorithm, Digest};
@@ -14,7 +16,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// A program in Go that the tests run.
+/// A Go program that the tests run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// An S3 gateway over a file system.
@@ -40,7 +42,7 @@ pub enum Tool {
     Kubectl,
     /// The cluster's DNS server.
     Coredns,
-    /// What tells an autoscaler how much the pods use.
+    /// Provides autoscalers with the resource usage of pods.
     MetricsServer,
     /// Checks histories of tags with porcupine.
     Linearizable,
@@ -92,7 +94,7 @@ impl Tool {
         }
     }
 
-    /// The name of its folder under `e2e/tools`.
+    /// The name of the program's folder under `e2e/tools`.
     fn module(self) -> &'static str {
         match self {
             Tool::KubeApiserver
@@ -108,13 +110,13 @@ impl Tool {
         }
     }
 
-    /// Where the program lies, after building its module when it is not there yet.
+    /// Path of the program; builds its module if necessary.
     ///
     /// # Errors
-    /// When Go is missing, or the build fails.
+    /// If Go is missing, or the build fails.
     pub fn path(self) -> Result<PathBuf> {
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.module());
-        let pinned = pinned(&module).with_context(|| format!("the sources of {}", self.name()))?;
+        let pinned = pinned(&module).with_context(|| format!("cannot read the sources of {}", self.name()))?;
         let hash = Digest::of(Algorithm::Sha256, &pinned).hex();
         let folder = cache()?.join(format!("{}-{}", self.module(), &hash[..16]));
         let program = folder.join(self.name());
@@ -129,7 +131,8 @@ impl Tool {
     }
 }
 
-/// All that a module's programs are made of: the sums of its dependencies, and programs of its own.
+/// Everything that determines the programs of a module: the hashes of its dependencies, and its own
+/// sources.
 fn pinned(module: &Path) -> Result<Vec<u8>> {
     let mut pinned = fs::read(module.join("go.sum"))?;
     let entries: std::io::Result<Vec<_>> = fs::read_dir(module)?.map(|entry| Ok(entry?.path())).collect();
@@ -145,7 +148,8 @@ fn build(name: &str, module: &Path, folder: &Path) -> Result<()> {
     let start = Instant::now();
     println!("building {name} from its pinned source");
     let modfile = fs::read_to_string(module.join("go.mod"))?;
-    // Built beside its place and moved there: a build that is cut off leaves no half program.
+    // Built in a temporary folder and then renamed, so that an interrupted build leaves no
+    // incomplete program.
     let unfinished = folder.with_extension("unfinished");
     remove_folder(&unfinished)?;
     remove_folder(folder)?;
@@ -166,7 +170,7 @@ fn build(name: &str, module: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The packages of a module that are programs: what its `tool` directives name.
+/// The packages in the `tool` directives of a module, which are its programs.
 fn programs(modfile: &str) -> Vec<&str> {
     let mut programs = Vec::new();
     let mut inside = false;
@@ -181,27 +185,28 @@ fn programs(modfile: &str) -> Vec<&str> {
     programs
 }
 
-/// The version of a program's module, as it is pinned.
+/// The pinned version of a program.
 ///
 /// # Errors
-/// When its module does not say.
+/// If its module does not name one.
 pub fn version(tool: Tool) -> Result<String> {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.module());
     let modfile = fs::read_to_string(module.join("go.mod"))?;
     let programs = programs(&modfile);
     let version = required(&modfile, |path| programs.iter().any(|program| program.starts_with(path)));
-    Ok(version.with_context(|| format!("no version in {module:?}"))?.to_owned())
+    Ok(version.with_context(|| format!("{module:?} does not require a version of the program"))?.to_owned())
 }
 
-/// The version of the module whose path is as wanted, of several that with the longest path.
+/// The version of the required module for which `wanted` is true; of several, the one with the
+/// longest path.
 fn required(modfile: &str, wanted: impl Fn(&str) -> bool) -> Option<&str> {
     let lines = modfile.lines().map(|line| line.trim().trim_start_matches("require ").split_whitespace());
     let modules = lines.filter_map(|mut words| Some((words.next()?, words.next()?)));
     modules.filter(|(path, _)| wanted(path)).max_by_key(|(path, _)| path.len()).map(|(_, version)| version)
 }
 
-/// Linker flags that tell Kubernetes' programs their version: a released one has it from its build script. Empty for
-/// every other module.
+/// Linker flags that set the version of Kubernetes' programs, which their release script sets
+/// otherwise. Empty for every other module.
 fn kubernetes_version(modfile: &str) -> String {
     let Some(version) = required(modfile, |path| path == "k8s.io/kubernetes") else { return String::new() };
     let mut numbers = version.trim_start_matches('v').split('.');
@@ -224,7 +229,8 @@ fn remove_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// Debian's packages that the tests need, each with a program that shows that it is there.
+/// The Debian packages that the tests need, each with a program by which an installed package is
+/// recognised.
 const PACKAGES: [(&str, &str); 19] = [
     ("podman", "podman"),
     ("skopeo", "skopeo"),
@@ -244,14 +250,15 @@ const PACKAGES: [(&str, &str); 19] = [
     ("iproute2", "ip"),
     ("catatonit", "catatonit"),
     ("busybox-static", "busybox"),
-    // Its library is preloaded (`history::clock`).
+    // Only its library is used, as a preload (`history::clock`).
     ("faketime", "faketime"),
 ];
 
-/// Installs those of Debian's packages that are missing, and gives the path of a program of them.
+/// Path of a program from a Debian package; installs all missing packages if the program is not
+/// found.
 ///
 /// # Errors
-/// When the program is not there and cannot be installed.
+/// If the program is not found and cannot be installed.
 pub fn system(program: &str) -> Result<PathBuf> {
     if let Some(path) = find(program) {
         return Ok(path);
@@ -284,21 +291,22 @@ fn install_packages() -> Result<()> {
     Ok(())
 }
 
-/// While it lives, a package that is installed starts no service of its own: etcd and containerd would.
+/// While this exists, newly installed packages do not start their services, as etcd and containerd
+/// would.
 struct NoServices {
-    /// Ours to remove; none where the machine has a policy already.
+    /// The policy file to remove; `None` if the machine already has its own.
     policy: Option<&'static Path>,
 }
 
 impl NoServices {
     fn enforce() -> Result<NoServices> {
-        const OURS: &str = "#!/bin/sh\n# Of Entrepot's tests, while they install packages.\nexit 101\n";
+        const OURS: &str = "#!/bin/sh\n# Created by Entrepot's tests while they install packages.\nexit 101\n";
         let path = Path::new("/usr/sbin/policy-rc.d");
-        // One that an interrupted installation left is taken over.
+        // A policy that an interrupted installation left is reused.
         if path.exists() && fs::read_to_string(path).ok().as_deref() != Some(OURS) {
             return Ok(NoServices { policy: None });
         }
-        fs::write(path, OURS).context("the policy for services; installing packages takes root")?;
+        fs::write(path, OURS).context("cannot write policy-rc.d; installing packages requires root")?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
         Ok(NoServices { policy: Some(path) })
     }
@@ -312,31 +320,31 @@ impl Drop for NoServices {
     }
 }
 
-/// A program on the PATH, or where Debian puts those of the administrator.
+/// Looks up a program on the PATH and in Debian's folders for administrators.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let administrator = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(administrator).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// Installs everything, and says how long it took.
+/// Installs all programs, and prints their paths and how long it took.
 ///
 /// # Errors
-/// When something cannot be installed.
+/// If one cannot be installed.
 pub fn install_all() -> Result<()> {
     let start = Instant::now();
     install_packages()?;
     for tool in Tool::ALL {
         println!("{:<24} {}", tool.name(), tool.path()?.display());
     }
-    println!("all programs are there ({:.0?})", start.elapsed());
+    println!("all tools installed ({:.0?})", start.elapsed());
     Ok(())
 }
 
-/// Where built programs are kept: outside the clone, for all clones.
+/// The folder for built programs, outside the working copy, so that all working copies share it.
 ///
 /// # Errors
-/// When there is neither `XDG_CACHE_HOME` nor `HOME`.
+/// If neither `XDG_CACHE_HOME` nor `HOME` is set.
 pub fn cache() -> Result<PathBuf> {
     let folder = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
         (Some(folder), _) if !folder.is_empty() => PathBuf::from(folder),
@@ -348,13 +356,14 @@ pub fn cache() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// One installation at a time, over all processes. The lock ends with the value.
+/// Allows one installation at a time among all processes. The lock is released when the value is
+/// dropped.
 fn lock() -> Result<Lock> {
-    // A file lock is of the process; threads of one are kept apart by the mutex.
+    // A file lock belongs to the process; the mutex excludes the threads of one process.
     static THREADS: Mutex<()> = Mutex::new(());
     let guard = THREADS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let file = File::create(cache()?.join("lock"))?;
-    file.lock().context("the lock of the cache")?;
+    file.lock().context("cannot lock the cache folder")?;
     Ok(Lock { _file: file, _guard: guard })
 }
 
@@ -368,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_program_is_one_that_its_module_builds() {
+    fn every_program_is_built_by_its_module() {
         for tool in Tool::ALL {
             let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.module());
             let modfile = fs::read_to_string(module.join("go.mod")).unwrap();
@@ -379,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn kubernetes_knows_its_version_and_nothing_else_does() {
+    fn only_kubernetes_gets_its_version_by_linker_flags() {
         let flags = kubernetes_version("require (\n\tk8s.io/kubernetes v1.34.4 // indirect\n)");
         assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.34.4"), "{flags}");
         assert!(flags.contains("-X k8s.io/client-go/pkg/version.gitMinor=34"), "{flags}");

@@ -1,4 +1,4 @@
-//! `cargo e2e up`, `demo` and `down`: a cluster to look at.
+//! `cargo e2e up`, `demo` and `down`: a cluster for manual use.
 
 use crate::cluster::{self, Cluster, Lifetime, Options, State};
 use crate::s3;
@@ -6,18 +6,18 @@ use crate::tools::Tool;
 use anyhow::Result;
 use std::time::Instant;
 
-/// Starts a cluster with all that `RegistryCluster`s need, and leaves it running.
+/// Starts a cluster with everything that `RegistryCluster`s need, and keeps it running.
 ///
 /// # Errors
-/// When there is one already, or it does not start.
+/// If the cluster cannot be started.
 pub async fn up() -> Result<()> {
     start(async |_| Ok(())).await
 }
 
-/// The same, and shows an image on its way.
+/// Runs [`up`], then pushes an image and runs it.
 ///
 /// # Errors
-/// When there is one already, or a step fails.
+/// If a step fails.
 pub async fn demo() -> Result<()> {
     start(crate::scenarios::show).await
 }
@@ -26,7 +26,7 @@ async fn start(show: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     let running = State::all()?.into_iter().find(|(state, _)| state.owner.is_none() && state.is_wanted());
     if let Some((_, folder)) = running {
-        println!("a cluster is up already; `cargo e2e down` stops it");
+        println!("a cluster is already running; `cargo e2e down` stops it");
         println!("kubeconfig  {}", folder.join("kubeconfig").display());
         return Ok(());
     }
@@ -39,17 +39,18 @@ async fn start(show: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
         println!("kubeconfig   {}", cluster.kubeconfig().display());
         println!("S3           {}, bucket {}", cluster.s3().endpoint, s3::BUCKET);
         let kubectl = Tool::Kubectl.path()?;
-        println!("look         {} --kubeconfig {} get pods -A", kubectl.display(), cluster.kubeconfig().display());
+        println!("inspect      {} --kubeconfig {} get pods -A", kubectl.display(), cluster.kubeconfig().display());
         println!("stop         cargo e2e down");
         Ok(())
     })
     .await
 }
 
-/// Stops and removes every cluster that `up` or `demo` started, and what is left of others that were killed.
+/// Stops and removes every cluster that `up` or `demo` started, and the remains of clusters whose
+/// process was killed.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// If something cannot be removed.
 pub async fn down() -> Result<()> {
     let start = Instant::now();
     for (state, folder) in State::all()? {

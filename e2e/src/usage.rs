@@ -1,57 +1,63 @@
-//! What a process uses, as the system accounts for it.
+//! Resources that a process uses, as the system accounts for them.
 
 use anyhow::{Context, Result};
 use std::fs;
 
-/// Seconds of processor time that a process has used so far, in user and system.
+/// CPU time in seconds that a process has used so far, user and system together.
 ///
 /// # Errors
-/// When there is no such process.
+/// If the process does not exist.
 pub fn processor(process: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, in parentheses, may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
-    let (_, rest) = stat.rsplit_once(')').context("no name")?;
+    // The name, in parentheses, may contain spaces; utime and stime are fields 14 and 15 (proc(5)).
+    let (_, rest) = stat.rsplit_once(')').with_context(|| format!("cannot parse /proc/{process}/stat"))?;
     let field = |number: usize| rest.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
-    let ticks = field(14).zip(field(15)).map(|(user, system)| user + system).context("no times")?;
+    let ticks = field(14)
+        .zip(field(15))
+        .map(|(user, system)| user + system)
+        .with_context(|| format!("cannot parse /proc/{process}/stat"))?;
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Bytes of memory that a process has now.
+/// Memory that a process uses now, in bytes.
 ///
 /// # Errors
-/// When there is no such process.
+/// If the process does not exist.
 pub fn memory(process: u32) -> Result<u64> {
     status(process, "VmRSS")
 }
 
-/// The most bytes of memory that it had since [`forget_peak`].
+/// The most memory that the process has used since [`forget_peak`], in bytes.
 ///
 /// # Errors
-/// When there is no such process.
+/// If the process does not exist.
 pub fn peak_memory(process: u32) -> Result<u64> {
     status(process, "VmHWM")
 }
 
 /// # Errors
-/// When there is no such process.
+/// If the process does not exist.
 pub fn forget_peak(process: u32) -> Result<()> {
     // 5 resets the peak (proc(5), /proc/PID/clear_refs).
     Ok(fs::write(format!("/proc/{process}/clear_refs"), "5")?)
 }
 
-/// The processes that a process started and that still run.
+/// The running child processes of a process.
 ///
 /// # Errors
-/// When there is no such process.
+/// If the process does not exist.
 pub fn children(process: u32) -> Result<Vec<u32>> {
     let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
     text.split_whitespace().map(|id| Ok(id.parse()?)).collect()
 }
 
-/// A figure of the process in bytes, as `/proc/PID/status` has it in KiB.
+/// A value of `/proc/PID/status`, converted from KiB to bytes.
 fn status(process: u32, field: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .with_context(|| format!("/proc/{process}/status has no field {field}"))?;
     let number = line.trim_start_matches(':').trim().trim_end_matches(" kB");
     Ok(number.parse::<u64>().with_context(|| format!("{field}: {line}"))? << 10)
 }
@@ -64,7 +70,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_process_is_accounted_for() {
+    fn the_usage_of_a_process_can_be_read() {
         let own = std::process::id();
         assert!(processor(own).unwrap() >= 0.0);
         forget_peak(own).unwrap();

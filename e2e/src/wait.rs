@@ -1,16 +1,17 @@
-//! Waiting for a condition, never for a time.
+//! Waits for a condition instead of a fixed time.
 
 use anyhow::{Result, bail};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at. Short, for it is what a test waits too long at the most.
+/// Interval between checks of the condition. It is short, because a test may wait up to this much
+/// too long.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until the condition holds.
 ///
 /// # Errors
-/// When it does not within `deadline`; the message says what was waited for.
+/// If it does not hold within `deadline`; the message contains `what`.
 pub async fn until<F, C>(what: &str, deadline: Duration, mut condition: F) -> Result<()>
 where
     F: FnMut() -> C,
@@ -19,17 +20,17 @@ where
     let start = Instant::now();
     while !condition().await {
         if start.elapsed() > deadline {
-            bail!("waited {deadline:?} in vain until {what}");
+            bail!("timed out after {deadline:?} waiting until {what}");
         }
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }
 
-/// Waits until there is a value.
+/// Waits until `attempt` returns a value.
 ///
 /// # Errors
-/// When there is none within `deadline`.
+/// If it returns none within `deadline`; the message contains `what`.
 pub async fn value<T, F, C>(what: &str, deadline: Duration, mut attempt: F) -> Result<T>
 where
     F: FnMut() -> C,
@@ -41,7 +42,7 @@ where
             return Ok(value);
         }
         if start.elapsed() > deadline {
-            bail!("waited {deadline:?} in vain until {what}");
+            bail!("timed out after {deadline:?} waiting until {what}");
         }
         tokio::time::sleep(LOOK).await;
     }

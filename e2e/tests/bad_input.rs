@@ -1,5 +1,6 @@
-//! Requests that no honest client sends, written byte by byte. The node refuses each with an answer of the client's
-//! fault, or closes the connection; it never fails, never panics, and serves the next request.
+//! Requests that no well-behaved client sends, written byte by byte. The node rejects each with a
+//! 4xx response or closes the connection. It never fails with a 5xx response, never panics, and
+//! serves the next request.
 
 #[path = "bad_input/mixture.rs"]
 mod mixture;
@@ -18,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const MEBIBYTE: usize = 1 << 20;
-/// How slow a client may be.
+/// Timeouts of the node for slow clients.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,31 +48,32 @@ impl Setting {
         TcpStream::connect(self.node.registry.host()).await.unwrap()
     }
 
-    /// Writes these bytes and reads until the node closes the connection, or says nothing for a while.
+    /// Writes these bytes and reads until the node closes the connection or sends nothing for a
+    /// while.
     async fn say(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
-        // The node may refuse before it read all.
+        // The node may reject the request before it has read all bytes.
         let _ = stream.write_all(bytes).await;
         read(&mut stream).await
     }
 
-    /// A request of one line and no body, with what it is answered.
+    /// Sends a request without a body; returns the status of the response.
     async fn request(&self, method: &str, target: &str) -> Option<u16> {
         status(
             &self.say(format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await,
         )
     }
 
-    /// The node serves, has answered nothing with a failure of its own, and has not panicked.
+    /// Checks that the node still serves, has sent no 5xx response, and has not panicked.
     async fn assert_unharmed(&mut self) {
-        assert!(!self.node.has_ended().unwrap(), "the node ended");
-        let reply = self.node.registry.get("/v2/").await.expect("the node does not answer");
+        assert!(!self.node.has_ended().unwrap(), "the node has exited");
+        let reply = self.node.registry.get("/v2/").await.expect("the node does not respond");
         assert_eq!(reply.status, 200, "{reply:?}");
         let log = self.node.log();
         assert!(!log.contains("panicked"), "{log}");
         let failures = self.node.metrics().await.unwrap().sum("http_requests_total", &["status=\"5"]);
-        assert_eq!(failures, 0.0, "requests were answered 5xx:\n{log}");
-        // Nothing got out of its folder.
+        assert_eq!(failures, 0.0, "requests got 5xx responses:\n{log}");
+        // No path left its folder.
         let outside: Vec<_> = std::fs::read_dir(self.bucket.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert!(outside.iter().all(|name| name == "docker" || name.to_string_lossy().starts_with('.')), "{outside:?}");
     }
@@ -88,7 +90,7 @@ async fn read(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// The status of the first answer; `None` when the connection was closed without one.
+/// The status of the first response; `None` if the connection was closed without one.
 fn status(said: &str) -> Option<u16> {
     said.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
 }
@@ -98,7 +100,7 @@ fn is_refused(status: Option<u16>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_never_leads_out_of_its_folder() {
+async fn no_path_leaves_its_folder() {
     let mut setting = Setting::new().await;
     let digest = Content::new(1, 1).digest;
     let ways_out = [
@@ -149,9 +151,10 @@ async fn a_path_never_leads_out_of_its_folder() {
         for target in targets {
             for method in ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"] {
                 let answered = setting.request(method, &target).await;
-                // An empty name opens a session of the repository before it, and that is what it says.
+                // With an empty name, the path is that of the repository before it, in which a
+                // session is opened.
                 let opened = method == "POST" && answered == Some(202) && way.is_empty();
-                // The root of the listener says what this is.
+                // The root of the listener responds with a short description.
                 let harmless = opened || (target == "/" && answered == Some(200));
                 assert!(is_refused(answered) || harmless, "{method} {target}: {answered:?}");
             }
@@ -164,7 +167,7 @@ async fn a_path_never_leads_out_of_its_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_oversized_is_refused_before_it_is_kept() {
+async fn oversized_requests_are_rejected_before_they_are_kept() {
     let mut setting = Setting::new().await;
     let long = "a".repeat(MEBIBYTE);
     for target in [
@@ -187,7 +190,8 @@ async fn what_is_oversized_is_refused_before_it_is_kept() {
     let before = setting.node.memory().unwrap();
     for manifest in [vec![b' '; 4 * MEBIBYTE + 1], vec![b'['; 64 * MEBIBYTE]] {
         let reply = setting.node.registry.put_manifest("a", "latest", IMAGE, &manifest).await;
-        // The node need not read it all: then the connection ends while the client still sends.
+        // The node need not read the whole body; then the connection ends while the client still
+        // sends.
         assert!(reply.as_ref().map_or(true, |reply| reply.status == 413), "{reply:?}");
     }
     assert!(setting.node.memory().unwrap() < before + (64 << 20), "an oversized manifest was kept");
@@ -197,7 +201,7 @@ async fn what_is_oversized_is_refused_before_it_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_range_that_cannot_be_is_refused_or_ignored() {
+async fn an_invalid_range_is_rejected_or_ignored() {
     let mut setting = Setting::new().await;
     let registry = setting.node.registry.clone();
     let blob = Content::fresh(1000);
@@ -251,7 +255,7 @@ async fn a_range_that_cannot_be_is_refused_or_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_that_is_not_what_its_digest_says_is_refused() {
+async fn content_that_does_not_match_its_digest_is_rejected() {
     let mut setting = Setting::new().await;
     let registry = setting.node.registry.clone();
     let (blob, other) = (Content::fresh(1000), Content::fresh(1000));
@@ -288,7 +292,7 @@ async fn content_that_is_not_what_its_digest_says_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_no_http_end_the_connection() {
+async fn bytes_that_are_not_http_end_the_connection() {
     let mut setting = Setting::new().await;
     let good = "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n";
     let requests: Vec<Vec<u8>> = vec![
@@ -318,7 +322,7 @@ async fn bytes_that_are_no_http_end_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_refused_unread_is_answered_and_its_connection_goes_on() {
+async fn a_request_rejected_unread_gets_a_response_and_its_connection_stays_usable() {
     for (method, target, read_only) in [
         ("PUT", "/v2/_catalog", false),
         ("POST", "/v2/A/blobs/uploads/", false),
@@ -330,13 +334,13 @@ async fn what_is_refused_unread_is_answered_and_its_connection_goes_on() {
         let next = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let said = setting.say(&[head.as_bytes(), &body, next].concat()).await;
         assert!(status(&said).is_some_and(|status| (400..500).contains(&status)), "{method} {target}: {said:?}");
-        assert!(said.contains("HTTP/1.1 200"), "{method} {target}: the request after it was not answered: {said:?}");
+        assert!(said.contains("HTTP/1.1 200"), "{method} {target}: the request after it got no response: {said:?}");
         setting.assert_unharmed().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_that_make_no_sense_are_refused_or_ignored() {
+async fn invalid_queries_are_rejected_or_ignored() {
     let mut setting = Setting::new().await;
     let registry = setting.node.registry.clone();
     registry.push("a", &Content::fresh(10)).await.unwrap();

@@ -1,4 +1,5 @@
-//! The behaviour suite of buckets on real S3 servers, through the client and the decorators of a node.
+//! The contract suite of buckets on real S3 servers, through the client and the decorators of a
+//! node.
 
 use anyhow::Result;
 use entrepot_e2e::s3::{S3, node_bucket};
@@ -8,7 +9,7 @@ use entrepot_node::store::bucket::{contract, open};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// Below a prefix; then no upload must be left that was neither completed nor aborted.
+/// Runs the suite below a prefix. Afterwards no multipart upload may be left open.
 async fn keeps_the_contract(s3: &S3) -> Result<()> {
     let keys = TempDir::new()?;
     let bucket = open(&node_bucket(&s3.endpoint, keys.path())?, Arc::new(Metrics::new()?))?;

@@ -1,11 +1,11 @@
-//! The operator's chart: it is sound, renders what it rendered before, and refuses values that cannot be. What
-//! `deploy/` holds for `kubectl apply -k` is the same, rendered.
+//! The operator's chart: it passes helm's lint, renders the recorded output, and rejects invalid
+//! values. `deploy/`, for `kubectl apply -k`, holds the same, rendered.
 
 use entrepot_e2e::tools::Tool;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Without it helm, as built from its module, renders for a version of long ago.
+/// Without this option, helm as built from its module renders for a very old version of Kubernetes.
 const KUBE_VERSION: &str = "--kube-version=1.34.0";
 
 fn root() -> PathBuf {
@@ -30,7 +30,7 @@ fn rendered(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Compares with a file, or writes it when UPDATE_CHART is set.
+/// Compares with a file, or writes it if UPDATE_CHART is set.
 fn assert_is(path: &str, text: &str) {
     let file = root().join(path);
     if std::env::var_os("UPDATE_CHART").is_some() {
@@ -41,24 +41,24 @@ fn assert_is(path: &str, text: &str) {
 }
 
 #[test]
-fn the_chart_has_no_fault_that_helm_finds() {
+fn the_chart_passes_the_lint_of_helm() {
     let output = helm(&["lint", "--strict", "charts/entrepot"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
-fn what_kubectl_applies_is_what_the_chart_renders() {
+fn deploy_is_what_the_chart_renders() {
     let operator = rendered(&["--set", "crds.install=false"]).replace("managed-by: Helm", "managed-by: kustomize");
     assert_is("deploy/operator.yaml", &operator);
     assert!(!operator.contains("CustomResourceDefinition"));
 }
 
 #[test]
-fn the_definition_in_the_chart_is_the_generated_one() {
+fn the_crd_in_the_chart_is_the_generated_one() {
     let generated = std::fs::read_to_string(root().join("crds/entrepot.dev_registryclusters.yaml")).unwrap();
     assert_is("charts/entrepot/files/registryclusters.yaml", &generated);
     let rendered = rendered(&["--show-only", "templates/crds.yaml"]);
-    // Nothing of it is lost on the way through the template, and it outlives the release.
+    // The template changes nothing of it, and it stays after the release is uninstalled.
     assert_eq!(
         rendered.matches("x-kubernetes-validations:").count(),
         generated.matches("x-kubernetes-validations:").count()
@@ -67,14 +67,14 @@ fn the_definition_in_the_chart_is_the_generated_one() {
 }
 
 #[test]
-fn everything_that_can_be_set_is_rendered_as_before() {
+fn the_chart_with_all_values_renders_the_recorded_output() {
     let values = root().join("e2e/tests/chart/values.yaml");
     let rendered = rendered(&["--set", "crds.install=false", "--values", values.to_str().unwrap()]);
     assert_is("e2e/tests/chart/rendered.yaml", &rendered);
 }
 
 #[test]
-fn values_that_cannot_be_are_refused_by_their_names() {
+fn invalid_values_are_rejected_by_name() {
     for (value, field) in [
         ("replicas=many", "replicas"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
@@ -89,7 +89,7 @@ fn values_that_cannot_be_are_refused_by_their_names() {
 }
 
 #[test]
-fn one_replica_has_no_disruption_budget_to_block_a_drain() {
+fn a_single_replica_has_no_disruption_budget_that_would_block_a_drain() {
     assert!(rendered(&[]).contains("kind: PodDisruptionBudget"));
     assert!(!rendered(&["--set", "replicas=1"]).contains("kind: PodDisruptionBudget"));
 }

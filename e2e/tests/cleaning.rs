@@ -1,5 +1,5 @@
-//! A store of 1 GiB under 10 GiB of pushes and pulls: it never passes its capacity, ends each cleaning with enough
-//! free, removes what the policy says and nothing else, and no pull fails.
+//! A store of 1 GiB under 10 GiB of pushes and pulls: it never exceeds its capacity, has enough
+//! free space after every eviction run, evicts exactly what the policy selects, and no pull fails.
 
 use anyhow::{Context, Result, ensure};
 use entrepot_config::{ByteSize, EvictionPolicy};
@@ -14,31 +14,31 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const CAPACITY: u64 = 1 << 30;
-/// Pushed and pulled in all, in bytes.
+/// Bytes pushed and pulled in total.
 const TRAFFIC: u64 = 10 << 30;
 const HOT: u64 = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_least_recently_used_content_goes_first() {
-    // Each hot blob is asked for every eight steps, so that it is never the least recently used.
+async fn the_least_recently_used_content_is_evicted_first() {
+    // Each hot blob is requested every eight steps, so it is never the least recently used.
     run(EvictionPolicy::LeastRecentlyUsed, 1).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_least_frequently_used_content_goes_first() {
-    // Rarer than the store is filled anew: by recency the hot blobs would go.
+async fn the_least_frequently_used_content_is_evicted_first() {
+    // Less often than the whole store is replaced: by recency, the hot blobs would be evicted.
     run(EvictionPolicy::LeastFrequentlyUsed, 10).await.unwrap();
 }
 
-/// What is known of content from outside the node: how often it was asked for since it was stored, older requests
-/// counting less, and at which step the last time.
+/// What the test knows about stored content: the number of requests since it was stored, with
+/// decay, and the step of the last one.
 #[derive(Clone, Copy, Debug)]
 struct Use {
     count: f64,
     last: u64,
 }
 
-/// The reference model: who used what, in the order of the test's steps.
+/// The reference model: all uses of content, in the order of the test's steps.
 struct Model {
     policy: EvictionPolicy,
     step: u64,
@@ -48,14 +48,14 @@ struct Model {
 impl Model {
     fn used(&mut self, digest: Digest) {
         self.step += 1;
-        // Halved with every eight requests for each content that is stored.
+        // An earlier request counts half after eight further requests per stored item.
         let aged = 0.5f64.powf(1.0 / (8.0 * self.uses.len().max(1) as f64));
         self.uses.values_mut().for_each(|other| other.count *= aged);
         let entry = self.uses.entry(digest).or_insert(Use { count: 0.0, last: 0 });
         *entry = Use { count: entry.count + 1.0, last: self.step };
     }
 
-    /// Smaller goes first.
+    /// The smallest rank is evicted first.
     fn rank(&self, digest: &Digest) -> f64 {
         match self.policy {
             EvictionPolicy::LeastRecentlyUsed => self.uses[digest].last as f64,
@@ -63,9 +63,10 @@ impl Model {
         }
     }
 
-    /// How much more one may count than another and still go before it. Whether a use came before or after the removals
-    /// of a cleaning is not known here: with 32 or 40 contents stored, it ages counts by a thousandth of a half-life more
-    /// or less, and there are some sixty cleanings.
+    /// How much higher the count of an evicted item may be than that of a kept one. The test does
+    /// not know whether a use came before or after the evictions of a run. With 32 or 40 stored
+    /// items, this shifts counts by about a thousandth of a half-life per run, and there are about
+    /// sixty runs.
     fn leeway(&self) -> f64 {
         match self.policy {
             EvictionPolicy::LeastRecentlyUsed => 1.0,
@@ -73,7 +74,8 @@ impl Model {
         }
     }
 
-    /// Takes over what is stored now; everything that is gone must rank before everything that is left.
+    /// Takes over what is stored now. Everything that was evicted must rank before everything that
+    /// was kept.
     fn check(&mut self, stored: &BTreeSet<Digest>) -> Result<()> {
         let (left, gone): (Vec<_>, Vec<_>) = self.uses.keys().copied().partition(|digest| stored.contains(digest));
         let by_rank = |one: &&Digest, other: &&Digest| self.rank(one).total_cmp(&self.rank(other));
@@ -82,7 +84,7 @@ impl Model {
         if let (Some(gone), Some(left)) = (last_gone, first_left) {
             let (removed, kept) = (self.uses[gone], self.uses[left]);
             let right = self.rank(gone) < self.rank(left) * self.leeway();
-            ensure!(right, "step {}: {removed:?} was removed and {kept:?} was not", self.step);
+            ensure!(right, "step {}: {removed:?} was evicted and {kept:?} was kept", self.step);
         }
         gone.iter().for_each(|digest| {
             self.uses.remove(digest);
@@ -106,10 +108,10 @@ impl Run {
         self.after(blob).await
     }
 
-    /// Pulls a blob and says whether it was stored.
+    /// Pulls a blob; returns whether it was stored.
     async fn pull(&mut self, blob: &Content) -> Result<bool> {
         let hits = self.metrics().await?.sum("fetches_total", &["result=\"hit\""]);
-        self.node.registry.pull("cleaning/app", &blob.digest).await.context("a pull failed")?;
+        self.node.registry.pull("cleaning/app", &blob.digest).await.context("pull failed")?;
         let hit = self.metrics().await?.sum("fetches_total", &["result=\"hit\""]) > hits;
         self.after(blob).await?;
         Ok(hit)
@@ -119,20 +121,20 @@ impl Run {
         self.node.metrics().await
     }
 
-    /// Whether there is room enough and no cleaning is under way.
+    /// Whether there is enough free space and no eviction is running.
     fn is_settled(&self, metrics: &Metrics) -> bool {
         let running = victims(metrics) > self.victims && cleanings(metrics) == self.cleanings;
         metrics.sum("store_free_bytes", &[]) >= metrics.sum("store_low_free_bytes", &[]) && !running
     }
 
-    /// Waits until the cleaner is done with what the step caused, and looks at what it did.
+    /// Waits until the evictions that the step caused are over, and checks them.
     async fn after(&mut self, blob: &Content) -> Result<()> {
         self.traffic += blob.size;
         self.model.used(blob.digest);
         let start = Instant::now();
         let (free, cleaned) = loop {
-            // Its figures are collected one after the other: of a cleaning that ends meanwhile the first look may see the
-            // end and not what it removed. The second sees both.
+            // The metrics are not read atomically: the first read may see the end of an eviction
+            // run without its evictions. The second read sees both.
             let first = self.metrics().await?;
             let metrics = if self.is_settled(&first) { self.metrics().await? } else { first };
             let free = metrics.sum("store_free_bytes", &[]);
@@ -142,11 +144,14 @@ impl Run {
                 let cleaned = victims > self.victims;
                 (self.victims, self.cleanings) = (victims, cleanings(&metrics));
                 let target = metrics.sum("store_target_free_bytes", &[]);
-                // What was being written when it ended is not its to remove.
-                ensure!(!cleaned || free + blob.size as f64 >= target, "a cleaning left {free} of {target} bytes free");
+                // A blob that was being written when the run ended is not the run's fault.
+                ensure!(
+                    !cleaned || free + blob.size as f64 >= target,
+                    "an eviction run left {free} of {target} bytes free"
+                );
                 break (free, cleaned);
             }
-            ensure!(start.elapsed() < Duration::from_secs(20), "the cleaner leaves {free} bytes free");
+            ensure!(start.elapsed() < Duration::from_secs(20), "eviction does not finish: {free} bytes are free");
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         ensure!(self.most_used <= CAPACITY as f64, "{} bytes were stored", self.most_used);
@@ -163,16 +168,17 @@ fn victims(metrics: &Metrics) -> f64 {
     metrics.sum("evictions_total", &["reason=\"policy\""])
 }
 
-/// Cleanings that have ended.
+/// Number of completed eviction runs.
 fn cleanings(metrics: &Metrics) -> f64 {
     metrics.sum("clean_duration_seconds_count", &[])
 }
 
-/// Runs the traffic. A hot blob is asked for after every `pause` steps.
+/// Runs the traffic. A hot blob is requested after every `pause` steps.
 async fn run(policy: EvictionPolicy, pause: u64) -> Result<()> {
-    // All that is pushed stays in the bucket.
+    // Everything that is pushed stays in the bucket.
     disks::need(CAPACITY + TRAFFIC)?;
-    // Not over a folder: there a pushed file becomes the object, and only pulls fill the store.
+    // Not with a folder as the bucket: there a pushed file becomes the object, and only pulls fill
+    // the store.
     let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
     let plan = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).with(|config| {
         config.store.capacity = Some(ByteSize::bytes(CAPACITY));
@@ -187,9 +193,9 @@ async fn run(policy: EvictionPolicy, pause: u64) -> Result<()> {
         run.push(blob).await?;
     }
     for blob in hot.iter().cycle().take(4 * hot.len()) {
-        ensure!(run.pull(blob).await?, "what was just pushed is not stored");
+        ensure!(run.pull(blob).await?, "the pushed blob is not stored");
     }
-    // The same traffic each time.
+    // A fixed seed, so that the traffic is the same each time.
     let mut random = SmallRng::seed_from_u64(7);
     let mut cold: Vec<Content> = Vec::new();
     let (mut steps, mut misses) = (0, 0);
@@ -204,7 +210,7 @@ async fn run(policy: EvictionPolicy, pause: u64) -> Result<()> {
         }
         if steps % pause == 0 {
             let blob = &hot[(steps / pause % HOT) as usize];
-            ensure!(run.pull(blob).await?, "step {steps}: hot content was removed");
+            ensure!(run.pull(blob).await?, "step {steps}: hot content was evicted");
         }
         steps += 1;
     }
@@ -217,24 +223,24 @@ async fn run(policy: EvictionPolicy, pause: u64) -> Result<()> {
         run.victims,
         run.most_used as u64 >> 20,
     );
-    ensure!(run.victims > 100.0 && misses > 10, "the traffic was too small to show anything");
+    ensure!(run.victims > 100.0 && misses > 10, "the traffic caused too few evictions or misses to prove anything");
     Ok(())
 }
 
-/// What is stored, and the bytes that everything under the store's folder takes.
+/// The stored digests, and the disk usage of the store's folder in bytes.
 fn stored(store: &Path) -> Result<(BTreeSet<Digest>, u64)> {
     let (mut digests, mut bytes) = (BTreeSet::new(), 0);
     let mut folders = vec![store.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder)? {
             let entry = entry?;
-            // A file that the cleaner removes meanwhile is gone.
+            // The file was evicted meanwhile.
             let Ok(about) = entry.metadata() else { continue };
             if about.is_dir() {
                 folders.push(entry.path());
                 continue;
             }
-            // The records and locks are not content; they are a few KiB.
+            // The access statistics and locks are not content; they are a few KiB.
             if entry.path().strip_prefix(store)?.components().count() > 1 {
                 bytes += about.len();
             }

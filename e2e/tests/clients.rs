@@ -17,14 +17,14 @@ use std::path::Path;
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// Two nodes of one bucket.
+/// Two nodes with one bucket.
 struct Pair {
     _nodes: [Node; 2],
     _server: Versitygw,
     _keys: TempDir,
-    /// Where clients push.
+    /// The node for pushes.
     a: Registry,
-    /// Where they pull.
+    /// The node for pulls.
     b: Registry,
 }
 
@@ -37,7 +37,8 @@ impl Pair {
         Pair { _nodes: nodes, _server: server, _keys: keys, a, b }
     }
 
-    /// Pushes what the layout calls `v1` to one node, pulls it from the other and compares every byte.
+    /// Pushes the tag `v1` of the layout to one node, pulls it from the other, and compares every
+    /// byte.
     async fn copy(&self, client: &impl Client, layout: &Layout, case: &str) -> Result<()> {
         let start = Instant::now();
         let repository = format!("{}/{case}", client.name());
@@ -66,7 +67,7 @@ fn hash(file: &Path) -> Result<Digest> {
     }
 }
 
-/// A layout with one thing in it, called `v1`.
+/// A layout with one image or index, tagged `v1`.
 fn layout(fill: impl FnOnce(&Layout) -> Result<Described>) -> Layout {
     let mut layout = Layout::new().unwrap();
     let named = fill(&layout).unwrap();
@@ -88,7 +89,7 @@ async fn every_client_copies_an_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_multi_platform_index_is_copied_whole() {
+async fn every_client_copies_a_multi_platform_index() {
     let pair = Pair::new().await;
     let index = layout(|layout| {
         let images = ["amd64", "arm64", "s390x"].map(|architecture| {
@@ -115,7 +116,7 @@ async fn a_hundred_layers_are_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_without_bytes_is_copied() {
+async fn an_empty_layer_is_copied() {
     let pair = Pair::new().await;
     let image = layout(|layout| layout.image("amd64", &[layout.bytes(entrepot_e2e::push::LAYER, b"")?]));
     pair.copy(&Regctl::new().unwrap(), &image, "empty").await.unwrap();
@@ -125,7 +126,8 @@ async fn a_layer_without_bytes_is_copied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_of_two_gibibytes_is_copied() {
-    // The layer as it is made, at both nodes and at the S3 server, in parts too, and as it is pulled.
+    // The layer exists on disk as the original, at both nodes, at the S3 server (also as parts),
+    // and as the pulled copy.
     disks::need(13 << 30).unwrap();
     let pair = Pair::new().await;
     let image = layout(|layout| layout.image("amd64", &[layout.layer("large", 2 << 30)?]));
@@ -139,11 +141,11 @@ async fn podman_copies_an_image_and_an_index() {
     let image = image();
     let (pushed, digest) =
         podman.push(image.path(), "v1", &format!("{}/podman/image:v1", pair.a.host())).await.unwrap();
-    // podman compresses layers as it pushes: it says what the manifest's digest has become.
+    // podman compresses layers while it pushes, and reports the resulting manifest digest.
     let served = pair.b.manifest("podman/image", "v1").await.unwrap().expect(200).unwrap();
     assert_eq!(served.header("docker-content-digest"), Some(digest.as_str()));
     let pulled = podman.pull(&format!("{}/podman/image:v1", pair.b.host())).await.unwrap();
-    assert_eq!(pulled, pushed, "another image was pulled than was pushed");
+    assert_eq!(pulled, pushed, "the pulled image is not the pushed one");
 
     let index = layout(|layout| {
         let images = ["amd64", "arm64"].map(|name| layout.image(name, &[layout.layer(name, 1000)?]));
@@ -173,7 +175,7 @@ async fn an_artifact_about_an_image_is_found_and_pulled() {
 
     Oras.attach(&format!("{}/artifact/app:v1", pair.a.host()), "text/x-oras", file.path()).await.unwrap();
     regctl.attach(&format!("{}/artifact/app:v1", pair.a.host()), "text/x-regctl", file.path()).await.unwrap();
-    // Each finds, at the other node, what both attached.
+    // Each client finds, at the other node, what both have attached.
     let subject = format!("{}/artifact/app:v1", pair.b.host());
     for found in [Oras.discover(&subject).await.unwrap(), regctl.discover(&subject).await.unwrap()] {
         for kind in ["text/x-oras", "text/x-regctl"] {

@@ -1,4 +1,4 @@
-//! A real Kubernetes, and every scenario on it: one test, for they share the cluster.
+//! Runs all scenarios on a Kubernetes cluster, in one test, because they share the cluster.
 
 use entrepot_e2e::scenarios;
 

@@ -1,5 +1,5 @@
-//! The conformance suite of the OCI distribution-spec, of version 1.1 and of the version to come, with every optional API
-//! enabled, over every bucket.
+//! The conformance suite of the OCI distribution-spec, for version 1.1 and the next version, with
+//! every optional API enabled, over every kind of bucket.
 
 use anyhow::{Context, Result, ensure};
 use entrepot_e2e::node::Plan;
@@ -11,8 +11,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// Versions of the specification, as the suite names them, and what is on beyond the defaults of each: headers that Docker
-/// needs, the cancelling of uploads, and in the version to come tags that are pushed with a digest.
+/// Versions of the specification by the suite's names, with the tests that are enabled beyond the
+/// defaults: headers that Docker needs, cancelling of uploads, and, in the next version, tags that
+/// are pushed with a digest.
 const VERSIONS: [(&str, &[&str]); 2] = [
     ("1.1", &["OCI_API_BLOBS_UPLOAD_CANCEL", "OCI_API_BLOBS_DIGEST_HEADER", "OCI_API_MANIFESTS_DIGEST_HEADER"]),
     (
@@ -26,7 +27,7 @@ const VERSIONS: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// Skips that are allowed: the end of the test's name, and why the node does not serve it.
+/// Allowed skips: the end of the test's name, and why the node does not support it.
 const ALLOWED_SKIPS: [(&str, &str); 1] = [(
     "mount anonymous/blob-mount-anonymous",
     "a mount without a source repository: content is served only through a repository that links it, so there is \
@@ -60,7 +61,7 @@ async fn the_suite_passes_over_minio() {
 struct Case {
     name: String,
     status: String,
-    /// What the suite says of it.
+    /// The suite's message.
     output: String,
 }
 
@@ -103,7 +104,7 @@ fn run_suite(registry: &Registry, version: &str, optional: &[&str]) -> Result<Ve
         ("OCI_REPO1", &repository),
         ("OCI_REPO2", &other),
     ];
-    // It fails when a test failed, which its report says better.
+    // Its exit status is ignored: it fails if a test failed, and the report has the details.
     Command::new(Tool::Conformance.path()?)
         .envs(environment)
         .envs(optional.iter().map(|name| (name, "true")))
@@ -116,7 +117,7 @@ fn run_suite(registry: &Registry, version: &str, optional: &[&str]) -> Result<Ve
 }
 
 fn report(path: &Path) -> Result<Vec<Case>> {
-    let text = std::fs::read_to_string(path).context("the suite wrote no report")?;
+    let text = std::fs::read_to_string(path).context("cannot read the report of the suite")?;
     let document = roxmltree::Document::parse(&text)?;
     let tests = document.descendants().filter(|node| node.has_tag_name("testcase"));
     Ok(tests

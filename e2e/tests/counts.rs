@@ -1,6 +1,8 @@
-//! What each operation costs in requests to an S3 server: the node's own count, and that of a proxy before the server.
+//! The number of requests to an S3 server per operation: by the node's own metric, and by a proxy
+//! in front of the server.
 //!
-//! The numbers are exact: one more is a slower and dearer registry, and a change that needs it says so here.
+//! The numbers are exact, because every further request makes the registry slower and more
+//! expensive. A change that needs one has to change the number here.
 
 use anyhow::Result;
 use entrepot_e2e::node::Plan;
@@ -11,7 +13,7 @@ use entrepot_e2e::{Content, Node, s3};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 
-/// What a node asks for before it knows a blob's size.
+/// The range that a node requests before it knows a blob's size.
 const FIRST_RANGE: u64 = 1 << 20;
 
 struct Setting {
@@ -31,7 +33,7 @@ impl Setting {
         Setting { node, proxy, keys, _server: server }
     }
 
-    /// Another node of the same bucket.
+    /// Another node with the same bucket.
     async fn other(&self) -> Node {
         Plan::over(s3::node_bucket(&self.proxy.url, self.keys.path()).unwrap()).start().await.unwrap()
     }
@@ -42,14 +44,17 @@ impl Setting {
         self.proxy.take_seen();
         action.await.unwrap();
         let seen = self.proxy.take_seen();
-        assert!(seen.iter().all(|seen| !seen.headers.contains_key("x-amz-copy-source")), "a server-side copy");
+        assert!(
+            seen.iter().all(|seen| !seen.headers.contains_key("x-amz-copy-source")),
+            "the node made a server-side copy"
+        );
         let after = node.metrics().await.unwrap().bucket_requests();
         let cost: BTreeMap<_, _> = after
             .into_iter()
             .map(|(operation, count)| (operation.clone(), count - before.get(&operation).unwrap_or(&0)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        assert_eq!(cost.values().sum::<u64>(), seen.len() as u64, "the node counts {cost:?}, the proxy {seen:#?}");
+        assert_eq!(cost.values().sum::<u64>(), seen.len() as u64, "the node counted {cost:?}, the proxy saw {seen:#?}");
         cost
     }
 }
@@ -72,7 +77,8 @@ async fn a_blob_that_the_bucket_has_costs_three_requests() {
     let (node, blob) = (&setting.node, Content::fresh(10_000));
     node.registry.push("counts/first", &blob).await.unwrap();
     let cost = setting.cost(node, async { node.registry.push("counts/second", &blob).await.map(|_| ()) }).await;
-    // Only the link is written. The data is looked at again after it, because it may have been removed before.
+    // Only the link is written. The data is checked again afterwards, because it may have been
+    // removed before.
     assert_eq!(cost, requests([("head", 2), ("put", 1)]));
 }
 
@@ -85,24 +91,24 @@ async fn a_manifest_by_tag_costs_five_requests_and_one_or_two_for_each_reference
     }
     let put = async { node.registry.put_manifest("counts/app", "v1", IMAGE, &image.manifest).await?.expect(201) };
     let cost = setting.cost(node, async { put.await.map(|_| ()) }).await;
-    // Written: data, revision link and the tag. Read: the tag before, the links of its three blobs, and the revision link
-    // at the end. The data of its blobs was put by this node a moment ago.
+    // Written: the data, the revision link and the tag. Read: the tag before, the links of its
+    // three blobs, and the revision link at the end. This node has just put the data of its blobs.
     assert_eq!(cost, requests([("get", 5), ("put", 3)]));
 
-    // Through another node, the data of each of its three blobs is looked at too.
+    // Another node also checks the data of each of the three blobs.
     let other = setting.other().await;
     let put = async { other.registry.put_manifest("counts/app", "v2", IMAGE, &image.manifest).await?.expect(201) };
     let cost = setting.cost(&other, async { put.await.map(|_| ()) }).await;
     assert_eq!(cost, requests([("get", 5), ("head", 3), ("put", 3)]));
 
-    // The tag points to it already and is not written again.
+    // The tag already points to it and is not written again.
     let put = async { other.registry.put_manifest("counts/app", "v2", IMAGE, &image.manifest).await?.expect(201) };
     let cost = setting.cost(&other, async { put.await.map(|_| ()) }).await;
     assert_eq!(cost, requests([("get", 5), ("head", 3), ("put", 2)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_of_a_blob_asks_for_link_and_data_and_one_of_a_manifest_for_its_link() {
+async fn a_head_of_a_blob_costs_two_requests_and_one_of_a_manifest_one() {
     let setting = Setting::new().await;
     let (node, image) = (&setting.node, Image::fresh(&[10_000]));
     node.registry.push_image("counts/app", "v1", &image).await.unwrap();
@@ -131,7 +137,7 @@ async fn pulling_a_stored_image_by_tag_costs_one_conditional_get() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missed_small_blob_costs_two_requests() {
+async fn a_small_blob_that_is_not_stored_costs_two_requests() {
     let setting = Setting::new().await;
     let (other, blob) = (setting.other().await, Content::fresh(10_000));
     setting.node.registry.push("counts/app", &blob).await.unwrap();
@@ -143,12 +149,12 @@ async fn a_missed_small_blob_costs_two_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missed_large_blob_costs_one_request_and_its_ranges() {
+async fn a_large_blob_that_is_not_stored_costs_its_link_and_ranges() {
     let setting = Setting::new().await;
     let (other, blob) = (setting.other().await, Content::fresh(50 << 20));
     setting.node.registry.push("counts/app", &blob).await.unwrap();
     let cost = setting.cost(&other, async { other.registry.pull("counts/app", &blob.digest).await.map(|_| ()) }).await;
     let others = (blob.size - FIRST_RANGE).div_ceil(other.plan.config.fetch.range_size.get());
-    // The link, and the ranges; the first of them says how large the blob is.
+    // The link and the ranges; the first range also gives the size of the blob.
     assert_eq!(cost, requests([("get", 1 + 1 + others)]));
 }

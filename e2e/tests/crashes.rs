@@ -1,5 +1,5 @@
-//! A node is killed at every step of upload, replicate and commit; nothing acknowledged is lost, nothing visible is
-//! broken, nothing is left behind.
+//! A node is killed at every step of upload, replication and commit. No acknowledged content is
+//! lost, no visible content is broken, and nothing is left over.
 
 #[path = "crashes/shared.rs"]
 mod shared;
@@ -15,26 +15,26 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Large enough to be sent in parts to S3, in bytes.
+/// Size in bytes, large enough to be sent to S3 in parts.
 const LARGE: u64 = 22 << 20;
-/// SIGABRT: what a crash point ends the process with.
+/// SIGABRT, with which a crash point ends the process.
 const ABORTED: i32 = 6;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A node looks for expired sessions every minute.
+/// Nodes remove expired sessions every minute.
 const EXPIRY: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_dies_at_any_step_of_a_write_through_push_loses_nothing() {
+async fn a_crash_at_any_step_of_a_write_through_push_loses_nothing() {
     every_point(Shared::s3().await.unwrap(), ReplicationMode::WriteThrough).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_dies_at_any_step_of_a_write_back_push_loses_nothing() {
+async fn a_crash_at_any_step_of_a_write_back_push_loses_nothing() {
     every_point(Shared::s3().await.unwrap(), ReplicationMode::WriteBack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_dies_at_any_step_of_a_push_over_a_folder_loses_nothing() {
+async fn a_crash_at_any_step_of_a_push_over_a_folder_loses_nothing() {
     every_point(Shared::folder().unwrap(), ReplicationMode::WriteThrough).await;
 }
 
@@ -51,7 +51,7 @@ async fn every_point(bucket: Shared, mode: ReplicationMode) {
             }
         }
     }
-    // All at once, for sessions that expired are looked for only every minute.
+    // All nodes together, because expired sessions are removed only every minute.
     for (point, node) in &survivors {
         if let Err(error) = setting.nothing_is_left(node).await {
             println!("{mode:?} {point}: {error:#}");
@@ -59,16 +59,16 @@ async fn every_point(bucket: Shared, mode: ReplicationMode) {
         }
     }
     assert!(failures.is_empty(), "{mode:?}: {} of {} points failed: {failures:?}", failures.len(), points.len());
-    println!("{mode:?}: the node died at {} points and lost nothing", points.len());
+    println!("{mode:?}: the node crashed at {} points and lost nothing", points.len());
 }
 
-/// A bucket, and a healthy node that sees what the other nodes will see.
+/// A bucket, and a healthy node that sees what other nodes will see.
 struct Setting {
     bucket: Shared,
     witness: Node,
 }
 
-/// What was answered 201 before the crash.
+/// What got status 201 before the crash.
 #[derive(Default)]
 struct Acknowledged {
     blobs: Vec<Content>,
@@ -82,7 +82,7 @@ impl Setting {
         Ok(Setting { bucket, witness })
     }
 
-    /// Lets a node die at the point while it takes a push, and returns it after its recovery.
+    /// Crashes a node at the point during a push, and returns it after its recovery.
     async fn crash_at(&self, point: &str, mode: ReplicationMode) -> Result<Node> {
         let repository = format!("{mode:?}/{}", point.replace('.', "/")).to_lowercase();
         let subject = Image::fresh(&[]);
@@ -98,11 +98,14 @@ impl Setting {
         let mut pushed = push(&node.registry, &repository, &image, &subject, &mut acknowledged).await;
         if point.starts_with("delete.") {
             pushed = delete(&node.registry, &repository, &image).await;
-            // What is being deleted is not promised any more.
+            // Content that is being deleted is no longer promised.
             acknowledged = Acknowledged { subject: true, ..Acknowledged::default() };
         }
-        let status = node.wait(PATIENCE).await.with_context(|| format!("was not reached; the push: {pushed:?}"))?;
-        ensure!(status.signal() == Some(ABORTED), "the node ended otherwise: {status}\n{}", node.log());
+        let status = node
+            .wait(PATIENCE)
+            .await
+            .with_context(|| format!("the crash point was not reached; result of the push: {pushed:?}"))?;
+        ensure!(status.signal() == Some(ABORTED), "the node exited with {status} instead of a crash\n{}", node.log());
 
         node.plan.environment.clear();
         node.start_again().await?;
@@ -112,7 +115,9 @@ impl Setting {
         self.nothing_visible_is_broken(&repository).await?;
 
         let mut again = Acknowledged::default();
-        push(&node.registry, &repository, &image, &subject, &mut again).await.context("the retry")?;
+        push(&node.registry, &repository, &image, &subject, &mut again)
+            .await
+            .context("the push failed after the recovery")?;
         for registry in [&self.witness.registry, &node.registry] {
             registry.pull_image(&repository, "v1", &image).await.context("after the retry")?;
             registry.pull_image(&repository, "subject", &subject).await.context("after the retry")?;
@@ -140,7 +145,7 @@ impl Setting {
         Ok(())
     }
 
-    /// Every link of the repository leads to content that is there, whole.
+    /// Checks that every link of the repository leads to complete content.
     async fn nothing_visible_is_broken(&self, repository: &str) -> Result<()> {
         let root = format!("docker/registry/v2/repositories/{repository}/");
         let witness = &self.witness.registry;
@@ -155,7 +160,7 @@ impl Setting {
                 let manifest = reply.expect(200).with_context(|| format!("{key} is broken"))?.json()?;
                 let layers = manifest["layers"].as_array().into_iter().flatten();
                 for descriptor in layers.chain([&manifest["config"]]) {
-                    let digest = Digest::parse(descriptor["digest"].as_str().context("a digest")?)?;
+                    let digest = Digest::parse(descriptor["digest"].as_str().context("the descriptor has no digest")?)?;
                     witness.pull(repository, &digest).await.with_context(|| format!("{key}: {digest}"))?;
                 }
             }
@@ -163,23 +168,29 @@ impl Setting {
         let subject_path = format!("/v2/{repository}/tags/list");
         let tags = witness.get(&subject_path).await?;
         for tag in tags.json()?["tags"].as_array().into_iter().flatten() {
-            let tag = tag.as_str().context("a tag")?;
-            witness.manifest(repository, tag).await?.expect(200).with_context(|| format!("the tag {tag}"))?;
+            let tag = tag.as_str().context("the tag is not a string")?;
+            witness
+                .manifest(repository, tag)
+                .await?
+                .expect(200)
+                .with_context(|| format!("cannot read the tag {tag}"))?;
         }
         Ok(())
     }
 
-    /// Sessions go when they are expired; fills, the journal and multipart uploads are not there.
+    /// Checks that sessions disappear after they expire, and that no download, journal entry or
+    /// multipart upload is left.
     async fn nothing_is_left(&self, node: &Node) -> Result<()> {
         let store = node.store();
         let left = || files(&store, &["uploads", "fills", "pending"]);
         let empty = wait::until("nothing is left", EXPIRY, || async { left().is_empty() }).await;
-        empty.with_context(|| format!("left on the disk: {:?}", left()))?;
+        empty.with_context(|| format!("left over on the disk: {:?}", left()))?;
         self.bucket.nothing_is_left(&store).await
     }
 }
 
-/// Pushes an image and one about it, in the ways that clients do, and notes what was acknowledged.
+/// Pushes an image and one with it as its subject, in the ways that clients do, and records what
+/// was acknowledged.
 async fn push(
     registry: &Registry,
     repository: &str,
@@ -204,17 +215,18 @@ async fn push(
     Ok(())
 }
 
-/// Deletes what [`push`] made, but for the subject: one of two tags by its name, the other with its manifest, a layer.
+/// Deletes what [`push`] created except the subject: one of two tags by name, the other with its
+/// manifest, and a layer.
 async fn delete(registry: &Registry, repository: &str, image: &Image) -> Result<()> {
     registry.put_manifest(repository, "v2", IMAGE, &image.manifest).await?.expect(201)?;
     registry.delete(&format!("/v2/{repository}/manifests/v2")).await?.expect(202)?;
     registry.delete(&format!("/v2/{repository}/manifests/{}", image.digest)).await?.expect(202)?;
-    let layer = image.blobs().next().context("a blob")?;
+    let layer = image.blobs().next().context("the image has no blob")?;
     registry.delete(&format!("/v2/{repository}/blobs/{}", layer.digest)).await?.expect(202)?;
     Ok(())
 }
 
-/// Everything in these folders of the store.
+/// All files in these folders of the store.
 fn files(store: &Path, folders: &[&str]) -> Vec<String> {
     let entries = folders.iter().filter_map(|folder| std::fs::read_dir(store.join(folder)).ok()).flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path().display().to_string())).collect()

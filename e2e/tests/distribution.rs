@@ -38,7 +38,8 @@ async fn both_ways(node: &Registry, distribution: &Registry) -> Result<()> {
     mixed(node, distribution).await
 }
 
-/// An image, an index, several tags and an empty layer, written through one and read through the other.
+/// An image, an index, several tags and an empty layer, written through one and read through the
+/// other.
 async fn one_way(writer: &Registry, reader: &Registry, repository: &str) -> Result<()> {
     let (first, second) = (Image::fresh(&[100_000, 40 << 20]), Image::fresh(&[10, 0]));
     writer.push_image(repository, "v1", &first).await?;
@@ -68,7 +69,8 @@ async fn one_way(writer: &Registry, reader: &Registry, repository: &str) -> Resu
     Ok(())
 }
 
-/// Blobs through one and the manifest through the other, a tag moved by each in turn, and a deletion.
+/// Blobs through one and the manifest through the other, a tag that each moves in turn, and a
+/// deletion.
 async fn mixed(node: &Registry, distribution: &Registry) -> Result<()> {
     let image = Image::fresh(&[1000]);
     for blob in image.blobs() {

@@ -1,4 +1,4 @@
-//! The node with nothing configured, and its command line.
+//! The node without any configuration, and its command line.
 
 use anyhow::Result;
 use entrepot_e2e::images::Layout;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_nothing_configured_it_is_a_working_registry() {
-    // The one test that needs a port of its own: the one that the documentation names.
+async fn it_is_a_working_registry_without_any_configuration() {
+    // The only test that needs a fixed port: the one that the documentation names.
     let free = TcpListener::bind("127.0.0.1:5000").is_ok() && TcpListener::bind("127.0.0.1:5001").is_ok();
     assert!(free, "ports 5000 and 5001 are used by another program");
     let folder = TempDir::new().unwrap();
@@ -26,7 +26,7 @@ async fn with_nothing_configured_it_is_a_working_registry() {
     let said = node.log();
     let first: Vec<_> = said.lines().take(12).collect();
     for fact in ["http://127.0.0.1:5000", "http://127.0.0.1:5001", "entrepot-data", "podman push"] {
-        assert!(first.iter().any(|line| line.contains(fact)), "the first lines do not say {fact}:\n{said}");
+        assert!(first.iter().any(|line| line.contains(fact)), "the first lines do not contain {fact}:\n{said}");
     }
     push_and_pull_with_skopeo(&registry).await.unwrap();
     assert!(folder.path().join("entrepot-data/bucket/docker/registry/v2/blobs").is_dir());
@@ -63,7 +63,7 @@ fn node(arguments: &[&str]) -> Output {
     Command::new(Variant::Release.path().unwrap()).args(arguments).current_dir(&folder).output().unwrap()
 }
 
-/// What `--check-config` says of a file with this text.
+/// Success and output of `--check-config` for a file with this text.
 fn check(config: &str) -> (bool, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("node.yaml");
@@ -73,7 +73,7 @@ fn check(config: &str) -> (bool, String) {
 }
 
 #[test]
-fn help_and_version_are_told() {
+fn help_and_version_are_printed() {
     let help = node(&["--help"]);
     assert!(help.status.success());
     let text = String::from_utf8_lossy(&help.stdout);
@@ -86,18 +86,18 @@ fn help_and_version_are_told() {
 }
 
 #[test]
-fn an_argument_that_there_is_none_of_is_refused() {
+fn an_unknown_argument_is_rejected() {
     assert!(!node(&["--prot", "5000"]).status.success());
 }
 
 #[test]
-fn a_good_configuration_is_called_good() {
+fn a_valid_configuration_is_reported_as_valid() {
     let (good, said) = check("store: {capacity: 10Gi, lowFree: 5%, targetFree: 15%}\nlog: {format: Json}\n");
     assert!(good, "{said}");
 }
 
 #[test]
-fn a_bad_configuration_is_refused_with_the_path_of_the_field() {
+fn an_invalid_configuration_is_rejected_with_the_path_of_the_field() {
     for (config, path) in [
         ("store: {lowFre: 10%}", "store.lowFre"),
         ("store: {lowFree: 30%, targetFree: 20%}", "store.targetFree"),
@@ -113,7 +113,7 @@ fn a_bad_configuration_is_refused_with_the_path_of_the_field() {
 }
 
 #[test]
-fn a_node_does_not_start_with_a_bad_configuration() {
+fn a_node_does_not_start_with_an_invalid_configuration() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("node.yaml");
     std::fs::write(&file, "upload: {maxSession: 3}").unwrap();
@@ -123,7 +123,7 @@ fn a_node_does_not_start_with_a_bad_configuration() {
 }
 
 #[test]
-fn a_configuration_file_that_is_not_there_is_named() {
+fn a_missing_configuration_file_is_named() {
     let output = node(&["--config", "nowhere.yaml"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("nowhere.yaml"), "{said}");

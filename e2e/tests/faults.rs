@@ -1,4 +1,4 @@
-//! A bucket and a disk that fail: each failure is answered as the design's table says.
+//! A bucket and a disk that fail: the response to each failure is the one in the design's table.
 
 #[path = "faults/bucket.rs"]
 mod bucket;

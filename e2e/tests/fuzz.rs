@@ -1,16 +1,17 @@
-//! Fuzz targets of everything that a stranger writes: names, digests, references, session ids, ranges, manifests,
-//! configurations. Here each runs for a bounded time on random input; `cargo bolero test NAME` runs the same target
-//! under a coverage-guided fuzzer.
+//! Fuzz targets for all input that strangers write: names, digests, references, session ids,
+//! ranges, manifests, configurations. Here each runs for a limited time on random input; `cargo
+//! bolero test NAME` runs the same target under a coverage-guided fuzzer.
 
 use bolero::check;
 use entrepot_config::NodeConfig;
 use entrepot_node::oci::{Digest, Manifest, Reference, Repository, RequestRange, SessionId, UploadRange};
 use std::time::Duration;
 
-/// How long each target runs. Long enough for some hundred thousand inputs.
+/// Duration of each target, enough for some hundred thousand inputs.
 const TIME: Duration = Duration::from_secs(4);
 
-/// Text of the characters that mean something to the grammar, so that random input gets far into it.
+/// Text of characters that are meaningful in the grammar, so that random input gets deep into the
+/// parser.
 fn text(input: &[u8], alphabet: &[u8]) -> String {
     input.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
 }

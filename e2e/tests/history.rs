@@ -1,5 +1,5 @@
-//! Clients and faults let loose on three nodes, and the history checked. And the checks themselves: they find what is
-//! wrong, and nothing where nothing is.
+//! Runs clients and faults against three nodes and checks the history. Also tests the checks
+//! themselves: they find violations, and only those.
 
 use anyhow::Result;
 use entrepot_e2e::history::client::{Scene, Server};
@@ -17,15 +17,15 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// For both buckets together.
+/// Duration for both buckets together.
 const LENGTH: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_and_faults_break_no_promise() {
-    assert!(run_all(fresh_seed(), LENGTH, None, false).await.unwrap(), "violations are told above");
+    assert!(run_all(fresh_seed(), LENGTH, None, false).await.unwrap(), "there were violations; see above");
 }
 
-/// Operations on one tag, each answered before the next is sent.
+/// Operations on one tag, each of which is complete before the next is sent.
 struct History {
     records: Vec<Record>,
 }
@@ -97,11 +97,11 @@ async fn a_history_without_an_order_is_found() {
         ("a lost push", History::new().push("a").read_nothing()),
         ("an old value", History::new().push("a").push("b").read("a")),
         ("back and forth", History::new().push("a").then(Kind::PushManifest, "b", None).read("b").read("a")),
-        ("a deletion of what the tag left", {
+        ("a deletion of a manifest that the tag no longer names", {
             History::new().push("a").push("b").then(Kind::DeleteManifest, "a", Some(202)).read_nothing()
         }),
-        ("a deleted tag that is there", History::new().push("a").then(Kind::DeleteTag, "", Some(202)).read("a")),
-        ("what nobody pushed", History::new().push("a").read("b")),
+        ("a deleted tag that still exists", History::new().push("a").then(Kind::DeleteTag, "", Some(202)).read("a")),
+        ("a digest that was never pushed", History::new().push("a").read("b")),
     ] {
         assert!(!history.has_an_order().await, "{name}");
     }
@@ -144,7 +144,7 @@ impl Setting {
         [Server { name: "node".into(), registry: self.node.registry.clone(), disk: None }]
     }
 
-    /// Starts the node without what it stored or remembers.
+    /// Restarts the node without its store and caches.
     async fn forget(&mut self) -> Result<()> {
         self.node.kill()?;
         std::fs::remove_dir_all(self.node.store())?;
@@ -164,24 +164,24 @@ impl Setting {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_is_whole_and_listed_is_no_violation() {
+async fn a_complete_and_listed_image_is_no_violation() {
     let setting = Setting::new().await.unwrap();
     assert_eq!(setting.violations().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_layer_is_found_unless_somebody_deleted_it() {
+async fn a_missing_layer_is_found_unless_a_client_deleted_it() {
     let mut setting = Setting::new().await.unwrap();
     let layer = setting.pushed.image.layers[0].digest;
     std::fs::remove_file(setting.key(&s3::content_key(&layer))).unwrap();
     setting.forget().await.unwrap();
     let place = setting.world.state().delete(&setting.pushed.repository, layer);
-    assert_eq!(setting.violations().await, [], "a deletion is under way");
+    assert_eq!(setting.violations().await, [], "a deletion is pending");
     setting.world.state().end_deletion(place, 0);
     assert_eq!(setting.violations().await, [Broken::Image], "the deletion ended before the push");
 }
 
-/// A registry that answers these paths and 404 to every other.
+/// A registry that responds to these paths, and with 404 to all others.
 async fn registry_of(answers: Vec<(String, Vec<u8>)>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let registry = Registry::new(&format!("http://{}", listener.local_addr().unwrap()));

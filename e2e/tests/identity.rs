@@ -1,4 +1,4 @@
-//! Who a node and its bucket are to each other: authorities that are trusted, and credentials from everywhere.
+//! Authentication between a node and its bucket: trusted CAs, and credentials from every source.
 
 use anyhow::Result;
 use entrepot_config::{Bucket, BucketState, BucketStatus, NodeStatus};
@@ -13,16 +13,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long a node may take to see new credentials: it looks at files of keys every five seconds, and asks its bucket for
-/// `/status` as often.
+/// Time limit for a node to use new credentials: it checks key files every five seconds, and its
+/// bucket for `/status` at the same interval.
 const SEEN: Duration = Duration::from_secs(20);
 
-/// A node over that bucket that soon gives up.
+/// A node over that bucket with a short retry budget.
 fn plan(bucket: Bucket) -> Plan {
     Plan::over(bucket).with(|config| config.bucket.retry_budget = "500ms".parse().unwrap())
 }
 
-/// The bucket of that server for a node without credentials of its own.
+/// The bucket of that server for a node without its own credentials.
 fn anonymous(server: &S3, authority: Option<PathBuf>) -> Bucket {
     let keys = TempDir::new().unwrap();
     let mut bucket = node_bucket(&server.endpoint, keys.path()).unwrap();
@@ -31,14 +31,14 @@ fn anonymous(server: &S3, authority: Option<PathBuf>) -> Bucket {
     bucket
 }
 
-/// The plan with such an environment, and with no machine to ask for credentials.
+/// The plan with these environment variables, and without a metadata service for credentials.
 fn inside(mut plan: Plan, environment: &[(&str, &str)]) -> Plan {
     let environment = environment.iter().chain([&("AWS_EC2_METADATA_DISABLED", "true")]);
     plan.environment.extend(environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     plan
 }
 
-/// An image goes into the bucket by one node and comes out of it by another, which has nothing of it.
+/// Pushes an image through one node and pulls it through another with an empty store.
 async fn serves(plan: Plan) -> Node {
     let node = plan.clone().start().await.unwrap();
     let image = Image::fresh(&[1000, 20 << 20]);
@@ -53,7 +53,7 @@ async fn status(node: &Node) -> BucketStatus {
     serde_json::from_slice::<NodeStatus>(&reply.body).unwrap().bucket
 }
 
-/// The node serves on, says so where it is asked, and tells a client to come again.
+/// Checks that the node keeps serving, reports the state, and tells clients to retry.
 async fn is_refused(node: &mut Node, state: BucketState, why: &str) {
     let reply = node.registry.try_push("identity/app", &Content::fresh(1000)).await.unwrap();
     assert_eq!((reply.status, reply.code().as_deref()), (503, Some("UNAVAILABLE")), "{reply:?}");
@@ -73,13 +73,13 @@ async fn pushes(node: &Node) -> bool {
     reply.status == 201
 }
 
-/// Whether the node still does not get in.
+/// Whether the bucket still rejects the node.
 async fn is_denied(node: &Node) -> bool {
     !pushes(node).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_with_the_authority_of_its_bucket_pushes_and_pulls() -> Result<()> {
+async fn a_node_with_the_ca_of_its_bucket_pushes_and_pulls() -> Result<()> {
     let folder = TempDir::new()?;
     let authority = Authority::new(folder.path())?;
     let server = Versitygw::over_tls(&authority).await?;
@@ -92,7 +92,7 @@ async fn a_node_with_the_authority_of_its_bucket_pushes_and_pulls() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_the_authority_or_with_anothers_is_refused_and_says_so() -> Result<()> {
+async fn a_node_without_the_right_ca_cannot_connect_and_reports_it() -> Result<()> {
     let (folder, foreign) = (TempDir::new()?, TempDir::new()?);
     let server = Versitygw::over_tls(&Authority::new(folder.path())?).await?;
     let another = Authority::new(foreign.path())?;
@@ -108,7 +108,7 @@ async fn a_node_without_the_authority_or_with_anothers_is_refused_and_says_so() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_aws_environment_has_all_that_a_configuration_leaves_out() -> Result<()> {
+async fn the_aws_environment_provides_what_the_configuration_leaves_out() -> Result<()> {
     let server = Versitygw::start().await?;
     let mut bucket = anonymous(&server.s3, None);
     if let Some(s3) = &mut bucket.s3 {
@@ -140,11 +140,11 @@ async fn keys_in_files_are_rotated_while_the_node_runs() -> Result<()> {
     server.remove_user("first")?;
     is_refused(&mut node, BucketState::Denied, "InvalidAccessKeyId").await;
     rotate("second", "second-secret")?;
-    wait::until("the second keys are in use", SEEN, || pushes(&node)).await?;
+    wait::until("the node uses the second keys", SEEN, || pushes(&node)).await?;
     Ok(())
 }
 
-/// What a cloud's webhook gives a pod: the environment, and the file that its token is in.
+/// What a cloud's webhook injects into a pod: environment variables and a token file.
 struct Webhook {
     token: PathBuf,
     provider: OpenId,
@@ -155,12 +155,12 @@ impl Webhook {
         Ok(Webhook { token: folder.join("token"), provider: OpenId::start().await? })
     }
 
-    /// As the kubelet does from time to time.
+    /// Renews the token, as the kubelet does from time to time.
     fn renew(&self, lifetime: Duration) -> Result<()> {
         Ok(fs::write(&self.token, self.provider.token("system:serviceaccount:registry:images", lifetime)?)?)
     }
 
-    /// Roles and buckets are at one server.
+    /// A plan for a server that has both the roles and the buckets.
     fn plan(&self, server: &Minio, authority: &Authority, role: &str) -> Plan {
         let bucket = anonymous(&server.s3, Some(authority.certificate()));
         let environment = [
@@ -173,7 +173,7 @@ impl Webhook {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_web_identity_is_exchanged_for_credentials_and_again_when_they_end() -> Result<()> {
+async fn a_web_identity_token_is_exchanged_again_when_the_credentials_expire() -> Result<()> {
     let folder = TempDir::new()?;
     let authority = Authority::new(folder.path())?;
     let webhook = Webhook::new(folder.path()).await?;
@@ -182,13 +182,14 @@ async fn a_token_of_web_identity_is_exchanged_for_credentials_and_again_when_the
     let mut node = webhook.plan(&server, &authority, Minio::ROLE).start().await?;
     is_refused(&mut node, BucketState::NoCredentials, webhook.token.to_str().unwrap()).await;
     webhook.renew(Duration::from_secs(8))?;
-    assert!(pushes(&node).await, "the token came: {}", node.log());
-    // The credentials end with the token.
-    wait::until("the first token has ended", SEEN, || is_denied(&node)).await?;
-    wait::until("the status says so", SEEN, || async { status(&node).await.state != BucketState::Reachable }).await?;
+    assert!(pushes(&node).await, "cannot push with the token: {}", node.log());
+    // The credentials expire with the token.
+    wait::until("the first token has expired", SEEN, || is_denied(&node)).await?;
+    wait::until("the status reports it", SEEN, || async { status(&node).await.state != BucketState::Reachable })
+        .await?;
     is_refused(&mut node, BucketState::NoCredentials, "expired").await;
     webhook.renew(Duration::from_secs(3600))?;
-    assert!(pushes(&node).await, "the token was renewed: {}", node.log());
+    assert!(pushes(&node).await, "cannot push with the renewed token: {}", node.log());
 
     serves(webhook.plan(&server, &authority, Minio::ROLE)).await;
     let mut other = webhook.plan(&server, &authority, "arn:minio:iam:::role/another").start().await?;

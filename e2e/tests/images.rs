@@ -1,4 +1,4 @@
-//! The images that are released: from the same sources, the same bytes.
+//! The released images: the same sources give the same bytes.
 
 use entrepot_e2e::container::Image;
 use entrepot_e2e::node_binary::{released, target_folder};
@@ -6,16 +6,16 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The second build compiles our crates again, from a copy of the sources in another folder; what they depend on, which
-/// `Cargo.lock` pins, is compiled once.
+/// The second build compiles our crates again, from a copy of the sources in another folder; the
+/// dependencies, which `Cargo.lock` pins, are compiled only once.
 #[test]
-fn two_builds_of_each_image_give_one_digest() {
+fn two_builds_of_an_image_have_the_same_digest() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let copied = TempDir::new().unwrap();
     copy(workspace, copied.path());
     for name in ["entrepot-node", "entrepot-operator"] {
         let first = released(name, workspace, None).unwrap();
-        // The second build overwrites the first, where cargo puts it.
+        // Before the second build overwrites the program of the first.
         let first_digest = Image::of_program(name, &first, &[]).unwrap().digest;
         let second = released(name, copied.path(), Some(target_folder(&first).unwrap())).unwrap();
         assert_eq!(Image::of_program(name, &second, &[]).unwrap().digest, first_digest, "{name}");
@@ -24,13 +24,13 @@ fn two_builds_of_each_image_give_one_digest() {
             let path = path.to_str().unwrap().as_bytes();
             assert!(
                 !program.windows(path.len()).any(|window| window == path),
-                "{name} names the folder of its sources"
+                "{name} contains the path of its sources"
             );
         }
     }
 }
 
-/// All sources, without what cargo and git made of them.
+/// Copies all sources without the output of cargo and git.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Two nodes that know how to reach each other.
+/// Two nodes that can reach each other.
 struct Pair {
     a: Node,
     b: Node,
@@ -30,7 +30,7 @@ impl Pair {
         let port = free_port().unwrap();
         let node = |last: u8| {
             let plan = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap()).with(|config| {
-                // Loopback has many addresses: the node's name is the last part of its own.
+                // Loopback has many addresses; the node's name is the last part of its address.
                 config.node.name = last.to_string();
                 config.node.peers = Some(format!("http://127.0.0.{{node}}:{port}"));
                 config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
@@ -43,7 +43,7 @@ impl Pair {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_begun_at_one_node_is_continued_at_another() {
+async fn a_session_that_one_node_opened_continues_at_another() {
     let pair = Pair::new().await;
     let (a, b) = (&pair.a.registry, &pair.b.registry);
     let blob = Content::fresh(30 << 20);
@@ -59,7 +59,7 @@ async fn a_session_begun_at_one_node_is_continued_at_another() {
     }
     let out_of_order = b.append(&session, &blob, cut[3], blob.size).await.unwrap();
     assert_eq!(out_of_order.status, 416, "{out_of_order:?}");
-    // The last part with the PUT, through the other node.
+    // The last part is sent with the PUT, through the other node.
     let range = format!("{}-{}", cut[2], blob.size - 1);
     let length = (blob.size - cut[2]).to_string();
     let headers = [("content-range", range.as_str()), ("content-length", length.as_str())];
@@ -71,7 +71,7 @@ async fn a_session_begun_at_one_node_is_continued_at_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_whose_node_is_gone_is_unknown() {
+async fn a_session_whose_node_is_down_is_unknown() {
     let mut pair = Pair::new().await;
     let session = pair.a.registry.open_session("nodes/app").await.unwrap();
     pair.b.registry.get(&session).await.unwrap().expect(204).unwrap();
@@ -84,12 +84,12 @@ async fn a_session_whose_node_is_gone_is_unknown() {
     ] {
         assert_eq!((reply.status, reply.code().as_deref()), (404, Some("BLOB_UPLOAD_UNKNOWN")), "{reply:?}");
     }
-    // So the client begins again.
+    // The client starts again.
     pair.b.registry.push("nodes/app", &blob).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_a_node_that_never_was_is_unknown() {
+async fn a_session_of_a_node_that_never_existed_is_unknown() {
     let pair = Pair::new().await;
     for owner in ["13", "99", "elsewhere"] {
         let id = format!("{owner}.0f8fad5b-d9cb-469f-a165-70867728950e");
@@ -107,7 +107,7 @@ async fn a_session_survives_a_restart_of_its_node() {
     pair.a.kill().unwrap();
     pair.a.start_again().await.unwrap();
     let status = pair.a.registry.get(&session).await.unwrap().expect(204).unwrap();
-    // After kill -9 it may have less than was acknowledged of it, never other bytes.
+    // After kill -9 the session may have fewer bytes than were acknowledged, but never other bytes.
     let end = status.header("range").and_then(|range| range.split_once('-')?.1.parse::<u64>().ok()).unwrap();
     let at = if end == 0 { 0 } else { end + 1 };
     assert!(at <= 8 << 20, "{status:?}");
@@ -117,7 +117,7 @@ async fn a_session_survives_a_restart_of_its_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_pushes_of_one_tag_at_once_one_wins_whole() {
+async fn one_of_two_concurrent_pushes_of_a_tag_wins() {
     let pair = Pair::new().await;
     let (a, b) = (&pair.a.registry, &pair.b.registry);
     let images = [Image::fresh(&[1000]), Image::fresh(&[2000])];
@@ -137,21 +137,21 @@ async fn of_two_pushes_of_one_tag_at_once_one_wins_whole() {
         let served: Vec<Reply> = futures::future::try_join_all(served).await.unwrap();
         assert_eq!(served[0].body, served[1].body, "round {round}: the nodes disagree");
         let winner = images.iter().position(|image| image.manifest == served[0].body);
-        winners[winner.unwrap_or_else(|| panic!("round {round}: neither: {:?}", served[0]))] += 1;
+        winners[winner.unwrap_or_else(|| panic!("round {round}: the tag has neither manifest: {:?}", served[0]))] += 1;
     }
-    println!("of 40 races one node won {}, the other {}", winners[0], winners[1]);
+    println!("40 races: one node won {}, the other {}", winners[0], winners[1]);
     for (registry, image) in [(a, &images[1]), (b, &images[0])] {
         registry.pull_image("nodes/race", &image.digest.to_string(), image).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_node_acknowledged_the_other_serves_at_once() {
+async fn a_node_serves_at_once_what_the_other_acknowledged() {
     let pair = Pair::new().await;
     for round in 0..60 {
         let (writer, reader) = if round % 2 == 0 { (&pair.a, &pair.b) } else { (&pair.b, &pair.a) };
         let image = Image::fresh(&[500, 70_000]);
-        // One tag, moved each time: a stale one would be seen.
+        // The same tag is moved each time, so that a stale read would be noticed.
         writer.registry.push_image("nodes/now", "latest", &image).await.unwrap();
         let pulled = reader.registry.pull_image("nodes/now", "latest", &image).await;
         pulled.unwrap_or_else(|error| panic!("round {round}: {error:#}"));
@@ -191,7 +191,7 @@ async fn a_stopping_node_finishes_what_is_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_node_sends_what_is_pending() {
+async fn a_stopping_node_uploads_pending_blobs() {
     let pair = Pair::new().await;
     let proxy = Proxy::start(&pair.server.s3.endpoint).await.unwrap();
     let bucket = s3::node_bucket(&proxy.url, pair.keys.path()).unwrap();
@@ -203,7 +203,7 @@ async fn a_stopping_node_sends_what_is_pending() {
         node.registry.push("nodes/back", blob).await.unwrap();
     }
     let pending = node.metrics().await.unwrap().sum("pending_blobs", &[]);
-    assert!(pending > 0.0, "an acknowledged blob waited for the bucket");
+    assert!(pending > 0.0, "no acknowledged blob was pending");
     let status = node.stop().await.unwrap();
     assert!(status.success(), "{status}");
     for blob in &blobs {
@@ -212,7 +212,7 @@ async fn a_stopping_node_sends_what_is_pending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_is_acknowledged_only_when_all_it_refers_to_is_in_the_bucket() {
+async fn a_manifest_is_acknowledged_only_after_its_blobs_are_in_the_bucket() {
     let pair = Pair::new().await;
     let proxy = Proxy::start(&pair.server.s3.endpoint).await.unwrap();
     let bucket = s3::node_bucket(&proxy.url, pair.keys.path()).unwrap();
@@ -221,13 +221,13 @@ async fn a_manifest_is_acknowledged_only_when_all_it_refers_to_is_in_the_bucket(
     proxy.fail(Rule::always("/blobs/", Fault::Delay(Duration::from_secs(1))).of(Method::PUT));
     let image = Image::fresh(&[100_000, 200_000]);
     node.registry.push_image("nodes/barrier", "v1", &image).await.unwrap();
-    // With its store gone for ever, the image is there all the same.
+    // Without its store, the image is still available.
     node.kill().unwrap();
     pair.b.registry.pull_image("nodes/barrier", "v1", &image).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_session_is_gone_at_every_node() -> Result<()> {
+async fn a_cancelled_session_is_unknown_at_every_node() -> Result<()> {
     let pair = Pair::new().await;
     let session = pair.a.registry.open_session("nodes/app").await?;
     pair.b.registry.send(Method::DELETE, &session, &[], empty()).await?.expect(204)?;

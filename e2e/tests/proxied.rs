@@ -1,8 +1,8 @@
-//! A bucket takes longer for a blob than the load balancer in front of the node lets a request be silent. Clients push
-//! through it, each by its own means of repeating what failed.
+//! The bucket needs longer for a blob than the load balancer in front of the node allows a request
+//! to be silent. Clients push through it, and retry in their own ways.
 //!
-//! The times are scaled, because real ones take minutes. With `ENTREPOT_PROXY_SECONDS=60` they are those of nginx's and
-//! most clouds' load balancers.
+//! The times are scaled down, because real ones take minutes. With `ENTREPOT_PROXY_SECONDS=60` they
+//! are those of nginx and of most clouds' load balancers.
 
 #[path = "clients/programs.rs"]
 #[expect(dead_code, reason = "only crane pushes here; the other clients have tests of their own")]
@@ -25,20 +25,21 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Bytes of the layer. Many times [`AT_ONCE`], so that the bucket takes it evenly.
+/// Size of the layer in bytes. Many times [`AT_ONCE`], so that the bucket receives it at an even
+/// rate.
 const LAYER: u64 = 8_000_000;
 
-/// What the proxy in front of the bucket reads at once (hyper: 8 KiB and 100 pages). It passes on the last of it without
-/// a pause.
+/// Bytes that the proxy in front of the bucket reads at once (hyper: 8 KiB and 100 pages). It
+/// forwards the last of them without a pause.
 const AT_ONCE: u64 = 417_792;
 
-/// How often `podman push` repeats a push unless it is told otherwise.
+/// Number of retries of `podman push` by default.
 const PODMAN_RETRIES: u32 = 3;
 
-/// How long what takes part takes.
+/// Durations of the participants.
 #[derive(Clone, Copy)]
 struct Times {
-    /// The load balancer cuts a request after this time of silence.
+    /// The load balancer cuts off a request after this time of silence.
     cut: Duration,
     /// `upload.answerWithin`.
     answer: Duration,
@@ -54,13 +55,14 @@ impl Times {
     }
 }
 
-/// A load balancer, a node, and a bucket that takes its time.
+/// A load balancer, a node, and a slow bucket.
 struct Way {
     times: Times,
     nginx: Nginx,
-    /// What clients push to.
+    /// The registry to which clients push.
     registry: Registry,
-    /// A node with an empty store that reaches the bucket quickly: what it serves, the bucket has.
+    /// A node with an empty store and a fast connection to the bucket; it serves only what the
+    /// bucket has.
     other: Node,
     _node: Node,
     _slow: Proxy,
@@ -75,7 +77,7 @@ impl Way {
         let slow = Proxy::over(&server.s3.endpoint, Line { rate: Some(rate), ..Line::default() }).await?;
         let node = Plan::over(s3::node_bucket(&slow.url, keys.path())?).with(|config| {
             config.upload.answer_within = Span::from_secs(times.answer.as_secs());
-            // A slow bucket, not a broken one.
+            // A timeout for a slow bucket, not for a failing one.
             config.bucket.request_timeout = Span::from_secs(times.bucket.as_secs() * 2);
         });
         let node = node.start().await?;
@@ -85,8 +87,8 @@ impl Way {
         Ok(Way { times, nginx, registry, other, _node: node, _slow: slow, _server: server, _keys: keys })
     }
 
-    /// Lets a client push a new image to a repository of its name, and compares what it was answered with what the
-    /// bucket has.
+    /// Lets a client push a new image to a repository with the client's name, and compares the
+    /// responses that it got with the content of the bucket.
     async fn pushed<F>(client: &str, push: impl FnOnce(Layout, String) -> F) -> Result<()>
     where
         F: Future<Output = Result<String>>,
@@ -103,11 +105,11 @@ impl Way {
         println!("{}", said.with_context(|| format!("{client} gave up"))?.trim());
         ensure!(answered.iter().all(|request| request.status != 504), "nginx cut a request that was silent");
         let late = answered.iter().filter(|request| request.method == "PUT" && request.status == 503).count();
-        ensure!(late > 0, "the bucket was too quick to show anything");
+        ensure!(late > 0, "the bucket was too fast to prove anything");
         way.pull(client).await
     }
 
-    /// What nginx has answered, which is printed too.
+    /// The requests to which nginx has responded; prints them as well.
     fn answered(&self) -> Result<Vec<Answered>> {
         let mut answered = self.nginx.answered()?;
         answered.retain(|request| request.path.starts_with("/v2/"));
@@ -120,12 +122,12 @@ impl Way {
         Ok(answered)
     }
 
-    /// Every byte, from the bucket.
+    /// Pulls every byte from the bucket.
     async fn pull(&self, repository: &str) -> Result<()> {
         let manifest = self.other.registry.manifest(repository, "v1").await?.expect(200)?.json()?;
-        let layer = Digest::parse(manifest["layers"][0]["digest"].as_str().context("no layer")?)?;
+        let layer = Digest::parse(manifest["layers"][0]["digest"].as_str().context("the manifest has no layer")?)?;
         let pulled = self.other.registry.pull(repository, &layer).await?;
-        ensure!(pulled.bytes >= LAYER, "a layer of {} bytes", pulled.bytes);
+        ensure!(pulled.bytes >= LAYER, "the layer has {} bytes", pulled.bytes);
         Ok(())
     }
 }
@@ -139,7 +141,8 @@ async fn docker_repeats_the_layer_until_the_bucket_has_it() {
     Way::pushed("docker", push).await.unwrap();
 }
 
-/// Debian's podman 4.3 ends when it is answered 503. Since 5.5 it repeats a push by itself (`--retry`); here the test does.
+/// Debian's podman 4.3 exits on a 503. Since 5.5 podman retries a push by itself (`--retry`); here
+/// the test does.
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_repeats_the_push_until_the_bucket_has_the_layer() {
     let push = |layout: Layout, reference: String| async move {
@@ -147,7 +150,7 @@ async fn podman_repeats_the_push_until_the_bucket_has_the_layer() {
         for retry in 1..=PODMAN_RETRIES {
             match podman.push(layout.path(), "v1", &reference).await {
                 Err(error) if format!("{error:#}").contains("503 Service Unavailable") => {
-                    println!("podman was answered 503; retry {retry}");
+                    println!("podman got a 503; retry {retry}");
                 }
                 pushed => return pushed.map(|(_, digest)| digest),
             }
@@ -165,9 +168,10 @@ async fn crane_repeats_the_layer_until_the_bucket_has_it() {
     Way::pushed("crane", push).await.unwrap();
 }
 
-/// What the specification lets any client do: a client that repeats the `PUT` sends the layer once.
+/// What the specification allows any client: a client that repeats the `PUT` sends the layer only
+/// once.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_repeated_put_and_a_head_find_what_went_on_without_their_client() {
+async fn a_repeated_put_and_a_head_find_an_upload_that_continued_without_its_client() {
     let (way, content) = (Way::new().await.unwrap(), Content::fresh(LAYER));
     let session = way.registry.open_session("plain").await.unwrap();
     let session = way.registry.append(&session, &content, 0, LAYER).await.unwrap().expect(202).unwrap();
@@ -176,7 +180,7 @@ async fn the_repeated_put_and_a_head_find_what_went_on_without_their_client() {
 
     let late = way.registry.finish(&session, &content.digest).await.unwrap().expect(503).unwrap();
     assert!(late.header("retry-after").is_some(), "{late:?}");
-    // Found before the bucket has it, its manifest would be pushed.
+    // If the HEAD found it before the bucket has it, the client would push its manifest.
     way.registry.head(&blob).await.unwrap().expect(404).unwrap();
     let repeated = || async {
         let reply = way.registry.finish(&session, &content.digest).await.unwrap();

@@ -12,10 +12,10 @@ use axum::routing::get;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Prometheus' text format.
+/// The content type of Prometheus' text format.
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Whether the API server was reached: false at first. Clones share it.
+/// Whether the API server was reached; false at first. Clones share the value.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
@@ -25,7 +25,8 @@ impl Readiness {
     }
 }
 
-/// Answers probes and scrapes. A replica that does not lead is ready too: it stands by, and lists nothing.
+/// Serves probes and metrics. A replica that is not the leader is ready as well: it is on standby
+/// and lists nothing.
 pub fn router(metrics: Arc<Metrics>, readiness: Readiness, lists: Lists) -> Router {
     Router::new()
         .route("/livez", get("alive\n"))
@@ -35,7 +36,7 @@ pub fn router(metrics: Arc<Metrics>, readiness: Readiness, lists: Lists) -> Rout
 
 async fn ready(State((readiness, lists)): State<(Readiness, Lists)>) -> (StatusCode, String) {
     if !readiness.0.load(Ordering::Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server was not reached\n".into());
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server has not been reached yet\n".into());
     }
     let problems: Vec<_> = lists.problems().into_iter().filter_map(|(_, problem)| problem).collect();
     if problems.is_empty() {
@@ -52,8 +53,8 @@ async fn scrape(State((metrics, lists)): State<(Arc<Metrics>, Lists)>) -> Respon
     match metrics.text() {
         Ok(text) => ([(CONTENT_TYPE, METRICS)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "metrics cannot be written");
-            (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n").into_response()
+            tracing::error!(%error, "cannot encode metrics");
+            (StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n").into_response()
         }
     }
 }
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_alive_at_once_ready_later_and_tells_its_metrics() {
+    async fn it_is_alive_at_once_and_ready_later_and_serves_its_metrics() {
         let metrics = Arc::new(Metrics::new().unwrap());
         metrics.leader.set(1);
         let readiness = Readiness::default();
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_leader_that_cannot_list_is_not_ready_and_says_which_kind() {
+    async fn a_leader_that_cannot_list_is_not_ready_and_names_the_kind() {
         let (readiness, lists) = (Readiness::default(), Lists::default());
         readiness.set(true);
         let router = router(Arc::new(Metrics::new().unwrap()), readiness, lists.clone());

@@ -1,6 +1,7 @@
-//! One of the replicas leads, by a Lease. Fail-stop: who leads and cannot renew in time says so, and the process ends,
-//! so that never two act at once. The clocks of two machines are never compared: a Lease has run out when it was not
-//! seen to change for its duration.
+//! Leader election by a Lease. Fail-stop: a leader that cannot renew the Lease in time reports it,
+//! and the process ends, so that two replicas never act at once. The clocks of two machines are
+//! never compared: a Lease has expired when this replica has not seen it change for the duration of
+//! the Lease.
 #![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
 
 use crate::health::Readiness;
@@ -11,25 +12,26 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A Lease that was not renewed for this long is anybody's.
+/// A Lease that was not renewed for this long has expired, and any replica may take it.
 const DURATION: Duration = Duration::from_secs(15);
-/// Who could not renew for this long no longer leads: earlier than anybody else may think so.
+/// A leader that could not renew for this long gives up. This is earlier than another replica can
+/// consider the Lease expired.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// One try to renew; there is time for another.
+/// Timeout of one attempt to renew; the deadline leaves time for another.
 const TRY: Duration = Duration::from_secs(3);
-/// Between two renewals.
+/// Interval between renewals.
 const RENEWAL: Duration = Duration::from_secs(4);
-/// Between two looks at a Lease of another.
+/// Interval between reads of a Lease that another replica holds.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What to do with a Lease as it was found.
+/// What to do with a Lease in the state that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
-    /// There is none.
+    /// The Lease does not exist.
     Create,
-    /// It is nobody's, or has run out, or is this replica's own from before.
+    /// The Lease has no holder, has expired, or was already held by this replica.
     Take,
-    /// It is another's.
+    /// Another replica holds the Lease.
     Wait,
 }
 
@@ -45,7 +47,7 @@ fn decide(lease: Option<&LeaseSpec>, me: &str, unchanged: Duration) -> Decision 
     }
 }
 
-/// This replica's part in the election.
+/// This replica as a candidate.
 pub struct Election {
     leases: Api<Lease>,
     name: String,
@@ -55,23 +57,23 @@ pub struct Election {
 
 /// Leadership was lost, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("the lease could not be renewed for {DEADLINE:?}: {0}")]
+#[error("leadership lost: {0}")]
 pub struct Lost(String);
 
 impl Election {
-    /// `me` tells this replica from the others: its pod's name.
+    /// `me` is the unique name of this replica: its pod's name.
     pub fn new(leases: Api<Lease>, name: &str, me: String, readiness: Readiness) -> Election {
         Election { leases, name: name.to_owned(), me, readiness }
     }
 
-    /// Waits until this replica leads; returns the Lease that it holds.
+    /// Waits until this replica is the leader; returns the Lease that it holds.
     pub async fn win(&self) -> Lease {
         let mut seen: Option<(Option<String>, Instant)> = None;
         loop {
             match self.look(&mut seen).await {
                 Ok(Some(lease)) => return lease,
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "the election goes on"),
+                Err(error) => tracing::warn!(%error, "failed to acquire the lease; retrying"),
             }
             sleep(LOOK).await;
         }
@@ -100,13 +102,13 @@ impl Election {
         };
         match taken {
             Ok(lease) => Ok(Some(lease)),
-            // Another was faster.
+            // Another replica was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The Lease as held by this replica from now on.
+    /// The Lease with this replica as its holder, renewed now.
     fn held(&self, mut lease: Lease) -> Lease {
         let now = MicroTime(Timestamp::now());
         let before = lease.spec.take().unwrap_or_default();
@@ -122,12 +124,13 @@ impl Election {
         lease
     }
 
-    /// Its resource version makes sure that nobody else wrote in between.
+    /// Replaces the Lease. Its resource version makes the write fail if another replica wrote in
+    /// between.
     async fn write(&self, lease: Lease) -> Result<Lease, kube::Error> {
         self.leases.replace(&self.name, &PostParams::default(), &self.held(lease)).await
     }
 
-    /// Renews until it cannot be.
+    /// Renews the Lease until that fails for good; returns why.
     pub async fn hold(&self, mut lease: Lease) -> Lost {
         let mut renewed = Instant::now();
         let mut last_error = String::new();
@@ -142,21 +145,22 @@ impl Election {
                     last_error.clear();
                 }
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
-                    // Somebody wrote: another that took it, or this replica's own write whose answer was lost.
+                    // Another replica took the Lease, or the response to this replica's own write
+                    // was lost.
                     match self.leases.get(&self.name).await {
                         Ok(found) if self.is_mine(&found) => lease = found,
-                        Ok(_) => return Lost("another replica holds it".into()),
+                        Ok(_) => return Lost("another replica holds the lease".into()),
                         Err(error) => last_error = error.to_string(),
                     }
                 }
                 Ok(Err(error)) => last_error = error.to_string(),
-                Err(_) => last_error = "no answer in time".into(),
+                Err(_) => last_error = "no response in time".into(),
             }
             if !last_error.is_empty() {
-                tracing::warn!(error = last_error, "the lease was not renewed");
+                tracing::warn!(error = last_error, "failed to renew the lease; retrying");
             }
             if renewed.elapsed() >= DEADLINE {
-                return Lost(last_error);
+                return Lost(format!("the lease was not renewed for {DEADLINE:?}: {last_error}"));
             }
         }
     }
@@ -165,7 +169,7 @@ impl Election {
         lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.me)
     }
 
-    /// Gives leadership up, so that another need not wait for the Lease to run out.
+    /// Gives up leadership, so that another replica does not have to wait until the Lease expires.
     pub async fn release(&self) {
         let released = async {
             let mut lease = self.leases.get(&self.name).await?;
@@ -177,8 +181,8 @@ impl Election {
         };
         match timeout(LOOK, released).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lease was not released; it runs out"),
-            Err(_) => tracing::warn!("the lease was not released in time; it runs out"),
+            Ok(Err(error)) => tracing::warn!(%error, "failed to release the lease; it will expire"),
+            Err(_) => tracing::warn!("timed out releasing the lease; it will expire"),
         }
     }
 }
@@ -192,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_taken_when_nobody_holds_it_any_more() {
+    fn a_lease_is_taken_only_when_no_other_replica_holds_it() {
         let moments = Duration::from_secs(14);
         assert_eq!(decide(None, "me", moments), Decision::Create);
         assert_eq!(decide(Some(&lease("")), "me", moments), Decision::Take);
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leads_gives_up_before_another_takes_over() {
+    fn a_leader_gives_up_before_another_takes_over() {
         assert!(DEADLINE + RENEWAL <= DURATION);
     }
 }

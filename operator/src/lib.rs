@@ -1,5 +1,5 @@
-//! The operator of Entrepot: it turns `RegistryCluster` resources into running nodes. `docs/architecture.md` tells the
-//! story; [`reconcile`] is the table of contents.
+//! The Entrepot operator. It creates and updates the registry nodes that a `RegistryCluster`
+//! describes. `docs/architecture.md` explains the design; [`reconcile`] is the table of contents.
 
 pub mod crd;
 pub mod health;

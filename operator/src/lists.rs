@@ -1,4 +1,5 @@
-//! Whether the operator sees what there is: which kinds it has listed, and whose lists or watches keep failing.
+//! Whether the operator sees the whole cluster: which kinds it has listed, and which lists or
+//! watches keep failing.
 #![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
 
 use crate::reconcile::words;
@@ -8,22 +9,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A list or watch that fails for longer makes the operator not ready. Between two tries are 30 s at the most: it has
-/// failed three times at least by then.
+/// A list or watch that fails for longer than this makes the operator not ready. Attempts are at
+/// most 30 s apart, so at least three have failed by then.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A watch that is begun anew says nothing while nothing happens: without another failure for this long, which is more
-/// than twice the longest pause between two tries, it is taken to work.
+/// A restarted watch sends nothing while nothing changes. If there is no further failure for this
+/// long, which is more than twice the longest pause between attempts, the watch counts as working.
 const QUIET: Duration = Duration::from_secs(75);
 
-/// The lists and watches of all kinds. Clones share them.
+/// The state of the lists and watches of all kinds. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Lists(Arc<Mutex<BTreeMap<String, List>>>);
 
-/// Of one kind.
+/// The state of the list and watch of one kind.
 #[derive(Debug, Default)]
 struct List {
-    /// It was listed once: there is something to go by.
+    /// Whether the kind was listed at least once.
     listed: bool,
     failing: Option<Failing>,
 }
@@ -32,25 +33,25 @@ struct List {
 struct Failing {
     since: Instant,
     last: Instant,
-    /// It was the list that failed: one that succeeds says so.
+    /// Whether the list failed, not only the watch. Then a successful list ends the failure.
     listing: bool,
     error: String,
 }
 
 impl List {
-    /// A failure that goes on.
+    /// The failure, if it still lasts.
     fn current(&self, now: Instant) -> Option<&Failing> {
         self.failing.as_ref().filter(|failing| failing.listing || now.duration_since(failing.last) < QUIET)
     }
 }
 
 impl Lists {
-    /// A kind that is going to be listed: until it was, the operator is not ready.
+    /// Registers a kind that will be listed. The operator is not ready until it was listed.
     pub fn expect(&self, kind: &str) {
         self.with(kind, |_| {});
     }
 
-    /// Takes note of what a watch brought.
+    /// Records the outcome of a list or watch.
     pub fn note<K>(&self, kind: &str, outcome: &watcher::Result<watcher::Event<K>>) {
         match outcome {
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
@@ -66,11 +67,12 @@ impl Lists {
         let now = Instant::now();
         self.with(kind, |list| {
             let before = list.current(now).map(|failing| (failing.since, failing.listing));
-            // Once for all the tries that follow: how long it lasts the metric tells.
+            // Logged once, not for every attempt that follows; `lists_failing` shows how long it
+            // lasts.
             if before.is_none() {
-                tracing::warn!(kind, error, "a list or watch fails and is tried again");
+                tracing::warn!(kind, error, "list or watch failed; retrying");
             } else {
-                tracing::debug!(kind, error, "a list or watch still fails");
+                tracing::debug!(kind, error, "list or watch still fails");
             }
             let (since, was_listing) = before.unwrap_or((now, false));
             let failing = Failing { since, last: now, listing: listing || was_listing, error: error.to_owned() };
@@ -82,13 +84,13 @@ impl Lists {
         self.with(kind, |list| {
             list.listed = true;
             if let Some(failing) = list.failing.take() {
-                tracing::info!(kind, after = ?failing.since.elapsed(), "it is listed and watched again");
+                tracing::info!(kind, after = ?failing.since.elapsed(), "list and watch work again");
             }
         });
     }
 
-    /// Each kind, and why it is not seen, if it is not: it was never listed, or its list or watch fails for longer than
-    /// [`PATIENCE`].
+    /// Each kind, and why it is not seen, if it is not: it was never listed, or its list or watch
+    /// has been failing for longer than [`PATIENCE`].
     pub fn problems(&self) -> Vec<(String, Option<String>)> {
         let now = Instant::now();
         let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +100,7 @@ impl Lists {
                 let failing = list.current(now);
                 let why = match failing {
                     Some(failing) if !list.listed => Some(format!("cannot list {kind}: {}", failing.error)),
-                    None if !list.listed => Some(format!("{kind} is not listed yet")),
+                    None if !list.listed => Some(format!("{kind} has not been listed yet")),
                     Some(failing) if now.duration_since(failing.since) >= PATIENCE => {
                         let seconds = now.duration_since(failing.since).as_secs();
                         Some(format!("cannot list or watch {kind} for {seconds} s: {}", failing.error))
@@ -116,7 +118,7 @@ impl Lists {
     }
 }
 
-/// What went wrong, without the form that the error has in the program.
+/// The cause, without the wording of the error types around it.
 fn said(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(source)
@@ -148,20 +150,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn until_the_first_list_there_is_a_problem_and_its_words_are_the_errors() {
+    async fn a_kind_is_a_problem_until_its_first_list_and_the_problem_contains_the_error() {
         let lists = Lists::default();
         lists.expect("Pod");
-        assert_eq!(problem(&lists).as_deref(), Some("Pod is not listed yet"));
+        assert_eq!(problem(&lists).as_deref(), Some("Pod has not been listed yet"));
         lists.note("Pod", &list_fails());
         assert!(problem(&lists).unwrap().starts_with("cannot list Pod: "));
         lists.note("Pod", &Outcome::Ok(watcher::Event::Init));
-        assert!(problem(&lists).is_some(), "that a list begins is no success");
+        assert!(problem(&lists).is_some(), "the start of a list is not yet a success");
         lists.note("Pod", &Outcome::Ok(watcher::Event::InitDone));
         assert_eq!(problem(&lists), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_that_keeps_failing_is_a_problem_after_the_bound_and_until_it_succeeds() {
+    async fn a_failing_list_is_a_problem_from_the_limit_until_it_succeeds() {
         let lists = Lists::default();
         lists.note("Pod", &Outcome::Ok(watcher::Event::InitDone));
         lists.note("Pod", &list_fails());
@@ -170,13 +172,13 @@ mod tests {
         advance(Duration::from_secs(1)).await;
         assert!(problem(&lists).unwrap().starts_with("cannot list or watch Pod for 60 s: "));
         advance(QUIET * 2).await;
-        assert!(problem(&lists).is_some(), "a list that hangs has not succeeded");
+        assert!(problem(&lists).is_some(), "a list without an outcome has not succeeded");
         lists.note("Pod", &Outcome::Ok(watcher::Event::InitDone));
         assert_eq!(problem(&lists), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_keeps_failing_is_a_problem_and_one_that_went_quiet_is_not() {
+    async fn a_failing_watch_is_a_problem_and_a_quiet_one_is_not() {
         let lists = Lists::default();
         lists.note("Pod", &Outcome::Ok(watcher::Event::InitDone));
         for _ in 0..3 {
@@ -187,6 +189,6 @@ mod tests {
         advance(QUIET).await;
         assert_eq!(problem(&lists), None);
         lists.note("Pod", &watch_fails());
-        assert_eq!(problem(&lists), None, "another failure, much later, is the first again");
+        assert_eq!(problem(&lists), None, "a failure long after the last one counts as the first");
     }
 }

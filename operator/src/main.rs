@@ -1,4 +1,4 @@
-//! `entrepot-operator`: turns RegistryCluster resources into running nodes.
+//! `entrepot-operator`: creates and updates the registry nodes that a RegistryCluster describes.
 
 use clap::{Parser, Subcommand};
 use entrepot_operator::run::{Settings, run};
@@ -7,32 +7,33 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use tracing_subscriber::filter::EnvFilter;
 
-/// The operator of Entrepot. It speaks to the API server of its pod's ServiceAccount, or of the kubeconfig.
+/// The Entrepot operator. It connects to the API server with the ServiceAccount of its pod, or with
+/// the kubeconfig outside a pod.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Image of the nodes of clusters that name none.
+    /// Image of the registry pods of every RegistryCluster that has no spec.image.
     #[arg(long, env = "ENTREPOT_NODE_IMAGE", default_value = concat!("entrepot-node:", env!("CARGO_PKG_VERSION")))]
     node_image: String,
-    /// Where /livez, /readyz and /metrics are.
+    /// Address on which /livez, /readyz and /metrics are served.
     #[arg(long, env = "ENTREPOT_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// Namespace of the Lease by which one of the replicas leads: that of the operator.
+    /// Namespace of the Lease for leader election, normally the operator's own.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     lease_namespace: String,
-    /// Name of that Lease.
+    /// Name of the Lease for leader election.
     #[arg(long, env = "ENTREPOT_LEASE", default_value = names::MANAGER)]
     lease_name: String,
-    /// What tells this replica from the others: its pod's name.
+    /// Unique name of this replica in the Lease, normally its pod's name. If unset, a random name.
     #[arg(long, env = "POD_NAME")]
     identity: Option<String>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prints the definition of RegistryCluster, for `kubectl apply -f -`.
+    /// Print the CustomResourceDefinition of RegistryCluster, for `kubectl apply -f -`.
     Crd,
 }
 
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         };
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // It logs each try of a list that is forbidden; `lists` tells that once.
+    // kube's watcher logs every failed list attempt; `lists` logs a failure once.
     let filter = match "kube_runtime::watcher=off".parse() {
         Ok(quiet) => filter.add_directive(quiet),
         Err(_) => filter,
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
         listen: arguments.listen,
         lease_namespace: arguments.lease_namespace,
         lease_name: arguments.lease_name,
-        // Two processes of one machine differ, too.
+        // The random suffix keeps two processes on one machine apart.
         identity: arguments.identity.unwrap_or_else(|| format!("{}-{:08x}", names::MANAGER, rand::random::<u32>())),
     };
     let runtime = match tokio::runtime::Runtime::new() {
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = runtime.block_on(run(settings));
-    // Fail-stop: who no longer leads must not finish what it began.
+    // Fail-stop: a replica that lost the lease must not finish the work that it started.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,39 +1,42 @@
-//! Every metric of the operator. No label holds a name of a cluster: the number of series does not grow with use.
+//! All metrics of the operator. No label holds the name of a cluster, so the number of series does
+//! not grow with the number of clusters.
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-/// Upper bounds in seconds: from a pass that only looks to one that waits for a slow API server.
+/// Upper bounds in seconds, from a reconciliation that writes nothing to one that waits for a slow
+/// API server.
 const SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
 
-/// The metrics and the registry that they are in.
+/// The metrics and the registry that holds them.
 pub struct Metrics {
     registry: Registry,
-    /// Passes by `result`: `ok` or `error`.
+    /// Reconciliations by `result`: `ok` or `error`.
     pub reconciles: IntCounterVec,
     pub reconcile_seconds: Histogram,
-    /// Passes under way.
+    /// Reconciliations in progress.
     pub reconciling: IntGauge,
-    /// Triggers that came in, by `source`: the kind of the object that changed.
+    /// Watch events that triggered a reconciliation, by `source`: the kind of the object that
+    /// changed.
     pub triggers: IntCounterVec,
-    /// Clusters whose last pass failed, and that wait for their next.
+    /// Clusters whose last reconciliation failed and that wait for the next.
     pub retrying: IntGauge,
-    /// Clusters that there are.
+    /// Number of RegistryClusters.
     pub clusters: IntGauge,
-    /// Those of them whose object cannot be read.
+    /// RegistryClusters that cannot be decoded.
     pub unreadable: IntGauge,
     /// Writes to the API server, by `kind` and `verb`: `create`, `apply`, `replace`, `delete`, `status`, `resize`.
     pub writes: IntCounterVec,
-    /// Children that somebody else had changed or deleted and that were put back, by `kind`.
+    /// Objects that were reverted or recreated after an outside change, by `kind`.
     pub drifts: IntCounterVec,
-    /// Watches that broke, by `kind`; they begin anew by themselves.
+    /// Watch errors, by `kind`. A failed watch restarts by itself.
     pub watch_errors: IntCounterVec,
-    /// 1 for a `kind` that was never listed, or whose list or watch keeps failing; 0 for one that is seen.
+    /// 1 for a `kind` that was never listed or whose list or watch keeps failing, else 0.
     pub lists_failing: IntGaugeVec,
-    /// Nodes that were asked for their status and did not answer.
+    /// Failed status requests to nodes.
     pub unanswered: IntCounter,
-    /// 1 while this replica leads.
+    /// 1 while this replica is the leader.
     pub leader: IntGauge,
 }
 
@@ -41,27 +44,67 @@ impl Metrics {
     /// All metrics, at zero.
     ///
     /// # Errors
-    /// When two have one name, which a test rules out.
+    /// If two metrics have the same name, which a test rules out.
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let options = |name: &str, help: &str| Opts::new(name, help).namespace("entrepot_operator");
-        let seconds = HistogramOpts::from(options("reconcile_duration_seconds", "Duration of a pass."));
+        let seconds =
+            HistogramOpts::from(options("reconcile_duration_seconds", "Duration of reconciliations in seconds."));
         let metrics = Metrics {
-            reconciles: IntCounterVec::new(options("reconciles_total", "Passes."), &["result"])?,
+            reconciles: IntCounterVec::new(
+                options("reconciles_total", "Total number of reconciliations, by result (ok, error)."),
+                &["result"],
+            )?,
             reconcile_seconds: Histogram::with_opts(seconds.buckets(SECONDS.to_vec()))?,
-            reconciling: IntGauge::with_opts(options("reconciles_running", "Passes under way."))?,
-            triggers: IntCounterVec::new(options("queue_triggers_total", "Changes that ask for a pass."), &["source"])?,
-            retrying: IntGauge::with_opts(options("queue_retrying", "Clusters whose last pass failed."))?,
-            clusters: IntGauge::with_opts(options("clusters", "RegistryClusters that there are."))?,
-            unreadable: IntGauge::with_opts(options("clusters_unreadable", "RegistryClusters that cannot be read."))?,
-            writes: IntCounterVec::new(options("writes_total", "Writes to the API server."), &["kind", "verb"])?,
-            drifts: IntCounterVec::new(options("drifts_total", "Children that were put back."), &["kind"])?,
-            watch_errors: IntCounterVec::new(options("watch_errors_total", "Watches that broke."), &["kind"])?,
-            lists_failing: IntGaugeVec::new(options("lists_failing", "Kinds that are not seen."), &["kind"])?,
-            unanswered: IntCounter::with_opts(options("node_status_failures_total", "Nodes that did not answer."))?,
-            leader: IntGauge::with_opts(options("leader", "Whether this replica leads."))?,
+            reconciling: IntGauge::with_opts(options("reconciles_running", "Number of reconciliations in progress."))?,
+            triggers: IntCounterVec::new(
+                options(
+                    "queue_triggers_total",
+                    "Total number of watch events that triggered a reconciliation, by kind of the object.",
+                ),
+                &["source"],
+            )?,
+            retrying: IntGauge::with_opts(options(
+                "queue_retrying",
+                "Number of RegistryClusters waiting for a retry after a failed reconciliation.",
+            ))?,
+            clusters: IntGauge::with_opts(options("clusters", "Number of RegistryClusters."))?,
+            unreadable: IntGauge::with_opts(options(
+                "clusters_unreadable",
+                "Number of RegistryClusters that cannot be decoded.",
+            ))?,
+            writes: IntCounterVec::new(
+                options(
+                    "writes_total",
+                    "Total number of writes to the API server without Lease renewals, by kind and verb.",
+                ),
+                &["kind", "verb"],
+            )?,
+            drifts: IntCounterVec::new(
+                options(
+                    "drifts_total",
+                    "Total number of owned objects that were reverted or recreated after an outside change, by kind.",
+                ),
+                &["kind"],
+            )?,
+            watch_errors: IntCounterVec::new(
+                options("watch_errors_total", "Total number of watch errors, by kind."),
+                &["kind"],
+            )?,
+            lists_failing: IntGaugeVec::new(
+                options(
+                    "lists_failing",
+                    "1 if the kind was never listed or its list or watch keeps failing, else 0, by kind.",
+                ),
+                &["kind"],
+            )?,
+            unanswered: IntCounter::with_opts(options(
+                "node_status_failures_total",
+                "Total number of failed status requests to registry pods.",
+            ))?,
+            leader: IntGauge::with_opts(options("leader", "1 if this replica is the leader, else 0."))?,
             registry,
         };
         let collectors: [Box<dyn prometheus::core::Collector>; 13] = [
@@ -88,7 +131,7 @@ impl Metrics {
     /// The metrics in Prometheus' text format.
     ///
     /// # Errors
-    /// When a metric cannot be written, which these types give no cause for.
+    /// If a metric cannot be encoded, which never happens for the types used here.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

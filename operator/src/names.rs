@@ -1,30 +1,33 @@
-//! Names, labels and annotations of what the operator makes. Others rely on them: they never change.
+//! Names, labels and annotations of the objects that the operator creates. Users and other programs
+//! rely on them, so they never change.
 
 use crate::crd::RegistryCluster;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
-/// The field manager of every apply, the label `managed-by`, and the controller that events name.
+/// The field manager of every apply, the value of the label `managed-by`, and the controller named
+/// in events.
 pub const MANAGER: &str = "entrepot-operator";
-/// The label by which all that the operator makes is watched.
+/// The label by which the operator's watches select its objects.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The label that names the RegistryCluster.
+/// The label with the name of the RegistryCluster.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
-/// On the pod template: the hash of that part of the nodes' configuration whose change restarts them.
+/// On the pod template: hash of the part of the nodes' configuration that requires a restart when
+/// it changes.
 pub const CONFIG_HASH: &str = "entrepot.dev/config-hash";
-/// The revision of the StatefulSet that a pod was made of.
+/// The revision of the StatefulSet from which a pod was created.
 pub const REVISION: &str = "controller-revision-hash";
-/// The node's container.
+/// Name of the node's container.
 pub const CONTAINER: &str = "node";
-/// The claim template: a node's volume is `store-<cluster>-<ordinal>`.
+/// Name of the claim template; the claim of a node is `store-<cluster>-<ordinal>`.
 pub const VOLUME: &str = "store";
-/// Where clients push and pull, at a node.
+/// A node's port for pushes and pulls.
 pub const REGISTRY_PORT: u16 = 5000;
-/// Where probes, metrics and `/status` are, at a node.
+/// A node's port for probes, metrics and `/status`.
 pub const OPERATIONS_PORT: u16 = 5001;
 
-/// Who a cluster is.
+/// Name, namespace and uid of a RegistryCluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub name: String,
@@ -41,7 +44,7 @@ impl Identity {
         }
     }
 
-    /// The headless Service, in which every node has a name.
+    /// The headless Service, which gives every node a DNS name.
     pub fn nodes_service(&self) -> String {
         format!("{}-nodes", self.name)
     }
@@ -50,12 +53,13 @@ impl Identity {
         format!("{}-config", self.name)
     }
 
-    /// Name of a node's volume claim.
+    /// Name of the PersistentVolumeClaim of a node.
     pub fn claim(&self, ordinal: i32) -> String {
         format!("{VOLUME}-{}-{ordinal}", self.name)
     }
 
-    /// Labels that select the nodes of this cluster and nothing else; they never change, for a StatefulSet's cannot.
+    /// Labels that select only the nodes of this cluster. They never change, because the selector
+    /// of a StatefulSet is immutable.
     pub fn selector(&self) -> Value {
         json!({
             "app.kubernetes.io/name": "entrepot",
@@ -64,12 +68,12 @@ impl Identity {
         })
     }
 
-    /// The selector as the scale subresource wants it.
+    /// The selector in the form of the scale subresource.
     pub fn selector_text(&self) -> String {
         format!("app.kubernetes.io/name=entrepot,{INSTANCE}={},app.kubernetes.io/component=node", self.name)
     }
 
-    /// Labels of everything.
+    /// Labels of every object of the cluster.
     pub fn labels(&self) -> Value {
         let mut labels = self.selector();
         labels[MANAGED_BY] = json!(MANAGER);
@@ -77,7 +81,7 @@ impl Identity {
         labels
     }
 
-    /// Metadata of a child.
+    /// Metadata of an object of the cluster, with the RegistryCluster as its controller.
     pub fn metadata(&self, name: &str) -> Value {
         json!({
             "name": name,
@@ -93,7 +97,7 @@ impl Identity {
         })
     }
 
-    /// Whether an object belongs to this cluster.
+    /// Whether an object with these owners belongs to this cluster.
     pub fn owns(&self, owners: &[OwnerReference]) -> bool {
         owners.iter().any(|owner| owner.uid == self.uid)
     }

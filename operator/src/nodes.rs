@@ -1,4 +1,4 @@
-//! Asks nodes for their `/status`.
+//! Reads the `/status` of nodes over HTTP.
 
 use crate::metrics::Metrics;
 use crate::names::OPERATIONS_PORT;
@@ -15,13 +15,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A node asks its bucket, and gives up before this.
+/// Timeout of one status request. A node queries its bucket for it and gives up earlier than this.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// A status has a few hundred bytes; whatever is longer is not one.
+/// Size limit of a status response, which normally has a few hundred bytes.
 const LONGEST: usize = 64 << 10;
 
-/// Speaks to nodes.
+/// The HTTP client for the nodes' operations port.
 #[derive(Clone)]
 pub struct Nodes {
     client: Client<HttpConnector, Empty<Bytes>>,
@@ -30,12 +30,12 @@ pub struct Nodes {
 
 impl Nodes {
     pub fn new(metrics: Arc<Metrics>) -> Nodes {
-        // Nodes come and go, and are asked rarely: a connection that is kept would mostly be a broken one.
+        // Nodes restart and are queried rarely, so a kept connection would mostly be a broken one.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         Nodes { client, metrics }
     }
 
-    /// What the ready ones among the pods say of themselves, in no order.
+    /// The status of every ready pod that responds, in no particular order.
     pub async fn ask<'a>(&self, pods: impl IntoIterator<Item = &'a Pod>) -> Vec<NodeStatus> {
         let ready = pods.into_iter().filter(|pod| is_ready(pod));
         let addresses = ready.filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref()?.parse::<IpAddr>().ok());
@@ -50,13 +50,13 @@ impl Nodes {
         match tokio::time::timeout(PATIENCE, self.fetch(&format!("http://{host}:{OPERATIONS_PORT}/status"))).await {
             Ok(Ok(status)) => Some(status),
             Ok(Err(error)) => self.unanswered(&host, &error),
-            Err(_) => self.unanswered(&host, "no answer in time"),
+            Err(_) => self.unanswered(&host, "no response in time"),
         }
     }
 
     fn unanswered(&self, host: &str, why: &str) -> Option<NodeStatus> {
         self.metrics.unanswered.inc();
-        tracing::debug!(node = host, why, "a node did not tell its status");
+        tracing::debug!(node = host, why, "failed to read the status of a registry pod");
         None
     }
 

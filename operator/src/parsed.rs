@@ -1,5 +1,5 @@
-//! Objects as they come from the API server, each read by itself: one that cannot be read is kept with the reason and
-//! never ends the list or watch that it came with.
+//! Objects as they come from the API server, each decoded on its own: one that cannot be decoded is
+//! kept with the reason and never ends the list or watch that it came with.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -12,21 +12,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// An object, or why it cannot be read. Its `Deserialize` fails only where there is no JSON at all.
+/// An object, or why it cannot be decoded. Its `Deserialize` fails only where the input is not
+/// JSON.
 #[derive(Clone, Debug)]
 pub struct Parsed<K> {
-    /// Without annotations and managed fields, which the object itself has.
+    /// Without annotations and managed fields, which only `content` has.
     metadata: ObjectMeta,
     pub content: Result<Arc<K>, Arc<Unreadable>>,
 }
 
-/// An object that is not of the form of its kind.
+/// Why an object does not have the structure of its kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unreadable {
-    /// The field, as in `spec.resources.limits.memory`; `.` where it is the whole object.
+    /// The field, such as `spec.resources.limits.memory`; `.` for the whole object.
     pub path: String,
     pub problem: String,
-    /// What is told of the object so far, as the API server has it.
+    /// The present status of the object in the API server.
     pub status: Option<Value>,
 }
 
@@ -36,7 +37,8 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// What is read of an object that cannot be read as a whole. Everything else is passed over at any depth.
+/// The parts that are decoded of an object that cannot be decoded as a whole. All other fields are
+/// skipped, however deeply they nest.
 #[derive(Default, Deserialize)]
 struct Head {
     metadata: Option<Box<RawValue>>,
@@ -75,13 +77,14 @@ impl<K: DeserializeOwned + Resource> Parsed<K> {
         let head: Head = serde_json::from_str(json).unwrap_or_default();
         let metadata = head.metadata.as_ref().map(|raw| least_metadata(raw.get())).unwrap_or_default();
         let status = head.status.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        // Where in the text of a list it was says nothing to a user.
+        // The position in the text of a list is of no use to a user.
         let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
         Parsed { metadata, content: Err(Arc::new(Unreadable { path, problem, status })) }
     }
 }
 
-/// Who wrote what: the API server's own, and as deep as what was written. No user can correct it.
+/// Who wrote which field. The API server maintains it, and it nests as deeply as the fields
+/// themselves. No user can correct it.
 const MANAGED_FIELDS: &str = "metadata.managedFields";
 
 fn parse<K: DeserializeOwned>(json: &str) -> Result<K, serde_path_to_error::Error<serde_json::Error>> {
@@ -96,7 +99,7 @@ fn without_managed_fields(json: &str) -> Option<String> {
     serde_json::to_string(&fields).ok()
 }
 
-/// A path, of which only the beginning matters to a user where it is very long.
+/// A path, cut where it is long, because only its beginning helps a user.
 fn shown(path: &serde_path_to_error::Path) -> String {
     const SEGMENTS: usize = 12;
     let begin: Vec<_> = path.iter().take(SEGMENTS).map(ToString::to_string).collect();
@@ -106,7 +109,8 @@ fn shown(path: &serde_path_to_error::Path) -> String {
     }
 }
 
-/// By what an object is known. Its managed fields are as deep as itself: they are passed over, too.
+/// The metadata that identifies an object. Its managed fields nest as deeply as the object itself,
+/// so they are skipped as well.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LeastMetadata {
@@ -123,7 +127,7 @@ fn field<T: DeserializeOwned>(raw: Option<Box<RawValue>>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
-/// What of that is of its form, each by itself.
+/// Those fields of the metadata that are valid, each decoded on its own.
 fn least_metadata(json: &str) -> ObjectMeta {
     let found: LeastMetadata = serde_json::from_str(json).unwrap_or_default();
     let labels: Option<BTreeMap<String, Value>> = field(found.labels);
@@ -142,8 +146,9 @@ fn least_metadata(json: &str) -> ObjectMeta {
 
 impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Parsed<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Parsed<K>, D::Error> {
-        // As text, which is passed over at any depth: a nesting too deep to be read ends here as well. The API server
-        // writes the type of a watch's event before the object, so that nothing else has taken it apart by then.
+        // Take the text, in which any depth is skipped, so that too deep a nesting is found in
+        // `read` as well. The API server writes the type of a watch event before the object, so
+        // serde has not buffered the object by then.
         Box::<RawValue>::deserialize(deserializer).map(|raw| Parsed::read(raw.get()))
     }
 }
@@ -203,13 +208,13 @@ mod tests {
         serde_json::from_str::<ObjectList<Parsed<K>>>(&list.to_string()).unwrap().items
     }
 
-    /// Deeper than a reader goes.
+    /// Deeper than serde_json's recursion limit of 128.
     fn deep() -> Value {
         (0..300).fold(json!({}), |inner, _| json!({"a": inner}))
     }
 
     #[test]
-    fn an_object_that_cannot_be_read_leaves_the_others_of_its_list() {
+    fn an_object_that_cannot_be_decoded_does_not_affect_the_others_in_its_list() {
         for (path, difference) in [
             (
                 "spec.podDisruptionBudget.minAvailable",
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nesting_that_no_reader_follows_is_one_objects_problem() {
+    fn too_deep_a_nesting_affects_one_object_only() {
         let mut odd = cluster("odd", &json!({"scheduling": {"affinity": deep()}}));
         odd["metadata"]["managedFields"] = json!([{"manager": "kubectl", "fieldsV1": deep()}]);
         let found = list::<RegistryCluster>(&[odd.clone(), cluster("good", &json!({}))]);
@@ -247,14 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn managed_fields_that_cannot_be_read_make_no_object_unreadable() {
+    fn an_object_is_readable_although_its_managed_fields_are_not() {
         let mut odd = cluster("odd", &json!({}));
         odd["metadata"]["managedFields"] = json!([{"manager": "kubectl", "fieldsV1": deep()}]);
         assert!(list::<RegistryCluster>(&[odd])[0].content.is_ok());
     }
 
     #[test]
-    fn odd_metadata_is_the_problem_of_one_child() {
+    fn invalid_metadata_affects_one_child_only() {
         let odd = json!({"metadata": {"name": "odd", "namespace": "a", "finalizers": 3, "labels": {"a": "b", "c": 1}}});
         let pods = list::<Pod>(&[odd.clone(), json!({"metadata": {"name": "good"}})]);
         assert!(pods[0].content.is_err() && pods[1].content.is_ok());

@@ -1,5 +1,6 @@
-//! One pass over a cluster: observe, validate, build, apply, status. Each pass starts from what is there, so that it
-//! does not matter which replica of the operator made the last one, or where that was cut off.
+//! One reconciliation of a cluster: observe, validate, build, apply, status. Every reconciliation
+//! starts from what it observes. So it does not matter which replica of the operator ran the
+//! previous one, or at which step that one was interrupted.
 
 pub mod apply;
 pub mod build;
@@ -36,12 +37,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::{Step, Volume};
 
-/// What nodes say, and Secrets that come and go, are looked at this often.
+/// Interval between reconciliations of a healthy cluster, to notice changes of the nodes' reports
+/// and of Secrets, which are not watched.
 const LOOK: Duration = Duration::from_secs(30);
-/// While something is not as it should be.
+/// The interval while a condition is not as it should be.
 const CLOSE_LOOK: Duration = Duration::from_secs(10);
 
-/// What every pass needs.
+/// What every reconciliation needs.
 pub struct Context {
     pub client: Client,
     pub stores: Stores,
@@ -49,17 +51,18 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub recorder: Recorder,
     pub backoff: Backoff,
-    /// The image of nodes whose cluster names none.
+    /// Image of the registry pods of clusters that have no spec.image.
     pub node_image: String,
 }
 
-/// One pass.
+/// Reconciles one cluster.
 ///
 /// # Errors
-/// When something could not be done. Everything else was, and the next pass goes on.
+/// If any part failed. Everything that does not depend on that part was done, and the next
+/// reconciliation continues.
 pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     context.stores.ready().await;
-    // Its children go with it, by their owner.
+    // Kubernetes deletes the cluster's objects, because the cluster owns them.
     if cluster.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -97,7 +100,7 @@ async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, Re
     let children = build::build(cluster, &valid);
     change(&valid.identity, &children, &observed, &step, &desired, context, &mut done).await;
     tell::deeds(cluster, &done.deeds, context).await;
-    // What was written just now nobody has seen yet.
+    // If the StatefulSet was written just now, its observed counts are from before that write.
     let rolls = done.deeds.iter().any(|deed| deed.is_about(Kind::StatefulSet));
     let (failed, failed_nodes) = (done.failures.message(), done.failures.message_of_nodes());
     let facts = status::Facts {
@@ -107,8 +110,8 @@ async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, Re
     };
     let told = status::status(cluster, &valid, &facts, &now);
     let next = if is_well(&told) { LOOK } else { CLOSE_LOOK };
-    // What passes by itself is told when it comes again: an API server that is away for a moment is no news. Who was
-    // told nothing yet is told at once.
+    // A transient failure is reported only if it happens again: a short outage of the API server is
+    // not worth a status update. A cluster without a status gets one at once.
     let is_news = failed.is_none()
         || done.failures.are_final()
         || cluster.status.is_none()
@@ -123,11 +126,11 @@ async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, Re
     }
 }
 
-/// A pass over an object that cannot be read: its status says so, and nothing else of it is touched. Its next version
-/// triggers the next pass.
+/// Reports an object that cannot be decoded in its status, and changes nothing else. Its next
+/// version triggers the next reconciliation.
 async fn unreadable(cluster: &Cluster, why: &Unreadable, context: &Context) -> Result<Action, ReconcileError> {
     let before: Option<Status> = why.status.clone().and_then(|status| serde_json::from_value(status).ok());
-    let message = format!("this RegistryCluster cannot be read: {why}");
+    let message = format!("cannot decode this RegistryCluster: {why}");
     let told = status::invalid(before.clone(), cluster.meta().generation, &message, &Time(Timestamp::now()));
     tell_only(cluster, before.as_ref(), told, context).await
 }
@@ -154,7 +157,8 @@ async fn change(
     done: &mut Done,
 ) {
     apply::apply(identity, children, observed, step, context, done).await;
-    // A StatefulSet is not taken away, nor a pod, while what they are made of is not as it is to be.
+    // Delete no StatefulSet and no pod while the objects from which they are recreated are not
+    // applied.
     if done.failures.spare_nodes() {
         let stepped = apply::take_step(identity, step, desired, context, &mut done.deeds).await;
         let unblocked = apply::unblock(identity, observed, context, &mut done.deeds).await;
@@ -165,7 +169,7 @@ async fn change(
 fn facts<'a>(observed: &'a Observed, step: &'a Step, rolls: bool) -> status::Facts<'a> {
     let updated = observed.set.as_ref().filter(|_| !rolls).map_or(0, rollout::updated);
     let set = observed.set.as_ref().and_then(|set| set.status.as_ref());
-    // Between deletion and recreation of the StatefulSet the pods go on serving.
+    // Between deletion and recreation of the StatefulSet its pods keep serving.
     let ready = observed.storage.nodes.iter().filter(|node| node.ready).count();
     let counted = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     status::Facts {
@@ -186,15 +190,21 @@ fn is_well(status: &Status) -> bool {
     status.conditions.iter().all(|condition| (condition.status == "True") == (condition.type_ != "Paused"))
 }
 
-/// What to do about a pass that failed.
+/// Schedules the retry of a failed reconciliation.
 pub fn on_error(cluster: Arc<Cluster>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let identity = Identity::of(cluster.as_ref());
     let pause = context.backoff.failed(&identity, &context.metrics);
-    tracing::warn!(cluster = identity.name, namespace = identity.namespace, %error, again_in = ?pause, "a pass failed");
+    tracing::warn!(
+        cluster = identity.name,
+        namespace = identity.namespace,
+        %error,
+        retry_after = ?pause,
+        "reconciliation failed; retrying"
+    );
     Action::requeue(pause)
 }
 
-/// Counts a pass, also one that is dropped half way.
+/// Counts and times a reconciliation, even if its future is dropped before it ends.
 struct Running<'a> {
     metrics: &'a Metrics,
     timer: prometheus::HistogramTimer,

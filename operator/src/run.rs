@@ -1,4 +1,4 @@
-//! The wiring: election, watches, passes, and the way down.
+//! Wires the operator together and runs it: leader election, watches, reconciliation, shutdown.
 
 #[cfg(test)]
 mod tests;
@@ -22,45 +22,45 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Passes at once: most of one is waiting, for the API server and for nodes.
+/// Concurrent reconciliations. Most of one is waiting, for the API server and for nodes.
 const CONCURRENCY: u16 = 16;
 
-/// What passes under way have to end in once the operator is told to stop.
+/// Time that running reconciliations have to finish after the operator received a stop signal.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How the operator runs.
+/// Settings of the operator process.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub node_image: String,
     pub listen: SocketAddr,
-    /// Where the Lease is.
+    /// Namespace of the Lease.
     pub lease_namespace: String,
     pub lease_name: String,
-    /// Tells this replica from the others.
+    /// Unique name of this replica.
     pub identity: String,
 }
 
-/// Why the operator ended otherwise than by being told to.
+/// Why the operator ended without a stop signal.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: std::io::Error },
-    #[error("the system refuses signals: {0}")]
+    #[error("cannot install signal handlers: {0}")]
     Signals(std::io::Error),
-    #[error("the API server: {0}")]
+    #[error("cannot create the Kubernetes client: {0}")]
     Client(#[from] kube::Error),
-    #[error("metrics: {0}")]
+    #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error(transparent)]
     Lost(#[from] Lost),
-    #[error("the listener ended: {0}")]
+    #[error("the HTTP listener failed: {0}")]
     Serve(std::io::Error),
 }
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot start, or when leadership is lost: then the process must end at once.
+/// If it cannot start, or if leadership is lost; in the latter case the process must end at once.
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let stop = stop_signal()?;
     let metrics = Arc::new(Metrics::new()?);
@@ -84,7 +84,7 @@ fn stop_signal() -> Result<CancellationToken, RunError> {
     );
     let token = CancellationToken::new();
     let told = token.clone();
-    // The one task that nobody waits for: it ends with the process.
+    // The only task that is never joined; it ends with the process.
     #[allow(clippy::disallowed_methods)]
     tokio::spawn(async move {
         tokio::select! {
@@ -103,12 +103,12 @@ async fn lead(
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    tracing::info!(identity = settings.identity, lease = settings.lease_name, "standing by");
+    tracing::info!(identity = settings.identity, lease = settings.lease_name, "waiting to become leader");
     let lease = tokio::select! {
         lease = election.win() => lease,
         () = stop.cancelled() => return Ok(()),
     };
-    tracing::info!(identity = settings.identity, "leading");
+    tracing::info!(identity = settings.identity, "became leader");
     metrics.leader.set(1);
     tokio::select! {
         lost = election.hold(lease) => Err(lost.into()),
@@ -120,7 +120,7 @@ async fn lead(
     }
 }
 
-/// Reconciles until told to stop, and ends what is under way then.
+/// Reconciles until `stop` is cancelled, then waits up to [`GRACE`] for running reconciliations.
 async fn passes(
     client: Client,
     (metrics, lists): (Arc<Metrics>, Lists),
@@ -151,7 +151,8 @@ async fn passes(
         config,
     );
     let passes = passes.for_each(|_| {
-        // Every pass is logged where it failed; here only what is left to count.
+        // A failed reconciliation is logged where it fails; only the gauges are left to update
+        // here.
         let there = seen.state();
         let counted = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         metrics.clusters.set(counted(there.len()));
@@ -162,7 +163,7 @@ async fn passes(
     tokio::select! {
         () = passes => {}
         () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {
-            tracing::warn!("some passes did not end in time; the next leader goes on with them");
+            tracing::warn!("some reconciliations did not finish before shutdown; the next leader continues them");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What is watched: RegistryClusters, and of everything else only what carries the operator's label. Each watch keeps
-//! a store, which passes read instead of the API server, and triggers the cluster that its objects belong to. Each
-//! object is read by itself: an odd one is kept as what it is, and ends no watch.
+//! The watches: all RegistryClusters, and of every other kind only the objects with the operator's
+//! label. Each watch keeps a store, which reconciliations read instead of the API server, and
+//! triggers the cluster that a changed object belongs to. Each object is decoded on its own: one
+//! that cannot be decoded is kept with the reason and ends no watch.
 
 use crate::crd::RegistryCluster;
 use crate::lists::Lists;
@@ -23,10 +24,10 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// A RegistryCluster, or why it cannot be read.
+/// A RegistryCluster, or why it cannot be decoded.
 pub type Cluster = Parsed<RegistryCluster>;
 
-/// What passes read.
+/// The stores of all watches.
 pub struct Stores {
     pub clusters: Store<Cluster>,
     children: BTreeMap<Kind, Store<Parsed<DynamicObject>>>,
@@ -34,17 +35,17 @@ pub struct Stores {
     claims: Store<Parsed<PersistentVolumeClaim>>,
 }
 
-/// A cluster's objects of a kind.
+/// A cluster's objects of one kind.
 pub struct Found<K> {
     pub objects: Vec<Arc<K>>,
-    /// Of those that cannot be read: which, and why.
+    /// Objects that cannot be decoded, each with the reason.
     pub unreadable: Vec<String>,
 }
 
-/// Clusters that something happened to.
+/// References to clusters that have to be reconciled.
 pub type Triggers = SelectAll<BoxStream<'static, Result<ObjectRef<Cluster>, Infallible>>>;
 
-/// What all watches have in common.
+/// What all watches share.
 struct Watches<'a> {
     client: &'a Client,
     metrics: &'a Arc<Metrics>,
@@ -52,7 +53,7 @@ struct Watches<'a> {
     triggers: Triggers,
 }
 
-/// The kind as the dynamic API has it.
+/// The kind in the form of the dynamic API.
 pub fn resource(kind: Kind) -> ApiResource {
     let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
     let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.name()));
@@ -62,12 +63,13 @@ pub fn resource(kind: Kind) -> ApiResource {
     resource
 }
 
-/// Begins all watches. Nothing comes in before the triggers are polled.
+/// Starts all watches. No event arrives before the triggers are polled.
 pub fn start(client: &Client, metrics: &Arc<Metrics>, lists: &Lists) -> (Stores, Triggers) {
     let mut watches = Watches { client, metrics, lists, triggers: SelectAll::new() };
     let clusters = watches.watch((), watcher::Config::default(), |object| Some(ObjectRef::from_obj(object)));
     let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
-    // Its definition may not be installed: it is looked at where it is asked for.
+    // The ServiceMonitor CRD may not be installed, so a reconciliation gets the object when it
+    // needs it.
     let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::ServiceMonitor);
     let children = kinds.map(|kind| (kind, watches.watch(resource(kind), ours(), cluster_of))).collect();
     let pods = watches.watch((), ours(), cluster_of);
@@ -75,7 +77,7 @@ pub fn start(client: &Client, metrics: &Arc<Metrics>, lists: &Lists) -> (Stores,
     (Stores { clusters, children, pods, claims }, watches.triggers)
 }
 
-/// By its label: an object whose owner somebody edited away is still put back.
+/// Goes by the label, so that an object whose owner reference was removed is still restored.
 fn cluster_of<K: ResourceExt>(object: &K) -> Option<ObjectRef<Cluster>> {
     let name = object.labels().get(INSTANCE)?;
     Some(ObjectRef::new(name).within(&object.namespace()?))
@@ -122,12 +124,12 @@ impl Watches<'_> {
 }
 
 impl Stores {
-    /// Waits until all of them were filled for the first time: to act on less would make what is there already.
+    /// Waits until all stores were filled once. Acting on less would create objects that already
+    /// exist.
     pub async fn ready(&self) {
-        let gone = "a watch ended";
         let filled = async |filled: Result<(), kube::runtime::reflector::store::WriterDropped>| {
             if filled.is_err() {
-                tracing::error!(gone, "nothing more is reconciled");
+                tracing::error!("a watch ended unexpectedly; reconciliation has stopped until the operator restarts");
                 future::pending::<()>().await;
             }
         };
@@ -139,7 +141,7 @@ impl Stores {
         filled(self.claims.wait_until_ready().await).await;
     }
 
-    /// The cluster's objects of a kind, by its label.
+    /// The cluster's objects of a kind, selected by the cluster's label.
     pub fn children(&self, kind: Kind, namespace: &str, cluster: &str) -> Found<DynamicObject> {
         match self.children.get(&kind) {
             Some(store) => of(store, kind.name(), namespace, cluster),
@@ -171,7 +173,7 @@ where
     for object in all {
         match &object.content {
             Ok(content) => found.objects.push(content.clone()),
-            Err(why) => found.unreadable.push(format!("{kind} {} cannot be read: {why}", object.name_any())),
+            Err(why) => found.unreadable.push(format!("cannot decode {kind} {}: {why}", object.name_any())),
         }
     }
     found

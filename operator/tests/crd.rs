@@ -1,5 +1,5 @@
-//! The definition of RegistryCluster without a cluster: `crds/` holds what is generated, and the very expressions in
-//! the schema are evaluated for what they admit and what they refuse.
+//! Tests of the RegistryCluster CRD without an API server: `crds/` holds what is generated, and the
+//! CEL expressions of the schema are evaluated on specs that they must admit and refuse.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,8 @@ fn schema() -> Value {
         .unwrap()
 }
 
-/// What the rules admit and refuse, with the beginnings of the messages. The real API server is asked the same.
+/// Specs that the rules admit or refuse, the latter with the beginning of the message. An e2e
+/// scenario applies the same cases to a real API server.
 fn cases(name: &str) -> Vec<Value> {
     rules_file()[name].as_array().unwrap().clone()
 }
@@ -24,7 +25,7 @@ fn rules_file() -> Value {
     serde_json::from_str(include_str!("rules.json")).unwrap()
 }
 
-/// A valid cluster, with what differs merged into its spec; null removes.
+/// A valid cluster with the difference merged into its spec; null removes a field.
 fn cluster(difference: &Value) -> Value {
     let mut cluster = rules_file()["cluster"].clone();
     json_patch::merge(&mut cluster["spec"], difference);
@@ -57,7 +58,7 @@ fn the_definition_in_the_repository_is_the_generated_one() {
 }
 
 #[test]
-fn what_is_right_is_admitted() {
+fn valid_specs_are_admitted() {
     for difference in cases("admitted") {
         let cluster = cluster(&difference);
         assert_eq!(refusals(&cluster, None), BTreeSet::new(), "{difference}");
@@ -67,7 +68,7 @@ fn what_is_right_is_admitted() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_by_the_rule_that_it_breaks() {
+fn invalid_specs_are_refused_by_the_rule_that_they_break() {
     for case in cases("refused") {
         let refusals = refusals(&cluster(&case[0]), None);
         assert!(refusals.iter().any(|refusal| refusal.starts_with(case[1].as_str().unwrap())), "{case}: {refusals:?}");
@@ -75,7 +76,7 @@ fn what_is_wrong_is_refused_by_the_rule_that_it_breaks() {
 }
 
 #[test]
-fn what_cannot_change_is_refused_and_what_can_is_admitted() {
+fn changes_of_immutable_fields_are_refused_and_others_admitted() {
     for case in cases("changes refused") {
         let refusals = refusals(&cluster(&case[1]), Some(&cluster(&case[0])));
         assert!(refusals.iter().any(|refusal| refusal.starts_with(case[2].as_str().unwrap())), "{case}: {refusals:?}");
@@ -86,7 +87,7 @@ fn what_cannot_change_is_refused_and_what_can_is_admitted() {
 }
 
 #[test]
-fn a_size_that_volumes_cannot_have_is_set_back() {
+fn a_size_that_the_storage_class_cannot_provide_may_be_restored() {
     let told = |reason: &str| {
         let mut cluster = cluster(&json!({"cache": {"size": "300Gi"}}));
         let condition = json!({"type": "StorageResized", "status": "False", "reason": reason, "message": "",
@@ -113,7 +114,7 @@ fn names_that_cannot_name_pods_and_services_are_refused() {
     }
 }
 
-/// All rules of a schema with the schema that they are in.
+/// All rules of a schema, each with the schema that contains it.
 fn rules(schema: &Value, found: &mut Vec<(String, String, Value)>) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         let text = |name: &str| rule[name].as_str().unwrap().to_owned();
@@ -125,7 +126,7 @@ fn rules(schema: &Value, found: &mut Vec<(String, String, Value)>) {
 }
 
 #[test]
-fn every_rule_has_a_message_is_within_the_cost_budget_and_is_seen_to_refuse() {
+fn every_rule_has_a_message_stays_within_the_cost_budget_and_refuses_a_case() {
     let mut found = Vec::new();
     rules(&schema(), &mut found);
     assert!(found.len() >= 12, "{found:?}");
@@ -141,14 +142,14 @@ fn every_rule_has_a_message_is_within_the_cost_budget_and_is_seen_to_refuse() {
         assert!(!compiled.has_errors(), "{:?}", compiled.compilation_errors());
         let warnings = estimate_rule_cost(&rule, &compiled);
         assert!(warnings.is_empty() || rule.contains("metadata"), "{rule}: {warnings:?}");
-        // A name that `exists` binds is no variable of the scope.
+        // `exists` binds this name, which the check reports as unknown.
         let unknown = check_rule_scope(&rule, ScopeContext::CrdValidation);
         assert!(unknown.iter().all(|unknown| unknown.message.starts_with("variable 'told'")), "{rule}: {unknown:?}");
     }
 }
 
 #[test]
-fn defaults_of_the_schema_are_those_of_the_types() {
+fn the_schema_has_the_same_defaults_as_the_types() {
     let defaulted = kube_cel::apply_defaults(&schema(), &cluster(&json!({})));
     let by_schema: RegistryCluster = serde_json::from_value(defaulted).unwrap();
     let by_type: RegistryCluster = serde_json::from_value(cluster(&json!({}))).unwrap();
@@ -157,7 +158,7 @@ fn defaults_of_the_schema_are_those_of_the_types() {
 }
 
 #[test]
-fn the_scale_subresource_reads_and_writes_the_replicas() {
+fn the_scale_subresource_maps_to_the_replicas() {
     let definition = definition().unwrap();
     let subresources = definition.spec.versions[0].subresources.as_ref().unwrap();
     let scale = subresources.scale.as_ref().unwrap();

@@ -1,4 +1,4 @@
-//! The API server's audit log: who asked what, with which answer.
+//! The API server's audit log: all requests with their user and response status.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -7,17 +7,17 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The log of a cluster.
+/// The audit log of a cluster.
 #[derive(Clone, Debug)]
 pub struct Audit {
     path: PathBuf,
 }
 
-/// A place in the log.
+/// A position in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark(u64);
 
-/// A request that was answered.
+/// A request that got a response.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
@@ -31,23 +31,24 @@ pub struct Request {
     pub response_status: Status,
     #[serde(default)]
     pub user_agent: String,
-    /// RFC 3339, in microseconds, of as many characters each time: an order of texts is one of times.
+    /// RFC 3339 in microseconds and of constant length, so that the order of the texts is the order
+    /// of the times.
     pub stage_timestamp: String,
-    /// What authorization and admission noted.
+    /// Annotations of authorization and admission.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct User {
-    /// `system:serviceaccount:<namespace>:<name>` of a pod.
+    /// `system:serviceaccount:<namespace>:<name>` for a pod.
     pub username: String,
-    /// What its token tells beside that.
+    /// Further facts from the user's token.
     #[serde(default)]
     extra: BTreeMap<String, Vec<String>>,
 }
 
-/// What a request is about; empty where it is about no resource.
+/// The object of a request; empty for a request without a resource.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Object {
@@ -59,7 +60,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// Whether it is of that namespace and kind: `pods`, `pods/status`.
+    /// Whether it has that namespace and kind, such as `pods` or `pods/status`.
     pub fn is(&self, namespace: &str, resource: &str) -> bool {
         let (plural, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         (self.namespace.as_str(), self.resource.as_str(), self.subresource.as_str()) == (namespace, plural, subresource)
@@ -73,23 +74,23 @@ pub struct Status {
 }
 
 impl Request {
-    /// Whether it changes something, or means to.
+    /// Whether it is a request to change something.
     pub fn is_write(&self) -> bool {
         matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
 
-    /// Whether what it asked for was done.
+    /// Whether it succeeded.
     pub fn succeeded(&self) -> bool {
         (200..300).contains(&self.response_status.code)
     }
 
-    /// Whether the user may not do this at all. A namespace that is being deleted takes nothing new from anybody, and
-    /// that is no such answer, though its status is 403 too.
+    /// Whether authorization denied it. A write to a namespace that is being deleted also gets 403,
+    /// but for another reason.
     pub fn is_forbidden(&self) -> bool {
         self.annotations.get("authorization.k8s.io/decision").is_some_and(|decision| decision == "forbid")
     }
 
-    /// The pod that asked, by its token.
+    /// The pod that sent it, by its token.
     pub fn pod(&self) -> Option<&str> {
         self.user.extra.get("authentication.kubernetes.io/pod-name")?.first().map(String::as_str)
     }
@@ -104,37 +105,37 @@ impl Audit {
         &self.path
     }
 
-    /// Where it begins.
+    /// The beginning of the log.
     pub fn beginning(&self) -> Mark {
         Mark(0)
     }
 
-    /// The end of the log as it is now.
+    /// The present end of the log.
     ///
     /// # Errors
-    /// When there is no log.
+    /// If the log does not exist.
     pub fn mark(&self) -> Result<Mark> {
-        Ok(Mark(std::fs::metadata(&self.path).context("the audit log")?.len()))
+        Ok(Mark(std::fs::metadata(&self.path).context("cannot read the size of the audit log")?.len()))
     }
 
-    /// Every request that was answered after the mark. A watch counts when it ends.
+    /// All requests that got their response after the mark. A watch counts when it ends.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// If the log cannot be read.
     pub fn since(&self, mark: Mark) -> Result<Vec<Request>> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(mark.0))?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // The last line may be in the middle of being written.
+        // The last line may be incomplete.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
     }
 
-    /// The same, of the users whose name begins so.
+    /// The requests of users whose name starts with `user`.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// If the log cannot be read.
     pub fn of(&self, user: &str, mark: Mark) -> Result<Vec<Request>> {
         let mut requests = self.since(mark)?;
         requests.retain(|request| request.user.username.starts_with(user));

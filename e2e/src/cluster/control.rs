@@ -1,4 +1,5 @@
-//! The control plane: etcd, the API server with its audit log, controllers and scheduler, on the first node.
+//! The control plane: etcd, the API server with its audit log, controllers and scheduler, on the
+//! first Kubernetes node.
 
 use super::START;
 use super::machine::Machine;
@@ -11,25 +12,25 @@ use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A control plane that answers.
+/// A running control plane.
 pub struct Control {
-    /// For an administrator.
+    /// With an administrator's credentials.
     pub kubeconfig: PathBuf,
     pub audit_log: PathBuf,
     pub server: String,
     pub client: kube::Client,
 }
 
-/// Arguments of a program, each as `format!` takes it, ended by semicolons.
+/// Arguments of a program. Each is written as for `format!`; semicolons separate them.
 macro_rules! arguments {
     ($($format:literal $(, $value:expr)*);* $(;)?) => { [$(format!($format $(, $value)*)),*] };
 }
 pub(super) use arguments;
 
-/// Starts the control plane and waits until it answers.
+/// Starts the control plane and waits until it responds.
 ///
 /// # Errors
-/// When a part of it does not start; the message has its log.
+/// If a part does not start; the message contains its log.
 pub async fn start(machine: &Machine, plan: Plan, folder: &Path, authority: &Authority) -> Result<Control> {
     let address = plan.node(1);
     let etcd = arguments!["--data-dir=/var/lib/etcd"; "--listen-client-urls=http://127.0.0.1:2379";
@@ -98,7 +99,8 @@ async fn controllers(
             "--tls-private-key-file={}", identity.key.display()]
     };
     let mut flags = common(&manager_config, &manager).to_vec();
-    // An autoscaler that decides within seconds: what it decides is tested, not its patience.
+    // Short periods, so that autoscalers decide within seconds: tests check what they decide, not
+    // how long they wait.
     flags.extend(arguments!["--service-account-private-key-file={}", tokens.display();
         "--root-ca-file={}", authority.certificate().display(); "--use-service-account-credentials";
         "--horizontal-pod-autoscaler-sync-period=5s"; "--horizontal-pod-autoscaler-initial-readiness-delay=5s";
@@ -113,10 +115,10 @@ async fn controllers(
     scheduler.until_ready(START, || is_healthy(&scheduler_client, "/healthz")).await
 }
 
-/// A user of the cluster's own programs: its kubeconfig and certificate.
+/// The kubeconfig and certificate of a component's user.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// If a file cannot be written.
 pub fn user(folder: &Path, authority: &Authority, name: &str, server: &str, plan: Plan) -> Result<(PathBuf, Identity)> {
     let identity = authority.issue(name, name, &[plan.node(1).to_string()])?;
     let path = folder.join(format!("{}.kubeconfig", name.replace(':', "-")));
@@ -124,21 +126,21 @@ pub fn user(folder: &Path, authority: &Authority, name: &str, server: &str, plan
     Ok((path, identity))
 }
 
-/// A client of the user in a kubeconfig.
+/// A client with the user of a kubeconfig.
 ///
 /// # Errors
-/// When the file is none.
+/// If the file is not a valid kubeconfig.
 pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let parsed = kube::config::Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(parsed, &Default::default()).await?;
     Ok(kube::Client::try_from(config)?)
 }
 
-/// The same user at another server of the cluster, for its health.
+/// A client with the same user for another server of the cluster, to check its health.
 async fn client_at(kubeconfig: &Path, server: &str) -> Result<kube::Client> {
     let parsed = kube::config::Kubeconfig::read_from(kubeconfig)?;
     let mut config = kube::Config::from_custom_kubeconfig(parsed, &Default::default()).await?;
-    config.cluster_url = server.parse().context("an address")?;
+    config.cluster_url = server.parse().with_context(|| format!("invalid server URL {server}"))?;
     Ok(kube::Client::try_from(config)?)
 }
 
@@ -147,13 +149,13 @@ async fn is_healthy(client: &kube::Client, path: &str) -> bool {
     client.request_text(request).await.is_ok()
 }
 
-/// Whether a path of an address answers 200.
+/// Whether the response to a path is 200.
 pub(super) async fn answers(address: &str, path: &str) -> bool {
     let server = Registry::new(address);
     server.send(http::Method::GET, path, &[], empty()).await.is_ok_and(|reply| reply.status == 200)
 }
 
-/// Every request, by whom, to what and with which result, once it is answered; not its content.
+/// Logs every request after its response, with user, object and result, but without bodies.
 fn audit_policy() -> serde_json::Value {
     json!({
         "apiVersion": "audit.k8s.io/v1",

@@ -1,14 +1,15 @@
-//! Ends programs in pods as a fault would: by SIGKILL, past the kubelet and the container's own init.
+//! Kills programs in pods as a fault would: with SIGKILL, bypassing the kubelet and the container's
+//! init.
 
 use super::state::ProcessId;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use std::fs;
 
-/// Kills every process of a program in a pod, wherever it runs. The kubelet finds its container dead.
+/// Kills every process of a program in a pod. The kubelet then finds a dead container.
 ///
 /// # Errors
-/// When the program does not run in the pod.
+/// If the program does not run in the pod.
 pub fn kill(pod: &Pod, program: &str) -> Result<()> {
     let found = processes(pod, program)?;
     ensure!(!found.is_empty(), "{program} does not run in {:?}", pod.metadata.name);
@@ -16,14 +17,14 @@ pub fn kill(pod: &Pod, program: &str) -> Result<()> {
     Ok(())
 }
 
-/// The processes of a program in a pod, as the host sees them.
+/// The processes of a program in a pod, by their ids on the host.
 ///
 /// # Errors
-/// When the pod has no uid.
+/// If the pod has no uid.
 pub fn processes(pod: &Pod, program: &str) -> Result<Vec<ProcessId>> {
-    // The kubelets here name a pod's control group after its uid, as it is.
-    let group = format!("pod{}", pod.metadata.uid.as_deref().context("a pod without uid")?);
-    // The kernel keeps 15 bytes of a name.
+    // The kubelets of these clusters name the cgroup of a pod after its uid.
+    let group = format!("pod{}", pod.metadata.uid.as_deref().context("the pod has no uid")?);
+    // The kernel truncates a process name to 15 bytes.
     let name = program.get(..program.len().min(15)).unwrap_or(program);
     let numbers = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let is_meant = |pid: &u32| {

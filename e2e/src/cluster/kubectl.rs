@@ -1,4 +1,4 @@
-//! What scenarios do with the cluster as its users do: by kubectl.
+//! kubectl and Services: the cluster as its users use it.
 
 use super::{Cluster, START, node};
 use crate::tools::Tool;
@@ -13,11 +13,12 @@ impl Cluster {
     /// Runs kubectl as an administrator and returns its output.
     ///
     /// # Errors
-    /// When it fails; the message has all that it wrote.
+    /// If it fails; the message contains all of its output.
     pub async fn kubectl<A: AsRef<str>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<String> {
         let mut command = Command::new(Tool::Kubectl.path()?);
         command.arg("--kubeconfig").arg(self.kubeconfig());
-        // Its caches belong to the cluster, for they go by its address, and the next one has the same.
+        // A cache folder of this cluster, because kubectl keys its cache by the server's address
+        // and the next cluster has the same.
         command.arg("--cache-dir").arg(self.folder.join("kubectl"));
         for argument in arguments {
             command.arg(argument.as_ref());
@@ -25,33 +26,33 @@ impl Cluster {
         commands::run(&mut command).await
     }
 
-    /// `kubectl apply` of a manifest in YAML or JSON.
+    /// Applies a manifest in YAML or JSON with `kubectl apply`.
     ///
     /// # Errors
-    /// When the API server refuses it; the message has its words.
+    /// If the API server rejects it; the message contains the reason.
     pub async fn apply(&self, manifest: &str) -> Result<String> {
         let file = tempfile::NamedTempFile::new_in(&self.folder)?;
         fs::write(file.path(), manifest)?;
-        let path = file.path().to_str().context("a path that is text")?;
+        let path = file.path().to_str().context("path is not valid UTF-8")?;
         self.kubectl(["apply", "-f", path]).await
     }
 
-    /// Where a Service answers (host and port): the host reaches Services by their own addresses.
+    /// Host and port of a Service by its cluster IP, which the host can reach.
     ///
     /// # Errors
-    /// When there is no such Service, or it has no address of its own.
+    /// If the Service does not exist or is headless.
     pub async fn service(&self, namespace: &str, name: &str) -> Result<String> {
         let service = Api::<Service>::namespaced(self.client().clone(), namespace).get(name).await?;
-        let spec = service.spec.context("a Service without spec")?;
-        let address = spec.cluster_ip.filter(|address| address != "None").context("a headless Service")?;
-        let port = spec.ports.unwrap_or_default().first().context("a Service without ports")?.port;
+        let spec = service.spec.context("the Service has no spec")?;
+        let address = spec.cluster_ip.filter(|address| address != "None").context("the Service is headless")?;
+        let port = spec.ports.unwrap_or_default().first().context("the Service has no ports")?.port;
         Ok(format!("{address}:{port}"))
     }
 
-    /// A registry behind a Service.
+    /// The registry behind a Service.
     ///
     /// # Errors
-    /// When there is no such Service.
+    /// If the Service does not exist or is headless.
     pub async fn registry(&self, namespace: &str, name: &str) -> Result<Registry> {
         Ok(Registry::new(&format!("http://{}", self.service(namespace, name).await?)))
     }
@@ -66,7 +67,7 @@ impl Cluster {
             wanted.iter().all(|name| ready.contains(&name))
         })
         .await?;
-        // Without it no pod is admitted.
+        // No pod is admitted before this service account exists.
         let accounts = Api::<ServiceAccount>::default_namespaced(self.client().clone());
         wait::until("the default service account exists", START, || async { accounts.get("default").await.is_ok() })
             .await

@@ -1,8 +1,10 @@
-//! A machine of the cluster: namespaces of its own for processes, mounts, network and name, and an init in them.
+//! A machine of the cluster: its own namespaces for processes, mounts, network and host name, with
+//! an init.
 //!
-//! Whatever runs in it (programs, containers, shims), whatever they mount and whatever firewall rules they make
-//! vanishes with its init: the kernel ends every process of a process namespace with its first, and mounts and networks
-//! go when nobody is left in their namespaces. Nothing is cleaned up one by one, and nothing can be forgotten.
+//! Everything in it (programs, containers, shims, mounts, firewall rules) disappears with its init:
+//! the kernel kills every process of a PID namespace with its first process, and removes mounts and
+//! networks when no process is left in their namespaces. So nothing is removed one by one, and
+//! nothing can be left over.
 
 use super::state::ProcessId;
 use crate::process::Process;
@@ -15,15 +17,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A machine starts within milliseconds; on a loaded one it has waited for a second.
+/// Time limit for a machine to start. It takes milliseconds, or about a second on a loaded host.
 const START: Duration = Duration::from_secs(30);
 
-/// Settings of the whole kernel that a kubelet changes when they differ. It reads these values, and changes nothing.
+/// Values of kernel-wide settings that a kubelet would change if they differed. In a machine it
+/// reads these values, so it changes nothing on the host.
 const AS_A_KUBELET_WANTS_THEM: &str = "vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 \
     kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000";
 
-/// What the first process of the machine does before it becomes its init. `$1` is the folder, `$2` the name, `$3` the
-/// kernel's settings, the rest the init.
+/// The setup that the first process of a machine runs before it executes its init. `$1` is the
+/// folder, `$2` the name, `$3` the kernel settings, and the rest is the command of the init.
 const SETUP: &str = r#"
 set -e
 folder=$1 name=$2 settings=$3; shift 3
@@ -45,21 +48,22 @@ touch "$folder/ready"
 exec "$@"
 "#;
 
-/// How long a machine lives.
+/// How long a machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// As long as the process that started it, however that one ends.
+    /// Until the process that started it ends in any way.
     Ours,
-    /// Until it is stopped.
+    /// Until it is stopped explicitly.
     Kept,
 }
 
-/// A machine that runs.
+/// A running machine.
 pub struct Machine {
     name: String,
     folder: PathBuf,
     init: ProcessId,
-    /// Its standard input keeps a machine of `Lifetime::Ours` alive: the kernel closes it when we end.
+    /// Its standard input keeps a machine of `Lifetime::Ours` running: the kernel closes the pipe
+    /// when this process ends.
     _launcher: Child,
 }
 
@@ -67,12 +71,12 @@ impl Machine {
     /// Starts a machine with its files in `folder`.
     ///
     /// # Errors
-    /// When namespaces cannot be made: that takes root.
+    /// If the namespaces cannot be created, for example without root.
     pub async fn start(name: &str, folder: &Path, lifetime: Lifetime) -> Result<Machine> {
         for hidden in ["/run", "/var/lib", "/var/log", "/proc"] {
             anyhow::ensure!(
                 !folder.starts_with(hidden),
-                "{} lies in {hidden}, which a machine has of its own; set XDG_CACHE_HOME elsewhere",
+                "{} is under {hidden}, which each machine mounts privately; point XDG_CACHE_HOME elsewhere",
                 folder.display()
             );
         }
@@ -89,7 +93,8 @@ impl Machine {
             Lifetime::Ours => command.arg("cat").stdin(Stdio::piped()),
             Lifetime::Kept => command.args(["sleep", "infinity"]).stdin(Stdio::null()),
         };
-        // A group of its own: Ctrl-C is for us, and we stop the cluster in order.
+        // A process group of its own, so that Ctrl-C reaches only this process, which then stops
+        // the cluster in order.
         command.process_group(0).stdout(output.try_clone()?).stderr(output);
         let mut launcher = command.spawn().context("cannot run unshare")?;
         let shown = || fs::read_to_string(&log).unwrap_or_default();
@@ -97,14 +102,15 @@ impl Machine {
         let start = std::time::Instant::now();
         while !ready.exists() {
             if let Some(status) = launcher.try_wait()? {
-                bail!("the machine {name} did not start: {status}; it takes root\n{}", shown());
+                bail!("machine {name} did not start (root is required): {status}\n{}", shown());
             }
             if start.elapsed() > START {
-                bail!("the machine {name} did not start within {START:?}\n{}", shown());
+                bail!("machine {name} did not start within {START:?}\n{}", shown());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let init = ProcessId::child_of(launcher.id()).with_context(|| format!("the init of {name}"))?;
+        let init = ProcessId::child_of(launcher.id())
+            .with_context(|| format!("cannot find the init process of machine {name}"))?;
         Ok(Machine { name: name.to_owned(), folder: folder.to_owned(), init, _launcher: launcher })
     }
 
@@ -112,7 +118,7 @@ impl Machine {
         &self.name
     }
 
-    /// Its files, as the host sees them. `lib` is its `/var/lib`.
+    /// The folder with its files on the host. `lib` is its `/var/lib`.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -130,21 +136,22 @@ impl Machine {
         command
     }
 
-    /// Starts a program that serves; its output goes to `log/<name>.log`. It ends with the machine, not with the value,
-    /// which may be dropped as soon as the program is seen to serve.
+    /// Starts a server program; its output goes to `log/<name>.log`. It stops with the machine, not
+    /// when the returned value is dropped after the program is ready.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn serve(&self, name: &str, program: &Path, arguments: &[String]) -> Result<Process> {
         let mut command = self.command(program);
         command.args(arguments).process_group(0);
         Process::start(name, &mut command, &self.folder.join("log").join(format!("{name}.log")))
     }
 
-    /// Runs a program of the host in the machine's network: the way to wire it and to cut it off.
+    /// Runs a program of the host in the machine's network namespace, to configure the network or
+    /// cut the machine off.
     ///
     /// # Errors
-    /// When it fails; the message has all that it wrote.
+    /// If it fails; the message contains all of its output.
     pub async fn network(&self, command: &str) -> Result<String> {
         let mut entered = tokio::process::Command::new("nsenter");
         entered.args(["--target", &self.init.pid.to_string(), "--net", "--"]).args(command.split_whitespace());

@@ -1,9 +1,11 @@
-//! A real Kubernetes on one machine: etcd, API server, controllers, scheduler, and nodes with containerd and kubelet.
+//! A Kubernetes cluster on one machine: etcd, API server, controllers, scheduler, and Kubernetes
+//! nodes with containerd and kubelet.
 //!
-//! Every node is a machine of its own (namespaces, see [`machine`]), and so is the storage: an S3 server and a registry
-//! for images. The host has one wire to them, by which it reaches nodes, pods and Services by their own addresses.
-//! Nothing of the host is changed but that wire, its routes, control groups, and a folder in the cache; [`state`]
-//! removes them even when we are killed. A cluster that we did not start is never seen.
+//! Every Kubernetes node runs in its own Linux namespaces, as a [`machine`]. So does the storage:
+//! an S3 server and a registry for images. One network link connects the host to them, over which
+//! it reaches Kubernetes nodes, pods and Services by their own addresses. On the host, a cluster
+//! creates only this link, its routes, cgroups, and a folder in the cache; [`state`] removes them
+//! even after this process was killed. It never touches a cluster that it did not start.
 
 mod audit;
 mod control;
@@ -37,19 +39,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a part of the cluster may take to answer. The API server takes ten seconds on a loaded machine.
+/// Time limit for a part of the cluster to respond. The API server takes ten seconds on a loaded
+/// machine.
 const START: Duration = Duration::from_secs(180);
 
-/// What a cluster is to be like.
+/// Options of a cluster.
 pub struct Options {
     pub lifetime: Lifetime,
-    /// Nodes, at least one; the first has the control plane too.
+    /// Number of Kubernetes nodes, at least one; the first also runs the control plane.
     pub nodes: u8,
-    /// The program of `cargo e2e`, which serves in the cluster as the provisioner of volumes.
+    /// The `cargo e2e` program, which also runs in the cluster as the volume provisioner.
     pub program: PathBuf,
 }
 
-/// A cluster that runs.
+/// A running cluster.
 pub struct Cluster {
     plan: Plan,
     folder: PathBuf,
@@ -61,11 +64,12 @@ pub struct Cluster {
     audit: Audit,
 }
 
-/// Runs `body` with a cluster and removes it afterwards, whatever happens: a failure, a panic of another task, Ctrl-C or
-/// SIGTERM. After a failure the logs are kept. With `Lifetime::Kept` only a cluster that failed is removed.
+/// Runs `body` with a cluster and removes the cluster afterwards, whatever happens: a failure, a
+/// panic of another task, Ctrl-C or SIGTERM. The logs are kept after a failure. With
+/// `Lifetime::Kept`, only a cluster that failed is removed.
 ///
 /// # Errors
-/// When it does not start, `body` fails, or it cannot be removed.
+/// If the cluster does not start, `body` fails, or the cluster cannot be removed.
 pub async fn with<T>(options: Options, body: impl AsyncFnOnce(&Cluster) -> Result<T>) -> Result<T> {
     remove_unwanted().await?;
     install()?;
@@ -101,7 +105,8 @@ async fn interrupted() -> anyhow::Error {
     }
 }
 
-/// Installs all that a cluster needs, so that no deadline of its start counts for it.
+/// Installs everything that a cluster needs, so that the deadlines of its start do not include this
+/// time.
 fn install() -> Result<()> {
     for program in
         ["unshare", "catatonit", "containerd", "runc", "/usr/lib/cni/ptp", "etcd", "iptables", "ip", "skopeo"]
@@ -124,7 +129,7 @@ fn install() -> Result<()> {
     crate::node_binary::Variant::Release.path().map(drop)
 }
 
-/// Moves the logs of a cluster that failed to where its removal does not reach.
+/// Moves the logs of a failed cluster to a folder that its removal does not delete.
 fn keep_logs(folder: &Path) -> Result<PathBuf> {
     let kept = State::home()?.join("failed");
     match std::fs::remove_dir_all(&kept) {
@@ -155,7 +160,7 @@ impl Cluster {
         }
         let storage = machines.remove(0);
         let nodes = machines;
-        let first = nodes.first().context("a cluster has a node at least")?;
+        let first = nodes.first().context("a cluster needs at least one Kubernetes node")?;
         wires::connect(plan, &storage, &nodes).await?;
         let (s3, control) =
             tokio::try_join!(storage::start(&storage, plan), control::start(first, plan, folder, &authority))?;
@@ -182,11 +187,11 @@ impl Cluster {
             async { cluster.apply(&services::manifests(plan).to_string()).await },
         )?;
         cluster.until_nodes_are_ready().await?;
-        println!("{} nodes ready after {:.1?}", cluster.nodes.len(), start.elapsed());
+        println!("{} Kubernetes nodes ready after {:.1?}", cluster.nodes.len(), start.elapsed());
         Ok(cluster)
     }
 
-    /// A client of an administrator.
+    /// A client with an administrator's credentials.
     pub fn client(&self) -> &kube::Client {
         &self.client
     }
@@ -201,70 +206,71 @@ impl Cluster {
         &self.audit
     }
 
-    /// The names of the nodes; the first has the control plane too.
+    /// The names of the Kubernetes nodes; the first also runs the control plane.
     pub fn nodes(&self) -> Vec<&str> {
         self.nodes.iter().map(Machine::name).collect()
     }
 
-    /// The host, as nodes and pods reach it.
+    /// The address of the host for Kubernetes nodes and pods.
     pub fn host(&self) -> Ipv4Addr {
         self.plan.host()
     }
 
-    /// The S3 server, with one bucket. Its endpoint is good for the host and for pods, which may call it
-    /// `http://s3.storage:7070` too.
+    /// The S3 server, with one bucket. Its endpoint is reachable from the host and from pods; pods
+    /// may also use `http://s3.storage:7070`.
     pub fn s3(&self) -> &S3 {
         &self.s3
     }
 
-    /// Drops every packet to the S3 server, of old connections and new ones.
+    /// Drops every packet to the S3 server, of existing and new connections.
     ///
     /// # Errors
-    /// When there is no firewall.
+    /// If iptables is not available.
     pub async fn cut_s3(&self) -> Result<()> {
         storage::cut(&self.storage).await
     }
 
-    /// Ends what `cut_s3` began.
+    /// Reverts `cut_s3`.
     ///
     /// # Errors
-    /// When it was not cut.
+    /// If the S3 server was not cut off.
     pub async fn restore_s3(&self) -> Result<()> {
         storage::restore(&self.storage).await
     }
 
-    /// Makes exactly these pairs of access key and secret key valid at the S3 server, from the next request on, beside
-    /// the first ones of all servers.
+    /// Sets the pairs of access key and secret key that the S3 server accepts in addition to the
+    /// default pair, from the next request on.
     ///
     /// # Errors
-    /// When the server's file cannot be written.
+    /// If the accounts file of the server cannot be written.
     pub fn accept_s3_keys(&self, keys: &[(&str, &str)]) -> Result<()> {
         s3_keys::accept(&self.storage, keys)
     }
 
-    /// What the S3 server was asked for, of keys that begin with the prefix.
+    /// The requests to the S3 server for keys with the prefix.
     ///
     /// # Errors
-    /// When there is no log.
+    /// If the log does not exist.
     pub fn s3_requests(&self, prefix: &str) -> Result<Vec<Asked>> {
         s3_keys::asked(&self.storage, prefix)
     }
 
-    /// Puts an image into the cluster's own registry and returns the name by which pods have it. `name` has a tag.
+    /// Pushes an image to the cluster's own registry and returns its name for pods. `name` has a
+    /// tag.
     ///
     /// # Errors
-    /// When the registry refuses it.
+    /// If the registry rejects it.
     pub async fn load(&self, image: &Image, name: &str) -> Result<String> {
         let name = format!("{}/{name}", storage::registry(self.plan));
         image.push(&name).await?;
         Ok(name)
     }
 
-    /// Lets every node pull from a registry without TLS. `name` is the host (and port) in the names of images, any name;
-    /// `address` is where it answers, as a host and port.
+    /// Lets every Kubernetes node pull from a registry without TLS. `name` is the host (and port)
+    /// in image names, of any form; `address` is the host and port at which the registry listens.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// If a file cannot be written.
     pub fn trust(&self, name: &str, address: &str) -> Result<()> {
         self.nodes.iter().try_for_each(|node| node::trust(node, name, &format!("http://{address}")))
     }

@@ -1,4 +1,4 @@
-//! A node: containerd, kubelet and kube-proxy in a machine of their own, and the wires of its pods.
+//! A Kubernetes node: containerd, kubelet and kube-proxy in a machine, and the network of its pods.
 
 use super::control::{answers, arguments, user};
 use super::machine::Machine;
@@ -11,15 +11,16 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-/// The name of a node.
+/// The name of a Kubernetes node.
 pub fn name(number: u8) -> String {
     format!("node{number}")
 }
 
-/// Starts what runs on a node. Its readiness is the API server's to say.
+/// Starts the programs of a Kubernetes node. Whether the node is ready is read from the API server
+/// later.
 ///
 /// # Errors
-/// When a part of it does not start; the message has its log.
+/// If a part does not start; the message contains its log.
 pub async fn start(
     machine: &Machine,
     plan: Plan,
@@ -69,12 +70,13 @@ pub async fn start(
         "clusterDNS": [plan.dns_service().to_string()],
         "clusterDomain": "cluster.local",
         "resolvConf": "",
-        // The disk is the host's, and how full it is not the cluster's affair.
+        // The disk belongs to the host, so its free space must not evict pods.
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "enforceNodeAllocatable": [],
         "serializeImagePulls": false,
-        // A Secret or ConfigMap that was changed is with its pods within seconds: what they do with it is tested.
+        // Changed Secrets and ConfigMaps reach pods within seconds, because tests check what pods
+        // do with them.
         "syncFrequency": "10s",
         "maxPods": 110,
     });
@@ -87,7 +89,7 @@ pub async fn start(
     let (kubeconfig, _) = user(folder, authority, "system:kube-proxy", server, plan)?;
     let flags = arguments!["--kubeconfig={}", kubeconfig.display(); "--hostname-override={}", name(number);
         "--cluster-cidr={}", plan.all_pods(); "--proxy-mode=iptables"; "--healthz-bind-address={address}:10256";
-        // Limits of the whole kernel, which are not ours to change.
+        // No change of kernel-wide limits, which belong to the host.
         "--conntrack-max-per-core=0"; "--conntrack-min=0"; "--iptables-min-sync-period=100ms"];
     let mut proxy = machine.serve("kube-proxy", &Tool::KubeProxy.path()?, &flags)?;
     let (kubelet_address, proxy_address) = (format!("http://{address}:10248"), format!("http://{address}:10256"));
@@ -95,11 +97,11 @@ pub async fn start(
     proxy.until_ready(START, || answers(&proxy_address, "/healthz")).await
 }
 
-/// Lets the node pull from a registry: `name` is how images name it (a host and port), `url` where it answers. It holds
-/// for the next pull.
+/// Lets the Kubernetes node pull from a registry: `name` is its host and port in image names, `url`
+/// its address. Takes effect with the next pull.
 ///
 /// # Errors
-/// When its file cannot be written.
+/// If the file cannot be written.
 pub fn trust(machine: &Machine, name: &str, url: &str) -> Result<()> {
     let folder = machine.folder().join("lib/certs.d").join(name);
     fs::create_dir_all(&folder)?;
@@ -107,7 +109,7 @@ pub fn trust(machine: &Machine, name: &str, url: &str) -> Result<()> {
     Ok(fs::write(folder.join("hosts.toml"), hosts)?)
 }
 
-/// A wire from each pod to the node, and nothing but routes between nodes: every address is what it says.
+/// A link from each pod to its Kubernetes node, and routes without NAT between the nodes.
 fn pod_network(plan: Plan, number: u8) -> serde_json::Value {
     json!({
         "cniVersion": "0.4.0",
@@ -129,7 +131,8 @@ fn pod_network(plan: Plan, number: u8) -> serde_json::Value {
 }
 
 fn containerd_config(plan: Plan) -> String {
-    // A child's oom_score_adj may not be lowered without CAP_SYS_RESOURCE, which a virtual machine may lack.
+    // Lowering the oom_score_adj of a child requires CAP_SYS_RESOURCE, which a virtual machine may
+    // lack.
     format!(
         r#"version = 2
 root = "/var/lib/containerd"

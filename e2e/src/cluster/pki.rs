@@ -1,4 +1,5 @@
-//! The cluster's certificate authority, and who is who by its certificates.
+//! The cluster's certificate authority, which issues the certificates that identify users and
+//! servers.
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -9,10 +10,10 @@ use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The group that may do everything.
+/// The group that has all permissions.
 pub const ADMINISTRATORS: &str = "system:masters";
 
-/// An authority whose files lie in a folder.
+/// A certificate authority with its files in a folder.
 pub struct Authority {
     folder: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -27,7 +28,7 @@ pub struct Identity {
 
 impl Authority {
     /// # Errors
-    /// When the folder cannot be written.
+    /// If the folder cannot be written.
     pub fn new(folder: &Path) -> Result<Authority> {
         fs::create_dir_all(folder)?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -45,10 +46,11 @@ impl Authority {
         self.folder.join("ca.crt")
     }
 
-    /// A certificate for a user or server: `name` is its common name, `group` its organisation, `hosts` its addresses.
+    /// Issues a certificate for a user or server with the common name `name`, the organisation
+    /// `group` and the addresses `hosts`.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// If a file cannot be written.
     pub fn issue(&self, name: &str, group: &str, hosts: &[String]) -> Result<Identity> {
         let mut params = CertificateParams::new(hosts)?;
         params.distinguished_name.push(DnType::CommonName, name);
@@ -66,10 +68,10 @@ impl Authority {
         Ok(identity)
     }
 
-    /// A key pair without certificate, for tokens of service accounts: the private and the public key.
+    /// A key pair without a certificate, for service account tokens: private and public key.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// If a file cannot be written.
     pub fn key_pair(&self, name: &str) -> Result<(PathBuf, PathBuf)> {
         let key = KeyPair::generate()?;
         let (private, public) = (self.folder.join(format!("{name}.key")), self.folder.join(format!("{name}.pub")));
@@ -78,10 +80,10 @@ impl Authority {
         Ok((private, public))
     }
 
-    /// A kubeconfig that holds all that it needs, so that it may be copied.
+    /// Writes a self-contained kubeconfig, which can be copied.
     ///
     /// # Errors
-    /// When a file cannot be read or written.
+    /// If a file cannot be read or written.
     pub fn kubeconfig(&self, path: &Path, server: &str, identity: &Identity) -> Result<()> {
         let config = json!({
             "apiVersion": "v1",
@@ -99,7 +101,7 @@ impl Authority {
     }
 }
 
-/// A file in base64, which Kubernetes' `ByteString` is.
+/// A file in base64, the encoding of Kubernetes' `ByteString`.
 fn encoded(path: &Path) -> Result<serde_json::Value> {
     Ok(serde_json::to_value(k8s_openapi::ByteString(fs::read(path)?))?)
 }

@@ -1,21 +1,22 @@
-//! Which addresses a cluster has. Each cluster takes one /16 of its own, so that several live side by side.
+//! The addresses of a cluster. Each cluster has its own /16 network, so that several can run at the
+//! same time.
 
 use anyhow::{Context, Result};
 use std::net::Ipv4Addr;
 
-/// Clusters at a time; the first takes 10.200.0.0/16.
+/// Maximum number of clusters; the first uses 10.200.0.0/16.
 const CLUSTERS: u8 = 16;
 const FIRST: u8 = 200;
 
 /// The addresses of one cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Its number among the clusters of the machine.
+    /// Its number among the clusters on this machine.
     pub index: u8,
 }
 
 impl Plan {
-    /// Every plan, in the order in which they are taken.
+    /// All plans in order of preference.
     pub fn all() -> impl Iterator<Item = Plan> {
         (0..CLUSTERS).map(|index| Plan { index })
     }
@@ -24,42 +25,42 @@ impl Plan {
         Ipv4Addr::new(10, FIRST + self.index, third, fourth)
     }
 
-    /// The end of the cluster's only wire to the host.
+    /// The name of the host's end of the link to the cluster.
     pub fn host_link(self) -> String {
         format!("entrepot{}", self.index)
     }
 
-    /// The host, as nodes and pods reach it.
+    /// The address of the host for Kubernetes nodes and pods.
     pub fn host(self) -> Ipv4Addr {
         self.address(0, 1)
     }
 
-    /// The machine with the bucket and the registry of the cluster's own images.
+    /// The machine with the bucket and the registry for the cluster's own images.
     pub fn storage(self) -> Ipv4Addr {
         self.address(0, 2)
     }
 
-    /// A node; the first, which has the control plane too, is number 1.
+    /// A Kubernetes node; number 1 also runs the control plane.
     pub fn node(self, number: u8) -> Ipv4Addr {
         self.address(0, 10 + number)
     }
 
-    /// The pods of a node.
+    /// The pod network of a Kubernetes node.
     pub fn pods(self, number: u8) -> String {
         format!("{}/24", self.address(32 + number, 0))
     }
 
-    /// The pods of all nodes.
+    /// The pod networks of all Kubernetes nodes.
     pub fn all_pods(self) -> String {
         format!("{}/19", self.address(32, 0))
     }
 
-    /// The addresses of Services.
+    /// The network of Services.
     pub fn services(self) -> String {
         format!("{}/20", self.address(16, 0))
     }
 
-    /// The Service of the API server: always the first of them.
+    /// The Service of the API server, which always has the first address.
     pub fn kubernetes_service(self) -> Ipv4Addr {
         self.address(16, 1)
     }
@@ -68,22 +69,23 @@ impl Plan {
         self.address(16, 10)
     }
 
-    /// Whether this machine uses none of these addresses, by its routing table (proc_pid_net(5), `route`).
+    /// Whether this machine routes none of these addresses, by its routing table (proc_pid_net(5),
+    /// `route`).
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// If the table cannot be read.
     pub fn is_free(self) -> Result<bool> {
-        Ok(self.is_free_in(&std::fs::read_to_string("/proc/net/route").context("the routing table")?))
+        Ok(self.is_free_in(&std::fs::read_to_string("/proc/net/route").context("cannot read the routing table")?))
     }
 
     fn is_free_in(self, table: &str) -> bool {
         table.lines().skip(1).all(|line| {
             let mut fields = line.split_whitespace().skip(1);
-            // Little-endian hexadecimal.
+            // The fields are little-endian hexadecimal.
             let number = |field: Option<&str>| u32::from_str_radix(field?, 16).ok().map(u32::swap_bytes);
             let (Some(destination), Some(mask)) = (number(fields.next()), number(fields.nth(5))) else { return true };
             let ours = u32::from(self.address(0, 0));
-            // The default route covers everything and claims nothing.
+            // The default route matches every address and does not count.
             mask == 0 || (destination ^ ours) & mask & 0xffff_0000 != 0
         })
     }
@@ -99,10 +101,10 @@ mod tests {
         tun0 0010C90A 00000000 0001 0 0 0 00F0FFFF 0 0 0\n";
 
     #[test]
-    fn a_network_that_is_routed_elsewhere_is_not_taken() {
+    fn a_network_that_is_routed_elsewhere_is_not_used() {
         let free: Vec<_> = Plan::all().map(|plan| plan.is_free_in(TABLE)).collect();
         assert!(free[0]);
-        assert!(!free[1], "10.201.16.0/20 is another's");
+        assert!(!free[1], "10.201.16.0/20 is routed elsewhere");
         assert!(free[2]);
     }
 

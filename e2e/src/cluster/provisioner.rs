@@ -1,6 +1,8 @@
-//! The smallest provisioner of volumes that really does it: a folder of the node that a pod was scheduled to.
+//! A minimal volume provisioner: each volume is a folder on the Kubernetes node to which the pod
+//! was scheduled.
 //!
-//! It makes a volume for a claim, makes it larger when its class allows it, and deletes it with its claim. It does not
+//! It creates a volume for a claim, resizes it if its StorageClass allows that, and deletes it with
+//! its claim. It does not enforce volume sizes.
 //! limit how much is written to a volume.
 
 use anyhow::{Context, Result};
@@ -15,14 +17,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NAME: &str = "entrepot.dev/folders";
-/// Whose volumes can grow; the default.
+/// The StorageClass whose volumes can be expanded; the default class.
 pub const GROWING: &str = "standard";
-/// Whose volumes cannot.
+/// The StorageClass whose volumes cannot be expanded.
 pub const FIXED: &str = "fixed";
-/// How long after a failure everything is looked at again.
+/// Delay before everything is checked again after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The storage classes of a cluster.
+/// The StorageClasses of a cluster.
 pub fn classes() -> [Value; 2] {
     [(GROWING, true), (FIXED, false)].map(|(name, grows)| {
         json!({
@@ -40,23 +42,25 @@ pub fn classes() -> [Value; 2] {
     })
 }
 
-/// Serves until it is killed. `machines` is the folder with the machines of the cluster, by the names of the nodes.
+/// Runs until it is killed. `machines` is the folder with the machines of the cluster, named after
+/// the Kubernetes nodes.
 ///
 /// # Errors
-/// When the kubeconfig is none.
+/// If the file is not a valid kubeconfig.
 pub async fn serve(kubeconfig: &Path, machines: PathBuf) -> Result<()> {
     let client = super::control::client(kubeconfig).await?;
     let provisioner =
         Provisioner { claims: Api::all(client.clone()), volumes: Api::all(client.clone()), client, machines };
-    println!("providing volumes");
-    // Any event is only a reason to look at everything: there are few claims, and none is missed.
+    println!("volume provisioner started");
+    // Every event triggers a check of all claims and volumes. There are few, so this is cheap, and
+    // none is missed.
     let claims = watcher(provisioner.claims.clone(), watcher::Config::default()).map(drop);
     let volumes = watcher(provisioner.volumes.clone(), watcher::Config::default()).map(drop);
     let mut events = futures::stream::select(claims, volumes).boxed();
     let mut failed = false;
     loop {
         let pause = if failed { AGAIN } else { Duration::from_secs(3600) };
-        // A failing watch is begun anew by its own stream, at once: that must not spin.
+        // The stream restarts a failed watch at once, so the loop needs its own delay.
         let event = tokio::time::timeout(pause, events.next()).await;
         if matches!(event, Ok(None)) {
             return Ok(());
@@ -101,18 +105,18 @@ impl Provisioner {
     async fn provide(&self, claim: &PersistentVolumeClaim) -> Result<()> {
         let annotation = |name: &str| claim.metadata.annotations.as_ref()?.get(name).cloned();
         let ours = annotation("volume.kubernetes.io/storage-provisioner").as_deref() == Some(NAME);
-        // The scheduler names the node as soon as a pod wants the claim.
+        // The scheduler sets this annotation as soon as a pod uses the claim.
         let Some(node) = annotation("volume.kubernetes.io/selected-node").filter(|_| ours) else { return Ok(()) };
-        let uid = claim.metadata.uid.as_deref().context("a claim without uid")?;
+        let uid = claim.metadata.uid.as_deref().context("the claim has no uid")?;
         let name = format!("pvc-{uid}");
         if self.volumes.get_opt(&name).await?.is_some() {
             return Ok(());
         }
         let folder = self.folder(&node, &name);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        // Pods of any user write to it, as to a fresh volume of a cloud after its fsGroup is set.
+        // Pods of any user write to the folder, as to a cloud's new volume with the fsGroup set.
         fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
-        let spec = claim.spec.as_ref().context("a claim without spec")?;
+        let spec = claim.spec.as_ref().context("the claim has no spec")?;
         let volume = json!({
             "apiVersion": "v1",
             "kind": "PersistentVolume",
@@ -133,11 +137,11 @@ impl Provisioner {
             },
         });
         self.volumes.create(&PostParams::default(), &serde_json::from_value(volume)?).await?;
-        println!("made {name} on {node}");
+        println!("created volume {name} on {node}");
         Ok(())
     }
 
-    /// A claim may ask for more only when its class allows it: the API server sees to that.
+    /// The API server ensures that a claim is enlarged only if its class allows it.
     async fn grow(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<()> {
         let has = |claim: &PersistentVolumeClaim| {
             serde_json::to_value(claim.status.as_ref()?.capacity.as_ref()?.get("storage")?).ok()
@@ -148,22 +152,22 @@ impl Provisioner {
             return Ok(());
         }
         let (namespace, claim_name) = (
-            claim.metadata.namespace.as_deref().context("a claim without namespace")?,
-            claim.metadata.name.as_deref().context("a claim without name")?,
+            claim.metadata.namespace.as_deref().context("the claim has no namespace")?,
+            claim.metadata.name.as_deref().context("the claim has no name")?,
         );
-        let name = volume.metadata.name.as_deref().context("a volume without name")?;
+        let name = volume.metadata.name.as_deref().context("the volume has no name")?;
         let params = PatchParams::default();
         let capacity = json!({"spec": {"capacity": {"storage": wanted}}});
         self.volumes.patch(name, &params, &Patch::Merge(capacity)).await?;
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
         let status = json!({"status": {"capacity": {"storage": wanted}}});
         claims.patch_status(claim_name, &params, &Patch::Merge(status)).await?;
-        println!("{name} has {wanted} now");
+        println!("resized volume {name} to {wanted}");
         Ok(())
     }
 
     async fn delete(&self, volume: &PersistentVolume) -> Result<()> {
-        let name = volume.metadata.name.as_deref().context("a volume without name")?;
+        let name = volume.metadata.name.as_deref().context("the volume has no name")?;
         for machine in fs::read_dir(&self.machines)? {
             let folder = machine?.path().join("lib/volumes").join(name);
             if folder.exists() {
@@ -174,7 +178,7 @@ impl Provisioner {
             Err(kube::Error::Api(status)) if status.code == 404 => (),
             other => drop(other?),
         }
-        println!("deleted {name}");
+        println!("deleted volume {name}");
         Ok(())
     }
 
@@ -188,7 +192,7 @@ fn is_ours(volume: &PersistentVolume) -> bool {
     annotations.and_then(|all| all.get("pv.kubernetes.io/provisioned-by")).is_some_and(|name| name == NAME)
 }
 
-/// The capacity that a claim asks for.
+/// The capacity that a claim requests.
 fn requested(claim: &PersistentVolumeClaim) -> Value {
     let requests = || claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage");
     serde_json::to_value(requests()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Further keys of the S3 server, and what it says of who used which.
+//! Additional keys of the S3 server, and its log of which key each request used.
 
 use super::machine::Machine;
 use anyhow::{Context, Result};
@@ -6,25 +6,26 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
 
-/// Where the server has its accounts, below `/var/lib`; it reads them for every request.
+/// The folder with the server's accounts, below `/var/lib`. The server reads it for every request.
 pub const ACCOUNTS: &str = "s3-accounts";
-/// The log of its requests, below `/var/log`.
+/// The server's request log, below `/var/log`.
 pub const LOG: &str = "s3-requests.log";
 
-/// A request that the S3 server answered.
+/// A request to the S3 server that got a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The address that it came from.
+    /// The client's address.
     pub from: String,
-    /// The access key that signed it; `-` when it was not accepted.
+    /// The access key of its signature; `-` if the server did not accept it.
     pub by: String,
     pub key: String,
 }
 
-/// Makes exactly these pairs of access key and secret key valid, beside the first ones of all servers.
+/// Sets the pairs of access key and secret key that the server accepts in addition to the default
+/// pair.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub(super) fn accept(machine: &Machine, keys: &[(&str, &str)]) -> Result<()> {
     let account = |(access, secret): &(&str, &str)| {
         let account = json!({
@@ -36,21 +37,22 @@ pub(super) fn accept(machine: &Machine, keys: &[(&str, &str)]) -> Result<()> {
     let folder = machine.folder().join("lib").join(ACCOUNTS);
     let unfinished = folder.join("unfinished");
     fs::write(&unfinished, json!({"accessAccounts": accounts}).to_string())?;
-    // At once: a reader must never see half of it.
-    fs::rename(unfinished, folder.join("users.json")).context("the accounts of the S3 server")
+    // Renamed into place, so that the server never reads half of the file.
+    fs::rename(unfinished, folder.join("users.json")).context("cannot write the accounts of the S3 server")
 }
 
-/// Every request for keys that begin with the prefix, in the order of their answers.
+/// Every request for keys with the prefix, in the order of the responses.
 ///
 /// # Errors
-/// When there is no log.
+/// If the log does not exist.
 pub(super) fn asked(machine: &Machine, prefix: &str) -> Result<Vec<Asked>> {
     let path: PathBuf = machine.folder().join("log").join(LOG);
     let log = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     Ok(log.lines().filter_map(parse).filter(|asked| asked.key.starts_with(prefix)).collect())
 }
 
-/// A line as versitygw writes it: owner, bucket, the time in two words, address, access key, request, operation, key.
+/// Parses a line in the format of versitygw: owner, bucket, the time as two words, address, access
+/// key, request, operation, key.
 fn parse(line: &str) -> Option<Asked> {
     let words: Vec<_> = line.split(' ').collect();
     let [_, _, _, _, from, by, _, _, key, ..] = words.as_slice() else { return None };
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_log_tells_who_asked_for_what() {
+    fn a_log_line_gives_address_access_key_and_object_key() {
         let line = "entrepot images [25/November/2026:00:20:27 +0000] 10.1.2.3 key-1 ABC REST.GET.OBJECT a/b/c \
                     /images/a/b/c 200 - 0 0 1 1 - agent - host SigV4 - AuthHeader - - arn Yes";
         let asked = Asked { from: "10.1.2.3".to_owned(), by: "key-1".to_owned(), key: "a/b/c".to_owned() };

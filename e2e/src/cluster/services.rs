@@ -1,4 +1,5 @@
-//! What every cluster has beside its control plane: names, metrics, volumes. Programs of the first node, behind Services.
+//! The add-ons of a cluster: DNS, metrics and volumes. They run as programs on the first Kubernetes
+//! node, behind Services.
 
 use super::control::{Control, answers, arguments};
 use super::machine::Machine;
@@ -14,10 +15,10 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use tokio::net::TcpStream;
 
-/// Starts the programs. Their Services are of [`manifests`].
+/// Starts the programs. [`manifests`] contains their Services.
 ///
 /// # Errors
-/// When one does not start; the message has its log.
+/// If one does not start; the message contains its log.
 pub async fn start(
     machine: &Machine,
     plan: Plan,
@@ -50,7 +51,8 @@ pub async fn start(
     let started =
         || std::future::ready(machine.folder().join("log/provisioner.log").metadata().is_ok_and(|log| log.len() > 0));
     provisioner.until_ready(START, started).await?;
-    // It is healthy only when the kubelets have answered it twice; whoever needs figures waits for them.
+    // metrics-server is healthy only after the kubelets have responded twice, so a scenario that
+    // needs metrics waits for them itself.
     let listens = || async { TcpStream::connect((address, 4443)).await.is_ok() };
     metrics_server.until_ready(START, listens).await
 }
@@ -67,14 +69,14 @@ fn dns(machine: &Machine, plan: Plan, folder: &Path, kubeconfig: &Path) -> Resul
     let rules = format!(
         "cluster.local:53 in-addr.arpa:53 {{\n  bind {address}\n  errors\n  ready {address}:8181\n  \
          kubernetes cluster.local in-addr.arpa {{\n    kubeconfig {}\n    ttl 1\n  }}\n}}\n\
-         # There is nothing outside.\n.:53 {{\n  bind {address}\n  template ANY ANY {{\n    rcode NXDOMAIN\n  }}\n}}\n",
+         # No names outside the cluster can be resolved.\n.:53 {{\n  bind {address}\n  template ANY ANY {{\n    rcode NXDOMAIN\n  }}\n}}\n",
         kubeconfig.display()
     );
     fs::write(&corefile, rules)?;
     machine.serve("coredns", &Tool::Coredns.path()?, &arguments!["-conf"; "{}", corefile.display()])
 }
 
-/// The Services of these programs and of the S3 server, and the storage classes.
+/// The Services of these programs and of the S3 server, and the StorageClasses.
 pub fn manifests(plan: Plan) -> Value {
     let mut items = vec![
         namespace("storage"),
@@ -107,7 +109,7 @@ fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
-/// A Service, by its ports (name, protocol, port, port of the program), before a program that is no pod.
+/// A Service for a program that is not a pod, with ports as (name, protocol, port, target port).
 fn service(
     namespace: &str,
     name: &str,

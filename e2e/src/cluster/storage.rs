@@ -1,5 +1,5 @@
-//! What the cluster stands on and Kubernetes does not run: the S3 server, and a registry for the cluster's own images,
-//! which is an Entrepot node.
+//! Servers that the cluster needs and Kubernetes does not run: the S3 server, and the registry for
+//! the cluster's own images, which is an Entrepot node.
 
 use super::START;
 use super::control::{answers, arguments};
@@ -15,21 +15,22 @@ use std::fs;
 
 const S3_PORT: u16 = 7070;
 
-/// The registry of the cluster's own images, as images name it.
+/// Host and port of the registry for the cluster's own images.
 pub fn registry(plan: Plan) -> String {
     format!("{}:5000", plan.storage())
 }
 
-/// Starts both.
+/// Starts both servers.
 ///
 /// # Errors
-/// When one does not start; the message has its log.
+/// If one does not start; the message contains its log.
 pub async fn start(machine: &Machine, plan: Plan) -> Result<S3> {
     let data = machine.folder().join("lib/s3");
     fs::create_dir_all(&data)?;
     fs::create_dir_all(machine.folder().join("lib").join(ACCOUNTS))?;
     let endpoint = format!("http://{}:{S3_PORT}", plan.storage());
-    // Without --keep-alive it closes the connection after each request; with a cache, keys outlive their deletion.
+    // Without --keep-alive the server closes the connection after each request; with its cache,
+    // deleted keys would stay valid.
     let flags = arguments!["--keep-alive"; "--quiet"; "--port"; "{}:{S3_PORT}", plan.storage();
         "--region"; "{REGION}"; "--access"; "{ACCESS_KEY}"; "--secret"; "{SECRET_KEY}";
         "--iam-dir"; "/var/lib/{ACCOUNTS}"; "--iam-cache-disable"; "--access-log"; "/var/log/{LOG}";
@@ -53,18 +54,19 @@ pub async fn start(machine: &Machine, plan: Plan) -> Result<S3> {
     Ok(s3)
 }
 
-/// Cuts the S3 server off, as a firewall would: packets of old and new connections are dropped without an answer.
+/// Cuts off the S3 server as a firewall would: drops the packets of existing and new connections
+/// without a response.
 ///
 /// # Errors
-/// When there is no firewall.
+/// If iptables is not available.
 pub async fn cut(machine: &Machine) -> Result<()> {
     rule(machine, "-I").await
 }
 
-/// Ends what `cut` began.
+/// Reverts `cut`.
 ///
 /// # Errors
-/// When it was not cut.
+/// If the server was not cut off.
 pub async fn restore(machine: &Machine) -> Result<()> {
     rule(machine, "-D").await
 }

@@ -1,19 +1,21 @@
-//! The network between machines: a bridge in the storage machine, a wire from it to each, and one to the host.
+//! The network between the machines: a bridge in the storage machine, a link from it to each
+//! machine, and one to the host.
 //!
-//! All of it but the host's end of one wire is in namespaces of machines, and that end goes with its other one.
+//! Everything except the host's end of that one link is in the machines' namespaces, and that end
+//! disappears with its other end.
 
 use super::machine::Machine;
 use super::plan::Plan;
 use anyhow::Result;
 use tokio::process::Command;
 
-/// Wires everything. `nodes` are in the order of their numbers, from 1.
+/// Connects all machines. `nodes` are in the order of their numbers, from 1.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub async fn connect(plan: Plan, storage: &Machine, nodes: &[Machine]) -> Result<()> {
     for command in [
-        // Frames between machines pass no firewall on their way.
+        // Frames between machines bypass the firewall.
         "sysctl -qw --ignore net.bridge.bridge-nf-call-iptables=0".to_owned(),
         "ip link add name switch type bridge".to_owned(),
         format!("ip address add {}/24 dev switch", plan.storage()),
@@ -33,9 +35,10 @@ pub async fn connect(plan: Plan, storage: &Machine, nodes: &[Machine]) -> Result
         storage.network(&format!("ip link set {port} master switch up")).await?;
         node.network(&format!("ip address add {}/24 dev eth0", plan.node(number))).await?;
         node.network("ip link set eth0 up").await?;
-        // A Service's address becomes a pod's after the way is chosen, so that there must be one.
+        // A Service address is translated to a pod's only after routing, so a route for it must
+        // exist.
         node.network(&format!("ip route add {} dev eth0", plan.services())).await?;
-        // There is no way out: what is asked for outside fails at once.
+        // There is no route to the outside, so such connections fail at once.
         node.network("ip route add unreachable default").await?;
     }
     let count = u8::try_from(nodes.len())?;
@@ -49,7 +52,8 @@ pub async fn connect(plan: Plan, storage: &Machine, nodes: &[Machine]) -> Result
             }
         }
     }
-    // From outside, Services answer at the first node: its kube-proxy knows all of them.
+    // From outside, Services are reached through the first Kubernetes node, because every
+    // kube-proxy knows all of them.
     let route = format!("ip route add {} via {}", plan.services(), plan.node(1));
     host(&route).await?;
     storage.network(&route).await.map(drop)

@@ -1,4 +1,4 @@
-//! Whether every image that must be whole is whole at every node, while nothing fails.
+//! Checks, while nothing fails, that every image that must be complete is complete at every node.
 
 use super::client::Server;
 use super::violations::Broken;
@@ -10,18 +10,18 @@ use http::Method;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Images pulled at once.
+/// Images pulled in parallel.
 const AT_ONCE: usize = 8;
-/// So often an answer that ended short, or one that says to come back, is tried again: a stored copy that is damaged ends
-/// an answer short before it is repaired.
+/// Attempts after a response that ended early or asked to retry: a damaged copy in a store ends one
+/// response early before it is repaired.
 const TRIES: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long one answer may take while nothing fails.
+/// Time limit for one response while nothing fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Pulls every image that must be whole from every server, and returns how many.
+/// Pulls every image that must be complete from every server. Returns their number.
 pub async fn check(world: &World, servers: &[Server], when: &str) -> usize {
-    // One attempt to push an image is enough to judge it by.
+    // One push of an image is enough to judge it by.
     let images: BTreeMap<_, _> = world
         .state()
         .whole()
@@ -42,15 +42,16 @@ async fn pull(world: &World, at: &Server, pushed: &Pushed, when: &str) {
         if let Err(problem) = whole(world, at, &path, &digest).await {
             let acknowledged = pushed.acknowledged.unwrap_or_default();
             let explanation = format!(
-                "{} answers GET {path} {when}: {problem}\nthe manifest {} was sent at {:.3} s and acknowledged at {:.3} s, \
-                 and nobody deleted anything of it since; it is {:.3} s now",
+                "{} failed GET {path} {when}: {problem}\nthe manifest {} was sent at {:.3} s and acknowledged at {:.3} s, \
+                 and no client deleted anything of it since; now it is {:.3} s",
                 at.name,
                 image.digest,
                 seconds(pushed.call),
                 seconds(acknowledged),
                 seconds(world.recorder.now()),
             );
-            // The node is not part of the subject: an image that is broken at all of them is one violation.
+            // The node is not part of the subject, so that an image that is broken at all nodes
+            // counts as one violation.
             world.violations.add(Broken::Image, &format!("{repository}@{}", image.digest), &explanation);
         }
     }
@@ -60,7 +61,7 @@ fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-/// Pulls one thing, again when the answer was short.
+/// Pulls one object, with retries.
 async fn whole(world: &World, at: &Server, path: &str, digest: &Digest) -> Result<(), String> {
     let mut last = String::new();
     for _ in 0..TRIES {
@@ -73,16 +74,16 @@ async fn whole(world: &World, at: &Server, path: &str, digest: &Digest) -> Resul
                 if actual == *digest {
                     return Ok(());
                 }
-                last = format!("200 with {} bytes of the digest {actual}", reply.body.len());
+                last = format!("200 with {} bytes whose digest is {actual}", reply.body.len());
             }
             Ok(Ok(reply)) if matches!(reply.status, 400..=499) && reply.status != 429 => return Err(told(&reply)),
             Ok(Ok(reply)) => last = told(&reply),
             Ok(Err(error)) => last = format!("{error:#}"),
-            Err(_) => last = format!("no answer within {PATIENCE:?}"),
+            Err(_) => last = format!("no response within {PATIENCE:?}"),
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(format!("{last} (the last of {TRIES} tries)"))
+    Err(format!("{last} (last of {TRIES} attempts)"))
 }
 
 fn told(reply: &Reply) -> String {

@@ -1,4 +1,4 @@
-//! Whether stores keep to their capacity, and whether nothing is left behind.
+//! Checks that stores keep to their capacity, and that nothing is left over.
 
 use super::fleet::{Bucket, CAPACITY, Fleet, SESSION_EXPIRY, files};
 use super::plan::WITH_CLOCK;
@@ -11,21 +11,23 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How often the size of the stores is looked at.
+/// Interval between measurements of the stores.
 const LOOK: Duration = Duration::from_millis(200);
-/// A store that is too large is looked at again: a walk sees files of before and after a cleaning.
+/// Measurements in a row for which a store must be too large: one walk may see files from before
+/// and after an eviction.
 const CONFIRMED: u32 = 3;
-/// A node looks for expired sessions every minute.
+/// Nodes remove expired sessions every minute.
 const SESSIONS_GONE: Duration = Duration::from_secs(75);
-/// A node of a few clients has fewer descriptors when nobody asks it for anything.
+/// An idle node that has served a few clients has fewer descriptors than this.
 const DESCRIPTORS: usize = 300;
-/// The allocator keeps what a burst used: six clients that pushed 240 blobs of up to 6 MB left 290 MiB, and twice as many
-/// clients 540 MiB. A leak of all that passes through a node would be above this in a minute.
+/// The allocator keeps the memory of a burst: six clients that pushed 240 blobs of up to 6 MB left
+/// 290 MiB, and twice as many clients 540 MiB. A leak of everything that passes through a node would
+/// exceed this limit within a minute.
 const MEMORY: u64 = 1 << 30;
-/// How long what is unfinished in the bucket may take to go.
+/// Time limit for unfinished uploads in the bucket to disappear.
 const CLEARED: Duration = Duration::from_secs(30);
 
-/// Looks at the sizes of these stores until it is dropped.
+/// Measures these stores until it is dropped.
 pub async fn watch_sizes(world: &World, stores: &[PathBuf]) {
     loop {
         for store in stores {
@@ -48,15 +50,15 @@ pub async fn watch_sizes(world: &World, stores: &[PathBuf]) {
     }
 }
 
-/// Bytes of content: a file counts with what it takes on the disk, but not with the rest of its last block, which a
-/// reservation in bytes does not have. Its records are not content.
+/// Bytes of content. Each file counts with its disk usage, without the rest of its last block,
+/// because reservations count bytes. The access statistics are not content.
 fn size_of(store: &Path) -> u64 {
     let mut counted = HashSet::new();
     let mut size = 0;
     for folder in ["blobs", "fills", "uploads", "pending"] {
         for file in files(&store.join(folder)) {
             let Ok(data) = fs::metadata(&file) else { continue };
-            // A file that was renamed under the walk is one file.
+            // A file that was renamed during the walk counts once.
             if counted.insert(data.ino()) {
                 size += data.len().min(data.blocks() * 512);
             }
@@ -65,25 +67,25 @@ fn size_of(store: &Path) -> u64 {
     size
 }
 
-/// What must be true whenever nothing is under way.
+/// Checks what must hold while no request is running.
 pub async fn check_nodes(world: &World, fleet: &Fleet) {
     for (place, node) in fleet.nodes.iter().enumerate() {
         let name = format!("node {}", node.plan.config.node.name);
         let descriptors = fs::read_dir(format!("/proc/{}/fd", node.id())).map_or(0, Iterator::count);
         if descriptors > DESCRIPTORS {
-            let explanation = format!("{descriptors} file descriptors are open though nobody asks for anything");
+            let explanation = format!("{descriptors} file descriptors are open although no client sends requests");
             world.violations.add(Broken::Leak, &format!("{name}: descriptors"), &explanation);
         }
         let memory = usage::memory(node.id()).unwrap_or_default();
         if memory > MEMORY {
-            let explanation = format!("it has {} MiB though nobody asks for anything", memory >> 20);
+            let explanation = format!("it has {} MiB although no client sends requests", memory >> 20);
             world.violations.add(Broken::Leak, &format!("{name}: memory"), &explanation);
         }
-        // By its own clock, which was set back, sessions live longer.
+        // The clock of this node was set back, so its sessions live longer.
         if place != WITH_CLOCK {
             for session in old_sessions(&node.store()) {
                 let explanation = format!("it received nothing for longer than {:?}", SESSION_EXPIRY + SESSIONS_GONE);
-                world.violations.add(Broken::Leak, &format!("{name}: the session {session}"), &explanation);
+                world.violations.add(Broken::Leak, &format!("{name}: session {session}"), &explanation);
             }
         }
     }
@@ -103,7 +105,7 @@ fn old_sessions(store: &Path) -> Vec<String> {
     old.map(|folder| folder.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// What must be true of the bucket at the end.
+/// Checks the bucket at the end.
 pub async fn check_bucket(world: &World, bucket: &Bucket) {
     let cleared =
         wait::until("nothing unfinished is in the bucket", CLEARED, || async { unfinished(bucket).await.is_empty() });
@@ -121,12 +123,12 @@ pub async fn check_bucket(world: &World, bucket: &Bucket) {
 async fn unfinished(bucket: &Bucket) -> Vec<String> {
     match bucket {
         Bucket::S3 { server, .. } => match server.s3.open_multiparts().await {
-            // Distribution's own unfinished uploads are its own to remove.
+            // Distribution removes its own unfinished uploads itself.
             Ok(keys) => keys.into_iter().filter(|key| !key.contains("/_uploads/")).collect(),
             Err(error) => vec![format!("{error:#}")],
         },
         Bucket::Folder(folder) => {
-            // Locks of keys and of running nodes stay; there is a bounded number of them.
+            // Lock files of keys and of running nodes stay; their number is bounded.
             let unfinished = [".entrepot/put", ".entrepot/multipart"].map(|name| files(&folder.path().join(name)));
             unfinished.concat().iter().map(|path| path.display().to_string()).collect()
         }
@@ -139,7 +141,7 @@ mod tests {
     use tempfile::TempDir;
 
     #[test]
-    fn a_store_has_the_size_of_its_content_and_each_file_counts_once() {
+    fn the_size_of_a_store_counts_each_content_file_once() {
         let store = TempDir::new().unwrap();
         let (blobs, uploads) = (store.path().join("blobs/sha256/aa"), store.path().join("uploads/1"));
         fs::create_dir_all(&blobs).unwrap();
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_left_behind_when_nothing_of_it_changed_for_too_long() {
+    fn a_session_is_old_if_none_of_its_files_changed_for_too_long() {
         let store = TempDir::new().unwrap();
         for name in ["old", "new"] {
             let session = store.path().join("uploads").join(name);

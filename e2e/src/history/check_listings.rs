@@ -1,4 +1,4 @@
-//! Whether lists say what is: while nothing fails and nobody pushes.
+//! Checks, while nothing fails and no client pushes, that lists match what exists.
 
 use super::client::{Scene, Server, read_tag};
 use super::record::{Kind, Record};
@@ -10,17 +10,17 @@ use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How long a node may answer that it has to be asked again.
+/// How long a node may respond with a status that asks to retry.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Tags of a repository that are read from a node at once.
+/// Tags of a repository that are read from a node in parallel.
 const AT_ONCE: usize = 4;
-/// So often a tag that is not as it is listed is looked at again, and after which pause: in all for longer than a node tries
-/// one request to the bucket again.
+/// Reads of a tag that does not match the list, and the pause between them: together longer than a
+/// node retries one request to the bucket.
 const LOOKS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(1500);
 
-/// Reads every tag of the epoch at every node, and compares with what the node lists. The reads are records too, which the
-/// check of the tags judges.
+/// Reads every tag of the epoch from every node, and compares it with the node's list. The reads
+/// are records as well, which the check of the tags judges.
 pub async fn check(world: &World, servers: &[Server], epoch: u64, records: &[Record], proxy: Option<&Proxy>) {
     let mut pushed: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.kind == Kind::PushManifest) {
@@ -55,7 +55,7 @@ async fn compare(
     stream::iter(judged).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
 
-/// Compares one tag with the list. `digests` are what it was pushed to.
+/// Compares one tag with the list. `digests` are the digests that were pushed to it.
 async fn judge(
     world: &World,
     at: &Server,
@@ -66,7 +66,8 @@ async fn judge(
     proxy: Option<&Proxy>,
 ) {
     let mut state = tag_state(world, at, repository, tag, is_listed).await;
-    // What a client gave up may still come to its end, and the list is older than the answer: so look again.
+    // An operation that a client gave up may still take effect, and the list is older than the
+    // response: so read again.
     for _ in 0..LOOKS {
         if matches!(state, TagState::Consistent) {
             return;
@@ -78,15 +79,17 @@ async fn judge(
     let (broken, problem) = match state {
         TagState::Consistent => return,
         TagState::Ghost if digests.iter().any(|digest| deleted_late(proxy, repository, digest)) => return,
-        TagState::Ghost => (Broken::GhostTag, "lists it and answers 404 for it".to_owned()),
-        TagState::Unlisted => (Broken::UnlistedTag, "answers 200 for it and does not list it".to_owned()),
-        TagState::Unanswered(status) => (Broken::Unavailable, format!("answers {status:?} for it while nothing fails")),
+        TagState::Ghost => (Broken::GhostTag, "lists it and responds with 404 for it".to_owned()),
+        TagState::Unlisted => (Broken::UnlistedTag, "responds with 200 for it and does not list it".to_owned()),
+        TagState::Unanswered(status) => {
+            (Broken::Unavailable, format!("responds with {status:?} for it while nothing fails"))
+        }
     };
     let explanation = format!("{} {problem}; it was pushed to {}", at.name, digests.join(", "));
     world.violations.add(broken, &format!("{repository}:{tag}"), &explanation);
 }
 
-/// What a node's list and its answer for one tag say together.
+/// The combination of a node's list and its response for one tag.
 enum TagState {
     Consistent,
     Ghost,
@@ -104,8 +107,8 @@ async fn tag_state(world: &World, at: &Server, repository: &str, tag: &str, is_l
     }
 }
 
-/// Whether a request that removes the manifest's link arrived after its node had given up. S3 has no condition for it, so
-/// a push that came in between cannot be protected.
+/// Whether a request that deletes the manifest's link arrived after its node had given up. S3 has
+/// no condition for it, so it can remove the link of a push in between.
 fn deleted_late(proxy: Option<&Proxy>, repository: &str, digest: &str) -> bool {
     let hex = digest.rsplit(':').next().unwrap_or_default();
     let link = format!("{repository}/_manifests/revisions/sha256/{hex}/link");
@@ -118,11 +121,11 @@ async fn listed(world: &World, at: &Server, repository: &str) -> Option<BTreeSet
     let reply = at.registry.again(|| at.registry.get(&path)).await;
     match reply {
         Ok(reply) if reply.status == 200 => Some(names(&reply)),
-        // Nobody has pushed to it.
+        // No client has pushed to it.
         Ok(reply) if reply.status == 404 => Some(BTreeSet::new()),
         other => {
             let told = other.map(|reply| reply.status);
-            let explanation = format!("{} answers GET {path} while nothing fails: {told:?}", at.name);
+            let explanation = format!("{} responds to GET {path} with {told:?} while nothing fails", at.name);
             world.violations.add(Broken::Unavailable, &format!("{path} at {}", at.name), &explanation);
             None
         }
@@ -135,7 +138,7 @@ fn names(reply: &Reply) -> BTreeSet<String> {
     names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// Every referrer that must be whole is listed for its subject.
+/// Checks that every referrer that must be complete is listed for its subject.
 async fn referrers(world: &World, at: &Server, epoch: u64) {
     let whole = world.state().whole();
     for pushed in whole.iter().filter(|pushed| pushed.epoch == epoch) {
@@ -145,7 +148,7 @@ async fn referrers(world: &World, at: &Server, epoch: u64) {
         let reply = registry.again(|| registry.get(&path)).await;
         let body = reply.map(|reply| String::from_utf8_lossy(&reply.body).into_owned()).unwrap_or_default();
         if !body.contains(&pushed.image.digest.hex()) {
-            let explanation = format!("{} answers GET {path} without it: {body}", at.name);
+            let explanation = format!("{} responds to GET {path} without it: {body}", at.name);
             let subject = format!("{}@{}", pushed.repository, pushed.image.digest);
             world.violations.add(Broken::Referrer, &subject, &explanation);
         }

@@ -1,4 +1,5 @@
-//! Whether the operations on each tag have an order that explains all of them (linearizability), asked of porcupine.
+//! Checks with porcupine that the operations on each tag have an order that explains all of them
+//! (linearizability).
 
 use super::record::{Kind, Outcome, Record};
 use super::violations::{Broken, Violations};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-/// An operation on one tag, as the program in `tools/porcupine` reads it.
+/// An operation on one tag, in the input format of the program in `tools/porcupine`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
     id: u64,
@@ -17,18 +18,18 @@ pub struct Line {
     kind: &'static str,
     value: String,
     call: u64,
-    /// None when it may take effect at any time after its call, or never.
+    /// `None` if it may take effect at any time after its call, or never.
     #[serde(rename = "return")]
     returned: Option<u64>,
 }
 
-/// What porcupine says of a tag.
+/// Porcupine's result for a tag.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Verdict {
     pub tag: String,
     pub operations: u64,
     result: String,
-    /// Ids of operations that have no order by themselves.
+    /// Ids of operations that have no order even by themselves.
     pub explanation: Vec<u64>,
 }
 
@@ -44,8 +45,9 @@ impl Verdict {
 
 /// The operations of each tag.
 ///
-/// A deletion by digest is one on every tag that the digest was ever pushed to: it removes the tag if it names that
-/// digest. That is weaker than one operation over all of them, so what it refuses is wrong.
+/// A deletion by digest counts as one on every tag to which the digest was ever pushed: it removes
+/// the tag if the tag names that digest. This is weaker than one atomic operation on all of them,
+/// so whatever it rejects is a violation.
 pub fn lines(records: &[Record]) -> Vec<Line> {
     let mut tagged: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.kind == Kind::PushManifest) {
@@ -65,7 +67,8 @@ pub fn lines(records: &[Record]) -> Vec<Line> {
         };
         let digest = record.digest.as_deref().unwrap_or_default();
         match (record.kind, record.outcome, &record.tag) {
-            // What is refused has no effect, and a read without an answer or an old one says nothing.
+            // A refused operation has no effect. A read without a response, or with an outdated
+            // one, proves nothing.
             (Kind::PushManifest, Outcome::Done | Outcome::Unknown, Some(tag)) => lines.push(line(tag, "write", digest)),
             (Kind::ReadTag, Outcome::Done, Some(tag)) if !record.stale => lines.push(line(tag, "read", digest)),
             (Kind::ReadTag | Kind::DeleteTag, Outcome::Refused, Some(tag)) if record.status == Some(404) => {
@@ -82,10 +85,10 @@ pub fn lines(records: &[Record]) -> Vec<Line> {
     lines
 }
 
-/// Asks porcupine about every tag of a history, which is written to `file`.
+/// Runs porcupine on every tag of a history, which is written to `file`.
 ///
 /// # Errors
-/// When the program fails.
+/// If the program fails.
 pub async fn verdicts(records: &[Record], file: &Path) -> Result<Vec<Verdict>> {
     let lines: Result<Vec<_>, _> = lines(records).iter().map(serde_json::to_string).collect();
     tokio::fs::write(file, lines?.join("\n")).await?;
@@ -93,10 +96,11 @@ pub async fn verdicts(records: &[Record], file: &Path) -> Result<Vec<Verdict>> {
     output.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
-/// Adds a violation for each tag whose history has no order, and returns how many could not be decided in time.
+/// Adds a violation for each tag whose history has no order. Returns the number of tags that could
+/// not be decided in time.
 ///
 /// # Errors
-/// When the program fails.
+/// If the program fails.
 pub async fn check(records: &[Record], file: &Path, violations: &Violations) -> Result<u64> {
     let by_id: HashMap<_, _> = records.iter().map(|record| (record.id, record)).collect();
     let mut undecided = 0;
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_by_digest_is_one_on_each_tag_that_was_pushed_to_it() {
+    fn a_deletion_by_digest_counts_for_each_tag_it_was_pushed_to() {
         let records = [
             record(1, Kind::PushManifest, Some("t"), "d", Outcome::Done, 201),
             record(2, Kind::PushManifest, Some("u"), "d", Outcome::Done, 201),
@@ -144,11 +148,11 @@ mod tests {
         ];
         let deletions: Vec<_> = lines(&records).into_iter().filter(|line| line.kind == "delete-digest").collect();
         assert_eq!(deletions.iter().map(|line| line.tag.as_str()).collect::<Vec<_>>(), ["r:t", "r:u"]);
-        assert!(deletions.iter().all(|line| line.returned.is_none()), "it may take effect later");
+        assert!(deletions.iter().all(|line| line.returned.is_none()), "the deletion may take effect later");
     }
 
     #[test]
-    fn what_says_nothing_is_left_out() {
+    fn operations_that_prove_nothing_are_left_out() {
         let mut old = record(3, Kind::ReadTag, Some("t"), "d", Outcome::Done, 200);
         old.stale = true;
         let records = [
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_tag_is_a_value_that_is_read() {
+    fn a_read_of_an_absent_tag_has_the_empty_value() {
         let lines = lines(&[
             record(1, Kind::ReadTag, Some("t"), "", Outcome::Refused, 404),
             record(2, Kind::DeleteTag, Some("t"), "", Outcome::Refused, 404),

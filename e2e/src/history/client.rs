@@ -1,4 +1,4 @@
-//! A client: it sends one request at a time, chosen by its random numbers, and records the answers.
+//! A client: sends one request at a time, chosen by its random numbers, and records the responses.
 
 use super::record::{Kind, Outcome, Record};
 use super::violations::Broken;
@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// After this a client gives up. Longer than a node tries one request to the bucket again; a push makes several.
+/// Time after which a client gives up. Longer than a node retries one request to the bucket; a push
+/// makes several.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Tags of a repository that all clients push to.
+/// Number of tags per repository to which all clients push.
 const SHARED_TAGS: usize = 2;
 
-/// A registry that can be asked.
+/// A registry with its name.
 #[derive(Clone)]
 pub struct Server {
     pub name: String,
@@ -36,14 +37,14 @@ pub struct Disk {
     pub store: PathBuf,
 }
 
-/// What the clients of an epoch have in common.
+/// What the clients of an epoch share.
 pub struct Scene {
     pub world: Arc<World>,
     pub nodes: Vec<Server>,
     pub epoch: u64,
-    /// Whether blobs that were acknowledged may be lost: a store was deleted under WriteBack.
+    /// Whether acknowledged blobs may be lost, because a store was deleted under WriteBack.
     pub blobs_may_be_lost: bool,
-    /// Whether manifests are pushed again.
+    /// Whether clients push earlier manifests again.
     pub move_back: bool,
     /// Whether images may have a subject: Distribution keeps no list of referrers.
     pub referrers: bool,
@@ -51,17 +52,17 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The repositories of the epoch. From the last one manifests and blobs are deleted at random.
+    /// The repositories of the epoch. Clients delete random manifests and blobs in the last one.
     pub fn repositories(epoch: u64) -> [String; 3] {
         ["a", "b", "churned"].map(|name| format!("history/{epoch}/{name}"))
     }
 
-    /// Where blobs of the last of them are mounted.
+    /// The repository into which blobs of the last one are mounted.
     pub fn mounting(epoch: u64) -> String {
         format!("history/{epoch}/mounted")
     }
 
-    /// What only Distribution pushes to and deletes from.
+    /// The repository that only Distribution pushes to and deletes from.
     pub fn of_distribution(epoch: u64) -> String {
         format!("history/{epoch}/distribution")
     }
@@ -79,13 +80,14 @@ pub struct Client {
     pub scene: Arc<Scene>,
     pub name: String,
     pub random: SmallRng,
-    /// What nodes are chosen by. Apart, because they are chosen while the client is borrowed.
+    /// Random numbers for the choice of nodes; apart, because nodes are chosen while the client is
+    /// borrowed.
     nodes: Mutex<SmallRng>,
-    /// How many tags of its own it used.
+    /// Number of tags that only this client has used.
     own_tags: u64,
 }
 
-/// What an operation is about.
+/// The object of an operation.
 pub struct Target<'a> {
     pub kind: Kind,
     pub repository: &'a str,
@@ -99,13 +101,14 @@ impl Client {
         Client { scene, name, random, nodes, own_tags: 0 }
     }
 
-    /// A second client with the same scene, for requests that run at the same time as those of this one.
+    /// A second client of the same scene, for requests that run at the same time as those of this
+    /// one.
     #[must_use]
     pub fn twin(&mut self) -> Client {
         Client::new(self.scene.clone(), format!("{}'", self.name), SmallRng::from_rng(&mut self.random))
     }
 
-    /// Goes on until the scene ends.
+    /// Sends requests until the scene ends.
     pub async fn run(mut self) {
         while !self.scene.stop.load(Ordering::SeqCst) {
             self.act().await;
@@ -114,7 +117,7 @@ impl Client {
         }
     }
 
-    /// The same at Distribution, in a repository of its own.
+    /// The same at Distribution, in its own repository.
     pub async fn run_at_distribution(mut self) {
         let repository = Scene::of_distribution(self.scene.epoch);
         while !self.scene.stop.load(Ordering::SeqCst) {
@@ -170,29 +173,29 @@ impl Client {
         (self.scene.nodes[first].clone(), self.scene.nodes[second].clone())
     }
 
-    /// A tag that nobody else pushes to.
+    /// A tag to which no other client pushes.
     pub fn own_tag(&mut self) -> String {
         self.own_tags += 1;
         format!("{}-{}", self.name, self.own_tags)
     }
 
-    /// The answer, if it comes whole and in time.
+    /// The response, if it is complete and in time.
     pub async fn ask(&self, answer: impl Future<Output = Result<Reply>>) -> Option<Reply> {
         tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
     }
 
-    /// Notes what became of an operation that was sent at `call`.
+    /// Records the outcome of an operation that was sent at `call`.
     pub fn note(&self, at: &Server, target: &Target<'_>, call: u64, reply: Option<&Reply>) -> Outcome {
         note(self.world(), &self.name, at, target, call, reply)
     }
 
-    /// A complete answer whose bytes are not those of the digest is a violation.
+    /// Adds a violation if a complete response has bytes that do not match the digest.
     pub fn verify(&self, at: &Server, path: &str, digest: &Digest, reply: &Reply) {
         verify(self.world(), at, path, digest, reply);
     }
 }
 
-/// Notes what became of an operation that was sent at `call`.
+/// Records the outcome of an operation that was sent at `call`.
 pub fn note(
     world: &World,
     client: &str,
@@ -220,20 +223,23 @@ pub fn note(
     outcome
 }
 
-/// A complete answer whose bytes are not those of the digest is a violation.
+/// Adds a violation if a complete response has bytes that do not match the digest.
 pub fn verify(world: &World, at: &Server, path: &str, digest: &Digest, reply: &Reply) {
     if reply.status != 200 {
         return;
     }
     let actual = Digest::of(digest.algorithm(), &reply.body);
     if actual != *digest {
-        let explanation =
-            format!("{} answered GET {path} with 200 and {} bytes whose digest is {actual}", at.name, reply.body.len());
+        let explanation = format!(
+            "{} responded to GET {path} with 200 and {} bytes whose digest is {actual}",
+            at.name,
+            reply.body.len()
+        );
         world.violations.add(Broken::Bytes, &format!("{} at {}", digest, at.name), &explanation);
     }
 }
 
-/// Reads a tag and notes what it names.
+/// Reads a tag and records the manifest that it names.
 pub async fn read_tag(world: &World, client: &str, at: &Server, repository: &str, tag: &str) -> Option<Reply> {
     let call = world.recorder.now();
     let reply = tokio::time::timeout(PATIENCE, at.registry.manifest(repository, tag)).await.ok().and_then(Result::ok);
@@ -245,11 +251,12 @@ pub async fn read_tag(world: &World, client: &str, at: &Server, repository: &str
         if reply.header("docker-content-digest") != Some(digest.to_string().as_str()) {
             let said = reply.header("docker-content-digest");
             let explanation =
-                format!("{} answered GET {path} with the digest {said:?} and content of {digest}", at.name);
+                format!("{} responded to GET {path} with the digest {said:?} and content of {digest}", at.name);
             world.violations.add(Broken::Header, &format!("{path} at {}", at.name), &explanation);
         }
         if world.state().manifest(&digest).is_none() {
-            let explanation = format!("{} answered GET {path} with content that nobody pushed: {digest}", at.name);
+            let explanation =
+                format!("{} responded to GET {path} with content that no client pushed: {digest}", at.name);
             world.violations.add(Broken::Bytes, &format!("{path} at {}", at.name), &explanation);
         }
     }

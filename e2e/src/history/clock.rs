@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How far it is set back: less than the 15 minutes by which S3 lets a signature be off (AWS documentation,
-/// "RequestTimeTooSkewed").
+/// How far it is set back: less than the 15 minutes of clock skew that S3 accepts in a signature
+/// (AWS documentation, "RequestTimeTooSkewed").
 const BACK: i64 = 600;
 
 /// The clock of one node.
@@ -19,19 +19,23 @@ impl Clock {
     /// A correct clock for the node. Its offset is stored in a file in the folder.
     ///
     /// # Errors
-    /// When libfaketime cannot be installed.
+    /// If libfaketime cannot be installed.
     pub fn of(plan: &mut Plan, folder: &Path) -> Result<Clock> {
         tools::system("faketime")?;
         let library =
             PathBuf::from(format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH));
-        ensure!(library.exists(), "{} is not there: is libfaketime a package of another system?", library.display());
+        ensure!(
+            library.exists(),
+            "{} does not exist; check where the package of libfaketime installs its library",
+            library.display()
+        );
         let clock = Clock { file: folder.join("clock") };
         clock.set(0)?;
         let variables = [
             ("LD_PRELOAD", library.display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", clock.file.display().to_string()),
             ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-            // Only the wall clock: nothing sets the monotonic one back.
+            // Only the wall clock: nothing sets the monotonic clock back.
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
             ("DONT_FAKE_MONOTONIC", "1".to_owned()),
             ("NO_FAKE_STAT", "1".to_owned()),
@@ -41,19 +45,19 @@ impl Clock {
     }
 
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn set_back(&self) -> Result<()> {
         self.set(-BACK)
     }
 
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn set_right(&self) -> Result<()> {
         self.set(0)
     }
 
     fn set(&self, seconds: i64) -> Result<()> {
-        // Replaced and not written over: it is read at any time.
+        // Renamed into place, because the node may read it at any time.
         let unfinished = self.file.with_extension("unfinished");
         fs::write(&unfinished, format!("{seconds:+}\n"))?;
         Ok(fs::rename(unfinished, &self.file)?)

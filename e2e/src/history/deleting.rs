@@ -8,7 +8,7 @@ use rand::Rng;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Tags that name one manifest when it is deleted: the more, the longer its deletion takes.
+/// Number of tags that name a manifest when it is deleted: the more, the longer the deletion takes.
 const TAGS: usize = 6;
 
 impl Client {
@@ -62,7 +62,8 @@ impl Client {
         }
     }
 
-    /// An image of its own without layers, whose config the repository has. None when that was not acknowledged.
+    /// A new image without layers, whose config the repository has. `None` if its push was not
+    /// acknowledged.
     async fn small_image(&mut self, repository: &str, config: Content) -> Option<Arc<Image>> {
         let layer = self.small();
         let at = self.any_node();
@@ -70,12 +71,13 @@ impl Client {
         there.then(|| Arc::new(Image::of(config, vec![layer], None)))
     }
 
-    /// Some time in which another request gets as far as it may.
+    /// A random pause, so that another request gets to a random point.
     async fn moment(milliseconds: u64) {
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     }
 
-    /// A manifest is deleted by its digest while its tags are pushed anew: they must name what was pushed.
+    /// Deletes a manifest by digest while its tags are pushed again: they must name the pushed
+    /// manifest.
     pub async fn clean_up_beside_pushes(&mut self, repository: &str) {
         let config = self.small();
         if !self.push_blob(&self.any_node(), repository, config).await {
@@ -102,7 +104,7 @@ impl Client {
         }
     }
 
-    /// A manifest is pushed again under another tag while it is deleted.
+    /// Pushes a manifest under another tag while it is being deleted.
     pub async fn push_beside_deletion(&mut self, repository: &str) {
         let config = self.small();
         if !self.push_blob(&self.any_node(), repository, config).await {
@@ -127,7 +129,7 @@ impl Client {
         self.read_tag(&one, repository, &second).await;
     }
 
-    /// A tag is deleted while it is pushed anew.
+    /// Deletes a tag while it is pushed again.
     pub async fn delete_a_tag_beside_a_push(&mut self, repository: &str) {
         let config = self.small();
         if !self.push_blob(&self.any_node(), repository, config).await {
@@ -149,7 +151,8 @@ impl Client {
         self.read_tag(&other, repository, &tag).await;
     }
 
-    /// A node stores a blob; it is deleted at another; then an image of it is pushed at the first.
+    /// One node stores a blob, the blob is deleted through another, then an image with it is pushed
+    /// to the first.
     pub async fn push_what_was_deleted_elsewhere(&mut self, repository: &str) {
         let (one, other) = self.two_nodes();
         let Some(layer) = self.stored_and_deleted(repository, &one, &other).await else { return };
@@ -165,7 +168,7 @@ impl Client {
         self.put_manifest(&one, repository, &tag, &image, None, Some(since)).await;
     }
 
-    /// The same, and the image is pushed to another repository that mounts the blob.
+    /// The same, but the image is pushed to another repository, into which the blob is mounted.
     pub async fn mount_what_was_deleted_elsewhere(&mut self, repository: &str) {
         let (one, other) = self.two_nodes();
         let Some(layer) = self.stored_and_deleted(repository, &one, &other).await else { return };
@@ -180,7 +183,7 @@ impl Client {
         self.put_manifest(&one, &target, &tag, &image, None, Some(since)).await;
     }
 
-    /// A blob that `keeper` has in its store and that was deleted at `deleter`.
+    /// A blob that is in the store of `keeper` and was deleted through `deleter`.
     async fn stored_and_deleted(&mut self, repository: &str, keeper: &Server, deleter: &Server) -> Option<Content> {
         let layer = self.small();
         if !self.push_blob(deleter, repository, layer).await {

@@ -1,4 +1,5 @@
-//! The servers of a run: three nodes with small stores, what keeps their images, and Distribution over the same bucket.
+//! The servers of a run: three nodes with small stores, their bucket, and Distribution over the
+//! same bucket.
 
 use super::clock::Clock;
 use super::plan::{BucketKind, NODES, WITH_CLOCK};
@@ -15,18 +16,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How much a store may hold: a few images, so that it is cleaned all the time.
+/// Capacity of a store: a few images, so that eviction runs all the time.
 pub const CAPACITY: ByteSize = ByteSize::mebibytes(32);
 /// A session that received nothing for this long is removed.
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(15);
-/// Names of the nodes, which are the last parts of their addresses too: so they reach each other.
+/// Names of the nodes. They are also the last parts of their addresses, by which the nodes reach
+/// each other.
 const FIRST_NAME: u8 = 21;
-/// How long nodes may take until nothing is pending and the bucket is asked again.
+/// Time limit for nodes to finish pending uploads and to use the bucket again after a failure.
 const SETTLED: Duration = Duration::from_secs(40);
 
-/// Where images are kept.
+/// The bucket of a run.
 pub enum Bucket {
-    // In the order in which they have to go.
+    // In the order in which they have to be dropped.
     S3 { proxy: Proxy, server: Box<Versitygw>, keys: TempDir },
     Folder(TempDir),
 }
@@ -63,7 +65,7 @@ impl Bucket {
         }
     }
 
-    /// Ends all faults, and waits until no request is still to arrive.
+    /// Removes all faults, and waits until every late request has arrived.
     async fn heal(&self) -> Result<()> {
         let Some(proxy) = self.proxy() else { return Ok(()) };
         proxy.heal();
@@ -82,7 +84,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// # Errors
-    /// When one of them does not start.
+    /// If one of them does not start.
     pub async fn start(kind: BucketKind) -> Result<Fleet> {
         let folder = TempDir::new()?;
         let bucket = Bucket::start(kind).await?;
@@ -104,7 +106,7 @@ impl Fleet {
                 config.replication.part_size = ByteSize::mebibytes(5);
                 config.log.level = "warn".into();
             });
-            // Linked dynamically, as libfaketime needs it.
+            // Linked dynamically, because libfaketime is preloaded.
             plan.variant = Variant::CrashPoints;
             if place == WITH_CLOCK {
                 clock = Some(Clock::of(&mut plan, folder.path())?);
@@ -116,15 +118,15 @@ impl Fleet {
         Ok(Fleet { nodes, clock, distribution, bucket, _folder: folder })
     }
 
-    /// The nodes as clients know them, which does not change.
+    /// The nodes as clients use them; their addresses do not change.
     pub fn registries(&self) -> Vec<Registry> {
         self.nodes.iter().map(|node| node.registry.clone()).collect()
     }
 
-    /// Ends all faults and starts every node that is down, as [`start_again`] does.
+    /// Removes all faults and starts every node that is down, as [`start_again`] does.
     ///
     /// # Errors
-    /// When a node does not start with an empty store either, or something does not settle in time.
+    /// If a node does not start with an empty store either, or something does not settle in time.
     pub async fn heal(&mut self, mut started: impl FnMut(&Node, Result<()>)) -> Result<()> {
         self.bucket.heal().await?;
         self.clock.set_right()?;
@@ -137,7 +139,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Writes what the nodes said to files of a folder, as far as that is possible.
+    /// Writes the nodes' logs to files in a folder, as far as that is possible.
     pub fn keep_logs(&self, folder: &Path) {
         for node in &self.nodes {
             let _ = std::fs::write(folder.join(format!("node-{}.log", node.plan.config.node.name)), node.log());
@@ -147,7 +149,7 @@ impl Fleet {
     /// Waits until nothing is pending at any node.
     ///
     /// # Errors
-    /// When something is for too long.
+    /// If something is pending for too long.
     pub async fn settle(&self) -> Result<()> {
         for node in &self.nodes {
             let name = &node.plan.config.node.name;
@@ -160,7 +162,7 @@ impl Fleet {
     /// Stops all nodes in an orderly way and starts them in this mode.
     ///
     /// # Errors
-    /// When one does not stop or start.
+    /// If one does not stop or start.
     pub async fn change_mode(&mut self, mode: ReplicationMode) -> Result<()> {
         for node in &mut self.nodes {
             if node.plan.config.replication.mode != mode {
@@ -172,10 +174,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Kills all nodes, deletes their stores and starts them.
+    /// Kills all nodes, deletes their stores and starts the nodes.
     ///
     /// # Errors
-    /// When one does not start.
+    /// If one does not start.
     pub async fn wipe(&mut self) -> Result<()> {
         for node in &mut self.nodes {
             node.kill()?;
@@ -188,10 +190,11 @@ impl Fleet {
     }
 }
 
-/// Starts a node that was killed. `started` receives the result. A node that fails to start is started without its store.
+/// Starts a node that was killed. `started` receives the result. A node that fails to start is
+/// started with an empty store.
 ///
 /// # Errors
-/// When it does not start without it either.
+/// If it does not start with an empty store either.
 pub async fn start_again(node: &mut Node, started: &mut impl FnMut(&Node, Result<()>)) -> Result<()> {
     let result = node.start_again().await;
     let failed = result.is_err();
@@ -205,12 +208,12 @@ pub async fn start_again(node: &mut Node, started: &mut impl FnMut(&Node, Result
 }
 
 /// # Errors
-/// When it cannot be removed.
+/// If it cannot be removed.
 pub fn remove_store(store: &Path) -> Result<()> {
     std::fs::remove_dir_all(store).with_context(|| store.display().to_string())
 }
 
-/// All files below a folder. What disappears meanwhile is left out.
+/// All files below a folder, without those that disappear meanwhile.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found = Vec::new();

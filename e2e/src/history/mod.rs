@@ -1,19 +1,22 @@
 //! A run of clients and faults against three nodes, whose history is checked against what the registry promises.
 //!
-//! A run is a row of epochs. In an epoch clients push, pull, delete and list while nodes and bucket fail; then everything
-//! is healed and checked: tags for an order that explains all operations, images for completeness at every node, lists
-//! against what is there, stores for their capacity, and everything for what is left behind. The faults and their times, and
-//! the random numbers of every client, come from a seed. How long each answer takes does not, and clients choose among what
-//! was answered: the same seed makes the same plan, not the same history.
+//! A run is a sequence of epochs. In an epoch clients push, pull, delete and list while nodes and
+//! bucket fail. Then everything is healed and checked: tags for an order that explains all
+//! operations, images for completeness at every node, lists for their content, stores for their
+//! capacity, and everything for leftovers. A seed determines the faults, their times, and the
+//! random numbers of every client. It does not determine how long each response takes, and clients
+//! choose among what they got in responses: the same seed gives the same plan, not the same
+//! history.
 //!
 //! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`,
-//! `deleting` and `damaging` send the requests; `record` and `world` keep the answers; `check_*` check them, and `violations` and
+//! `deleting` and `damaging` send the requests; `record` and `world` keep the responses; `check_*` check them, and `violations` and
 //! `report` print the results.
 //!
-//! Two things are no violation by design. A tag that moves back to an earlier manifest has the earlier `ETag` in S3, so a
-//! conditional write that arrives late finds its condition true again (ABA): manifests are pushed again only with
-//! `--move-back`, which goes without late requests. And the late removal of a manifest's link has no condition in S3: a
-//! manifest that is pushed again meanwhile may lose it.
+//! Two things are not violations, by design. A tag that moves back to an earlier manifest has the
+//! earlier `ETag` in S3. A conditional write that arrives late then finds its condition true again
+//! (ABA). So clients push earlier manifests again only with `--move-back`, which has no late
+//! requests. And S3 has no condition for deletes: the late deletion of a manifest's link may remove
+//! the link of a push that came after it.
 
 mod blobs;
 pub mod check_images;
@@ -59,12 +62,12 @@ use world::World;
 
 /// Clients of the nodes. There is one more for Distribution.
 const CLIENTS: usize = 8;
-/// How long clients and faults go on before everything is checked.
+/// How long clients and faults run before everything is checked.
 const EPOCH: Duration = Duration::from_secs(15);
-/// Images of older epochs that are looked at again in each check.
+/// Number of images of older epochs that are checked again in each check.
 const OLD_IMAGES: usize = 40;
 
-/// What to run.
+/// Options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub seed: u64,
@@ -74,21 +77,22 @@ pub struct Options {
     pub move_back: bool,
 }
 
-/// A seed that no run had before.
+/// A random seed.
 pub fn fresh_seed() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Runs both buckets for half of the time each, or one of them for all of it. Whether nothing was violated.
+/// Runs over both buckets for half of the time each, or over one of them for all of it. Returns
+/// whether there was no violation.
 ///
 /// # Errors
-/// When a server cannot be started or a check cannot be made.
+/// If a server cannot be started, or a check cannot be run.
 pub async fn run_all(seed: u64, length: Duration, bucket: Option<BucketKind>, move_back: bool) -> Result<bool> {
     let only = bucket.map_or_else(String::new, |bucket| format!(" --bucket {}", bucket.name()));
     let moving = if move_back { " --move-back" } else { "" };
     let minutes = length.as_secs().div_ceil(60);
     println!("seed {seed}; the same plan: cargo e2e history --seed {seed} --minutes {minutes}{only}{moving}");
-    // Before any clock runs: these may have to be built.
+    // Before any clock runs, because these may have to be built.
     Variant::CrashPoints.path()?;
     [Tool::Versitygw, Tool::Registry, Tool::Linearizable].into_iter().try_for_each(|tool| tool.path().map(drop))?;
     let buckets = bucket.map_or_else(|| vec![BucketKind::S3, BucketKind::Folder], |bucket| vec![bucket]);
@@ -106,13 +110,13 @@ pub async fn run_all(seed: u64, length: Duration, bucket: Option<BucketKind>, mo
 /// One run over one bucket.
 ///
 /// # Errors
-/// When a server cannot be started or a check cannot be made.
+/// If a server cannot be started, or a check cannot be run.
 pub async fn run(options: Options) -> Result<Report> {
     let folder = tempfile::Builder::new().prefix("entrepot-history-").tempdir()?;
     let start = Instant::now();
     let mut run = Run::start(options, folder.path()).await?;
     let mut epochs = 0;
-    // An epoch takes about as long again to be checked.
+    // Checking an epoch takes about as long as the epoch.
     while epochs == 0 || start.elapsed() + 2 * EPOCH < options.length {
         let planned = plan::epoch(options.seed, epochs, EPOCH, options.bucket, options.move_back);
         run.epoch(&planned, folder.path()).await?;
@@ -122,7 +126,7 @@ pub async fn run(options: Options) -> Result<Report> {
     Ok(run.report(start.elapsed(), epochs, folder))
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run {
     options: Options,
     world: Arc<World>,
@@ -168,8 +172,9 @@ impl Run {
         if planned.collect {
             match self.fleet.distribution.collect().await {
                 Ok(_) => *self.happened.entry("garbage collected").or_default() += 1,
-                // It gives up at the first manifest that it cannot read, before it removes anything.
-                Err(error) => println!("Distribution does not collect garbage: {error:#}"),
+                // Distribution gives up at the first manifest that it cannot read, before it
+                // removes anything.
+                Err(error) => println!("Distribution failed to collect garbage: {error:#}"),
             }
             self.check_images("after Distribution collected garbage").await;
         }
@@ -186,7 +191,7 @@ impl Run {
         Ok(())
     }
 
-    /// Clients and faults, until the time is over and every client has ended what it was doing.
+    /// Runs clients and faults until the time is over and every client has finished its operation.
     async fn act(&mut self, planned: &Epoch) -> Result<()> {
         let loses_blobs = |fault: &ProcessFault| {
             matches!(
@@ -233,7 +238,7 @@ impl Run {
             let (happened, at_bucket, ()) = tokio::join!(nodes, bucket, tokio::time::sleep(EPOCH));
             scenes.iter().for_each(|scene| scene.stop.store(true, Ordering::SeqCst));
             while let Some(ended) = clients.join_next().await {
-                ended.context("a client")?;
+                ended.context("a client task failed")?;
             }
             happened.map(|happened| happened.into_iter().chain(at_bucket).collect::<Vec<_>>())
         };
@@ -250,12 +255,13 @@ impl Run {
         Ok(())
     }
 
-    /// Everything, while nothing fails.
+    /// Checks everything while nothing fails.
     async fn check(&mut self, planned: &Epoch, folder: &Path) -> Result<()> {
         if let Err(error) = self.fleet.settle().await {
             let cut = |planned: &plan::Planned<ProcessFault>| matches!(planned.fault, ProcessFault::CutJournal { .. });
             if planned.process.iter().any(cut) {
-                // Nobody can say where content belongs whose entry is lost: it may stay pending.
+                // The owner of a blob whose journal entry is lost is unknown, so the blob may stay
+                // pending.
                 self.fleet.wipe().await?;
             } else {
                 let subject = format!("epoch {}: pending blobs", planned.number);
@@ -283,7 +289,7 @@ impl Run {
         let violations = self.world.violations.counts();
         let kept = (!violations.is_empty()).then(|| {
             self.fleet.keep_logs(folder.path());
-            // As the logs: what cannot be kept was at least printed.
+            // Ignored, as for the logs: what cannot be kept was at least printed.
             let _ = std::fs::write(folder.path().join("violations.txt"), self.world.violations.told());
             folder.keep()
         });

@@ -14,7 +14,7 @@ impl Client {
         read_tag(self.world(), &self.name, at, repository, tag).await;
     }
 
-    /// Pulls an image that somebody pushed in this epoch or the last one.
+    /// Pulls an image that some client pushed in this epoch or the last one.
     pub async fn pull_some_image(&mut self) {
         let Some(pushed) = self.some_pushed() else { return };
         let at = self.any_node();
@@ -31,7 +31,7 @@ impl Client {
         }
     }
 
-    /// What must be there is never answered 404, whatever fails; and what is answered whole has the right bytes.
+    /// What must exist never gets 404, whatever fails; and a complete response has the right bytes.
     async fn pull(&self, at: &Server, pushed: &Pushed, kind: Kind, path: &str, digest: Digest) {
         let must_be_there = self.must_be_whole(pushed);
         let call = self.world().recorder.now();
@@ -45,8 +45,8 @@ impl Client {
             let now = self.world().recorder.now() as f64 / 1e9;
             let acknowledged = pushed.acknowledged.unwrap_or_default() as f64 / 1e9;
             let explanation = format!(
-                "{} answered GET {path} with 404 at {now:.3} s: {}\nthe image {} was acknowledged at {acknowledged:.3} s, \
-                 and nobody deleted anything of it",
+                "{} responded to GET {path} with 404 at {now:.3} s: {}\nthe image {} was acknowledged at {acknowledged:.3} s, \
+                 and no client deleted anything of it",
                 at.name,
                 String::from_utf8_lossy(&reply.body),
                 pushed.image.digest,
@@ -59,7 +59,7 @@ impl Client {
         self.world().state().must_be_whole(pushed)
     }
 
-    /// Pulls a part of a blob, and compares it.
+    /// Pulls a part of a blob and compares it.
     pub async fn pull_some_range(&mut self) {
         let Some(pushed) = self.some_pushed() else { return };
         let layers = &pushed.image.layers;
@@ -80,7 +80,8 @@ impl Client {
         let Some(reply) = reply.filter(|reply| reply.status == 206) else { return };
         let right: Vec<u8> = layer.pieces(start..end + 1).flatten().collect();
         if reply.body != right && !self.world().may_be_wrong(&layer.digest) {
-            let explanation = format!("{} answered GET {path} {range} with {} wrong bytes", at.name, reply.body.len());
+            let explanation =
+                format!("{} responded to GET {path} {range} with {} wrong bytes", at.name, reply.body.len());
             self.world().violations.add(Broken::Bytes, &format!("{path} {range} at {}", at.name), &explanation);
         }
     }

@@ -12,30 +12,31 @@ use rand::Rng;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A push that takes longer was tried again: nodes wait for one answer of the bucket for 2 s.
+/// A push that takes longer than this was retried: nodes wait for one response of the bucket for 2
+/// s.
 const SLOW: Duration = Duration::from_millis(1900);
 
 impl Client {
-    /// Content of its own.
+    /// New content of this client.
     pub fn fresh(&mut self) -> Content {
         let size = match self.random.random_range(0..100) {
             0..2 => 0,
             2..60 => self.random.random_range(1..64 << 10),
             60..90 => self.random.random_range(64 << 10..1 << 20),
             90..98 => self.random.random_range(1 << 20..4 << 20),
-            // Sent to S3 in parts.
+            // Large enough to be sent to S3 in parts.
             _ => 6 << 20,
         };
         Content::new(self.random.random(), size)
     }
 
-    /// Content of its own that costs little.
+    /// New small content of this client.
     pub fn small(&mut self) -> Content {
         let size = self.random.random_range(1..5000);
         Content::new(self.random.random(), size)
     }
 
-    /// A layer that others may have pushed too, or deleted.
+    /// A layer that other clients may also have pushed, or deleted.
     fn layer(&mut self) -> Content {
         let choice = self.random.random_range(0..100);
         let shared = {
@@ -59,7 +60,7 @@ impl Client {
         shared.unwrap_or_else(|| self.fresh())
     }
 
-    /// Pushes an image under a tag that others push to.
+    /// Pushes an image under a tag to which other clients push as well.
     pub async fn push_image(&mut self, repository: &str, tag: &str) {
         if self.scene.move_back && self.random.random_bool(0.3) {
             return self.push_known_image(repository, tag).await;
@@ -71,7 +72,7 @@ impl Client {
         let image = Arc::new(Image::of(config, layers, subject.as_deref()));
         let near = self.any_node();
         let since = self.world().recorder.now();
-        // A client keeps to one node, or a Service balances each request.
+        // Some clients keep to one node; for others a Service balances each request.
         let balanced = self.random.random_bool(0.4);
         let known: Vec<_> = image.blobs().copied().collect();
         for blob in known {
@@ -93,7 +94,8 @@ impl Client {
         }
     }
 
-    /// A push that took long was sent to the bucket more than once. What it sent first may arrive after the next push.
+    /// A slow push was sent to the bucket more than once. Its first request may arrive after the
+    /// next push.
     async fn push_after_a_slow_push(&mut self, repository: &str, tag: &str) {
         let (at, _) = self.two_nodes();
         let (config, layer) = (self.small(), self.small());
@@ -111,7 +113,7 @@ impl Client {
         }
     }
 
-    /// An image that must be whole in the repository.
+    /// An image that must be complete in the repository.
     fn some_whole_image(&mut self, repository: &str) -> Option<Arc<Image>> {
         let whole: Vec<_> =
             self.world().state().whole().into_iter().filter(|pushed| pushed.repository == repository).collect();
@@ -121,8 +123,8 @@ impl Client {
         Some(whole[self.random.random_range(0..whole.len())].image.clone())
     }
 
-    /// Puts a manifest under a tag. `since` is when the first blob of the image was asked about, if the client was told
-    /// of all of them that the repository has them.
+    /// Puts a manifest under a tag. `since` is the time of the first request about a blob of the
+    /// image, if the repository had all blobs according to the responses.
     pub async fn put_manifest(
         &self,
         at: &Server,
@@ -155,7 +157,7 @@ impl Client {
         outcome
     }
 
-    /// Blobs that were acknowledged and that nobody deleted make a manifest that is taken, now or later.
+    /// The manifest of blobs that were acknowledged and not deleted must be accepted, now or later.
     fn judge_refusal(&self, at: &Server, repository: &str, image: &Image, since: u64, reply: &Reply) {
         if reply.code().as_deref() != Some("MANIFEST_BLOB_UNKNOWN") || self.scene.blobs_may_be_lost {
             return;
@@ -165,7 +167,8 @@ impl Client {
         drop(state);
         if untouched {
             let explanation = format!(
-                "{} answered the manifest {} with {}: {}\nits blobs were acknowledged after {:.3} s, and nobody deleted one",
+                "{} responded to the manifest {} with {}: {}\n\
+                 its blobs were acknowledged after {:.3} s, and no client deleted one",
                 at.name,
                 image.digest,
                 reply.status,

@@ -1,4 +1,5 @@
-//! What clients did: every operation with its times and its outcome, in memory for the checks and in a file for a person.
+//! The operations of all clients with their times and outcomes: in memory for the checks, and in a
+//! file for a person.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -29,20 +30,21 @@ pub enum Kind {
     CancelUpload,
 }
 
-/// What became of it, as far as the client can know.
+/// The outcome of an operation, as far as the client can know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It was acknowledged.
+    /// Acknowledged.
     Done,
-    /// It was refused for good: it had no effect.
+    /// Refused for good: it had no effect.
     Refused,
-    /// There was no answer, or one that leaves it open: it may take effect at any time, or never.
+    /// No response, or one that leaves it open: the operation may take effect at any time, or
+    /// never.
     Unknown,
 }
 
 impl Outcome {
-    /// What an answer of this status says; none when there was no whole answer.
+    /// The outcome by the status of a response; `None` if there was no complete response.
     pub fn of(status: Option<u16>) -> Outcome {
         match status {
             Some(200..=299) => Outcome::Done,
@@ -58,22 +60,22 @@ impl Outcome {
 pub struct Record {
     pub id: u64,
     pub client: String,
-    /// The server that was asked: `node 21`, or `distribution`.
+    /// The server that got the request: `node 21`, or `distribution`.
     pub at: String,
     pub kind: Kind,
     pub repository: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// What was sent, deleted or found.
+    /// The digest that was sent, deleted or found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// When it was sent, in nanoseconds since the start of the run.
     pub call: u64,
-    /// When it was answered; none when it was not.
+    /// When the response was complete; `None` without one.
     pub returned: Option<u64>,
     pub status: Option<u16>,
     pub outcome: Outcome,
-    /// Whether the answer said itself that it may be old (`Warning`).
+    /// Whether the response itself said that it may be outdated (`Warning`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }
@@ -84,7 +86,7 @@ impl std::fmt::Display for Record {
         let ended = self.returned.map_or_else(|| "   never".to_owned(), |end| format!("{:8.3}", seconds(end)));
         let target = self.tag.as_deref().unwrap_or_default();
         let digest = self.digest.as_deref().map_or("nothing", |digest| &digest[..digest.len().min(19)]);
-        let status = self.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+        let status = self.status.map_or_else(|| "no response".to_owned(), |status| status.to_string());
         write!(
             f,
             "{:8.3} to {ended} s  {:<14} at {:<12} {:?} {}:{target} {digest} -> {status} ({:?})",
@@ -98,7 +100,7 @@ impl std::fmt::Display for Record {
     }
 }
 
-/// How many operations of a kind had which outcome.
+/// Number of operations of a kind by outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     pub done: u64,
@@ -106,7 +108,7 @@ pub struct Count {
     pub unknown: u64,
 }
 
-/// Takes the records of all clients.
+/// Collects the records of all clients.
 pub struct Recorder {
     start: Instant,
     next: AtomicU64,
@@ -121,7 +123,7 @@ struct Kept {
 
 impl Recorder {
     /// # Errors
-    /// When the file cannot be made.
+    /// If the file cannot be created.
     pub fn new(file: &Path) -> Result<Recorder> {
         let file = BufWriter::new(File::create(file).with_context(|| file.display().to_string())?);
         let kept = Kept { file, epoch: Vec::new(), counts: BTreeMap::new() };
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_definite_answer_has_a_known_outcome() {
+    fn only_a_definite_response_has_a_known_outcome() {
         for (status, outcome) in [
             (Some(201), Outcome::Done),
             (Some(202), Outcome::Done),

@@ -1,4 +1,4 @@
-//! What a run came to.
+//! The result of a run.
 
 use super::faults::Happened;
 use super::plan::BucketKind;
@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The sums of a run.
+/// The counts of a run.
 pub struct Report {
     pub bucket: BucketKind,
     pub seed: u64,
@@ -19,12 +19,12 @@ pub struct Report {
     pub faults: Happened,
     /// Requests of the nodes to S3.
     pub requests: u64,
-    /// Images that were pulled from every server, all checks together.
+    /// Images that were pulled from every server, summed over all checks.
     pub images: u64,
     /// Tags whose history took too long to check.
     pub undecided: u64,
     pub violations: BTreeMap<Broken, u64>,
-    /// Where histories and logs are kept, when there was a violation.
+    /// The folder of histories and logs, if there was a violation.
     pub kept: Option<PathBuf>,
 }
 
@@ -44,8 +44,8 @@ impl fmt::Display for Report {
             let name = format!("{kind:?}");
             writeln!(f, "{name:<18} {:>12} {:>8} {:>8}", count.done, count.refused, count.unknown)?;
         }
-        writeln!(f, "{all} operations, {:.0} a second; {} requests to S3", all as f64 / seconds, self.requests)?;
-        writeln!(f, "{} times an image was pulled from every server in a check", self.images)?;
+        writeln!(f, "{all} operations, {:.0} per second; {} requests to S3", all as f64 / seconds, self.requests)?;
+        writeln!(f, "{} images pulled from every server, all checks together", self.images)?;
         for (name, times) in &self.faults {
             writeln!(f, "{name:<28} {times:>6}")?;
         }
@@ -55,7 +55,7 @@ impl fmt::Display for Report {
             writeln!(f, "{name:<28} {times:>6}")?;
         }
         if self.undecided > 0 {
-            writeln!(f, "{} tags could not be decided in time", self.undecided)?;
+            writeln!(f, "{} tags undecided within the time limit", self.undecided)?;
         }
         if let Some(kept) = &self.kept {
             writeln!(f, "histories and logs are in {}", kept.display())?;

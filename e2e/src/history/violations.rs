@@ -1,39 +1,40 @@
-//! What was found wrong.
+//! Violations that the checks found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Which promise is broken.
+/// The promise that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Broken {
     /// The operations on a tag have no order that explains them.
     Tag,
     /// An acknowledged image is not complete at a node.
     Image,
-    /// A node says that something acknowledged does not exist.
+    /// A node responds that something acknowledged does not exist.
     Absent,
     /// The manifest of acknowledged blobs is refused.
     RefusedBlobs,
-    /// A complete answer has other bytes than its digest says.
+    /// A complete response has bytes that do not match its digest.
     Bytes,
-    /// An answer contradicts itself: a digest or length in a header that is not the body's.
+    /// A response contradicts itself: a digest or length in a header is not that of the body.
     Header,
-    /// A tag is listed and answers 404.
+    /// A tag is listed, and its response is 404.
     GhostTag,
-    /// A tag answers 200 and is not listed.
+    /// The response to a tag is 200, and the tag is not listed.
     UnlistedTag,
     /// A referrer that was acknowledged is not listed.
     Referrer,
     /// A store is larger than its capacity.
     Bound,
-    /// Something is left behind: uploads, temporary files, sessions, file descriptors, memory, pending blobs.
+    /// Something is left over: uploads, temporary files, sessions, file descriptors, memory,
+    /// pending blobs.
     Leak,
-    /// A node does not start, or does not answer though nothing fails.
+    /// A node does not start, or does not respond although nothing fails.
     Unavailable,
 }
 
-/// The violations of a run. The same one is counted once.
+/// The violations of a run. Repeated ones count once.
 pub struct Violations {
     start: Instant,
     found: Mutex<Found>,
@@ -46,7 +47,7 @@ struct Found {
     told: Vec<String>,
 }
 
-/// So many of a kind are printed; all are counted.
+/// Maximum number of printed violations per kind; all are counted.
 const PRINTED: u64 = 8;
 
 impl Default for Violations {
@@ -56,7 +57,8 @@ impl Default for Violations {
 }
 
 impl Violations {
-    /// Adds one. `subject` is what it is about: a second one about the same is not counted.
+    /// Adds a violation. `subject` identifies it: a second one with the same subject does not
+    /// count.
     pub fn add(&self, broken: Broken, subject: &str, explanation: &str) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if !found.seen.insert((broken, subject.to_owned())) {
@@ -73,7 +75,7 @@ impl Violations {
         found.told.push(told);
     }
 
-    /// All of them, with their explanations.
+    /// All violations with their explanations.
     pub fn told(&self) -> String {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).told.concat()
     }

@@ -1,4 +1,5 @@
-//! What the clients of a run know together: what was pushed, what was deleted, and so which images must be whole.
+//! The shared knowledge of a run's clients: what was pushed and deleted, and so which images must
+//! be complete.
 
 use super::record::Recorder;
 use super::violations::Violations;
@@ -26,7 +27,7 @@ pub struct Pushed {
 struct Deletion {
     repository: String,
     digest: Digest,
-    /// When it was answered for good; none while it may still take effect.
+    /// When its definite response came; `None` while it may still take effect.
     ended: Option<u64>,
 }
 
@@ -34,7 +35,8 @@ struct Deletion {
 pub struct World {
     pub recorder: Recorder,
     pub violations: Violations,
-    /// Whether bytes are changed on their way from the bucket: ranges of what is not stored are not verified.
+    /// Whether bytes from the bucket are changed on the way: ranges of content that is not stored
+    /// are not verified.
     pub corrupting: AtomicBool,
     /// Nodes that clients want killed, by place.
     kills: Mutex<Vec<usize>>,
@@ -43,14 +45,14 @@ pub struct World {
     state: Mutex<State>,
 }
 
-/// The facts.
+/// The shared facts.
 #[derive(Default)]
 pub struct State {
     pushed: Vec<Pushed>,
     deletions: Vec<Deletion>,
     /// Every manifest that was ever sent.
     manifests: HashMap<Digest, Arc<Image>>,
-    /// Blobs that a repository was seen to have.
+    /// Blobs that a repository had according to a response.
     blobs: HashMap<String, Vec<Content>>,
     /// Blobs that were deleted from some repository.
     deleted: Vec<Content>,
@@ -105,7 +107,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
-    /// Notes an attempt to push, and returns its place for [`State::acknowledge`].
+    /// Records an attempt to push; returns its index for [`State::acknowledge`].
     pub fn push(&mut self, attempt: Pushed) -> usize {
         self.manifests.insert(attempt.image.digest, attempt.image.clone());
         self.pushed.push(attempt);
@@ -116,7 +118,7 @@ impl State {
         self.pushed[place].acknowledged = Some(at);
     }
 
-    /// Notes an attempt to delete, and returns its place for [`State::end_deletion`].
+    /// Records an attempt to delete; returns its index for [`State::end_deletion`].
     pub fn delete(&mut self, repository: &str, digest: Digest) -> usize {
         self.deletions.push(Deletion { repository: repository.to_owned(), digest, ended: None });
         self.deletions.len() - 1
@@ -126,13 +128,15 @@ impl State {
         self.deletions[place].ended = Some(at);
     }
 
-    /// Whether no deletion of this content from the repository can have taken effect at or after that time.
+    /// Whether no deletion of this content from the repository can have taken effect at or after
+    /// that time.
     pub fn untouched_since(&self, repository: &str, digest: &Digest, time: u64) -> bool {
         let touching = |deletion: &&Deletion| deletion.repository == repository && deletion.digest == *digest;
         self.deletions.iter().filter(touching).all(|deletion| deletion.ended.is_some_and(|ended| ended < time))
     }
 
-    /// Whether the image was acknowledged and nobody deleted anything of it since it was sent: it must be whole.
+    /// Whether the image must be complete: its push was acknowledged, and nothing of it was deleted
+    /// since it was sent.
     pub fn must_be_whole(&self, pushed: &Pushed) -> bool {
         let untouched = |digest: &Digest| self.untouched_since(&pushed.repository, digest, pushed.call);
         pushed.acknowledged.is_some()
@@ -140,12 +144,12 @@ impl State {
             && pushed.image.blobs().all(|blob| untouched(&blob.digest))
     }
 
-    /// The images that must be whole.
+    /// The images that must be complete.
     pub fn whole(&self) -> Vec<Pushed> {
         self.pushed.iter().filter(|pushed| self.must_be_whole(pushed)).cloned().collect()
     }
 
-    /// All attempts to push in these epochs.
+    /// All attempts to push since this epoch.
     pub fn pushed_since(&self, epoch: u64) -> Vec<Pushed> {
         self.pushed.iter().filter(|pushed| pushed.epoch >= epoch).cloned().collect()
     }
@@ -154,7 +158,7 @@ impl State {
         self.manifests.get(digest).cloned()
     }
 
-    /// Notes that a repository has a blob.
+    /// Records that a repository has a blob.
     pub fn has(&mut self, repository: &str, content: Content) {
         let known = self.blobs.entry(repository.to_owned()).or_default();
         if !known.contains(&content) {
@@ -162,7 +166,7 @@ impl State {
         }
     }
 
-    /// Notes that a blob may be gone from a repository.
+    /// Records that a blob may be gone from a repository.
     pub fn lost(&mut self, repository: &str, content: Content) {
         if let Some(known) = self.blobs.get_mut(repository) {
             known.retain(|other| *other != content);
@@ -178,23 +182,24 @@ impl State {
         &self.deleted
     }
 
-    /// Repositories with blobs, in an order that does not change.
+    /// Repositories with blobs, in a stable order.
     pub fn repositories(&self) -> Vec<String> {
         let mut names: Vec<_> = self.blobs.keys().cloned().collect();
         names.sort();
         names
     }
 
-    /// Notes that bytes of this content were changed on purpose; `hex` is its digest's.
+    /// Records that bytes of the content with the hex digest `hex` were changed on purpose.
     pub fn damage(&mut self, hex: &str) {
         self.damaged.insert(hex.to_owned());
     }
 
-    /// Forgets what is older than this epoch, but for `kept` images that must be whole. Nobody may push meanwhile.
+    /// Drops everything older than this epoch except `kept` images that must be complete. No client
+    /// may push meanwhile.
     pub fn forget_before(&mut self, epoch: u64, kept: usize) {
         let old: Vec<_> =
             self.whole().into_iter().filter(|pushed| pushed.epoch < epoch).map(|pushed| pushed.image.digest).collect();
-        // Evenly spread, so that images of every age are looked at.
+        // Evenly spread, so that images of every age are checked.
         let step = old.len().div_ceil(kept.max(1)).max(1);
         let chosen: HashSet<_> = old.into_iter().step_by(step).collect();
         self.pushed.retain(|pushed| pushed.epoch >= epoch || chosen.contains(&pushed.image.digest));
@@ -224,20 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn an_image_must_be_whole_unless_a_deletion_can_have_come_after_it() {
+    fn an_image_must_be_complete_unless_a_deletion_may_have_come_after_it() {
         let mut state = State::default();
         let image = acknowledged(&mut state, 10, 20);
         let layer = image.image.layers[0].digest;
         assert!(state.must_be_whole(&image));
         let before = state.delete("a", layer);
-        assert!(!state.must_be_whole(&image), "a deletion under way may take effect");
+        assert!(!state.must_be_whole(&image), "a pending deletion may take effect");
         state.end_deletion(before, 9);
-        assert!(state.must_be_whole(&image), "it ended before the manifest was sent");
+        assert!(state.must_be_whole(&image), "the deletion ended before the manifest was sent");
         state.delete("b", layer);
-        assert!(state.must_be_whole(&image), "another repository's");
+        assert!(state.must_be_whole(&image), "a deletion in another repository does not count");
         let after = state.delete("a", image.image.digest);
         state.end_deletion(after, 15);
-        assert!(!state.must_be_whole(&image), "it ended while the manifest was sent");
+        assert!(!state.must_be_whole(&image), "the deletion ended while the manifest was being sent");
     }
 
     #[test]
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn old_epochs_are_forgotten_but_for_a_sample() {
+    fn old_epochs_are_dropped_except_for_a_sample() {
         let mut state = State::default();
         for call in 0..10 {
             acknowledged(&mut state, call, call + 1);

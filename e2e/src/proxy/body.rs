@@ -1,4 +1,4 @@
-//! A body that is cut off, changed or slowed on its way.
+//! A body that is cut off, changed or slowed down on the way.
 
 use super::Fault;
 use super::line::{Meter, Way};
@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// A body, with a fault or none.
+/// A body with an optional fault.
 pub struct Spoiled<B> {
     inner: B,
     fault: Option<Fault>,
@@ -25,19 +25,19 @@ pub struct Spoiled<B> {
 }
 
 impl<B> Spoiled<B> {
-    /// A body that is counted and goes no faster than its line.
+    /// A body that is counted and limited to the rate of its line.
     pub fn over(inner: B, meter: Arc<Meter>, way: Way) -> Spoiled<B> {
         let (reset, start) = (Arc::default(), Instant::now());
         Spoiled { inner, fault: None, reset, passed: 0, start, pause: None, meter, way }
     }
 
-    /// The same with a fault. `reset` is set when the connection is to end by a reset.
+    /// Adds a fault. `reset` is set if the connection must end with a reset.
     #[must_use]
     pub fn with(self, fault: Fault, reset: Arc<AtomicBool>) -> Spoiled<B> {
         Spoiled { fault: Some(fault), reset, ..self }
     }
 
-    /// What becomes of the next piece; `None` when the body ends before it.
+    /// Applies the fault to the next piece; `None` if the body ends before it.
     fn spoil(&mut self, piece: Bytes) -> Option<Bytes> {
         let start = self.passed;
         self.passed += piece.len() as u64;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What is held, and what was.
+/// The requests that are held, and those that arrived late.
 #[derive(Default)]
 pub struct Late {
     held: AtomicU32,
@@ -26,7 +26,8 @@ impl Late {
     }
 }
 
-/// Reads the whole request, and passes it on after `delay` in a task of its own. The client receives the answer if it still waits.
+/// Reads the whole request and forwards it after `delay` in its own task. The client gets the
+/// response if it still waits.
 pub async fn hold(
     shared: Arc<Shared>,
     request: Request<Incoming>,
@@ -40,7 +41,7 @@ pub async fn hold(
         tokio::time::sleep(delay).await;
         let arrived = (parts.method.clone(), target.clone());
         let answer = forward(&shared, Request::from_parts(parts, Full::new(body)), &target, None).await;
-        // Its whole answer, because only then nothing of it is still to happen.
+        // Read the whole response, because only then is the request surely completed.
         let answer = match answer {
             Ok(answer) => {
                 let (parts, body) = answer.into_parts();
@@ -68,7 +69,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// A server that takes requests with a body of four bytes, and the bodies that it took.
+    /// A server for requests with a body of four bytes, and the bodies that it received.
     async fn server() -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -97,10 +98,13 @@ mod tests {
         proxy.fail(Rule::always("/late", Fault::Late(Duration::from_millis(200))).times(1));
         let registry = Registry::new(&proxy.url);
         let first = registry.send(Method::PUT, "/late", &[], full("late"));
-        assert!(tokio::time::timeout(Duration::from_millis(50), first).await.is_err(), "it is answered at once");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), first).await.is_err(),
+            "the request got a response at once"
+        );
         registry.send(Method::PUT, "/late", &[], full("next")).await.unwrap().expect(200).unwrap();
         assert_eq!(proxy.held(), 1);
-        wait::until("it arrives", Duration::from_secs(10), || async { proxy.held() == 0 }).await.unwrap();
+        wait::until("the held request arrives", Duration::from_secs(10), || async { proxy.held() == 0 }).await.unwrap();
         assert_eq!(*taken.lock().unwrap(), ["next", "late"]);
         assert_eq!(proxy.arrived_late(), [(Method::PUT, "/late".to_owned())]);
     }
@@ -123,6 +127,6 @@ mod tests {
         assert!(registry.send(Method::PUT, "/lost", &[], full("once")).await.is_err());
         assert_eq!(*taken.lock().unwrap(), ["once"]);
         let seen = proxy.take_seen();
-        assert_eq!(seen[0].fault, Some("answer lost"));
+        assert_eq!(seen[0].fault, Some("response lost"));
     }
 }

@@ -1,31 +1,32 @@
-//! A slow line between the proxy and the server, and what went over it.
+//! A slow line between the proxy and the server, and the traffic over it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How the line is.
+/// Properties of a line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Line {
-    /// How much later each request arrives.
+    /// Delay of each request.
     pub delay: Duration,
-    /// Bytes a second of all answers together, and of all requests together; `None` for no limit.
+    /// Bytes per second of all responses together, and of all requests together; `None` for no
+    /// limit.
     pub rate: Option<u64>,
-    /// One of so many requests is answered 503 SlowDown and not passed on; `None` for none.
+    /// One of this many requests gets 503 SlowDown and is not forwarded; `None` for none.
     pub refused_one_in: Option<u64>,
 }
 
-/// What went over the line since it was last asked.
+/// Traffic over the line since the last call of `take`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub requests: u64,
-    /// Bytes of requests' bodies: what is written to the server.
+    /// Bytes of request bodies, which are written to the server.
     pub written: u64,
-    /// Bytes of answers' bodies: what is read from it.
+    /// Bytes of response bodies, which are read from the server.
     pub read: u64,
 }
 
-/// Which way a body goes.
+/// Direction of a body.
 #[derive(Clone, Copy, Debug)]
 pub enum Way {
     ToServer,
@@ -39,7 +40,7 @@ pub struct Meter {
     requests: AtomicU64,
     written: AtomicU64,
     read: AtomicU64,
-    /// When each way is free again.
+    /// When each direction is free again.
     free: [Mutex<Option<Instant>>; 2],
 }
 
@@ -48,7 +49,7 @@ impl Meter {
         Meter { line, ..Meter::default() }
     }
 
-    /// Counts a request; whether it is to be refused.
+    /// Counts a request; returns whether to refuse it.
     pub fn request(&self) -> bool {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.line.refused_one_in.is_some_and(|one_in| number.is_multiple_of(one_in))
@@ -58,7 +59,7 @@ impl Meter {
         self.line.delay
     }
 
-    /// Counts bytes; when the last of them is over.
+    /// Counts bytes; returns when the last of them has passed.
     pub fn pass(&self, way: Way, bytes: u64) -> Option<Instant> {
         let counter = match way {
             Way::ToServer => &self.written,
@@ -73,7 +74,7 @@ impl Meter {
         Some(over)
     }
 
-    /// What went over it since the last call.
+    /// The traffic since the last call.
     pub fn take(&self) -> Traffic {
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         Traffic { requests: take(&self.requests), written: take(&self.written), read: take(&self.read) }
@@ -91,8 +92,8 @@ mod tests {
         assert_eq!(refused, [false, false, true, false, false, true]);
         let first = meter.pass(Way::FromServer, 1000).unwrap();
         let second = meter.pass(Way::FromServer, 500).unwrap();
-        assert_eq!(second - first, Duration::from_millis(500), "one after the other");
-        assert!(meter.pass(Way::ToServer, 1).unwrap() < first, "each way has its own");
+        assert_eq!(second - first, Duration::from_millis(500), "pieces in one direction queue");
+        assert!(meter.pass(Way::ToServer, 1).unwrap() < first, "each direction has its own rate");
         assert_eq!(meter.take(), Traffic { requests: 6, written: 1, read: 1500 });
         assert_eq!(meter.take(), Traffic::default());
     }

@@ -1,6 +1,6 @@
-//! A proxy in front of an S3 server that fails on purpose, and remembers what it was asked.
+//! A proxy in front of an S3 server that injects faults and records the requests.
 //!
-//! Requests go on with the `Host` header that they came with, so that their signatures stay valid.
+//! It forwards requests with their original `Host` header, so that their signatures stay valid.
 
 mod body;
 mod late;
@@ -30,81 +30,82 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use wire::Wire;
 
-/// What happens to a request.
+/// A fault of a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It is passed on after a while.
+    /// Forwarded after a delay.
     Delay(Duration),
-    /// It is never answered.
+    /// Never gets a response.
     Hang,
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     Drop,
-    /// It is answered this, and not passed on: a status, and the code of S3's XML.
+    /// Gets this status with an error code in S3's XML, and is not forwarded.
     Status(u16, &'static str),
-    /// The answer's body is cut off after so many bytes by a reset of the connection.
+    /// The response body is cut off after so many bytes by a connection reset.
     Reset(u64),
-    /// The answer's body ends after so many bytes by an orderly close.
+    /// The response body ends after so many bytes by an orderly close.
     Truncate(u64),
-    /// One byte of the answer's body, at this offset, is another.
+    /// One byte of the response body, at this offset, is changed.
     Corrupt(u64),
-    /// The answer's body comes at so many bytes a second.
+    /// The response body is limited to so many bytes per second.
     Slow(u64),
-    /// The request's body is cut off after so many bytes, on the way to the server.
+    /// The request body is cut off after so many bytes on the way to the server.
     ResetUpload(u64),
-    /// It is passed on and done, and the connection is closed without the answer.
+    /// Forwarded and processed, but the connection is closed without the response.
     LoseAnswer,
-    /// It is held with its whole body and passed on after a while, even when whoever sent it has given up by then.
+    /// Held with its whole body and forwarded after a delay, even if the client has given up by
+    /// then.
     Late(Duration),
-    /// It is answered this status and a page of HTML, as by a proxy on the way, and not passed on.
+    /// Gets this status and an HTML page, as from another proxy on the way, and is not forwarded.
     ErrorPage(u16),
 }
 
 impl Fault {
-    /// What it is called in a list.
+    /// The name of the fault in a list.
     pub fn name(&self) -> &'static str {
         match self {
             Fault::Delay(_) => "delayed",
-            Fault::Hang => "never answered",
+            Fault::Hang => "no response",
             Fault::Drop => "dropped",
             Fault::Status(..) => "refused",
-            Fault::Reset(_) => "answer reset",
-            Fault::Truncate(_) => "answer cut short",
-            Fault::Corrupt(_) => "answer corrupted",
-            Fault::Slow(_) => "answer slow",
+            Fault::Reset(_) => "response reset",
+            Fault::Truncate(_) => "response cut short",
+            Fault::Corrupt(_) => "response corrupted",
+            Fault::Slow(_) => "response slow",
             Fault::ResetUpload(_) => "upload reset",
-            Fault::LoseAnswer => "answer lost",
+            Fault::LoseAnswer => "response lost",
             Fault::Late(_) => "arrived late",
-            Fault::ErrorPage(_) => "answered by an error page",
+            Fault::ErrorPage(_) => "error page",
         }
     }
 }
 
-/// What the fault is called that meets every request while the bucket is away.
+/// The name of the fault of every request while the bucket is unreachable.
 pub const AWAY: &str = "away";
 
-/// Which requests a fault meets.
+/// The requests to which a fault applies.
 #[derive(Clone, Debug)]
 pub struct Rule {
     method: Option<Method>,
     path: String,
     fault: Fault,
-    /// How often it is still to happen.
+    /// How many more times it applies.
     left: Arc<AtomicU32>,
 }
 
 impl Rule {
-    /// Every request whose path and query contain `path`, always.
+    /// Applies to every request whose path and query contain `path`.
     pub fn always(path: &str, fault: Fault) -> Rule {
         Rule { method: None, path: path.to_owned(), fault, left: Arc::new(AtomicU32::new(u32::MAX)) }
     }
 
-    /// Only so many times.
+    /// Limits the number of times.
     #[must_use]
     pub fn times(self, times: u32) -> Rule {
         Rule { left: Arc::new(AtomicU32::new(times)), ..self }
     }
 
-    /// Only requests of this method.
+    /// Applies only to this method.
     #[must_use]
     pub fn of(self, method: Method) -> Rule {
         Rule { method: Some(method), ..self }
@@ -117,16 +118,16 @@ impl Rule {
     }
 }
 
-/// A request that came by.
+/// A request that passed the proxy.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
     /// Path and query.
     pub target: String,
     pub headers: HeaderMap,
-    /// Whether a rule met it.
+    /// Whether a rule applied to it.
     pub failed: bool,
-    /// Which fault met it.
+    /// The fault that applied to it.
     pub fault: Option<&'static str>,
 }
 
@@ -142,7 +143,7 @@ struct Shared {
     late: Late,
 }
 
-/// A proxy on a port of its own. It ends with its value.
+/// A proxy on its own port. It stops when the value is dropped.
 pub struct Proxy {
     pub url: String,
     shared: Arc<Shared>,
@@ -150,18 +151,18 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy for the server at `upstream`, a URL.
+    /// Starts a proxy for the server at the URL `upstream`.
     ///
     /// # Errors
-    /// When there is no port.
+    /// If no port is free.
     pub async fn start(upstream: &str) -> Result<Proxy> {
         Proxy::over(upstream, Line::default()).await
     }
 
-    /// The same over a line that is not as good.
+    /// The same over a line with limits.
     ///
     /// # Errors
-    /// When there is no port.
+    /// If no port is free.
     pub async fn over(upstream: &str, line: Line) -> Result<Proxy> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -178,38 +179,39 @@ impl Proxy {
         Ok(Proxy { url, shared, task })
     }
 
-    /// Adds a fault; the first rule that meets a request counts.
+    /// Adds a fault; the first matching rule applies.
     pub fn fail(&self, rule: Rule) {
         self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
     }
 
-    /// Forgets all faults.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.away.store(false, Ordering::SeqCst);
     }
 
-    /// From now on every connection is closed without an answer, those that are open too at their next request.
+    /// Closes every connection without a response from now on, including open ones at their next
+    /// request.
     pub fn go_away(&self) {
         self.shared.away.store(true, Ordering::SeqCst);
     }
 
-    /// How many requests are held that will arrive late.
+    /// Number of held requests that will arrive late.
     pub fn held(&self) -> u32 {
         self.shared.late.held()
     }
 
-    /// The requests that arrived late so far: method and path.
+    /// Method and path of the requests that have arrived late.
     pub fn arrived_late(&self) -> Vec<(Method, String)> {
         self.shared.late.arrived()
     }
 
-    /// How much went by since the last call.
+    /// The traffic since the last call.
     pub fn take_traffic(&self) -> Traffic {
         self.shared.meter.take()
     }
 
-    /// What came by since the last call.
+    /// The requests since the last call.
     pub fn take_seen(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -238,7 +240,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Result<(), hyper::Erro
     hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
 }
 
-/// An error of the service makes hyper close the connection without an answer.
+/// An error of the service makes hyper close the connection without a response.
 type Dropped = io::Error;
 
 async fn handle(
@@ -280,9 +282,9 @@ async fn handle(
         Some(Fault::ErrorPage(status)) => error_page(request, status).await,
         Some(Fault::LoseAnswer) => {
             let answer = forward(&shared, request, &target, None).await?;
-            // To its end, because a server may work until it has sent the answer.
+            // Read to its end, because a server may still work until it has sent the response.
             let _ = answer.into_body().collect().await;
-            Err(io::Error::other("the answer is lost"))
+            Err(io::Error::other("response lost on purpose"))
         }
         Some(Fault::Late(delay)) => late::hold(shared, request, target, delay).await,
         Some(Fault::ResetUpload(after)) => {
@@ -297,10 +299,10 @@ async fn handle(
     }
 }
 
-/// Answers an error in S3's XML.
+/// Responds with an error in S3's XML.
 async fn refuse(request: Request<Incoming>, status: u16, code: &str) -> Result<Response<AnswerBody>, Dropped> {
     let head = request.method() == Method::HEAD;
-    // The request is read to its end, as a server that refuses politely does.
+    // The request body is read to its end, as by a well-behaved server.
     let _ = request.into_body().collect().await;
     let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>");
     let body = if head { String::new() } else { text };
@@ -311,7 +313,7 @@ async fn refuse(request: Request<Incoming>, status: u16, code: &str) -> Result<R
         .map_err(io::Error::other)
 }
 
-/// Answers as a proxy on the way does.
+/// Responds as another proxy on the way would.
 async fn error_page(request: Request<Incoming>, status: u16) -> Result<Response<AnswerBody>, Dropped> {
     let _ = request.into_body().collect().await;
     let page = Bytes::from_static(b"<html><body><h1>on purpose</h1></body></html>");
@@ -343,6 +345,6 @@ where
         Some(after) => body.with(Fault::Truncate(after), Arc::default()),
     };
     let answer = shared.client.request(Request::from_parts(parts, body.boxed_unsync())).await;
-    let answer = answer.context("the server behind the proxy").map_err(io::Error::other)?;
+    let answer = answer.context("the server behind the proxy did not respond").map_err(io::Error::other)?;
     Ok(answer.map(|body| Spoiled::over(body, Arc::clone(&shared.meter), Way::FromServer)))
 }

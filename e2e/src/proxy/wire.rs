@@ -1,4 +1,4 @@
-//! A connection that can end by a reset.
+//! A connection that can end with a reset.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TCP connection. When the flag is set before it is dropped, its peer sees a reset and not an end.
+/// A TCP connection. If the flag is set when it is dropped, its peer sees a reset instead of an
+/// orderly end.
 pub struct Wire {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
@@ -45,7 +46,7 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.reset.load(Ordering::SeqCst) {
-            // An orderly end would be told before the reset.
+            // An orderly end would reach the peer before the reset.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)

@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 
 const AGAIN: Named = Named { namespace: "again", name: "images" };
 
-/// Whatever the operator made goes with the RegistryCluster; the bucket stays, and with it every image.
+/// Deleting the RegistryCluster deletes everything that the operator created; the bucket keeps
+/// every image.
 pub async fn deleted_and_applied_again(cluster: &Cluster) -> Result<()> {
     let manifest = AGAIN.manifest(2);
     let registry = AGAIN.is_ready(cluster, &manifest).await?;
@@ -24,10 +25,10 @@ pub async fn deleted_and_applied_again(cluster: &Cluster) -> Result<()> {
         registry.push_image(&format!("kept/{number}"), "1", image).await?;
     }
     let (children, keys) = (children(cluster).await?, keys(cluster).await?);
-    ensure!(children.len() > 8, "a registry of two nodes is {children:?}");
+    ensure!(children.len() > 8, "a registry of two pods has only these objects: {children:?}");
 
     cluster.kubectl(["-n", AGAIN.namespace, "delete", "rgc", AGAIN.name, "--wait=false"]).await?;
-    wait::until("nothing of it is there", SOON, || async {
+    wait::until("all objects of the registry are deleted", SOON, || async {
         self::children(cluster).await.is_ok_and(|children| children.is_empty())
     })
     .await?;
@@ -36,7 +37,7 @@ pub async fn deleted_and_applied_again(cluster: &Cluster) -> Result<()> {
 
     cluster.kubectl(["delete", "namespace", AGAIN.namespace, "--wait=false"]).await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
-    wait::until("the namespace is gone", SOON, || async {
+    wait::until("the namespace is deleted", SOON, || async {
         namespaces.get_opt(AGAIN.namespace).await.is_ok_and(|found| found.is_none())
     })
     .await?;
@@ -45,7 +46,7 @@ pub async fn deleted_and_applied_again(cluster: &Cluster) -> Result<()> {
     given::gone(cluster, &[AGAIN.namespace]).await
 }
 
-/// Every image, from every node: their stores are empty.
+/// Pulls every image from every node; their stores are empty.
 async fn are_there(cluster: &Cluster, registry: &Registry, images: &[Image]) -> Result<()> {
     let mut all = AGAIN.nodes(cluster).await?;
     all.push(registry.clone());
@@ -61,7 +62,7 @@ async fn keys(cluster: &Cluster) -> Result<Vec<String>> {
     cluster.s3().keys(&AGAIN.prefix()).await
 }
 
-/// All that there is by the registry's label, with its kind and uid.
+/// All objects with the registry's label, as kind and uid.
 async fn children(cluster: &Cluster) -> Result<Vec<String>> {
     let all = [
         of::<Pod>(cluster).await?,

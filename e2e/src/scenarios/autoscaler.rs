@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 
 const NAMESPACE: &str = "autoscaled";
 const REPOSITORY: &str = "autoscaled";
-/// Figures of pods are collected every ten seconds, and the autoscaler trusts none of a pod's first twenty.
+/// Metrics of pods are collected every ten seconds, and the autoscaler ignores the first twenty
+/// seconds of a pod.
 const SOON: Duration = Duration::from_secs(180);
-/// Clients that pull as fast as they can.
+/// Number of clients that pull as fast as they can.
 const CLIENTS: usize = 4;
 
-/// By the CPU that its nodes take under load, through the scale subresource.
+/// Scales by the CPU usage of the registry pods under load, through the scale subresource.
 pub async fn an_autoscaler_scales_it(cluster: &Cluster) -> Result<()> {
     let spec = json!({"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}});
     let registry = pods::make(cluster, NAMESPACE, &spec).await?;
@@ -28,23 +29,23 @@ pub async fn an_autoscaler_scales_it(cluster: &Cluster) -> Result<()> {
         clients.spawn(pull(registry.clone(), content));
     }
     let start = Instant::now();
-    let scaled = wait::until("the autoscaler has asked for three nodes", SOON, || async {
+    let scaled = wait::until("the autoscaler has requested three pods", SOON, || async {
         pods::look(cluster, NAMESPACE).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(3))
     })
     .await;
-    // Whatever came of it: nobody else is to wait for this load.
+    // Stopped even after a failure, so that the load does not disturb other scenarios.
     clients.shutdown().await;
     if let Err(error) = scaled {
         return Err(error).context(cluster.kubectl(["-n", NAMESPACE, "describe", "hpa"]).await?);
     }
-    println!("the autoscaler asked for three nodes after {:.1?}", start.elapsed());
-    // With the load gone it asks for fewer again; whatever it asks for, the operator follows.
-    wait::until("the autoscaler has asked for one node again", SOON, || async {
+    println!("the autoscaler requested three pods after {:.1?}", start.elapsed());
+    // Without the load it requests fewer pods again, and the operator follows every request.
+    wait::until("the autoscaler has requested one pod again", SOON, || async {
         pods::look(cluster, NAMESPACE).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(1))
     })
     .await?;
     pods::until_settled(cluster, NAMESPACE).await?;
-    println!("it is back at one node after {:.1?}", start.elapsed());
+    println!("scaled back to one pod after {:.1?}", start.elapsed());
 
     let requests = cluster.audit().since(mark)?;
     let writes = |resource: &str| {
@@ -56,17 +57,18 @@ pub async fn an_autoscaler_scales_it(cluster: &Cluster) -> Result<()> {
     ensure!(scales.len() >= 2 && scales.iter().all(|user| *user == AUTOSCALER), "scaled by {scales:?}");
     let specs = writes("registryclusters");
     ensure!(specs.is_empty(), "the spec was written by {specs:?}");
-    // Each time the autoscaler asks, once, and not once more: it is not fought about.
+    // One write per request of the autoscaler and no more: the operator does not revert it.
     let sets = writes("statefulsets");
-    println!("{} requests of the autoscaler, {} writes of the StatefulSet", scales.len(), sets.len());
+    println!("scale requests of the autoscaler: {}; writes of the StatefulSet: {}", scales.len(), sets.len());
     ensure!(sets.iter().all(|user| *user == operator::USER), "the StatefulSet was written by {sets:?}");
-    ensure!(sets.len() <= scales.len(), "{} scalings, {} writes of the StatefulSet", scales.len(), sets.len());
+    ensure!(sets.len() <= scales.len(), "scale requests: {}; writes of the StatefulSet: {}", scales.len(), sets.len());
     pods::remove(cluster, NAMESPACE).await
 }
 
 async fn pull(registry: Registry, content: Content) {
     loop {
-        // A new connection each time, so that new nodes get their share. A failure is for other scenarios to find.
+        // A new connection each time, so that new pods get requests as well. Failures are checked
+        // by other scenarios.
         let _ = Registry::new(registry.url()).pull(REPOSITORY, &content.digest).await;
     }
 }

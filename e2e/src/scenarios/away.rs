@@ -1,5 +1,5 @@
-//! The bucket cannot be reached: nodes serve what they store, refuse what they could not keep, and need no help when
-//! it is back.
+//! The bucket is unreachable: nodes serve what they store, reject what they could not keep, and
+//! recover by themselves when it is back.
 
 use super::given::{self, Named, SOON};
 use crate::client::Reply;
@@ -13,11 +13,12 @@ use tokio::net::TcpStream;
 
 const AWAY: Named = Named { namespace: "away", name: "images" };
 
-/// The longest that a pull by tag may wait for a bucket that says nothing.
+/// Time limit for a pull by tag while the bucket does not respond.
 const TAG: Duration = Duration::from_secs(10);
 
-/// A firewall cuts S3 off: the condition says so, pods stay ready, stored images are served by digest and by tag,
-/// pushes are put off. It ends: all of that is over by itself.
+/// A firewall cuts S3 off: the condition reports it, pods stay ready, stored images are served by
+/// digest and by tag, and pushes are rejected with a status that asks to retry. Without the
+/// firewall, everything works again by itself.
 pub async fn the_bucket_is_away(cluster: &Cluster) -> Result<()> {
     let registry = AWAY.is_ready(cluster, &AWAY.manifest(2)).await?;
     AWAY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
@@ -25,27 +26,27 @@ pub async fn the_bucket_is_away(cluster: &Cluster) -> Result<()> {
     registry.push_image("kept", "1", &image).await?;
     let nodes = AWAY.nodes(cluster).await?;
     for node in &nodes {
-        node.pull_image("kept", "1", &image).await.context("before the bucket is away")?;
+        node.pull_image("kept", "1", &image).await.context("before the bucket is cut off")?;
     }
-    ensure!(s3_connects(cluster).await, "S3 is away before it is cut off");
+    ensure!(s3_connects(cluster).await, "S3 is unreachable before it is cut off");
     let before = lives(&AWAY.pods(cluster).await?);
     cluster.cut_s3().await?;
     let outcome = while_away(cluster, &nodes, &image).await;
     cluster.restore_s3().await?;
     outcome?;
     let start = Instant::now();
-    wait::until("S3 answers again", SOON, || s3_connects(cluster)).await?;
+    wait::until("S3 responds again", SOON, || s3_connects(cluster)).await?;
     let later = Image::fresh(&[1_000_000]);
     for node in &nodes {
         let node = node.patient(SOON);
         node.push_image("later", "1", &later).await.context("once the bucket is back")?;
     }
-    println!("pushes work {:.1?} after the bucket is back", start.elapsed());
+    println!("pushes work {:.1?} after the bucket was restored", start.elapsed());
     AWAY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
-    println!("and the condition says so after {:.1?}", start.elapsed());
+    println!("BucketReachable became True after {:.1?}", start.elapsed());
     for node in &nodes {
-        // The first to ask is served what was known, and finds out for the others.
-        wait::until("the tag is fresh", SOON, || async {
+        // The first request is served the known value and starts a refresh for the others.
+        wait::until("the tag is served without a warning", SOON, || async {
             let fresh = |reply: Reply| reply.status == 200 && reply.header("warning").is_none();
             node.manifest("kept", "1").await.is_ok_and(fresh)
         })
@@ -54,25 +55,26 @@ pub async fn the_bucket_is_away(cluster: &Cluster) -> Result<()> {
     }
     // The same pods, never restarted, and ready all the time.
     let after = lives(&AWAY.pods(cluster).await?);
-    ensure!(before == after, "the pods were {before:?} and are {after:?}");
+    ensure!(before == after, "the pods have changed: {before:?}, then {after:?}");
     given::gone(cluster, &[AWAY.namespace]).await
 }
 
 async fn while_away(cluster: &Cluster, nodes: &[Registry], image: &Image) -> Result<()> {
-    ensure!(!s3_connects(cluster).await, "S3 answers though it is cut off");
+    ensure!(!s3_connects(cluster).await, "S3 responds although it is cut off");
     let start = Instant::now();
     let told = async {
         AWAY.becomes(cluster, "BucketReachable", "False", "Unreachable").await?;
-        println!("the condition says that the bucket is away after {:.1?}", start.elapsed());
+        println!("BucketReachable became False after {:.1?}", start.elapsed());
         AWAY.has_event(cluster, "Unreachable").await
     };
     let served = futures::future::try_join_all(nodes.iter().map(|node| is_served(node, image)));
     tokio::try_join!(told, served)?;
-    println!("all was served or refused after {:.1?}", start.elapsed());
+    println!("reads served and writes rejected after {:.1?}", start.elapsed());
     Ok(())
 }
 
-/// What a node that stores an image does with it, and with pushes, while the bucket is away.
+/// Checks the responses of a node for an image that it stores, and for pushes, while the bucket is
+/// unreachable.
 async fn is_served(node: &Registry, image: &Image) -> Result<()> {
     let start = Instant::now();
     node.pull_image("kept", &image.digest.to_string(), image).await.context("by digest")?;
@@ -80,10 +82,14 @@ async fn is_served(node: &Registry, image: &Image) -> Result<()> {
     let start = Instant::now();
     node.pull_image("kept", "1", image).await.context("by tag")?;
     let by_tag = start.elapsed();
-    ensure!(by_tag < TAG, "by tag it took {by_tag:.1?}");
-    println!("a stored image is pulled by digest in {by_digest:.1?} and by tag in {by_tag:.1?}");
+    ensure!(by_tag < TAG, "the pull by tag took {by_tag:.1?}");
+    println!("pulled a stored image by digest in {by_digest:.1?} and by tag in {by_tag:.1?}");
     let manifest = node.manifest("kept", "1").await?.expect(200)?;
-    ensure!(manifest.header("warning").is_some(), "a tag that may be stale has no warning: {:?}", manifest.headers);
+    ensure!(
+        manifest.header("warning").is_some(),
+        "a tag that may be stale has no Warning header: {:?}",
+        manifest.headers
+    );
     let blob = Content::fresh(10_000);
     let (blob, manifest) =
         tokio::try_join!(node.try_push("kept", &blob), node.put_manifest("kept", "2", IMAGE, &image.manifest),)?;
@@ -92,9 +98,9 @@ async fn is_served(node: &Registry, image: &Image) -> Result<()> {
 }
 
 fn is_put_off(reply: &Reply) -> Result<()> {
-    ensure!(reply.status == 503, "answered {} instead of 503: {:?}", reply.status, reply.body);
+    ensure!(reply.status == 503, "status {} instead of 503: {:?}", reply.status, reply.body);
     let seconds = reply.header("retry-after").and_then(|text| text.parse::<u32>().ok());
-    ensure!(seconds.is_some(), "no Retry-After: {:?}", reply.headers);
+    ensure!(seconds.is_some(), "no Retry-After header: {:?}", reply.headers);
     Ok(())
 }
 
@@ -104,7 +110,7 @@ async fn s3_connects(cluster: &Cluster) -> bool {
     attempt.is_ok_and(|result| result.is_ok())
 }
 
-/// Of each pod, what changes when it is made anew, restarted, or not ready for a moment.
+/// The facts of each pod that change if it is recreated, restarted, or not ready for a moment.
 fn lives(pods: &[Pod]) -> Vec<(Option<String>, i32, String)> {
     let life = |pod: &Pod| {
         let status = pod.status.clone().unwrap_or_default();

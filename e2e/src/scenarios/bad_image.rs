@@ -1,4 +1,5 @@
-//! A node image that cannot be: the rollout stops at the first node, says why, and heals when it is taken back.
+//! A node image that does not exist: the rollout stops at the first pod, the condition reports why,
+//! and the registry recovers when the image is restored.
 
 use super::load::Load;
 use super::operator;
@@ -9,51 +10,56 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 const NAMESPACE: &str = "bad-image";
-/// The node from which a StatefulSet begins a rollout.
+/// The pod with which a StatefulSet starts a rollout.
 const FIRST: &str = "images-2";
 
-/// Under load, which nobody fails.
+/// Runs under load; no client fails.
 pub async fn a_bad_image_stops_at_one_node(cluster: &Cluster) -> Result<()> {
     let registry = pods::make(cluster, NAMESPACE, &json!({"replicas": 3})).await?;
     let before = pods::nodes(cluster, NAMESPACE).await?;
     let mark = cluster.audit().mark()?;
     let load = Load::start(&registry);
-    // The registry of the cluster's own images has none of this name.
+    // The cluster's own registry has no image of this name.
     let image = pods::image(cluster, NAMESPACE).await?;
-    let bad = format!("{image}-that-nobody-built");
+    let bad = format!("{image}-that-does-not-exist");
     pods::change(cluster, NAMESPACE, &json!({"image": bad})).await?;
     let message = pods::until_reason(cluster, NAMESPACE, "Ready", "RolloutStuck").await?;
     println!("Ready=False RolloutStuck: {message}");
     let told = message.contains(FIRST) && ["ErrImagePull", "ImagePullBackOff"].iter().any(|why| message.contains(why));
-    ensure!(told, "the condition does not say which node and why: {message}");
-    let status = pods::condition(cluster, NAMESPACE, "Ready").await?.context("no condition")?.status;
+    ensure!(told, "the condition does not name the pod and the reason: {message}");
+    let status =
+        pods::condition(cluster, NAMESPACE, "Ready").await?.context("the registry has no condition Ready")?.status;
     ensure!(status == "False", "Ready is {status}");
-    // For as long as all of this takes, nobody else goes.
+    // Meanwhile no other pod is replaced.
     load.goes_on(30).await?;
     let stuck = pods::nodes(cluster, NAMESPACE).await?;
-    ensure!(serving(&stuck) == serving(&before)[..2], "not the nodes that served before: {stuck:?}");
+    ensure!(serving(&stuck) == serving(&before)[..2], "other pods than before are serving: {stuck:?}");
 
     pods::change(cluster, NAMESPACE, &json!({"image": null})).await?;
     pods::until_settled(cluster, NAMESPACE).await?;
     load.goes_on(10).await?;
     load.stop().await?;
     let after = pods::nodes(cluster, NAMESPACE).await?;
-    ensure!(serving(&after)[..2] == serving(&before)[..2], "healthy nodes were restarted: {before:?}, then {after:?}");
+    ensure!(
+        serving(&after)[..2] == serving(&before)[..2],
+        "healthy pods were replaced or restarted: {before:?}, then {after:?}"
+    );
     let deleted = deleted(&cluster.audit().since(mark)?);
-    println!("deleted: {deleted:?}");
-    // Once by the rollout, and once the one that was stuck, by whoever came first.
+    println!("deleted pods: {deleted:?}");
+    // Once by the rollout, and once while stuck, by the operator or the StatefulSet controller.
     let only_first = deleted.iter().all(|(name, _)| name == FIRST);
-    ensure!(only_first && deleted.len() >= 2, "deleted were {deleted:?}");
+    ensure!(only_first && deleted.len() >= 2, "unexpected deletions: {deleted:?}");
     never_served(cluster, &bad).await?;
     pods::remove(cluster, NAMESPACE).await
 }
 
-/// A registry of which no node ever served heals just so, and all at once: a StatefulSet would go from node to node.
+/// A registry of which no pod was ever ready recovers in the same way, but all pods at once: the
+/// StatefulSet controller alone would replace one after the other.
 async fn never_served(cluster: &Cluster, bad: &str) -> Result<()> {
     let mark = cluster.audit().mark()?;
     pods::change(cluster, NAMESPACE, &json!({"replicas": 0})).await?;
     pods::until_reason(cluster, NAMESPACE, "Ready", "ScaledToZero").await?;
-    wait::until("no node is left", pods::SOON, || async {
+    wait::until("no pod is left", pods::SOON, || async {
         pods::nodes(cluster, NAMESPACE).await.is_ok_and(|nodes| nodes.is_empty())
     })
     .await?;
@@ -62,9 +68,9 @@ async fn never_served(cluster: &Cluster, bad: &str) -> Result<()> {
     pods::change(cluster, NAMESPACE, &json!({"image": null})).await?;
     pods::until_settled(cluster, NAMESPACE).await?;
     let deleted = deleted(&cluster.audit().since(mark)?);
-    println!("of those that never served, deleted: {deleted:?}");
+    println!("deleted pods that were never ready: {deleted:?}");
     let by_operator = deleted.iter().any(|(_, user)| user == operator::USER);
-    ensure!(by_operator, "the operator left it to others: {deleted:?}");
+    ensure!(by_operator, "the operator deleted no pod: {deleted:?}");
     Ok(())
 }
 
@@ -73,13 +79,13 @@ fn deleted(requests: &[Request]) -> Vec<(String, String)> {
     requests
         .iter()
         .filter(|request| request.object_ref.is(NAMESPACE, "pods") && request.verb == "delete")
-        // When a pod has ended, its kubelet takes it off the list.
+        // Without the kubelets' deletes, which follow the end of a pod.
         .filter(|request| request.succeeded() && request.user.username.starts_with("system:serviceaccount:"))
         .map(|request| (request.object_ref.name.clone(), request.user.username.clone()))
         .collect()
 }
 
-/// The nodes that are ready, by name and uid, and how often each was restarted.
+/// Name, uid and number of restarts of every ready pod.
 fn serving(nodes: &[Node]) -> Vec<(&str, &str, i32)> {
     let ready = nodes.iter().filter(|node| node.ready && !node.going);
     ready.map(|node| (node.name.as_str(), node.uid.as_str(), node.restarts)).collect()

@@ -1,4 +1,4 @@
-//! What a RegistryCluster says of itself.
+//! Reads the status and events of RegistryClusters.
 
 use super::given::{Named, SOON};
 use crate::cluster::Cluster;
@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::Value;
 
-/// RegistryClusters, or another kind, of a namespace as the API server has them.
+/// The API for a kind in a namespace, for example RegistryClusters.
 pub fn objects(cluster: &Cluster, namespace: &str, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     Api::namespaced_with(cluster.client().clone(), namespace, &resource)
 }
 
-/// A condition as it is told.
+/// A condition as reported in the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
     pub status: String,
@@ -25,16 +25,16 @@ impl Named {
     /// The whole object.
     ///
     /// # Errors
-    /// When it is not there.
+    /// If it does not exist.
     pub async fn object(self, cluster: &Cluster) -> Result<Value> {
         let clusters = objects(cluster, self.namespace, "entrepot.dev", "v1alpha1", "RegistryCluster");
         Ok(serde_json::to_value(clusters.get(self.name).await?)?)
     }
 
-    /// A condition, once there is one, of the spec as it is now.
+    /// A condition of the present generation of the spec, if there is one.
     ///
     /// # Errors
-    /// When there is no such registry.
+    /// If the registry does not exist.
     pub async fn condition(self, cluster: &Cluster, kind: &str) -> Result<Option<Condition>> {
         let object = self.object(cluster).await?;
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -49,12 +49,13 @@ impl Named {
         }))
     }
 
-    /// Waits until a condition of the spec as it is now has this status and reason, and returns its message.
+    /// Waits until a condition of the present generation has this status and reason. Returns its
+    /// message.
     ///
     /// # Errors
-    /// When it does not; the message has what it was instead.
+    /// If it does not; the message contains the condition instead.
     pub async fn becomes(self, cluster: &Cluster, kind: &str, status: &str, reason: &str) -> Result<String> {
-        let what = format!("{}/{} says {kind}={status} ({reason})", self.namespace, self.name);
+        let what = format!("{}/{} has {kind}={status} ({reason})", self.namespace, self.name);
         let seen = wait::value(&what, SOON, || async {
             let seen = self.condition(cluster, kind).await.ok().flatten()?;
             (seen.status == status && seen.reason == reason).then_some(seen.message)
@@ -63,15 +64,15 @@ impl Named {
             Ok(message) => Ok(message),
             Err(error) => {
                 let instead = self.condition(cluster, kind).await?;
-                Err(error).with_context(|| format!("{kind} is {instead:?}"))
+                Err(error).with_context(|| format!("last seen {kind}: {instead:?}"))
             }
         }
     }
 
-    /// Waits until an event of this reason is told of it.
+    /// Waits until an event with this reason exists for the registry.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none in time.
     pub async fn has_event(self, cluster: &Cluster, reason: &str) -> Result<()> {
         let events = objects(cluster, self.namespace, "events.k8s.io", "v1", "Event");
         wait::until(&format!("{}/{} has an event {reason}", self.namespace, self.name), SOON, || async {

@@ -1,4 +1,4 @@
-//! What somebody edits or deletes by hand is put back, and the log says what it was.
+//! Manual changes and deletions are reverted, and the log reports them.
 
 use super::NAMESPACE;
 use crate::cluster::Cluster;
@@ -6,10 +6,10 @@ use crate::wait;
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
-/// Within this the operator has put anything back.
+/// Time limit for the operator to revert a change.
 const SOON: Duration = Duration::from_secs(60);
 
-/// The children of the registry `images`, with an edit of each that must not stay.
+/// The objects of the registry `images`, each with a change that must be reverted.
 const CHILDREN: [(&str, &str); 6] = [
     ("configmap/images-config", r#"{"data":{"config.yaml":"readOnly: true"}}"#),
     ("service/images", r#"{"spec":{"selector":{"app.kubernetes.io/name":"another"}}}"#),
@@ -19,20 +19,21 @@ const CHILDREN: [(&str, &str); 6] = [
     ("statefulset/images", r#"{"spec":{"replicas":1}}"#),
 ];
 
-/// Each child, edited and then deleted.
-pub async fn drift_is_put_back(cluster: &Cluster) -> Result<()> {
+/// Changes each object, then deletes it.
+pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
     for (child, edit) in CHILDREN {
         let spec = spec_of(cluster, child).await?;
         cluster.kubectl(["-n", NAMESPACE, "patch", child, "--type=merge", "-p", edit]).await?;
-        wait::until(&format!("{child} is as it was"), SOON, || async {
+        wait::until(&format!("{child} is restored"), SOON, || async {
             spec_of(cluster, child).await.is_ok_and(|now| now == spec)
         })
         .await?;
         let uid = uid_of(cluster, child).await?;
-        // Its own pods stay with a StatefulSet that is deleted so, as nobody would delete a registry by accident. kubectl
-        // does not wait: when the next of the same name comes before its watch begins, it misses the end and never ends.
+        // Orphaned, so that the pods of a deleted StatefulSet stay: this scenario is not about
+        // deleting a registry. Without waiting: if an object of the same name is recreated before
+        // kubectl's watch starts, kubectl misses the deletion and never returns.
         cluster.kubectl(["-n", NAMESPACE, "delete", child, "--cascade=orphan", "--wait=false"]).await?;
-        wait::until(&format!("{child} is there again"), SOON, || async {
+        wait::until(&format!("{child} is recreated"), SOON, || async {
             uid_of(cluster, child).await.is_ok_and(|now| now != uid)
                 && spec_of(cluster, child).await.is_ok_and(|now| comparable(&now) == comparable(&spec))
         })
@@ -42,10 +43,10 @@ pub async fn drift_is_put_back(cluster: &Cluster) -> Result<()> {
     let log = cluster.kubectl(log).await?;
     for (child, _) in CHILDREN {
         let (_, name) = child.split_once('/').unwrap_or_default();
-        for cause in ["put back what was changed by hand", "put back what somebody had deleted"] {
+        for cause in ["reverted changes by another field manager", "recreated an object that was deleted"] {
             ensure!(
                 log.lines().any(|line| line.contains(cause) && line.contains(name)),
-                "the operator's log does not say of {child}: {cause}\n{log}"
+                "the operator's log has no line \"{cause}\" for {child}\n{log}"
             );
         }
     }
@@ -53,7 +54,7 @@ pub async fn drift_is_put_back(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(ready).await.map(drop)
 }
 
-/// All that the operator may have an opinion about.
+/// The parts of an object that the operator may own.
 async fn spec_of(cluster: &Cluster, child: &str) -> Result<serde_json::Value> {
     let mut object = object(cluster, child).await?;
     for own in ["metadata", "status"] {
@@ -62,7 +63,7 @@ async fn spec_of(cluster: &Cluster, child: &str) -> Result<serde_json::Value> {
     Ok(object)
 }
 
-/// Without what the API server chooses when an object is made.
+/// The spec without fields that the API server assigns at creation.
 fn comparable(spec: &serde_json::Value) -> serde_json::Value {
     let mut spec = spec.clone();
     if let Some(spec) = spec["spec"].as_object_mut() {

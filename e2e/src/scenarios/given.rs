@@ -1,4 +1,4 @@
-//! What a scenario begins with: a registry of its own, in a namespace of its own, with a part of the bucket of its own.
+//! The fixture of a scenario: a registry in its own namespace, with its own prefix in the bucket.
 
 use super::registry::secret;
 use crate::cluster::Cluster;
@@ -13,10 +13,10 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Within this a healthy cluster has done anything that is asked of it here.
+/// Time limit for anything that a healthy cluster is asked to do here.
 pub const SOON: Duration = Duration::from_secs(120);
 
-/// A registry, by its namespace and its name.
+/// A registry by namespace and name.
 #[derive(Clone, Copy, Debug)]
 pub struct Named {
     pub namespace: &'static str,
@@ -24,7 +24,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// A RegistryCluster of small nodes. Its prefix is its own.
+    /// A RegistryCluster of small pods with its own prefix in the bucket.
     pub fn manifest(self, replicas: u8) -> Value {
         json!({
             "apiVersion": "entrepot.dev/v1alpha1",
@@ -46,15 +46,16 @@ impl Named {
         })
     }
 
-    /// What its keys in the bucket begin with.
+    /// The prefix of its keys in the bucket.
     pub fn prefix(self) -> String {
         format!("{}/{}/", self.namespace, self.name)
     }
 
-    /// Applies it with its namespace and the keys of the bucket, and waits until every node is ready.
+    /// Applies the RegistryCluster with its namespace and Secret, and waits until every pod is
+    /// ready.
     ///
     /// # Errors
-    /// When it does not become ready.
+    /// If it does not become ready.
     pub async fn is_ready(self, cluster: &Cluster, manifest: &Value) -> Result<Registry> {
         cluster.apply(&secret(self.namespace)).await?;
         cluster.apply(&manifest.to_string()).await?;
@@ -62,29 +63,30 @@ impl Named {
         self.registry(cluster).await
     }
 
-    /// It behind its Service, once that answers: the machines learn of an address a moment after a node is ready.
+    /// The registry at its Service, after that responds: the Kubernetes nodes learn about an
+    /// endpoint shortly after its pod is ready.
     ///
     /// # Errors
-    /// When there is no such Service, or it does not answer.
+    /// If the Service does not exist or does not respond.
     pub async fn registry(self, cluster: &Cluster) -> Result<Registry> {
         let registry = cluster.registry(self.namespace, self.name).await?;
-        wait::until(&format!("the Service of {self:?} answers"), SOON, || registry.answers()).await?;
+        wait::until(&format!("the Service of {self:?} responds"), SOON, || registry.answers()).await?;
         Ok(registry)
     }
 
-    /// Changes it by a merge patch.
+    /// Changes the RegistryCluster by a merge patch.
     ///
     /// # Errors
-    /// When the API server refuses it; the message has its words.
+    /// If the API server rejects it; the message contains the reason.
     pub async fn patch(self, cluster: &Cluster, patch: &Value) -> Result<()> {
         let (name, patch) = (format!("rgc/{}", self.name), patch.to_string());
         cluster.kubectl(["-n", self.namespace, "patch", &name, "--type=merge", "-p", &patch]).await.map(drop)
     }
 
-    /// Its nodes' pods, in the order of their names.
+    /// Its pods, ordered by name.
     ///
     /// # Errors
-    /// When the API server does not answer.
+    /// If the API server does not respond.
     pub async fn pods(self, cluster: &Cluster) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), self.namespace);
         let mut pods = pods.list(&self.selector()).await?.items;
@@ -92,23 +94,23 @@ impl Named {
         Ok(pods)
     }
 
-    /// What selects all that the operator makes of it.
+    /// Selects all objects that the operator creates for it.
     pub fn selector(self) -> ListParams {
         ListParams::default().labels(&format!("app.kubernetes.io/instance={}", self.name))
     }
 
-    /// Each node by its own address, in the order of their names.
+    /// Each registry node by its pod's address, ordered by name.
     ///
     /// # Errors
-    /// When a pod has no address.
+    /// If a pod has no address.
     pub async fn nodes(self, cluster: &Cluster) -> Result<Vec<Registry>> {
         let address = |pod: &Pod| Some(format!("http://{}:5000", pod.status.as_ref()?.pod_ip.as_ref()?));
         let pods = self.pods(cluster).await?;
-        pods.iter().map(|pod| Ok(Registry::new(&address(pod).context("a pod without address")?))).collect()
+        pods.iter().map(|pod| Ok(Registry::new(&address(pod).context("the pod has no IP address")?))).collect()
     }
 }
 
-/// Pulls that go on until they are told to stop.
+/// Pulls that continue until they are stopped.
 #[derive(Default)]
 pub struct Pulls {
     stop: AtomicBool,
@@ -117,12 +119,12 @@ pub struct Pulls {
 }
 
 impl Pulls {
-    /// Pulls an image by its tag, over and over, as real clients do: what was refused for now, and a connection that
-    /// was closed just when a request was sent on it, is tried again. A pull that does not succeed by that, or that
-    /// brings other bytes, ends it.
+    /// Pulls an image by its tag over and over, as real clients do: retries a request that was
+    /// refused temporarily, or whose connection was closed just when it was sent. Ends with the
+    /// first pull that still fails or has other bytes.
     ///
     /// # Errors
-    /// When a pull failed.
+    /// If a pull failed.
     pub async fn go_on(&self, registry: &Registry, repository: &str, tag: &str, image: &Image) -> Result<()> {
         const TRIES: usize = 3;
         while !self.stop.load(Ordering::Relaxed) {
@@ -130,7 +132,7 @@ impl Pulls {
             while let Err(error) = registry.patient(SOON).pull_image(repository, tag, image).await {
                 let cut_short = error.chain().any(|cause| cause.is::<hyper::Error>());
                 if !cut_short || tries == TRIES {
-                    return Err(error.context(format!("a pull failed at try {tries}")));
+                    return Err(error.context(format!("a pull failed at attempt {tries}")));
                 }
                 tries += 1;
                 self.again.fetch_add(1, Ordering::Relaxed);
@@ -138,17 +140,17 @@ impl Pulls {
             self.done.fetch_add(1, Ordering::Relaxed);
         }
         println!(
-            "{} pulls went on without a failure, of which {} were tried again",
+            "{} pulls succeeded, {} after a retry",
             self.done.load(Ordering::Relaxed),
             self.again.load(Ordering::Relaxed)
         );
         Ok(())
     }
 
-    /// Does something while pulls go on, and ends them.
+    /// Runs `work` while pulls continue, then stops them.
     ///
     /// # Errors
-    /// When either fails.
+    /// If either fails.
     pub async fn during<T>(
         &self,
         pulls: impl Future<Output = Result<()>>,
@@ -160,15 +162,15 @@ impl Pulls {
             outcome
         };
         let ((), outcome) = tokio::try_join!(pulls, what)?;
-        ensure!(self.done.load(Ordering::Relaxed) > 0, "nothing was pulled");
+        ensure!(self.done.load(Ordering::Relaxed) > 0, "no pull completed");
         Ok(outcome)
     }
 }
 
-/// Deletes the namespaces of a scenario, without waiting for what goes with them.
+/// Deletes the namespaces of a scenario without waiting for their contents.
 ///
 /// # Errors
-/// When there is none of a name.
+/// If a namespace does not exist.
 pub async fn gone(cluster: &Cluster, namespaces: &[&str]) -> Result<()> {
     let delete = ["delete", "namespace", "--wait=false"].iter().chain(namespaces);
     cluster.kubectl(delete).await.map(drop)

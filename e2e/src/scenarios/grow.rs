@@ -1,5 +1,5 @@
-//! Volumes that grow under a registry in use, with an operator that dies between any two of its steps; and volumes that
-//! cannot grow.
+//! Volumes that are expanded while the registry is in use and the operator crashes between any two
+//! steps; and volumes that cannot be expanded.
 
 use super::given::{self, Named, Pulls, SOON};
 use crate::cluster::{self, Audit, Cluster, FIXED, Mark};
@@ -19,7 +19,8 @@ const CLAIMS: [&str; 2] = ["store-grows-0", "store-grows-1"];
 const OPERATOR: &str = "entrepot-operator";
 const SYSTEM: &str = "entrepot-system";
 
-/// What the operator did to the volumes of the registry since a mark, by the API server's audit log.
+/// The operator's changes to the volumes of the registry since a mark, by the API server's audit
+/// log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Done {
     resized: usize,
@@ -29,7 +30,7 @@ struct Done {
 
 const WHOLE: Done = Done { resized: 2, deleted: 1, made: 1 };
 
-/// Where the operator was when it died.
+/// The state in which the operator crashed.
 #[derive(Clone, Copy, Debug)]
 enum Left {
     SomeResized,
@@ -37,8 +38,8 @@ enum Left {
     SetDeleted,
 }
 
-/// One expansion as it should be, one for each state in which a dying operator may leave it, and the class that cannot
-/// expand.
+/// One expansion without a fault, one for each state in which a crash of the operator may leave it,
+/// and one with a StorageClass that cannot expand.
 pub async fn volumes_grow(cluster: &Cluster) -> Result<()> {
     let mut fixed = STUCK.manifest(1);
     fixed["spec"]["cache"]["storageClassName"] = json!(FIXED);
@@ -56,7 +57,7 @@ pub async fn volumes_grow(cluster: &Cluster) -> Result<()> {
 async fn grow(cluster: &Cluster) -> Result<()> {
     let mark = cluster.audit().mark()?;
     GROWS.patch(cluster, &size("2Gi")).await?;
-    has_grown(cluster, "2Gi", mark, WHOLE).await.context("undisturbed")?;
+    has_grown(cluster, "2Gi", mark, WHOLE).await.context("without a fault")?;
 
     for (left, size, rest) in [
         (Left::SomeResized, "3Gi", Done { resized: 1, ..WHOLE }),
@@ -69,22 +70,25 @@ async fn grow(cluster: &Cluster) -> Result<()> {
         leave(cluster, left, size).await?;
         start_operator(cluster).await?;
         has_grown(cluster, size, mark, rest).await.with_context(|| format!("{left:?}"))?;
-        println!("an expansion that was left with {left:?} was finished");
+        println!("expansion interrupted at {left:?} was completed");
     }
 
-    // The same as it really comes about: the leader is killed as soon as the first of its writes is seen, and again
-    // when the StatefulSet is another.
+    // The same with a real crash: the leader is killed as soon as the first of its writes is seen,
+    // and again when the StatefulSet has been replaced.
     let mark = cluster.audit().mark()?;
     let before = set(cluster).await?.uid();
     GROWS.patch(cluster, &size("6Gi")).await?;
-    wait::until("a claim is resized", SOON, || async { requests(cluster).await.contains(&"6Gi".to_owned()) }).await?;
+    wait::until("a PersistentVolumeClaim is resized", SOON, || async {
+        requests(cluster).await.contains(&"6Gi".to_owned())
+    })
+    .await?;
     kill_leader(cluster).await?;
-    wait::until("the StatefulSet is another", SOON, || async {
+    wait::until("the StatefulSet is replaced", SOON, || async {
         set(cluster).await.is_ok_and(|set| set.uid() != before && set.metadata.deletion_timestamp.is_none())
     })
     .await?;
     kill_leader(cluster).await?;
-    has_grown(cluster, "6Gi", mark, WHOLE).await.context("leaders killed")?;
+    has_grown(cluster, "6Gi", mark, WHOLE).await.context("with killed leaders")?;
     GROWS.becomes(cluster, "Ready", "True", "AllNodesReady").await.map(drop)
 }
 
@@ -92,13 +96,17 @@ fn size(size: &str) -> serde_json::Value {
     json!({"spec": {"cache": {"size": size}}})
 }
 
-/// Waits until volumes and StatefulSet have the size, and compares what the operator did for it.
+/// Waits until volumes and StatefulSet have the size, and checks what the operator did for it.
 async fn has_grown(cluster: &Cluster, size: &str, mark: Mark, expected: Done) -> Result<()> {
     GROWS.becomes(cluster, "StorageResized", "True", "AsDesired").await?;
-    ensure!(capacities(cluster).await == [size, size], "the volumes have {:?}", capacities(cluster).await);
-    ensure!(template(&set(cluster).await?).as_deref() == Some(size), "the StatefulSet is as it was");
+    ensure!(
+        capacities(cluster).await == [size, size],
+        "unexpected sizes of the volumes: {:?}",
+        capacities(cluster).await
+    );
+    ensure!(template(&set(cluster).await?).as_deref() == Some(size), "the StatefulSet has its old claim template");
     let done = done(cluster.audit(), mark)?;
-    ensure!(done == expected, "the operator did {done:?} instead of {expected:?}");
+    ensure!(done == expected, "the operator's changes were {done:?} instead of {expected:?}");
     Ok(())
 }
 
@@ -114,12 +122,12 @@ fn done(audit: &Audit, mark: Mark) -> Result<Done> {
     Ok(Done {
         resized: count("persistentvolumeclaims", "patch", &[200]),
         deleted: count("statefulsets", "delete", &[200, 202]),
-        // An apply that makes an object is answered 201.
+        // The status of an apply that creates an object is 201.
         made: count("statefulsets", "patch", &[201]),
     })
 }
 
-/// Does by hand what the operator would have done before it died.
+/// Makes by hand the changes that the operator would have made before the crash.
 async fn leave(cluster: &Cluster, left: Left, size: &str) -> Result<()> {
     let resized = match left {
         Left::SomeResized => &CLAIMS[..1],
@@ -130,7 +138,7 @@ async fn leave(cluster: &Cluster, left: Left, size: &str) -> Result<()> {
         cluster.kubectl(["-n", GROWS.namespace, "patch", "pvc", claim, "-p", &patch]).await?;
     }
     let grown = || async { capacities(cluster).await.iter().filter(|now| *now == size).count() == resized.len() };
-    wait::until("the volumes have grown", SOON, grown).await?;
+    wait::until("the volumes are expanded", SOON, grown).await?;
     if let Left::SetDeleted = left {
         let set = format!("statefulset/{}", GROWS.name);
         cluster.kubectl(["-n", GROWS.namespace, "delete", &set, "--cascade=orphan"]).await?;
@@ -138,7 +146,8 @@ async fn leave(cluster: &Cluster, left: Left, size: &str) -> Result<()> {
     Ok(())
 }
 
-/// With a class that cannot expand nothing is changed, which a condition says, until the size is set back.
+/// With a StorageClass that cannot expand, nothing changes and a condition reports it, until the
+/// size is restored.
 async fn cannot_expand(cluster: &Cluster) -> Result<()> {
     let children = || async {
         let set = Api::<StatefulSet>::namespaced(cluster.client().clone(), STUCK.namespace).get(STUCK.name).await?;
@@ -155,7 +164,7 @@ async fn cannot_expand(cluster: &Cluster) -> Result<()> {
     STUCK.patch(cluster, &size("1Gi")).await?;
     STUCK.becomes(cluster, "StorageResized", "True", "AsDesired").await?;
     let after = children().await?;
-    ensure!(before == after, "something was changed: {before:?}, then {after:?}");
+    ensure!(before == after, "an object was changed: {before:?}, then {after:?}");
     Ok(())
 }
 
@@ -163,7 +172,7 @@ async fn stop_operator(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(["-n", SYSTEM, "scale", "deployment", OPERATOR, "--replicas=0"]).await?;
     let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), SYSTEM);
     let of_operator = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
-    wait::until("no operator runs", SOON, || async {
+    wait::until("no operator is running", SOON, || async {
         pods.list(&of_operator).await.is_ok_and(|pods| pods.items.is_empty())
     })
     .await
@@ -175,7 +184,8 @@ async fn start_operator(cluster: &Cluster) -> Result<()> {
 
 async fn kill_leader(cluster: &Cluster) -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(cluster.client().clone(), SYSTEM);
-    let leader = leases.get(OPERATOR).await?.spec.and_then(|spec| spec.holder_identity).context("nobody leads")?;
+    let leader =
+        leases.get(OPERATOR).await?.spec.and_then(|spec| spec.holder_identity).context("the Lease has no holder")?;
     let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), SYSTEM);
     cluster::kill(&pods.get(&leader).await?, OPERATOR)
 }

@@ -1,4 +1,4 @@
-//! One operator, a hundred registries.
+//! One operator with a hundred registries.
 
 use super::given::{Named, SOON};
 use crate::cluster::{self, Cluster};
@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 const NAMESPACE: &str = "hundred";
 const REGISTRIES: usize = 100;
-/// The most that all of them may take to be settled, once they are applied.
+/// Time limit for all registries to be settled after they are applied.
 const SETTLED: Duration = Duration::from_secs(60);
-/// What the operator may use, in bytes.
+/// Memory limit of the operator in bytes.
 const MEMORY: u64 = 100 << 20;
 
-/// Registries whose nodes fit nowhere: all that the operator does is done, and no node has to run.
+/// The pods of these registries fit on no Kubernetes node: the operator does all of its work, and
+/// no pod has to run.
 pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
     cluster.apply(&super::registry::secret(NAMESPACE)).await?;
     let registries: Vec<_> = (0..REGISTRIES).map(manifest).collect();
@@ -27,7 +28,8 @@ pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
     let applied = Instant::now();
     let mut largest = 0;
     let settled = async {
-        // To look at a hundred registries costs the API server what settling them needs.
+        // Reading a hundred registries costs the API server as much as settling them, so poll
+        // rarely.
         let mut looks = tokio::time::interval(Duration::from_millis(500));
         loop {
             looks.tick().await;
@@ -41,14 +43,14 @@ pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
     let (took, since) = (begun.elapsed(), applied.elapsed());
     largest = largest.max(memory(cluster).await?);
     println!(
-        "{REGISTRIES} registries are settled {since:.1?} after they were applied, which took {:.1?}",
+        "{REGISTRIES} registries settled {since:.1?} after they were applied; applying them took {:.1?}",
         took - since
     );
-    println!("the operator used {:.1} MiB at most", largest as f64 / 1_048_576.0);
-    ensure!(largest < MEMORY, "the operator uses {largest} bytes");
+    println!("peak memory of the operator: {:.1} MiB", largest as f64 / 1_048_576.0);
+    ensure!(largest < MEMORY, "the operator used {largest} bytes of memory");
     cluster.kubectl(["delete", "namespace", NAMESPACE, "--wait=false"]).await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
-    wait::until("all of them are gone", 2 * SOON, || async {
+    wait::until("all registries are deleted", 2 * SOON, || async {
         namespaces.get_opt(NAMESPACE).await.is_ok_and(|found| found.is_none())
     })
     .await
@@ -62,11 +64,12 @@ fn manifest(number: usize) -> Value {
     manifest
 }
 
-/// Whether every registry's status is of its spec, says why no node is ready, and all that its nodes need is there.
+/// Whether the status of every registry is of the present generation and reports why no pod is
+/// ready, and all objects that the pods need exist.
 async fn are_settled(cluster: &Cluster) -> Result<bool> {
     let registries = super::conditions::objects(cluster, NAMESPACE, "entrepot.dev", "v1alpha1", "RegistryCluster");
     let registries = registries.list(&ListParams::default()).await?.items;
-    ensure!(registries.len() == REGISTRIES, "there are {} registries", registries.len());
+    ensure!(registries.len() == REGISTRIES, "unexpected number of registries: {}", registries.len());
     let told = registries.iter().all(|registry| {
         let status = &registry.data["status"];
         let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -84,7 +87,7 @@ async fn are_settled(cluster: &Cluster) -> Result<bool> {
     Ok((sets, claims, pods) == (REGISTRIES, REGISTRIES, REGISTRIES))
 }
 
-/// What the operator's processes have in memory, the most of one, in bytes (proc_pid_status(5)).
+/// Memory of the operator's largest process in bytes (proc_pid_status(5)).
 async fn memory(cluster: &Cluster) -> Result<u64> {
     let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), "entrepot-system");
     let selector = ListParams::default().labels("app.kubernetes.io/name=entrepot-operator");
@@ -94,5 +97,5 @@ async fn memory(cluster: &Cluster) -> Result<u64> {
             largest = largest.max(usage::memory(process.pid).ok());
         }
     }
-    largest.context("no operator runs")
+    largest.context("no operator is running")
 }

@@ -1,4 +1,4 @@
-//! A registry to which nothing happens costs the API server nothing.
+//! A registry that does not change causes no writes to the API server.
 
 use super::{operator, pods};
 use crate::cluster::Cluster;
@@ -8,24 +8,24 @@ use serde_json::json;
 use std::time::Duration;
 
 const NAMESPACE: &str = "idle";
-/// How many minutes nothing happens for.
+/// Environment variable for the number of minutes without a change.
 const MINUTES: &str = "ENTREPOT_IDLE_MINUTES";
 const DEFAULT_MINUTES: u64 = 2;
-/// Longer than this after its time the Lease is renewed again, or it has no holder.
+/// Tolerance for the next renewal of the Lease; after it, the Lease counts as not renewed.
 const LATE: Duration = Duration::from_secs(30);
 
-/// No write about anything in its namespace, neither by the operator nor by the nodes; the operator writes its Lease and
-/// nothing else, and looks after the registry all the while.
+/// No object in the registry's namespace is written, neither by the operator nor by the registry
+/// pods. The operator writes only its Lease, and still reconciles the registry all the time.
 pub async fn idle_writes_nothing(cluster: &Cluster) -> Result<()> {
     let minutes = std::env::var(MINUTES).map_or(Ok(DEFAULT_MINUTES), |text| text.parse()).context(MINUTES)?;
     pods::make(cluster, NAMESPACE, &json!({"replicas": 2})).await?;
     for (kind, reason) in [("BucketReachable", "Reachable"), ("CredentialsValid", "Accepted")] {
         pods::until_reason(cluster, NAMESPACE, kind, reason).await?;
     }
-    // Events come after the status that they are about. There is one pass at a time: when the next has begun, all that the
-    // ones before had to say is said.
+    // Events are written after the status that they report. Reconciliations do not overlap: when
+    // the next one has started, everything that the previous ones report is written.
     let told = cluster.audit().mark()?;
-    wait::until("the operator looks after the registry again", pods::SOON, || async {
+    wait::until("the operator reconciles the registry again", pods::SOON, || async {
         let requests = cluster.audit().of(operator::USER, told).unwrap_or_default();
         requests.iter().any(|request| request.object_ref.is(NAMESPACE, "secrets"))
     })
@@ -33,7 +33,7 @@ pub async fn idle_writes_nothing(cluster: &Cluster) -> Result<()> {
     let before = pods::look(cluster, NAMESPACE).await?.data["status"].clone();
     let mark = cluster.audit().mark()?;
     let begin = operator::renewed(cluster).await?;
-    // The Lease is the operator's clock: it is alive for as long as this goes on.
+    // The Lease serves as a clock: while it is renewed, the operator is running.
     operator::until_renewed_after(cluster, begin, Duration::from_secs(60 * minutes), LATE).await?;
 
     let requests = cluster.audit().since(mark)?;
@@ -48,12 +48,12 @@ pub async fn idle_writes_nothing(cluster: &Cluster) -> Result<()> {
             _ => {}
         }
     }
-    println!("{minutes} minutes: {renewals} renewals of the operator's Lease, {} other writes", writes.len());
-    println!("the operator looked at what the registry refers to {looks} times; nodes asked {of_nodes} times");
+    println!("{minutes} minutes: {renewals} renewals of the Lease, {} other writes", writes.len());
+    println!("operator reads: {looks}; API requests by registry pods: {of_nodes}");
     let after = pods::look(cluster, NAMESPACE).await?.data["status"].clone();
-    ensure!(writes.is_empty(), "writes while nothing happened: {writes:#?}\nthe status was {before}\nand is {after}");
-    ensure!(of_nodes == 0, "nodes have asked the API server {of_nodes} times");
-    // Every 30 seconds a pass looks whether the Secret is there.
-    ensure!(looks >= minutes, "the operator looked only {looks} times: it was not at work");
+    ensure!(writes.is_empty(), "writes without a change: {writes:#?}\nstatus before: {before}\nstatus after: {after}");
+    ensure!(of_nodes == 0, "registry pods have sent {of_nodes} requests to the API server");
+    // Every 30 seconds a reconciliation checks whether the Secret exists.
+    ensure!(looks >= minutes, "the operator read only {looks} times: it did not reconcile");
     pods::remove(cluster, NAMESPACE).await
 }

@@ -1,5 +1,6 @@
-//! RegistryClusters that the API server admits and the operator cannot take, and an operator that may not do all that it
-//! could: each is told where it belongs, and the other registries go on.
+//! RegistryClusters that the API server admits and the operator cannot use, and an operator that
+//! lacks a permission: each problem is reported where it belongs, and the other registries are
+//! reconciled.
 
 use super::given::{self, Named, SOON};
 use super::operator;
@@ -13,13 +14,13 @@ pub const NAMESPACE: &str = "isolated";
 
 const GOOD: Named = Named { namespace: NAMESPACE, name: "good" };
 
-/// A registry that cannot be read.
+/// A registry that cannot be decoded.
 struct Odd {
     name: &'static str,
-    /// What differs in its spec from one that is right; without it, it is right.
+    /// The field that is invalid, and without which the spec is valid.
     field: &'static str,
     value: fn() -> Value,
-    /// What its status says.
+    /// A part of the message in its status.
     said: &'static str,
 }
 
@@ -51,20 +52,21 @@ const ODD: [Odd; 4] = [
 ];
 
 impl Odd {
-    /// Ready's reason and message; by kubectl, for no other reader goes as deep.
+    /// Reason and message of the condition Ready. Read by kubectl, because no other client parses
+    /// such deep objects.
     async fn told(&self, cluster: &Cluster) -> Result<String> {
         let path = r#"jsonpath={range .status.conditions[?(@.type=="Ready")]}{.reason}: {.message}{end}"#;
         cluster.kubectl(["-n", NAMESPACE, "get", &format!("rgc/{}", self.name), "-o", path]).await
     }
 }
 
-/// They are there before the operator starts, so that its first lists have them.
+/// The registries exist before the operator starts, so that its first lists contain them.
 pub async fn one_object_stops_nothing(cluster: &Cluster) -> Result<()> {
     cluster.apply(&secret(NAMESPACE)).await?;
     for odd in &ODD {
         let mut manifest = Named { namespace: NAMESPACE, name: odd.name }.manifest(1);
         manifest["spec"][odd.field] = (odd.value)();
-        cluster.apply(&manifest.to_string()).await.with_context(|| format!("{} is not admitted", odd.name))?;
+        cluster.apply(&manifest.to_string()).await.with_context(|| format!("the API server rejects {}", odd.name))?;
     }
     let deployment = format!("deployment/{}", operator::NAME);
     cluster.kubectl(["-n", operator::NAMESPACE, "rollout", "restart", &deployment]).await?;
@@ -73,7 +75,7 @@ pub async fn one_object_stops_nothing(cluster: &Cluster) -> Result<()> {
     good["spec"]["resources"]["limits"] = json!({"memory": 4_294_967_296_u64});
     GOOD.is_ready(cluster, &good).await?;
     for odd in &ODD {
-        wait::until(&format!("{} says InvalidSpec and {}", odd.name, odd.said), SOON, || async {
+        wait::until(&format!("{} reports InvalidSpec with {}", odd.name, odd.said), SOON, || async {
             let told = odd.told(cluster).await.unwrap_or_default();
             told.starts_with("InvalidSpec: ") && told.contains(odd.said)
         })
@@ -81,7 +83,7 @@ pub async fn one_object_stops_nothing(cluster: &Cluster) -> Result<()> {
         println!("{}: {}", odd.name, odd.told(cluster).await?);
     }
     let sets = cluster.kubectl(["-n", NAMESPACE, "get", "statefulsets", "-o", "name"]).await?;
-    ensure!(sets.trim() == "statefulset.apps/good", "there are {sets}");
+    ensure!(sets.trim() == "statefulset.apps/good", "unexpected StatefulSets: {sets}");
     for odd in &ODD {
         let named = Named { namespace: NAMESPACE, name: odd.name };
         named.patch(cluster, &json!({"spec": {odd.field: null}})).await?;
@@ -90,7 +92,7 @@ pub async fn one_object_stops_nothing(cluster: &Cluster) -> Result<()> {
         let named = Named { namespace: NAMESPACE, name: odd.name };
         named.becomes(cluster, "Ready", "True", "AllNodesReady").await.context(odd.name)?;
     }
-    println!("each is ready once it is right");
+    println!("every registry is ready after its spec was corrected");
     let role = format!("clusterrole/{}-{}", operator::NAMESPACE, operator::NAME);
     let before: Value = serde_json::from_str(&cluster.kubectl(["get", &role, "-o", "json"]).await?)?;
     let changed = without_monitors(cluster, &role, &before).await;
@@ -101,10 +103,10 @@ pub async fn one_object_stops_nothing(cluster: &Cluster) -> Result<()> {
     given::gone(cluster, &[NAMESPACE]).await
 }
 
-/// As with `serviceMonitors: false` in the chart: a change of a registry is rolled out, and one that asks for a
-/// ServiceMonitor says why there is none.
+/// As with `serviceMonitors: false` in the chart: a change of a registry is rolled out, and a
+/// registry with a ServiceMonitor reports why it cannot be created.
 async fn without_monitors(cluster: &Cluster, role: &str, before: &Value) -> Result<()> {
-    let mut rules = before["rules"].as_array().context("a role without rules")?.clone();
+    let mut rules = before["rules"].as_array().context("the role has no rules")?.clone();
     rules.retain(|rule| rule["apiGroups"] != json!(["monitoring.coreos.com"]));
     let fewer = json!({"rules": rules}).to_string();
     cluster.kubectl(["patch", role, "--type=merge", "-p", &fewer]).await?;
@@ -112,26 +114,27 @@ async fn without_monitors(cluster: &Cluster, role: &str, before: &Value) -> Resu
     GOOD.patch(cluster, &json!({"spec": {"replicas": 2}})).await?;
     GOOD.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
     GOOD.becomes(cluster, "Applied", "True", "AllApplied").await?;
-    ensure!(GOOD.pods(cluster).await?.len() == 2, "it has not scaled");
+    ensure!(GOOD.pods(cluster).await?.len() == 2, "the registry has not scaled");
     GOOD.patch(cluster, &json!({"spec": {"replicas": 1, "monitoring": {"serviceMonitor": true}}})).await?;
     let message = GOOD.becomes(cluster, "Applied", "False", "ApplyFailed").await?;
     ensure!(message.contains("ServiceMonitor good"), "{message}");
-    println!("without the right: {message}");
-    wait::until("one node is left", SOON, || async { GOOD.pods(cluster).await.is_ok_and(|pods| pods.len() == 1) })
+    println!("without the permission: {message}");
+    wait::until("one pod is left", SOON, || async { GOOD.pods(cluster).await.is_ok_and(|pods| pods.len() == 1) })
         .await?;
     GOOD.patch(cluster, &json!({"spec": {"monitoring": null}})).await?;
     GOOD.becomes(cluster, "Applied", "True", "AllApplied").await.map(drop)
 }
 
-/// Until the API server goes by the role as it is now.
+/// Waits until the API server applies the present role.
 ///
-/// The kind is not installed, and `kubectl auth can-i` asks about a kind without its group then, so the request itself
+/// `kubectl auth can-i` asks about a kind without its group if the kind is not installed. So the
+/// request itself is sent: it is forbidden, or not found.
 /// is made: it is forbidden, or not found.
 async fn until_allowed(cluster: &Cluster, allowed: bool) -> Result<()> {
     let path = format!("/apis/monitoring.coreos.com/v1/namespaces/{NAMESPACE}/servicemonitors/good");
     let user = format!("--as={}", operator::USER);
     let (what, reason) = if allowed { ("may", "(NotFound)") } else { ("may not", "(Forbidden)") };
-    wait::until(&format!("the operator {what} look for ServiceMonitors"), SOON, || async {
+    wait::until(&format!("the operator {what} get ServiceMonitors"), SOON, || async {
         let answer = cluster.kubectl(["get", "--raw", &path, &user]).await;
         answer.is_err_and(|error| format!("{error:#}").contains(reason))
     })

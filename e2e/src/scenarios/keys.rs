@@ -1,4 +1,4 @@
-//! Keys of the bucket that are rotated while the registry is used.
+//! The keys of the bucket are rotated while the registry is in use.
 
 use super::given::{self, Named, SOON};
 use crate::cluster::{Asked, Cluster};
@@ -14,11 +14,12 @@ use std::time::Instant;
 const ROTATED: Named = Named { namespace: "rotated", name: "images" };
 const OLD: (&str, &str) = ("key-of-yesterday", "secret-of-yesterday");
 const NEW: (&str, &str) = ("key-of-today", "secret-of-today");
-/// Requests by the new key from a node, after which it uses no other: more than it has under way at once.
+/// Number of last requests from a node that must be signed with the new key; more than a node has
+/// in flight at once.
 const SURE: usize = 20;
 
-/// The S3 server accepts a second key, the Secret is changed to it, and once its log shows that every node signs with
-/// it the first key is refused: no request fails, no pod restarts.
+/// The S3 server accepts a second key, and the Secret is changed to it. When the server's log shows
+/// that every node signs with it, the first key is revoked. No request fails, and no pod restarts.
 pub async fn keys_are_rotated_under_load(cluster: &Cluster) -> Result<()> {
     cluster.accept_s3_keys(&[OLD])?;
     let mut manifest = ROTATED.manifest(2);
@@ -37,11 +38,11 @@ pub async fn keys_are_rotated_under_load(cluster: &Cluster) -> Result<()> {
         outcome
     };
     tokio::try_join!(load, rotation)?;
-    println!("{} rounds of a push and a pull, none of which failed", rounds.load(Ordering::Relaxed));
+    println!("{} rounds of a push and a pull without a failure", rounds.load(Ordering::Relaxed));
     ROTATED.becomes(cluster, "CredentialsValid", "True", "Accepted").await?;
     let lives = |pods: &[Pod]| pods.iter().map(life).collect::<Vec<_>>();
     let after = ROTATED.pods(cluster).await?;
-    ensure!(lives(&after) == lives(&pods), "the pods are others, or were restarted: {:?}", lives(&after));
+    ensure!(lives(&after) == lives(&pods), "pods were replaced or restarted: {:?}", lives(&after));
     ensure!(after.iter().all(|pod| life(pod).1 == 0), "a pod was restarted: {:?}", lives(&after));
     given::gone(cluster, &[ROTATED.namespace]).await
 }
@@ -50,7 +51,7 @@ async fn rotate(cluster: &Cluster, pods: &[Pod], rounds: &AtomicUsize) -> Result
     let rounds_pass = async |count: usize| {
         let goal = rounds.load(Ordering::Relaxed) + count;
         let passed = || std::future::ready(rounds.load(Ordering::Relaxed) >= goal);
-        wait::until("the load goes on", SOON, passed).await
+        wait::until("the load continues", SOON, passed).await
     };
     rounds_pass(10).await?;
     cluster.accept_s3_keys(&[OLD, NEW])?;
@@ -63,10 +64,10 @@ async fn rotate(cluster: &Cluster, pods: &[Pod], rounds: &AtomicUsize) -> Result
         addresses.iter().all(|address| signs_with_new(&asked, address))
     })
     .await?;
-    println!("every node signs with the new key {:.1?} after the Secret was changed", start.elapsed());
+    println!("every node signs with the new key {:.1?} after the change of the Secret", start.elapsed());
     cluster.accept_s3_keys(&[NEW])?;
     let old = S3::with_keys(&cluster.s3().endpoint, OLD.0, OLD.1);
-    ensure!(old.keys(&ROTATED.prefix()).await.is_err(), "the old key is accepted yet");
+    ensure!(old.keys(&ROTATED.prefix()).await.is_err(), "the old key is still accepted");
     rounds_pass(50).await
 }
 
@@ -76,13 +77,13 @@ fn signs_with_new(asked: &[Asked], address: &str) -> bool {
     last.peek().is_some() && last.all(|asked| asked.by == NEW.0)
 }
 
-/// Pushes an image and pulls it by its tag, over and over, and tries nothing a second time.
+/// Pushes an image and pulls it by digest and tag, over and over, without any retry.
 async fn load(node: &Registry, stop: &AtomicBool, rounds: &AtomicUsize) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let image = Image::fresh(&[50_000]);
-        node.push_image("rotated", "1", &image).await.context("a push failed")?;
-        node.pull_image("rotated", &image.digest.to_string(), &image).await.context("a pull failed")?;
-        node.manifest("rotated", "1").await?.expect(200).context("a tag")?;
+        node.push_image("rotated", "1", &image).await.context("push failed")?;
+        node.pull_image("rotated", &image.digest.to_string(), &image).await.context("pull by digest failed")?;
+        node.manifest("rotated", "1").await?.expect(200).context("pull by tag failed")?;
         rounds.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

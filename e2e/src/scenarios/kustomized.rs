@@ -1,4 +1,4 @@
-//! The operator without Helm.
+//! The operator installed without Helm.
 
 use super::given::{Named, SOON, gone};
 use super::operator;
@@ -12,17 +12,18 @@ use tempfile::TempDir;
 
 const REGISTRY: Named = Named { namespace: "kustomized", name: "images" };
 
-/// `kubectl apply -k deploy` installs an operator that works, and `kubectl delete -k deploy` leaves nothing of it.
+/// `kubectl apply -k deploy` installs a working operator, and `kubectl delete -k deploy` removes
+/// everything.
 pub async fn kubectl_installs_the_operator_too(cluster: &Cluster) -> Result<()> {
     let image = cluster.load(&container::operator()?, "entrepot-operator:kustomized").await?;
-    let (name, tag) = image.rsplit_once(':').context("a name without a tag")?;
+    let (name, tag) = image.rsplit_once(':').context("the image name has no tag")?;
     let folder = copied()?;
     let deploy = folder.path().join("deploy");
     let file = deploy.join("kustomization.yaml");
-    // As a user names the images that are published: those that are built here are in the cluster's own registry.
+    // Replaces the published image with the one in the cluster's own registry, as a user may.
     let images = format!("images: [{{name: entrepot-operator, newName: \"{name}\", newTag: \"{tag}\"}}]\n");
     fs::write(&file, fs::read_to_string(&file)? + &images)?;
-    let deploy = deploy.to_str().context("a path that is text")?;
+    let deploy = deploy.to_str().context("path is not valid UTF-8")?;
 
     cluster.kubectl(["apply", "-k", deploy]).await?;
     operator::until_rolled_out(cluster).await?;
@@ -30,13 +31,13 @@ pub async fn kubectl_installs_the_operator_too(cluster: &Cluster) -> Result<()> 
     cluster.apply(&REGISTRY.manifest(0).to_string()).await?;
     REGISTRY.becomes(cluster, "Ready", "False", "ScaledToZero").await?;
 
-    // Stopped before its permissions go: what it asked in between would be denied.
+    // Stopped before its permissions are deleted, because its requests in between would be denied.
     operator::scale(cluster, 0).await?;
     let selector = format!("--selector=app.kubernetes.io/name={}", operator::NAME);
     let pods = ["-n", operator::NAMESPACE, "wait", "--for=delete", "pod", &selector, "--timeout=60s"];
     cluster.kubectl(pods).await?;
     cluster.kubectl(["delete", "-k", deploy, "--timeout=120s"]).await?;
-    wait::until("nothing is left of the operator", SOON, || async {
+    wait::until("all objects of the operator are deleted", SOON, || async {
         let names = ["get", "namespace,crd,clusterrole,clusterrolebinding", "-o", "name"];
         cluster.kubectl(names).await.is_ok_and(|names| !names.contains("entrepot"))
     })
@@ -44,7 +45,7 @@ pub async fn kubectl_installs_the_operator_too(cluster: &Cluster) -> Result<()> 
     gone(cluster, &[REGISTRY.namespace]).await
 }
 
-/// What `deploy` is made of, to be changed.
+/// A copy of `deploy` that can be changed.
 fn copied() -> Result<TempDir> {
     let folder = TempDir::new()?;
     for part in ["deploy", "crds"] {

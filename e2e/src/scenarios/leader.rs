@@ -1,4 +1,4 @@
-//! The leading operator dies in the middle of a rollout; and then there is none at all.
+//! The leading operator is killed during a rollout; then there is no operator at all.
 
 use super::load::Load;
 use super::{operator, pods};
@@ -14,7 +14,8 @@ use std::time::Instant;
 
 const NAMESPACE: &str = "leaderless";
 
-/// The other finishes what the killed one began, and nothing is done twice. With none, clients go on.
+/// The other replica finishes what the killed one started, and no step is done twice. Without an
+/// operator, pushes and pulls still work.
 pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
     let registry = pods::make(cluster, NAMESPACE, &json!({"replicas": 3})).await?;
     let before = pods::nodes(cluster, NAMESPACE).await?;
@@ -22,7 +23,7 @@ pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
     let leader = operator::leader(cluster).await?;
     let mark = cluster.audit().mark()?;
     pods::change(cluster, NAMESPACE, &json!({"tags": {"freshFor": "1s"}})).await?;
-    wait::until("the first node is of the new revision", pods::SOON, || async {
+    wait::until("the first pod has the new revision", pods::SOON, || async {
         let nodes = pods::nodes(cluster, NAMESPACE).await.unwrap_or_default();
         nodes.iter().any(|node| node.ready && before.iter().all(|old| old.uid != node.uid))
     })
@@ -31,17 +32,20 @@ pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
     let start = Instant::now();
     let nodes = pods::nodes(cluster, NAMESPACE).await?;
     let left = nodes.iter().filter(|node| before.iter().any(|old| old.uid == node.uid)).count();
-    ensure!(left > 0, "the rollout was over before the leader was killed");
-    // Asked while nobody leads: it is for the next to do, together with the rest.
+    ensure!(left > 0, "the rollout had finished before the leader was killed");
+    // Changed while there is no leader: the next leader does it together with the rest.
     pods::change(cluster, NAMESPACE, &json!({"service": {"annotations": {"asked": "while-nobody-led"}}})).await?;
     let next = operator::leader(cluster).await?;
-    ensure!(next.name_any() != leader.name_any(), "the one that was killed leads");
-    println!("{left} nodes to go; another leads {:.1?} after the kill", start.elapsed());
+    ensure!(next.name_any() != leader.name_any(), "the leader is the killed replica");
+    println!("{left} pods left to update; new leader {:.1?} after the kill", start.elapsed());
     pods::until_settled(cluster, NAMESPACE).await?;
-    println!("all of it is done {:.1?} after the kill", start.elapsed());
+    println!("rollout completed {:.1?} after the kill", start.elapsed());
     let after = pods::nodes(cluster, NAMESPACE).await?;
-    ensure!(after.iter().all(|node| before.iter().all(|old| old.uid != node.uid)), "some were not replaced: {after:?}");
-    ensure!(after.iter().all(|node| node.restarts == 0), "nodes were restarted: {after:?}");
+    ensure!(
+        after.iter().all(|node| before.iter().all(|old| old.uid != node.uid)),
+        "some pods were not replaced: {after:?}"
+    );
+    ensure!(after.iter().all(|node| node.restarts == 0), "pods were restarted: {after:?}");
     once(&cluster.audit().since(mark)?, &leader.name_any(), &next.name_any())?;
     load.goes_on(5).await?;
     load.stop().await?;
@@ -55,7 +59,7 @@ pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
     pods::remove(cluster, NAMESPACE).await
 }
 
-/// Kills its process, and takes its pod away before the kubelet starts another in it.
+/// Kills the leader's process, and deletes its pod before the kubelet restarts the container.
 async fn kill(cluster: &Cluster, leader: &Pod) -> Result<()> {
     cluster::kill(leader, operator::NAME)?;
     let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
@@ -64,7 +68,7 @@ async fn kill(cluster: &Cluster, leader: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// No step was done twice, and no two operators wrote in turns.
+/// Checks that no step was done twice, and that two operators did not write alternately.
 fn once(requests: &[Request], former: &str, next: &str) -> Result<()> {
     let mine = requests.iter().filter(|request| request.object_ref.namespace == NAMESPACE && request.succeeded());
     let mut deleted = BTreeMap::<&str, u32>::new();
@@ -77,24 +81,24 @@ fn once(requests: &[Request], former: &str, next: &str) -> Result<()> {
             *deleted.entry(&about.name).or_default() += 1;
         }
         if user == operator::USER {
-            writers.push(request.pod().context("a write by no pod")?);
+            writers.push(request.pod().context("a write has no pod")?);
             if about.is(NAMESPACE, "services") {
                 services.push(about.name.as_str());
             }
         }
     }
-    println!("deleted: {deleted:?}; the former leader and the next wrote {}", writers.len());
+    println!("deleted pods: {deleted:?}; writes of both leaders: {}", writers.len());
     let wanted = BTreeMap::from([("images-0", 1), ("images-1", 1), ("images-2", 1)]);
-    ensure!(deleted == wanted, "deleted were {deleted:?}");
-    ensure!(services == ["images"], "the Service was written {services:?}");
+    ensure!(deleted == wanted, "unexpected deletions: {deleted:?}");
+    ensure!(services == ["images"], "unexpected writes of Services: {services:?}");
     writers.dedup();
-    ensure!(writers == [former, next], "the operators wrote in this order: {writers:?}");
+    ensure!(writers == [former, next], "unexpected order of the operators' writes: {writers:?}");
     Ok(())
 }
 
-/// With no operator at all, pushes and pulls go on.
+/// Without any operator, pushes and pulls still work.
 async fn without_operator(cluster: &Cluster, registry: &crate::Registry) -> Result<()> {
-    wait::until("no operator is left", pods::SOON, || async {
+    wait::until("no operator is running", pods::SOON, || async {
         let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
         pods.list(&Default::default()).await.is_ok_and(|pods| pods.items.is_empty())
     })

@@ -1,4 +1,5 @@
-//! Clients that push and pull all the time, and try again as clients do: what they are refused for good is a failure.
+//! Clients that push and pull all the time and retry as real clients do; a final refusal counts as
+//! a failure.
 
 use crate::client::{self, Registry};
 use crate::push::{IMAGE, Image};
@@ -10,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How often containerd tries a request, with longer and longer pauses, before it gives up.
+/// Number of attempts, as of containerd, which retries a request with growing pauses.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// A client does no more than one thing in this time: the machine has others to serve.
+/// Minimum time per operation of a client, so that the load leaves CPU for others.
 const PACE: Duration = Duration::from_millis(150);
-/// Within this the clients do whatever is waited for here, unless they are stuck.
+/// Time limit for the clients to make the progress that is waited for.
 const SOON: Duration = Duration::from_secs(60);
 
 /// An image whose push was acknowledged.
@@ -25,25 +26,26 @@ pub struct Pushed {
     pub image: Image,
 }
 
-/// What the clients did so far.
+/// The clients' results so far.
 #[derive(Default)]
 struct Account {
     pushed: Mutex<Vec<Arc<Pushed>>>,
     pulled: AtomicUsize,
-    /// Requests that were tried again.
+    /// Number of requests that were retried.
     again: AtomicUsize,
     failures: Mutex<Vec<String>>,
     stop: AtomicBool,
 }
 
-/// Clients at work. Dropped, they stop.
+/// Running clients. They stop when the value is dropped.
 pub struct Load {
     registry: Registry,
     account: Arc<Account>,
     clients: JoinSet<()>,
 }
 
-/// What a client does with its connections: a kubelet makes new ones for each image, a build server keeps its own.
+/// How a client uses connections: a kubelet opens new ones for each image, a build server keeps its
+/// own.
 #[derive(Clone, Copy)]
 enum Connections {
     Fresh,
@@ -51,7 +53,7 @@ enum Connections {
 }
 
 impl Load {
-    /// Two clients that push, two that pull.
+    /// Starts two clients that push and two that pull.
     pub fn start(registry: &Registry) -> Load {
         let account = Arc::new(Account::default());
         let mut clients = JoinSet::new();
@@ -62,10 +64,10 @@ impl Load {
         Load { registry: registry.clone(), account, clients }
     }
 
-    /// Waits until so many more images were pushed, and so many pulled.
+    /// Waits until this many more images were pushed, and this many pulled.
     ///
     /// # Errors
-    /// When a client failed, or they are stuck.
+    /// If a client failed, or there is no progress.
     pub async fn goes_on(&self, more: usize) -> Result<()> {
         let (pushed, pulled) = (self.pushed() + more, self.account.pulled.load(Relaxed) + more);
         wait::until(&format!("{more} more images were pushed and pulled"), SOON, || async {
@@ -82,14 +84,14 @@ impl Load {
 
     fn ensure_no_failure(&self) -> Result<()> {
         let failures = lock(&self.account.failures);
-        ensure!(failures.is_empty(), "{} failed: {}", failures.len(), failures.join("\n"));
+        ensure!(failures.is_empty(), "{} clients failed: {}", failures.len(), failures.join("\n"));
         Ok(())
     }
 
-    /// Lets the clients end what they are at, then pulls every image that was acknowledged.
+    /// Lets the clients finish their operations, then pulls every acknowledged image.
     ///
     /// # Errors
-    /// When a client failed at any time, or an image is not whole.
+    /// If a client failed at any time, or an image is not complete.
     pub async fn stop(mut self) -> Result<()> {
         self.account.stop.store(true, Relaxed);
         while let Some(ended) = self.clients.join_next().await {
@@ -98,13 +100,13 @@ impl Load {
         self.ensure_no_failure()?;
         let pushed = lock(&self.account.pushed).clone();
         println!(
-            "{} images pushed, {} pulled, {} requests tried again, none failed",
+            "{} images pushed, {} pulled, {} requests retried, none failed",
             pushed.len(),
             self.account.pulled.load(Relaxed),
             self.account.again.load(Relaxed)
         );
         for image in &pushed {
-            pull_once(&self.registry, image, &self.account).await.context("an image that was acknowledged")?;
+            pull_once(&self.registry, image, &self.account).await.context("cannot pull an acknowledged image")?;
         }
         Ok(())
     }
@@ -154,24 +156,24 @@ impl Connections {
 async fn push_once(registry: &Registry, pushed: &Pushed, account: &Account) -> Result<()> {
     let Pushed { repository, tag, image } = pushed;
     for blob in image.blobs() {
-        persist(account, "a blob's push", || registry.push(repository, blob)).await?;
+        persist(account, "push of a blob", || registry.push(repository, blob)).await?;
     }
     let manifest = || async { registry.put_manifest(repository, tag, IMAGE, &image.manifest).await?.expect(201) };
-    persist(account, "a manifest's push", manifest).await.map(drop)
+    persist(account, "push of a manifest", manifest).await.map(drop)
 }
 
 async fn pull_once(registry: &Registry, pushed: &Pushed, account: &Account) -> Result<()> {
     let Pushed { repository, tag, image } = pushed;
     let manifest = || async { registry.manifest(repository, tag).await?.expect(200) };
-    let manifest = persist(account, "a manifest's pull", manifest).await?;
-    ensure!(manifest.body == image.manifest, "{repository}:{tag} is another manifest: {:?}", manifest.body);
+    let manifest = persist(account, "pull of a manifest", manifest).await?;
+    ensure!(manifest.body == image.manifest, "{repository}:{tag} refers to a different manifest: {:?}", manifest.body);
     for blob in image.blobs() {
-        persist(account, "a blob's pull", || registry.pull(repository, &blob.digest)).await?;
+        persist(account, "pull of a blob", || registry.pull(repository, &blob.digest)).await?;
     }
     Ok(())
 }
 
-/// Tries again what may pass, and says so.
+/// Retries transient errors, and prints each retry.
 async fn persist<T, F>(account: &Account, what: &str, attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
@@ -180,10 +182,10 @@ where
     let again = |error: &anyhow::Error| {
         tries += 1;
         account.again.fetch_add(1, Relaxed);
-        println!("tried again: {what}: {error:#}");
+        println!("retrying {what}: {error:#}");
     };
     let result = client::persist(TRIES, FIRST_PAUSE, attempt, again).await;
-    result.with_context(|| format!("{what}, tried {tries} times"))
+    result.with_context(|| format!("{what} failed after {tries} attempts"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,5 +1,5 @@
-//! Nodes are lost in the ways in which clusters lose them: by a drain, by SIGKILL, and with their volumes. What was
-//! acknowledged is there afterwards, on every node.
+//! Nodes are lost in the ways in which clusters lose them: by a drain, by SIGKILL, and with their
+//! volumes. Afterwards every acknowledged image is available on every node.
 
 use super::given::{self, Named, SOON};
 use crate::client::{empty, streamed};
@@ -17,16 +17,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 const LOST: Named = Named { namespace: "lost", name: "lost" };
-/// What selects its nodes' pods, for `kubectl drain`.
+/// Selects the registry's pods, for `kubectl drain`.
 const PODS: &str = "--pod-selector=app.kubernetes.io/instance=lost";
 
-/// Images that were acknowledged, by their tags.
+/// Acknowledged images by their tags.
 type Pushed = Vec<(String, Image)>;
 
 /// A drain, a kill during a push, and the loss of a volume, one after the other.
 pub async fn lost_nodes_lose_no_image(cluster: &Cluster) -> Result<()> {
     let mut manifest = LOST.manifest(2);
-    // A machine each, so that a drain takes one of them.
+    // On different Kubernetes nodes, so that a drain evicts one of them.
     manifest["spec"]["scheduling"]["affinity"] = serde_json::json!({"podAntiAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": [{
             "topologyKey": "kubernetes.io/hostname",
@@ -40,30 +40,35 @@ pub async fn lost_nodes_lose_no_image(cluster: &Cluster) -> Result<()> {
     are_there(cluster, &pushed).await.context("after the kill")?;
     without_volume(cluster).await?;
     are_there(cluster, &pushed).await.context("after the loss of a volume")?;
-    println!("{} acknowledged images are there on every node", pushed.len());
+    println!("{} acknowledged images are available on every registry node", pushed.len());
     given::gone(cluster, &[LOST.namespace]).await
 }
 
-/// Every image, from every node, by its tag, with every byte.
+/// Pulls every image by its tag from every node, and verifies every byte.
 async fn are_there(cluster: &Cluster, pushed: &Pushed) -> Result<()> {
     for node in LOST.nodes(cluster).await? {
         for (tag, image) in pushed {
-            node.pull_image("kept", tag, image).await.with_context(|| format!("{tag} from {}", node.url()))?;
+            node.pull_image("kept", tag, image)
+                .await
+                .with_context(|| format!("cannot pull {tag} from {}", node.url()))?;
         }
     }
     Ok(())
 }
 
-/// A machine is drained while images are pushed; its budget keeps the other from being drained too.
+/// Drains a Kubernetes node while images are pushed; the PodDisruptionBudget prevents the drain of
+/// the other one meanwhile.
 async fn drained(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
     let machines = cluster.nodes();
-    let &[staying, drained] = machines.as_slice() else { anyhow::bail!("there are {machines:?}") };
+    let &[staying, drained] = machines.as_slice() else {
+        anyhow::bail!("expected two Kubernetes nodes with registry pods, found {machines:?}")
+    };
     let stop = AtomicBool::new(false);
     let drain = async {
         let outcome = async {
             cluster.kubectl(["drain", drained, PODS, "--timeout=120s"]).await?;
             let refused = cluster.kubectl(["drain", staying, PODS, "--timeout=3s"]).await;
-            let refused = format!("{:#}", refused.err().context("the last node was drained")?);
+            let refused = format!("{:#}", refused.err().context("the Kubernetes node of the last pod was drained")?);
             ensure!(refused.contains("disruption budget"), "{refused}");
             LOST.becomes(cluster, "Ready", "False", "NodesUnschedulable").await
         };
@@ -78,7 +83,7 @@ async fn drained(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
     };
     let push = async {
         let mut pushed = Vec::new();
-        // Some a second: each of them is pulled from every node, three times, afterwards.
+        // A few per second, because each image is pulled from every node three times afterwards.
         let mut pushes = tokio::time::interval(Duration::from_millis(250));
         while !stop.load(Ordering::Relaxed) {
             pushes.tick().await;
@@ -86,57 +91,57 @@ async fn drained(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
             registry.patient(SOON).push_image("kept", &tag, &image).await.context("during the drain")?;
             pushed.push((tag, image));
         }
-        println!("{} images were pushed without a failure while a machine was drained", pushed.len());
+        println!("{} images pushed without a failure during the drain of a Kubernetes node", pushed.len());
         anyhow::Ok(pushed)
     };
     let ((), pushed) = tokio::try_join!(drain, push)?;
     Ok(pushed)
 }
 
-/// A node is killed in the middle of an upload. The client goes on at it where it was.
+/// Kills a node during an upload. The client resumes the upload where it stopped.
 async fn killed(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
     let before = Image::fresh(&[500_000]);
     registry.push_image("kept", "before", &before).await?;
     let during = Image::fresh(&[8_000_000]);
     let (pods, nodes) = (LOST.pods(cluster).await?, LOST.nodes(cluster).await?);
-    let (pod, node) = pods.first().zip(nodes.first()).context("no node")?;
+    let (pod, node) = pods.first().zip(nodes.first()).context("the registry has no pod")?;
     let layer = during.layers[0];
     let session = node.open_session("kept").await?;
     let (killed, wait_for_kill) = oneshot::channel::<()>();
-    // Half of it is on its way; the rest would come when the node is dead.
+    // Half of the layer is sent; the rest would follow after the kill.
     let half = layer.stream(0..layer.size / 2);
     let rest: Vec<_> = layer.pieces(layer.size / 2..layer.size).collect();
     let rest = stream::once(async {
-        // Also when the kill failed: that is told below.
+        // Whether the kill failed is checked below.
         let _ = wait_for_kill.await;
         stream::iter(rest)
     });
     let send = node.send(Method::PATCH, &session, &[], streamed(half.chain(rest.flatten())));
     let kill = async {
-        wait::until("the node has some of it", SOON, || async {
+        wait::until("the node has received a part of the upload", SOON, || async {
             has(registry, &session).await.is_some_and(|bytes| bytes > layer.size / 4)
         })
         .await?;
         cluster::kill(pod, "entrepot-node")?;
-        killed.send(()).ok().context("the push ended before the kill")
+        killed.send(()).ok().context("the push ended before the node was killed")
     };
     let (answer, outcome) = tokio::join!(send, kill);
     outcome?;
-    ensure!(answer.is_err(), "a node that was killed answered {answer:?}");
-    wait::until("the node runs again", SOON, || async { restarts(cluster).await.is_ok_and(|count| count == 1) })
+    ensure!(answer.is_err(), "the killed node responded with {answer:?}");
+    wait::until("the node is running again", SOON, || async { restarts(cluster).await.is_ok_and(|count| count == 1) })
         .await?;
     LOST.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
-    wait::until("the node answers again", SOON, || node.answers()).await?;
-    let at = has(node, &session).await.context("the session is gone")?;
-    ensure!(at > 0 && at < layer.size, "the session is at {at} of {}", layer.size);
+    wait::until("the node responds again", SOON, || node.answers()).await?;
+    let at = has(node, &session).await.context("the session does not exist")?;
+    ensure!(at > 0 && at < layer.size, "the session has {at} of {} bytes", layer.size);
     node.append(&session, &layer, at, layer.size).await?.expect(202)?;
     node.finish(&session, &layer.digest).await?.expect(201)?;
-    println!("a push went on at byte {at} of {} after the node was killed", layer.size);
+    println!("upload resumed at byte {at} of {} after the node was killed", layer.size);
     registry.push_image("kept", "during", &during).await?;
     Ok(vec![("before".to_owned(), before), ("during".to_owned(), during)])
 }
 
-/// How many bytes a session has.
+/// Number of bytes that a session has received.
 async fn has(node: &Registry, session: &str) -> Option<u64> {
     let reply = node.send(Method::GET, session, &[], empty()).await.ok().filter(|reply| reply.status == 204)?;
     reply.header("range")?.strip_prefix("0-")?.parse::<u64>().ok().map(|last| last + 1)
@@ -156,10 +161,10 @@ async fn without_volume(cluster: &Cluster) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), LOST.namespace);
     let (claim, pod) = ("store-lost-0", "lost-0");
     let volume = || async { claims.get_opt(claim).await.ok().flatten()?.spec?.volume_name };
-    let before = volume().await.context("a claim without volume")?;
+    let before = volume().await.context("the claim has no volume")?;
     claims.delete(claim, &DeleteParams::default()).await?;
     pods.delete(pod, &DeleteParams::default()).await?;
-    wait::until("the node has another volume", SOON, || async { volume().await.is_some_and(|now| now != before) })
+    wait::until("the node has a new volume", SOON, || async { volume().await.is_some_and(|now| now != before) })
         .await?;
     LOST.becomes(cluster, "Ready", "True", "AllNodesReady").await.map(drop)
 }

@@ -1,4 +1,5 @@
-//! Several registries in one bucket, and several in one namespace: none sees, changes or loses what is another's.
+//! Several registries in one bucket, and several in one namespace: none sees, changes or loses what
+//! belongs to another.
 
 use super::given::{self, Named, SOON};
 use crate::cluster::Cluster;
@@ -16,12 +17,12 @@ use serde_json::json;
 
 const ONE: Named = Named { namespace: "meet", name: "one" };
 const TWO: Named = Named { namespace: "meet", name: "two" };
-/// Of the same name as the first.
+/// The same name as the first, in another namespace.
 const FAR: Named = Named { namespace: "meet-not", name: "one" };
 /// Its Service would have the name of a Service of the first.
 const CLASH: Named = Named { namespace: "meet", name: "one-nodes" };
 
-/// The same repository and tag in each of three registries, with other content.
+/// The same repository and tag in each of three registries, with different content.
 pub async fn two_registries_do_not_meet(cluster: &Cluster) -> Result<()> {
     let mut all = Vec::new();
     for named in [ONE, TWO, FAR] {
@@ -37,7 +38,7 @@ pub async fn two_registries_do_not_meet(cluster: &Cluster) -> Result<()> {
         ensure!(catalog["repositories"] == json!([own, "shared"]), "{named:?} lists {catalog}");
         registry.pull_image("shared", "1", image).await?;
         for (other, _, foreign) in all.iter().filter(|(other, ..)| other.prefix() != named.prefix()) {
-            has_nothing_of(registry, foreign).await.with_context(|| format!("{other:?} in {named:?}"))?;
+            has_nothing_of(registry, foreign).await.with_context(|| format!("content of {other:?} in {named:?}"))?;
         }
     }
 
@@ -51,32 +52,32 @@ pub async fn two_registries_do_not_meet(cluster: &Cluster) -> Result<()> {
     ONE.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
     for gone in [CLASH, ONE] {
         cluster.kubectl(["-n", gone.namespace, "delete", "rgc", gone.name, "--wait=false"]).await?;
-        wait::until("nothing of it is there", SOON, || async {
+        wait::until("all objects of the registry are deleted", SOON, || async {
             all_of(cluster, &[gone]).await.is_ok_and(|children| children.is_empty())
         })
         .await?;
     }
     let after = all_of(cluster, &untouched).await?;
-    ensure!(before == after, "others were changed: {before:?}, then {after:?}");
+    ensure!(before == after, "other registries were changed: {before:?}, then {after:?}");
     for (_, registry, image) in all.iter().filter(|(named, ..)| named.prefix() != ONE.prefix()) {
         registry.pull_image("shared", "1", image).await?;
     }
     let (_, registry, image) = &all[0];
-    ensure!(registry.get("/v2/").await.is_err(), "a registry that was deleted answers");
+    ensure!(registry.get("/v2/").await.is_err(), "a deleted registry responds");
     let again = ONE.is_ready(cluster, &ONE.manifest(1)).await?;
-    again.pull_image("shared", "1", image).await.context("applied again")?;
+    again.pull_image("shared", "1", image).await.context("after the registry was applied again")?;
     given::gone(cluster, &[ONE.namespace, FAR.namespace]).await
 }
 
 async fn has_nothing_of(registry: &Registry, image: &Image) -> Result<()> {
     for blob in image.blobs() {
-        ensure!(!registry.has_blob("shared", &blob.digest).await?, "it has a blob");
+        ensure!(!registry.has_blob("shared", &blob.digest).await?, "it has a blob of another registry");
     }
     registry.manifest("shared", &image.digest.to_string()).await?.expect(404).map(drop)
 }
 
-/// Kind, name, uid and generation of all that the operator made of registries. What has no generation has its version
-/// instead, which any write changes.
+/// Kind, name, uid and generation of all objects that the operator created for these registries.
+/// Objects without a generation have their resource version instead, which every write changes.
 async fn all_of(cluster: &Cluster, registries: &[Named]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for named in registries {

@@ -1,5 +1,5 @@
-//! What a registry needs is not there, or is wrong: a reason of its own for each, no node that crashes, and no help
-//! needed once it is right.
+//! Something that a registry needs is missing or wrong: each case has its own reason, no node
+//! crashes, and the registry recovers by itself once the problem is fixed.
 
 use super::given::{self, Named};
 use super::registry::secret;
@@ -11,23 +11,23 @@ use std::time::Instant;
 
 const NAMESPACE: &str = "missing";
 
-/// A registry that lacks something.
+/// A registry with one problem.
 struct Lacking {
     name: &'static str,
-    /// What differs in its spec from one that is right.
+    /// The difference of its spec from a valid one.
     spec: fn() -> Value,
-    /// Each condition that says so, with its reason.
+    /// The conditions that report the problem, with their reasons.
     told: &'static [(&'static str, &'static str)],
-    /// What makes it right.
+    /// The fix.
     remedy: Remedy,
 }
 
 enum Remedy {
-    /// An object.
+    /// Create an object.
     Object(fn() -> Value),
-    /// A bucket of that name.
+    /// Create a bucket of that name.
     Bucket(&'static str),
-    /// Another spec.
+    /// Change the spec.
     Spec(fn() -> Value),
 }
 
@@ -70,7 +70,7 @@ impl Lacking {
     }
 }
 
-/// All of them at once, and then each made right.
+/// Applies all of them at once, and then fixes each.
 pub async fn what_is_missing_has_a_reason(cluster: &Cluster) -> Result<()> {
     cluster.apply(&secret(NAMESPACE)).await?;
     cluster.apply(&keys("wrong", "not the secret").to_string()).await?;
@@ -87,7 +87,7 @@ pub async fn what_is_missing_has_a_reason(cluster: &Cluster) -> Result<()> {
             lacking.named().has_event(cluster, reason).await?;
         }
     }
-    println!("every reason is told {:.1?} after apply", start.elapsed());
+    println!("all expected reasons reported {:.1?} after apply", start.elapsed());
     let start = Instant::now();
     for lacking in &ALL {
         match lacking.remedy {
@@ -114,7 +114,7 @@ pub async fn what_is_missing_has_a_reason(cluster: &Cluster) -> Result<()> {
             ensure!(statuses.iter().all(|status| status.restart_count == 0), "{}: {statuses:?}", lacking.name);
         }
     }
-    println!("all is right {:.1?} after the remedies", start.elapsed());
+    println!("all RegistryClusters recovered {:.1?} after the fixes", start.elapsed());
     cluster.kubectl(["delete", "storageclass", "made-later"]).await?;
     given::gone(cluster, &[NAMESPACE]).await
 }
@@ -126,7 +126,7 @@ fn keys(name: &str, secret: &str) -> Value {
     })
 }
 
-/// The cluster's usual class by another name.
+/// The cluster's default StorageClass under another name.
 fn class() -> Value {
     let mut class =
         crate::cluster::classes().into_iter().find(|class| class["metadata"]["name"] == GROWING).unwrap_or_default();

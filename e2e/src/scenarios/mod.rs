@@ -1,4 +1,5 @@
-//! What is tried on a real cluster, by name. All scenarios of a run share one cluster; each uses a namespace of its own.
+//! The scenarios: tests on a Kubernetes cluster. All scenarios of a run share one cluster; each
+//! uses its own namespaces.
 
 mod again;
 mod autoscaler;
@@ -41,41 +42,42 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// No scenario takes longer, unless it hangs.
+/// Time limit of a scenario; only one that hangs reaches it.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// Scenarios at a time. Most of one is waiting, and the machine may be small.
+/// Number of scenarios that run at the same time. They mostly wait, and the machine may be small.
 const TOGETHER: usize = 3;
 
-/// One of them: its name, and what it does. It fails by its error.
+/// A scenario: its name and its function, which fails by returning an error.
 pub struct Scenario {
     pub name: &'static str,
     company: Company,
     run: for<'a> fn(&'a Cluster) -> BoxFuture<'a, Result<()>>,
 }
 
-/// Whether others may run beside a scenario.
+/// Whether other scenarios may run at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Company {
-    /// It touches nothing but its own namespaces.
+    /// It uses only its own namespaces.
     Welcome,
-    /// It touches what others stand on: S3, the operator, nodes of the cluster.
+    /// It affects shared parts: S3, the operator, or Kubernetes nodes.
     Alone,
 }
 
-/// A scenario by the function that it is.
+/// A scenario named after its function.
 macro_rules! scenario {
     ($company:ident, $module:ident::$name:ident) => {
         Scenario { name: stringify!($name), company: Company::$company, run: |cluster| $module::$name(cluster).boxed() }
     };
 }
 
-/// Every scenario, in the order in which they begin. Those that stand together and may run together do.
+/// All scenarios in the order in which they start. Adjacent `Welcome` scenarios run at the same
+/// time.
 pub const SCENARIOS: [Scenario; 24] = [
     scenario!(Alone, whole::cluster_is_whole),
     scenario!(Alone, kustomized::kubectl_installs_the_operator_too),
     scenario!(Alone, registry::from_nothing),
     scenario!(Welcome, idle::idle_writes_nothing),
-    scenario!(Welcome, drift::drift_is_put_back),
+    scenario!(Welcome, drift::drift_is_reverted),
     scenario!(Welcome, refused::what_is_wrong_is_refused),
     scenario!(Welcome, rules::every_rule_holds),
     scenario!(Welcome, scaling::scaling_loses_nothing),
@@ -94,30 +96,30 @@ pub const SCENARIOS: [Scenario; 24] = [
     scenario!(Alone, lost::lost_nodes_lose_no_image),
     scenario!(Alone, grow::volumes_grow),
     scenario!(Alone, hundred::a_hundred_registries_settle),
-    // The last, for it looks back at all that the others made the operator do.
+    // The last one, because it checks the operator's requests in all other scenarios.
     scenario!(Alone, permissions::the_operator_may_do_no_more_than_it_does),
 ];
 
-/// Whether every scenario is to run: then the last may ask for what only all of them together show.
+/// Whether all scenarios run. Only then can the last one require what all of them together use.
 static COMPLETE: AtomicBool = AtomicBool::new(false);
 
 fn is_complete() -> bool {
     COMPLETE.load(Ordering::Relaxed)
 }
 
-/// Runs those of these names, or all, on one cluster. `program` is `cargo e2e` itself. Every scenario runs, whatever
-/// became of the one before it.
+/// Runs the named scenarios, or all, on one cluster. `program` is `cargo e2e` itself. A failed
+/// scenario does not stop the others.
 ///
 /// # Errors
-/// When there is no scenario of a name, or one failed.
+/// If a name is not the name of a scenario, or a scenario failed.
 pub async fn run(program: PathBuf, names: &[String]) -> Result<()> {
     if let Some(unknown) = names.iter().find(|name| SCENARIOS.iter().all(|scenario| scenario.name != name.as_str())) {
         let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        bail!("there is no scenario {unknown}; there are {}", known.join(", "));
+        bail!("unknown scenario \"{unknown}\"; scenarios: {}", known.join(", "));
     }
     COMPLETE.store(names.is_empty(), Ordering::Relaxed);
     let options = Options { lifetime: Lifetime::Ours, nodes: 2, program };
-    // The others look at what this one installs.
+    // The others use what this one installs.
     let is_chosen = |scenario: &&Scenario| {
         names.is_empty() || scenario.name == "from_nothing" || names.iter().any(|name| name == scenario.name)
     };
@@ -133,12 +135,12 @@ pub async fn run(program: PathBuf, names: &[String]) -> Result<()> {
     .await
 }
 
-/// Runs a scenario and says what became of it. Returns its name and why, when it failed.
+/// Runs a scenario and prints its result. Returns its name and error if it failed.
 async fn perform(scenario: &Scenario, cluster: &Cluster) -> Option<String> {
     println!("\n== {}", scenario.name);
     let start = Instant::now();
     let result = tokio::time::timeout(PATIENCE, (scenario.run)(cluster)).await;
-    let result = result.context("it hangs").and_then(|result| result);
+    let result = result.with_context(|| format!("scenario timed out after {PATIENCE:?}")).and_then(|result| result);
     let word = if result.is_ok() { "ok" } else { "FAILED" };
     println!("== {} {word} in {:.1}s", scenario.name, start.elapsed().as_secs_f64());
     let error = result.err()?;
@@ -149,6 +151,6 @@ async fn perform(scenario: &Scenario, cluster: &Cluster) -> Option<String> {
     ] {
         println!("{}", cluster.kubectl(look.split(' ')).await.unwrap_or_else(|error| format!("{error:#}")));
     }
-    // Once more at the end, where whoever sees only that finds it.
+    // Printed once more at the end, where a reader of only the summary finds it.
     Some(format!("{}: {error:#}", scenario.name))
 }

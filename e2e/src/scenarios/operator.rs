@@ -1,4 +1,4 @@
-//! The operator as a scenario finds it: its pods, its Lease, its user.
+//! The operator in the cluster: its pods, its Lease, its user.
 
 use super::pods::SOON;
 use crate::cluster::Cluster;
@@ -13,15 +13,15 @@ use kube::runtime::wait::await_condition;
 use std::time::Duration;
 
 pub const NAMESPACE: &str = "entrepot-system";
-/// Of its Deployment, its Lease and its ServiceAccount, as the chart names them for the release `entrepot`.
+/// Name of its Deployment, Lease and ServiceAccount in the chart's release `entrepot`.
 pub const NAME: &str = "entrepot-operator";
-/// Who it is to the API server.
+/// Its user name at the API server.
 pub const USER: &str = "system:serviceaccount:entrepot-system:entrepot-operator";
 
-/// Its pods that nobody is deleting.
+/// Its pods that are not being deleted.
 ///
 /// # Errors
-/// When the API server does not say.
+/// If the API server does not respond.
 pub async fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
     let pods = Api::<Pod>::namespaced(cluster.client().clone(), NAMESPACE);
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
@@ -34,55 +34,55 @@ fn leases(cluster: &Cluster) -> Api<Lease> {
     Api::namespaced(cluster.client().clone(), NAMESPACE)
 }
 
-/// The pod that leads.
+/// The pod of the leader.
 ///
 /// # Errors
-/// When none does in time.
+/// If there is none in time.
 pub async fn leader(cluster: &Cluster) -> Result<Pod> {
-    wait::value("one of the operator's pods leads", SOON, || async {
+    wait::value("the Lease is held by one of the operator's pods", SOON, || async {
         let holder = leases(cluster).get(NAME).await.ok()?.spec?.holder_identity?;
         pods(cluster).await.ok()?.into_iter().find(|pod| pod.name_any() == holder)
     })
     .await
 }
 
-/// When the leader last said so, by its own clock.
+/// The time of the last renewal of the Lease, by the leader's clock.
 ///
 /// # Errors
-/// When nobody leads.
+/// If there is no leader.
 pub async fn renewed(cluster: &Cluster) -> Result<Timestamp> {
-    renewal(&leases(cluster).get(NAME).await?).context("a Lease that was never renewed")
+    renewal(&leases(cluster).get(NAME).await?).context("the Lease was never renewed")
 }
 
 fn renewal(lease: &Lease) -> Option<Timestamp> {
     Some(lease.spec.as_ref()?.renew_time.as_ref()?.0)
 }
 
-/// Waits until the leader has led for so long after `begin`.
+/// Waits until the Lease is renewed at least `time` after `begin`.
 ///
 /// # Errors
-/// When that is not said until `late` after it.
+/// If that does not happen within another `late`.
 pub async fn until_renewed_after(cluster: &Cluster, begin: Timestamp, time: Duration, late: Duration) -> Result<()> {
     let end = begin.checked_add(time)?;
     let later = |lease: Option<&Lease>| lease.and_then(renewal).is_some_and(|renewed| renewed >= end);
     let seen = await_condition(leases(cluster), NAME, later);
-    tokio::time::timeout(time + late, seen).await.context("the Lease is not renewed")??;
+    tokio::time::timeout(time + late, seen).await.context("the Lease was not renewed in time")??;
     Ok(())
 }
 
-/// Waits until all replicas that there are to be stand by or lead, and none is left of those before.
+/// Waits until all replicas are ready and no old one is left.
 ///
 /// # Errors
-/// When it does not come to that.
+/// If that does not happen in time.
 pub async fn until_rolled_out(cluster: &Cluster) -> Result<()> {
     let deployment = format!("deployment/{NAME}");
     cluster.kubectl(["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=180s"]).await.map(drop)
 }
 
-/// How many replicas it is to have.
+/// Sets the number of replicas.
 ///
 /// # Errors
-/// When the API server refuses.
+/// If the API server rejects it.
 pub async fn scale(cluster: &Cluster, replicas: u32) -> Result<()> {
     let (deployment, replicas) = (format!("deployment/{NAME}"), format!("--replicas={replicas}"));
     cluster.kubectl(["-n", NAMESPACE, "scale", &deployment, &replicas]).await.map(drop)

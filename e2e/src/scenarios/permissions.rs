@@ -1,4 +1,5 @@
-//! What the chart allows the operator, against what it was seen to ask for: as much, and no more.
+//! Compares the operator's permissions in the chart with the requests that it sent: it needs all of
+//! them and no others.
 
 use super::{isolated, operator, rest};
 use crate::cluster::{Cluster, Request};
@@ -7,11 +8,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// One thing that a user may do.
+/// One permission of a user.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Permission {
     group: String,
-    /// With its subresource, if it is one: `registryclusters/status`.
+    /// With the subresource, if there is one: `registryclusters/status`.
     resource: String,
     verb: String,
 }
@@ -23,32 +24,33 @@ impl fmt::Display for Permission {
     }
 }
 
-/// Nothing that the operator asked for in all of this cluster's life was denied; and when every scenario has run,
-/// everything that it may do it has done.
+/// No request of the operator during the whole life of the cluster was denied; and if every
+/// scenario has run, the operator has used all of its permissions.
 pub async fn the_operator_may_do_no_more_than_it_does(cluster: &Cluster) -> Result<()> {
-    rest::whatever_no_other_scenario_asks_for(cluster).await?;
+    rest::actions_that_no_other_scenario_causes(cluster).await?;
     let requests = cluster.audit().of(operator::USER, cluster.audit().beginning())?;
-    // There a right was taken from it, to see what becomes of that.
+    // That scenario takes a permission away on purpose.
     let elsewhere = |request: &&Request| request.object_ref.namespace != isolated::NAMESPACE;
     let denied: Vec<_> = requests.iter().filter(|request| request.is_forbidden()).filter(elsewhere).collect();
-    ensure!(denied.is_empty(), "the operator may do too little: {denied:#?}");
+    ensure!(denied.is_empty(), "the operator lacks permissions: {denied:#?}");
     let used: BTreeSet<_> = requests.iter().flat_map(uses).collect();
     let allowed = allowed(cluster).await?;
     let unused: Vec<_> = allowed.difference(&used).map(Permission::to_string).collect();
     println!(
-        "{} requests, none denied; of {} permissions {} were used",
+        "{} requests, none denied; {} permissions, {} used",
         requests.len(),
         allowed.len(),
         allowed.len() - unused.len()
     );
-    // A watch is seen when it ends, a claim is resized where storage is tried, and so on.
+    // Some are used only in other scenarios: for example, a watch is logged when it ends, and a
+    // claim is resized where storage is tested.
     let complete = super::is_complete();
-    println!("not used{}: {unused:?}", if complete { "" } else { ", and other scenarios may use them" });
-    ensure!(unused.is_empty() || !complete, "the operator may do more than it does: {}", unused.join(", "));
+    println!("unused permissions{}: {unused:?}", if complete { "" } else { " (other scenarios may use them)" });
+    ensure!(unused.is_empty() || !complete, "the operator has permissions that it does not use: {}", unused.join(", "));
     Ok(())
 }
 
-/// What a request needed.
+/// The permissions that a request needed.
 fn uses(request: &Request) -> Vec<Permission> {
     let about = &request.object_ref;
     let resource = match about.subresource.as_str() {
@@ -57,12 +59,12 @@ fn uses(request: &Request) -> Vec<Permission> {
     };
     let needs =
         |verb: &str| Permission { group: about.api_group.clone(), resource: resource.clone(), verb: verb.into() };
-    // An apply of what is not there yet takes both.
+    // An apply that creates an object needs both.
     let makes = request.verb == "patch" && request.response_status.code == 201;
     std::iter::once(needs(&request.verb)).chain(makes.then(|| needs("create"))).collect()
 }
 
-/// All that the chart's roles allow, in this cluster.
+/// All permissions of the chart's roles in this cluster.
 async fn allowed(cluster: &Cluster) -> Result<BTreeSet<Permission>> {
     let (of_all, of_own) = (format!("clusterrole/{}-{}", operator::NAMESPACE, operator::NAME), operator::NAME);
     let roles = [
@@ -72,12 +74,12 @@ async fn allowed(cluster: &Cluster) -> Result<BTreeSet<Permission>> {
     let mut allowed = BTreeSet::new();
     for role in roles {
         let role: Value = serde_json::from_str(&role)?;
-        for rule in role["rules"].as_array().context("a role without rules")? {
+        for rule in role["rules"].as_array().context("the role has no rules")? {
             let texts = |field: &str| -> Result<Vec<String>> {
-                serde_json::from_value(rule[field].clone()).with_context(|| format!("{field} of {rule}"))
+                serde_json::from_value(rule[field].clone()).with_context(|| format!("cannot parse {field} of {rule}"))
             };
             for (group, resource, verb) in combinations(&texts("apiGroups")?, &texts("resources")?, &texts("verbs")?) {
-                ensure!(![group, resource, verb].contains(&"*"), "the chart allows everything of something: {rule}");
+                ensure!(![group, resource, verb].contains(&"*"), "the chart has a wildcard permission: {rule}");
                 allowed.insert(Permission { group: group.into(), resource: resource.into(), verb: verb.into() });
             }
         }

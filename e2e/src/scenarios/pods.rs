@@ -1,4 +1,5 @@
-//! A registry of a scenario's own: small, in its own namespace, below its own prefix of the bucket; and its nodes.
+//! The fixture of a scenario: a small registry in its own namespace, with its own prefix in the
+//! bucket; and its nodes.
 
 use super::registry::secret;
 use crate::client::Registry;
@@ -15,24 +16,25 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, P
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Within this a small registry is as it was asked to be: its nodes go one after the other, and each takes ten seconds.
+/// Time limit for a small registry to match its spec: its pods are replaced one after the other,
+/// and each takes ten seconds.
 pub const SOON: Duration = Duration::from_secs(180);
 
-/// A node's pod.
+/// The pod of a registry node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub name: String,
     pub uid: String,
     pub restarts: i32,
     pub ready: bool,
-    /// Somebody is deleting it.
+    /// Whether it is being deleted.
     pub going: bool,
-    /// Of the StatefulSet that it was made of.
+    /// The revision of the StatefulSet from which it was created.
     pub revision: String,
     pub address: String,
 }
 
-/// The RegistryCluster `images` of a namespace. `spec` has fields beside the bucket's, and instead of those here.
+/// The RegistryCluster `images` in a namespace. `spec` adds fields, or overrides those given here.
 pub fn registry_cluster(namespace: &str, spec: &Value) -> Value {
     let mut whole = json!({
         "replicas": 1,
@@ -57,10 +59,10 @@ pub fn registry_cluster(namespace: &str, spec: &Value) -> Value {
     })
 }
 
-/// Makes it, and returns it when all of its nodes serve.
+/// Creates the registry, and returns it when all of its nodes are ready.
 ///
 /// # Errors
-/// When they do not.
+/// If they do not become ready.
 pub async fn make(cluster: &Cluster, namespace: &str, spec: &Value) -> Result<Registry> {
     cluster.apply(&secret(namespace)).await?;
     cluster.apply(&registry_cluster(namespace, spec).to_string()).await?;
@@ -68,10 +70,10 @@ pub async fn make(cluster: &Cluster, namespace: &str, spec: &Value) -> Result<Re
     cluster.registry(namespace, "images").await
 }
 
-/// Deletes the namespace, and does not wait for the end of it.
+/// Deletes the namespace without waiting for its end.
 ///
 /// # Errors
-/// When there is no such namespace.
+/// If the namespace does not exist.
 pub async fn remove(cluster: &Cluster, namespace: &str) -> Result<()> {
     cluster.kubectl(["delete", "namespace", namespace, "--wait=false"]).await.map(drop)
 }
@@ -81,60 +83,61 @@ fn registries(cluster: &Cluster, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(cluster.client().clone(), namespace, &resource)
 }
 
-/// The registry as it is.
+/// The present RegistryCluster.
 ///
 /// # Errors
-/// When it is not there.
+/// If it does not exist.
 pub async fn look(cluster: &Cluster, namespace: &str) -> Result<DynamicObject> {
     Ok(registries(cluster, namespace).get("images").await?)
 }
 
-/// Changes fields of its spec; null removes one.
+/// Changes fields of its spec; null removes a field.
 ///
 /// # Errors
-/// When the API server refuses it.
+/// If the API server rejects it.
 pub async fn change(cluster: &Cluster, namespace: &str, spec: &Value) -> Result<()> {
     let patch = Patch::Merge(json!({"spec": spec}));
     registries(cluster, namespace).patch("images", &PatchParams::default(), &patch).await.map(drop)?;
     Ok(())
 }
 
-/// What the operator tells of the registry by a condition of this type.
+/// The condition of this type in the registry's status.
 ///
 /// # Errors
-/// When the registry is not there.
+/// If the registry does not exist.
 pub async fn condition(cluster: &Cluster, namespace: &str, kind: &str) -> Result<Option<Condition>> {
     let registry = look(cluster, namespace).await?;
     let conditions: Vec<Condition> = serde_json::from_value(registry.data["status"]["conditions"].clone())?;
     Ok(conditions.into_iter().find(|condition| condition.type_ == kind))
 }
 
-/// Waits for a condition of that reason, and returns its message.
+/// Waits for a condition with this reason. Returns its message.
 ///
 /// # Errors
-/// When it does not come to that.
+/// If it does not appear in time.
 pub async fn until_reason(cluster: &Cluster, namespace: &str, kind: &str, reason: &str) -> Result<String> {
-    wait::value(&format!("{kind} of {namespace} says {reason}"), SOON, || async {
+    wait::value(&format!("{kind} of {namespace} has reason {reason}"), SOON, || async {
         let found = condition(cluster, namespace, kind).await.ok()??;
         (found.reason == reason).then_some(found.message)
     })
     .await
 }
 
-/// Waits until the registry is as its spec says: each node of the newest revision, ready, and none beside them; and the
-/// operator has told so.
+/// Waits until the registry matches its spec: every pod has the newest revision and is ready, there
+/// are no others, and the status reports that.
 ///
 /// # Errors
-/// When it does not come to that.
+/// If it does not in time.
 pub async fn until_settled(cluster: &Cluster, namespace: &str) -> Result<()> {
-    let what = format!("the registry of {namespace} is as it was asked to be");
+    let what = format!("the registry of {namespace} matches its spec");
     wait::until(&what, SOON, || async { is_settled(cluster, namespace).await.is_some() }).await
 }
 
 async fn is_settled(cluster: &Cluster, namespace: &str) -> Option<()> {
     let registry = look(cluster, namespace).await.ok()?;
     let (spec, status) = (&registry.data["spec"], &registry.data["status"]);
-    // What the operator has seen it has applied; and what is applied the StatefulSet's controller must have seen.
+    // The operator has applied every generation that it has observed; the StatefulSet controller
+    // must have observed what was applied.
     let seen = status["observedGeneration"].as_i64() == registry.metadata.generation;
     let set = set(cluster, namespace).await.ok()?;
     let rollout = set.status?;
@@ -149,27 +152,31 @@ async fn is_settled(cluster: &Cluster, namespace: &str) -> Option<()> {
     (seen && rolled && whole && told).then_some(())
 }
 
-/// The nodes' StatefulSet.
+/// The StatefulSet of the registry nodes.
 ///
 /// # Errors
-/// When it is not there.
+/// If it does not exist.
 pub async fn set(cluster: &Cluster, namespace: &str) -> Result<StatefulSet> {
     Ok(Api::namespaced(cluster.client().clone(), namespace).get("images").await?)
 }
 
-/// The image of the nodes, as the StatefulSet has it.
+/// The node image in the StatefulSet.
 ///
 /// # Errors
-/// When there is none.
+/// If it has none.
 pub async fn image(cluster: &Cluster, namespace: &str) -> Result<String> {
-    let pod = set(cluster, namespace).await?.spec.and_then(|spec| spec.template.spec).context("no pods")?;
-    pod.containers.into_iter().find_map(|container| container.image).context("no image")
+    let pod = set(cluster, namespace)
+        .await?
+        .spec
+        .and_then(|spec| spec.template.spec)
+        .context("the StatefulSet has no pod template")?;
+    pod.containers.into_iter().find_map(|container| container.image).context("the pod template has no image")
 }
 
-/// The nodes that there are, by their names.
+/// The registry's pods, ordered by name.
 ///
 /// # Errors
-/// When the API server does not say.
+/// If the API server does not respond.
 pub async fn nodes(cluster: &Cluster, namespace: &str) -> Result<Vec<Node>> {
     let pods = Api::<Pod>::namespaced(cluster.client().clone(), namespace);
     let ours = ListParams::default().labels("app.kubernetes.io/name=entrepot");
@@ -194,24 +201,24 @@ fn node(pod: &Pod) -> Node {
 }
 
 impl Node {
-    /// The node as clients reach it, past the Service.
+    /// The node at its pod's address, past the Service.
     pub fn registry(&self) -> Registry {
         Registry::new(&format!("http://{}:5000", self.address))
     }
 
-    /// What it says of itself.
+    /// The node's own status.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// If it does not respond.
     pub async fn status(&self) -> Result<NodeStatus> {
         let body = self.operations("/status").await?;
-        serde_json::from_str(&body).with_context(|| format!("not a status: {body}"))
+        serde_json::from_str(&body).with_context(|| format!("cannot parse the status {body}"))
     }
 
     /// The sum of a metric over all of its labels.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// If it does not respond.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let text = self.operations("/metrics").await?;
         let series = text.lines().filter_map(|line| {

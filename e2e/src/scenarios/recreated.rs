@@ -1,4 +1,4 @@
-//! Volumes that are replaced with their nodes.
+//! Volumes that are replaced together with their pods.
 
 use super::given::{self, Named, Pulls};
 use crate::cluster::{Cluster, FIXED};
@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 const RECREATED: Named = Named { namespace: "recreated", name: "images" };
 const NODES: u8 = 3;
 
-/// Another size and class under `Recreate`: node after node, never two away at once, while images are pulled.
+/// A new size and class under `Recreate`: pods are replaced one after the other, never two at the
+/// same time, while images are pulled.
 pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> {
     let mut manifest = RECREATED.manifest(NODES);
     manifest["spec"]["cache"]["resizePolicy"] = json!("Recreate");
@@ -30,16 +31,16 @@ pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> 
         RECREATED.becomes(cluster, "Ready", "True", "AllNodesReady").await
     };
     let pulls = Pulls::default();
-    // The watch ends by what it must not see, and only so.
+    // The watch ends only if it sees two unready pods at once.
     tokio::select! {
         done = pulls.during(pulls.go_on(&registry, "kept", "1", &image), change) => drop(done?),
         seen = never_two_away(cluster) => return seen,
     }
     let after = claims(cluster).await?;
-    ensure!(after.len() == usize::from(NODES), "there are {after:?}");
+    ensure!(after.len() == usize::from(NODES), "unexpected number of claims: {after:?}");
     for (name, (uid, class, size)) in &after {
-        ensure!((class.as_str(), size.as_str()) == (FIXED, "2Gi"), "{name} is of {class} and has {size}");
-        ensure!(before.get(name).is_some_and(|(former, ..)| former != uid), "{name} is the former volume");
+        ensure!((class.as_str(), size.as_str()) == (FIXED, "2Gi"), "{name} has StorageClass {class} and size {size}");
+        ensure!(before.get(name).is_some_and(|(former, ..)| former != uid), "{name} was not replaced");
     }
     for node in RECREATED.nodes(cluster).await? {
         node.pull_image("kept", "1", &image).await?;
@@ -47,7 +48,7 @@ pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> 
     given::gone(cluster, &[RECREATED.namespace]).await
 }
 
-/// Watches the nodes, from when all serve, and ends when two of them do not.
+/// Watches the pods after all are ready, and ends when two of them are not.
 async fn never_two_away(cluster: &Cluster) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), RECREATED.namespace);
     let mut events = std::pin::pin!(watcher(pods, watcher::Config::default()));
@@ -59,7 +60,7 @@ async fn never_two_away(cluster: &Cluster) -> Result<()> {
             Event::Delete(pod) => drop(serving.insert(pod.name_any(), false)),
         }
         let away: Vec<_> = serving.iter().filter(|(_, serves)| !**serves).collect();
-        ensure!(away.len() < 2, "two nodes are away at once: {away:?}");
+        ensure!(away.len() < 2, "two pods are not ready at the same time: {away:?}");
     }
     bail!("the watch ended")
 }

@@ -1,10 +1,10 @@
-//! A RegistryCluster that cannot be is refused when it is applied, with the field and the rule.
+//! An invalid RegistryCluster is rejected when it is applied, with the field and the rule.
 
 use super::registry::{NAMESPACE, images};
 use crate::cluster::Cluster;
 use anyhow::{Context, Result, ensure};
 
-/// What is changed in a registry that is right, and what the API server says of it.
+/// Changes of a valid registry, and a part of the API server's message for each.
 const WRONG: [(&str, &str, &str); 8] = [
     ("size: 1Gi", "size: 1Gi, lowFree: 30%, targetFree: 20%", "targetFree"),
     ("size: 1Gi", "size: 512Mi", "size"),
@@ -16,7 +16,7 @@ const WRONG: [(&str, &str, &str); 8] = [
     ("replicas: 3", "replicass: 3", "replicass"),
 ];
 
-/// Each of them is refused, and the registry stays as it was.
+/// Every change is rejected, and the registry is not changed.
 pub async fn what_is_wrong_is_refused(cluster: &Cluster) -> Result<()> {
     let generation = ["-n", NAMESPACE, "get", "rgc/images", "-o", "jsonpath={.metadata.generation}"];
     let before = cluster.kubectl(generation).await?;
@@ -24,7 +24,7 @@ pub async fn what_is_wrong_is_refused(cluster: &Cluster) -> Result<()> {
     for (part, wrong, said) in WRONG {
         let manifest = right.replace(part, wrong);
         ensure!(manifest != right, "{part} is not in the manifest");
-        let refused = cluster.apply(&manifest).await.err().with_context(|| format!("{wrong} was taken"))?;
+        let refused = cluster.apply(&manifest).await.err().with_context(|| format!("{wrong} was admitted"))?;
         let words = format!("{refused:#}");
         ensure!(words.contains(said), "{wrong}: {words}");
         println!("{wrong}: {}", words.lines().next_back().unwrap_or_default());

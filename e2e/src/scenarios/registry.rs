@@ -1,5 +1,5 @@
-//! A registry on the cluster: the operator from its chart, a RegistryCluster of a few lines, clients outside, and the
-//! kubelets as clients.
+//! A registry in the cluster: the operator from its chart, a RegistryCluster of a few lines, and as
+//! clients both external programs and the kubelets.
 
 use crate::cluster::Cluster;
 use crate::podman::Podman;
@@ -12,13 +12,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 
-/// How the kubelets name the registry in images.
+/// The registry's host name in images that the kubelets pull.
 const NAME: &str = "registry.test";
-/// Where the registry is.
+/// The namespace of the registry.
 pub const NAMESPACE: &str = "registry";
 
-/// `kubectl apply` of a RegistryCluster gives three ready nodes; what is pushed through its Service runs on every
-/// kubelet; a session goes on at whatever node it meets.
+/// `kubectl apply` of a RegistryCluster gives three ready pods; an image that is pushed through its
+/// Service runs on every Kubernetes node; an upload session continues at any registry node.
 pub async fn from_nothing(cluster: &Cluster) -> Result<()> {
     deploy(cluster).await?;
     show(cluster).await?;
@@ -29,14 +29,14 @@ pub async fn from_nothing(cluster: &Cluster) -> Result<()> {
     }
     let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
     let restarts = cluster.kubectl(["-n", NAMESPACE, "get", "pods", "-o", restarts]).await?;
-    ensure!(restarts == "0 0 0", "nodes were restarted: {restarts}");
+    ensure!(restarts == "0 0 0", "pods were restarted: {restarts}");
     cluster.kubectl(["delete", "namespace", "shown", "--wait=false"]).await.map(drop)
 }
 
-/// Puts the operator and a registry of three nodes into the cluster, and says how long that took.
+/// Installs the operator and a registry of three pods, and prints how long it took.
 ///
 /// # Errors
-/// When they do not become ready.
+/// If they do not become ready.
 pub async fn deploy(cluster: &Cluster) -> Result<()> {
     install_operator(cluster).await?;
     cluster.apply(&secret(NAMESPACE)).await?;
@@ -46,12 +46,12 @@ pub async fn deploy(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(ready).await?;
     let nodes = ["-n", NAMESPACE, "get", "rgc/images", "-o", "jsonpath={.status.readyReplicas}"];
     let nodes = cluster.kubectl(nodes).await?;
-    ensure!(nodes == "3", "{nodes} nodes are ready");
-    println!("three registry nodes are ready {:.1?} after apply", start.elapsed());
+    ensure!(nodes == "3", "{nodes} registry pods are ready instead of 3");
+    println!("three registry pods ready {:.1?} after apply", start.elapsed());
     Ok(())
 }
 
-/// Installs the chart with the images as they are built here.
+/// Installs the chart with locally built images.
 async fn install_operator(cluster: &Cluster) -> Result<()> {
     let (node, operator) = (container::node()?, container::operator()?);
     let (node_name, operator_name) =
@@ -62,7 +62,7 @@ async fn install_operator(cluster: &Cluster) -> Result<()> {
     let start = Instant::now();
     let mut values = vec!["--create-namespace".to_owned()];
     for (field, name) in [("image", operator_name), ("nodeImage", node_name)] {
-        let (repository, tag) = name.rsplit_once(':').context("a name without a tag")?;
+        let (repository, tag) = name.rsplit_once(':').context("the image name has no tag")?;
         values.extend(["--set".to_owned(), format!("{field}.repository={repository},{field}.tag={tag}")]);
     }
     helm(cluster, "install", &values).await?;
@@ -70,22 +70,22 @@ async fn install_operator(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// `helm install` or `helm upgrade` of the chart, as the release `entrepot`, until the operator is ready.
+/// Runs `helm install` or `helm upgrade` for the release `entrepot`, until the operator is ready.
 ///
 /// # Errors
-/// When it fails; the message has all that it wrote.
+/// If it fails; the message contains all of its output.
 pub async fn helm(cluster: &Cluster, verb: &str, values: &[impl AsRef<OsStr>]) -> Result<()> {
     let mut helm = Command::new(Tool::Helm.path()?);
     helm.args([verb, "entrepot"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/entrepot"));
     helm.args(["--namespace", "entrepot-system", "--wait", "--timeout", "120s"]).args(values);
-    // What helm keeps for its user belongs to the cluster.
+    // Helm's user files go to the cluster's folder.
     let home = cluster.kubeconfig().with_file_name("helm");
     helm.arg("--kubeconfig").arg(cluster.kubeconfig()).env("HOME", &home);
     helm.env_remove("XDG_CACHE_HOME").env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
     commands::run(&mut helm).await.map(drop)
 }
 
-/// A namespace with the keys of the bucket.
+/// A namespace with the Secret of the bucket's keys.
 pub fn secret(namespace: &str) -> String {
     format!(
         r#"
@@ -101,7 +101,7 @@ stringData: {{accessKeyId: "{ACCESS_KEY}", secretAccessKey: "{SECRET_KEY}"}}
     )
 }
 
-/// A RegistryCluster with more lines of `spec`.
+/// A RegistryCluster with additional lines in `spec`.
 pub fn images(namespace: &str, spec: &str) -> String {
     format!(
         r#"
@@ -123,10 +123,11 @@ spec:
     )
 }
 
-/// Pushes an image through the Service of the registry and runs a pod of it, and says how long that took.
+/// Pushes an image through the Service of the registry and runs a pod with it, and prints how long
+/// it took.
 ///
 /// # Errors
-/// When a step fails.
+/// If a step fails.
 pub async fn show(cluster: &Cluster) -> Result<()> {
     let service = cluster.service(NAMESPACE, "images").await?;
     cluster.trust(NAME, &service)?;
@@ -141,11 +142,14 @@ pub async fn show(cluster: &Cluster) -> Result<()> {
     }
     let ready = ["-n", "shown", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s"];
     cluster.kubectl(ready).await?;
-    println!("the kubelets of both nodes pulled it and run it after {:.1?}", start.elapsed());
+    println!(
+        "the kubelets of both Kubernetes nodes pulled the image and started its pods after {:.1?}",
+        start.elapsed()
+    );
     let start = Instant::now();
     let pulled = podman.pull(&pushed).await?;
-    ensure!(pulled == id, "podman pulled {pulled} and not {id}");
-    println!("podman pulled it in {:.1?}", start.elapsed());
+    ensure!(pulled == id, "podman pulled {pulled} instead of {id}");
+    println!("podman pulled the image in {:.1?}", start.elapsed());
     wait::until("the bucket has the image", Duration::from_secs(10), || async {
         let prefix = "docker/registry/v2/repositories/demo/busybox/_manifests/tags/1/current/link";
         cluster.s3().keys(prefix).await.is_ok_and(|keys| !keys.is_empty())
@@ -154,7 +158,7 @@ pub async fn show(cluster: &Cluster) -> Result<()> {
     .context("the image is not in the bucket")
 }
 
-/// A pod that must run on a node.
+/// A pod that must run on a certain Kubernetes node.
 fn pod_of(name: &str, node: &str, image: &str) -> String {
     format!(
         r#"

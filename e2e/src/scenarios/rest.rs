@@ -1,5 +1,5 @@
-//! What the operator does where no other scenario makes it: optional children come and go, what somebody adds is taken
-//! out, what is no longer built is removed.
+//! Actions of the operator that no other scenario causes: optional objects are created and deleted,
+//! additions by others are removed, and objects that are no longer built are deleted.
 
 use super::pods;
 use crate::cluster::Cluster;
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "permissions";
 
-/// What somebody adds to a child where only the operator's own may be, so that an apply would leave it there.
+/// Additions to objects in maps and lists that only the operator may write, so that an apply would
+/// keep them.
 const ADDITIONS: [(&str, &str, &str); 5] = [
     ("configmap/images-config", "/data/more", r#""added""#),
     ("service/images", "/spec/selector/more", r#""added""#),
@@ -19,8 +20,8 @@ const ADDITIONS: [(&str, &str, &str); 5] = [
     ("statefulset/images", "/spec/template/spec/containers/0/env/-", r#"{"name": "ADDED", "value": "more"}"#),
 ];
 
-/// Does all of that to a registry of one node.
-pub async fn whatever_no_other_scenario_asks_for(cluster: &Cluster) -> Result<()> {
+/// Causes all of these actions for a registry of one pod.
+pub async fn actions_that_no_other_scenario_causes(cluster: &Cluster) -> Result<()> {
     cluster.apply(&monitors().to_string()).await?;
     let established = ["wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com"];
     cluster.kubectl(established).await?;
@@ -47,7 +48,7 @@ async fn additions(cluster: &Cluster) -> Result<()> {
     for (child, path, value) in ADDITIONS {
         let patch = format!(r#"[{{"op": "add", "path": "{path}", "value": {value}}}]"#);
         cluster.kubectl(["-n", NAMESPACE, "patch", child, "--type=json", "-p", &patch]).await?;
-        wait::until(&format!("what was added to {child} is taken out"), pods::SOON, || async {
+        wait::until(&format!("the addition to {child} is removed"), pods::SOON, || async {
             let found = cluster.kubectl(["-n", NAMESPACE, "get", child, "-o", "jsonpath={.data}{.spec}"]).await;
             found.is_ok_and(|found| !found.contains("more"))
         })
@@ -56,7 +57,7 @@ async fn additions(cluster: &Cluster) -> Result<()> {
     pods::until_settled(cluster, NAMESPACE).await
 }
 
-/// Children of names that no version of the operator gives any more.
+/// Objects with names that no present version of the operator uses.
 async fn leftovers(cluster: &Cluster) -> Result<()> {
     let registry = pods::look(cluster, NAMESPACE).await?;
     let labels = json!({"app.kubernetes.io/managed-by": "entrepot-operator", "app.kubernetes.io/instance": "images"});
@@ -81,7 +82,7 @@ async fn leftovers(cluster: &Cluster) -> Result<()> {
             json!({"spec": {"defaultBackend": {"service": {"name": "former", "port": {"number": 80}}}}}),
         ),
     ];
-    let uid = registry.uid().context("a registry without uid")?;
+    let uid = registry.uid().context("the registry has no uid")?;
     let owner = json!({"apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "name": "images", "uid": uid});
     for (version, kind, mut object) in former {
         object["apiVersion"] = json!(version);
@@ -92,12 +93,12 @@ async fn leftovers(cluster: &Cluster) -> Result<()> {
         until_there(cluster, &format!("{}/former", kind.to_lowercase()), false).await?;
     }
     let rest = pods::nodes(cluster, NAMESPACE).await?;
-    ensure!(rest.len() == 1, "the node went, too: {rest:?}");
+    ensure!(rest.len() == 1, "unexpected pods after the deletions: {rest:?}");
     Ok(())
 }
 
 async fn until_there(cluster: &Cluster, child: &str, there: bool) -> Result<()> {
-    let what = format!("{child} is {}", if there { "there" } else { "gone" });
+    let what = format!("{child} is {}", if there { "created" } else { "deleted" });
     wait::until(&what, pods::SOON, || async {
         let found = cluster.kubectl(["-n", NAMESPACE, "get", child, "--ignore-not-found", "-o", "name"]).await;
         found.is_ok_and(|found| found.trim().is_empty() != there)
@@ -105,7 +106,7 @@ async fn until_there(cluster: &Cluster, child: &str, there: bool) -> Result<()> 
     .await
 }
 
-/// The definition of ServiceMonitor, as far as the operator needs one.
+/// The ServiceMonitor CRD, as far as the operator needs it.
 fn monitors() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",

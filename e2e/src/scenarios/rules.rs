@@ -1,4 +1,4 @@
-//! The rules of the definition, as the real API server reads them: the same cases as the operator's own tests have.
+//! The CEL rules of the CRD on a real API server, with the same cases as the operator's own tests.
 
 use crate::cluster::Cluster;
 use anyhow::{Context, Result, ensure};
@@ -8,26 +8,26 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "rules";
 
-/// What is admitted is admitted, and what is refused is refused with the message of its rule, at creation and as a
-/// change.
+/// Valid specs are admitted, and invalid ones are rejected with the message of their rule, at
+/// creation and as a change.
 pub async fn every_rule_holds(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(["create", "namespace", NAMESPACE]).await?;
     let cases = Cases::new(cluster)?;
     for difference in cases.of("admitted")? {
-        cases.create(&cases.registry(difference)?, true).await.with_context(|| format!("{difference} is refused"))?;
+        cases.create(&cases.registry(difference)?, true).await.with_context(|| format!("{difference} was rejected"))?;
     }
     for case in cases.of("refused")? {
         let answer = cases.create(&cases.registry(&case[0])?, true).await;
         is_refused(answer, &case[1]).with_context(|| case.to_string())?;
     }
     for name in cases.of("names admitted")? {
-        cases.create(&cases.named(name)?, true).await.with_context(|| format!("{name} is refused"))?;
+        cases.create(&cases.named(name)?, true).await.with_context(|| format!("{name} was rejected"))?;
     }
     for name in cases.of("names refused")? {
         is_refused(cases.create(&cases.named(name)?, true).await, &json!("metadata.name")).context(name.to_string())?;
     }
     for case in cases.of("changes admitted")? {
-        cases.change(case).await?.with_context(|| format!("{case} is refused"))?;
+        cases.change(case).await?.with_context(|| format!("{case} was rejected"))?;
     }
     for case in cases.of("changes refused")? {
         is_refused(cases.change(case).await?, &case[2]).with_context(|| case.to_string())?;
@@ -35,10 +35,13 @@ pub async fn every_rule_holds(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(["delete", "namespace", NAMESPACE, "--wait=false"]).await.map(drop)
 }
 
-/// The answer must be a refusal that says what the rule says.
+/// The response must be a rejection with the message of the rule.
 fn is_refused(answer: kube::Result<DynamicObject>, said: &Value) -> Result<()> {
-    let error = answer.err().context("it is admitted")?.to_string();
-    ensure!(error.contains(said.as_str().context("a message is text")?), "it is refused otherwise: {error}");
+    let error = answer.err().context("it was admitted")?.to_string();
+    ensure!(
+        error.contains(said.as_str().context("the expected message is not a string")?),
+        "it was rejected with another message: {error}"
+    );
     Ok(())
 }
 
@@ -56,17 +59,17 @@ impl Cases {
     }
 
     fn of(&self, name: &str) -> Result<&Vec<Value>> {
-        let cases = self.file[name].as_array().with_context(|| format!("no cases are {name}"))?;
-        ensure!(!cases.is_empty(), "no cases are {name}");
+        let cases = self.file[name].as_array().with_context(|| format!("rules.json has no cases \"{name}\""))?;
+        ensure!(!cases.is_empty(), "rules.json has no cases \"{name}\"");
         Ok(cases)
     }
 
-    /// The valid one, with what differs merged into its spec.
+    /// The valid registry with the difference merged into its spec.
     fn registry(&self, difference: &Value) -> Result<Value> {
         let mut registry = self.file["cluster"].clone();
         registry["metadata"]["namespace"] = json!(NAMESPACE);
         json_patch::merge(&mut registry["spec"], difference);
-        // The operator leaves it alone: the rules are the API server's.
+        // Paused, because the rules are evaluated by the API server and not by the operator.
         registry["spec"]["paused"] = json!(true);
         Ok(registry)
     }
@@ -82,11 +85,13 @@ impl Cases {
         self.api.create(&PostParams { dry_run, ..PostParams::default() }, &registry).await
     }
 
-    /// Makes the old one, says what the API server thinks of its becoming the new one, and removes it.
+    /// Creates the old registry, tries to change it into the new one, and deletes it. Returns the
+    /// response to the change.
     async fn change(&self, case: &Value) -> Result<kube::Result<DynamicObject>> {
         let old = self.create(&self.registry(&case[0])?, false).await.with_context(|| case.to_string())?;
-        let name = old.metadata.name.context("a name")?;
-        // The whole spec at once, whatever the operator writes to the status meanwhile.
+        let name = old.metadata.name.context("the registry has no name")?;
+        // Replaces the whole spec by a patch, which cannot conflict with the operator's writes to
+        // the status.
         let operation = json!([{"op": "replace", "path": "/spec", "value": self.registry(&case[1])?["spec"]}]);
         let patch = Patch::Json::<()>(serde_json::from_value(operation)?);
         let answer = self.api.patch(&name, &PatchParams { dry_run: true, ..PatchParams::default() }, &patch).await;

@@ -1,4 +1,4 @@
-//! Nodes come and go while clients push and pull, and nobody notices.
+//! The registry is scaled up and down while clients push and pull, and no client fails.
 
 use super::{load::Load, pods};
 use crate::cluster::Cluster;
@@ -9,7 +9,8 @@ use std::time::Instant;
 
 const NAMESPACE: &str = "scaling";
 
-/// From one node to five and back to two, under load: no client fails, and every image that was acknowledged is there.
+/// From one pod to five and back to two, under load: no client fails, and every acknowledged image
+/// is still available.
 pub async fn scaling_loses_nothing(cluster: &Cluster) -> Result<()> {
     let registry = pods::make(cluster, NAMESPACE, &json!({"replicas": 1})).await?;
     let load = Load::start(&registry);
@@ -19,19 +20,20 @@ pub async fn scaling_loses_nothing(cluster: &Cluster) -> Result<()> {
         let scale = format!("--replicas={replicas}");
         cluster.kubectl(["-n", NAMESPACE, "scale", "rgc/images", &scale]).await?;
         pods::until_settled(cluster, NAMESPACE).await?;
-        println!("{replicas} nodes after {:.1?}", start.elapsed());
+        println!("{replicas} pods after {:.1?}", start.elapsed());
         load.goes_on(20).await?;
         let nodes = pods::nodes(cluster, NAMESPACE).await?;
         let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
         let wanted: Vec<_> = (0..replicas).map(|ordinal| format!("images-{ordinal}")).collect();
-        ensure!(names == wanted, "the nodes are {names:?}");
+        ensure!(names == wanted, "unexpected pods: {names:?}");
         for node in &nodes {
-            // Which node a connection reaches is chance.
+            // The Service chooses a random pod for each connection, so each must get one only after
+            // a while.
             let serves =
                 || async { node.metric("entrepot_http_requests_total").await.is_ok_and(|served| served > 0.0) };
-            wait::until(&format!("{} is asked for something", node.name), pods::SOON, serves).await?;
+            wait::until(&format!("{} gets a request", node.name), pods::SOON, serves).await?;
         }
-        ensure!(nodes.iter().all(|node| node.restarts == 0), "nodes were restarted: {nodes:?}");
+        ensure!(nodes.iter().all(|node| node.restarts == 0), "pods were restarted: {nodes:?}");
     }
     load.stop().await?;
     pods::remove(cluster, NAMESPACE).await

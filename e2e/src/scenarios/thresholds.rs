@@ -1,4 +1,4 @@
-//! Thresholds reach nodes that run, and cleaning follows them.
+//! Changed thresholds reach running nodes, which evict accordingly.
 
 use super::pods::{self, Node};
 use crate::cluster::Cluster;
@@ -10,51 +10,55 @@ use std::time::Duration;
 const NAMESPACE: &str = "thresholds";
 const REPOSITORY: &str = "thresholds";
 const MIB: u64 = 1 << 20;
-/// In each store, of 1 GiB.
+/// Content of each store in bytes; a store has 1 GiB.
 const STORED: u64 = 96 * MIB;
-/// The kubelet brings a ConfigMap that has changed when it next looks after the pod.
+/// The kubelet updates a changed ConfigMap at its next sync of the pod.
 const SOON: Duration = Duration::from_secs(120);
 
-/// Nodes that hold less than the first threshold asks for are told another, clean until the second, and go on: the same
-/// pods, never restarted. What they removed is served from the bucket.
+/// Nodes with less free space than a new lowFree evict until targetFree is reached, in the same
+/// pods, without a restart. Evicted content is served from the bucket.
 pub async fn thresholds_reach_running_nodes(cluster: &Cluster) -> Result<()> {
     let registry = pods::make(cluster, NAMESPACE, &json!({"replicas": 2})).await?;
     let before = pods::nodes(cluster, NAMESPACE).await?;
     let contents: Vec<_> = (0..8).map(|_| Content::fresh(STORED / 8)).collect();
     for content in &contents {
         before[0].registry().push(REPOSITORY, content).await?;
-        // So that the other one stores it, too.
+        // So that the other node stores it as well.
         before[1].registry().pull(REPOSITORY, &content.digest).await?;
     }
     for node in &before {
         let store = node.status().await?.store;
-        ensure!(store.used >= STORED && store.free > store.low_free, "{} stores {store:?}", node.name);
-        ensure!(node.metric("entrepot_evictions_total").await? == 0.0, "{} has cleaned already", node.name);
+        ensure!(store.used >= STORED && store.free > store.low_free, "unexpected store of {}: {store:?}", node.name);
+        ensure!(node.metric("entrepot_evictions_total").await? == 0.0, "{} has already evicted content", node.name);
     }
 
     let start = std::time::Instant::now();
     pods::change(cluster, NAMESPACE, &json!({"cache": {"lowFree": "95%", "targetFree": "976Mi"}})).await?;
     for node in &before {
-        wait::until(&format!("{} has cleaned its store", node.name), SOON, || async {
+        wait::until(&format!("{} has evicted content", node.name), SOON, || async {
             node.status().await.is_ok_and(|status| status.store.free >= 976 * MIB)
         })
         .await?;
         let status = node.status().await?;
         println!("{} after {:.1?}: {:?}", node.name, start.elapsed(), status.store);
-        ensure!(status.store.target_free == 976 * MIB, "it cleaned for another reason: {status:?}");
+        ensure!(status.store.target_free == 976 * MIB, "it evicted content for another reason: {status:?}");
         ensure!(status.config.waiting_for_restart.is_empty(), "it waits for a restart: {status:?}");
         let (removed, bytes) =
             (node.metric("entrepot_evictions_total").await?, node.metric("entrepot_evicted_bytes_total").await?);
-        // 96 MiB in eight are stored and 48 may be: four go, and no more than that.
-        ensure!(removed == 4.0 && bytes == (STORED / 2) as f64, "{} removed {removed}: {bytes} bytes", node.name);
+        // Eight blobs of together 96 MiB are stored and 48 MiB may stay: exactly four are evicted.
+        ensure!(
+            removed == 4.0 && bytes == (STORED / 2) as f64,
+            "{} evicted {removed} blobs of together {bytes} bytes",
+            node.name
+        );
     }
-    wait::until("the status says which thresholds the nodes work with", SOON, || async {
+    wait::until("the status reports the thresholds of the nodes", SOON, || async {
         let cache = pods::look(cluster, NAMESPACE).await.map(|registry| registry.data["status"]["cache"].clone());
         cache.is_ok_and(|cache| cache["thresholds"].as_str().is_some_and(|text| text.ends_with("/ 976Mi")))
     })
     .await?;
     let after = pods::nodes(cluster, NAMESPACE).await?;
-    ensure!(unchanged(&before) == unchanged(&after), "nodes were restarted: {before:?}, then {after:?}");
+    ensure!(unchanged(&before) == unchanged(&after), "pods were replaced or restarted: {before:?}, then {after:?}");
     for content in &contents {
         registry.pull(REPOSITORY, &content.digest).await?;
     }

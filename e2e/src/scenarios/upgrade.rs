@@ -1,4 +1,4 @@
-//! An upgrade of the operator restarts no node.
+//! An upgrade of the operator restarts no registry pod.
 
 use super::{operator, pods, registry};
 use crate::cluster::Cluster;
@@ -9,15 +9,15 @@ use serde_json::json;
 
 const NAMESPACE: &str = "upgraded";
 
-/// Another image of the operator, and other values of its own: its pods are new, every node is the one it was, and what is
-/// asked for afterwards is done.
+/// The operator gets another image and other values: its pods are replaced, every registry pod
+/// stays the same, and a change of the registry afterwards is applied.
 pub async fn an_upgrade_restarts_no_node(cluster: &Cluster) -> Result<()> {
     pods::make(cluster, NAMESPACE, &json!({"replicas": 2})).await?;
     let before = pods::nodes(cluster, NAMESPACE).await?;
     let set = pods::set(cluster, NAMESPACE).await?;
     let operators = uids(cluster).await?;
     let image = cluster.load(&container::operator()?, "entrepot-operator:upgraded").await?;
-    let (_, tag) = image.rsplit_once(':').context("a name without a tag")?;
+    let (_, tag) = image.rsplit_once(':').context("the image name has no tag")?;
     let tag = format!("image.tag={tag}");
     let values = ["--reuse-values", "--set", &tag, "--set", "logLevel=debug", "--set", "resources.requests.cpu=30m"];
     registry::helm(cluster, "upgrade", &values).await?;
@@ -27,15 +27,15 @@ pub async fn an_upgrade_restarts_no_node(cluster: &Cluster) -> Result<()> {
     ensure!(upgraded.len() == 2, "the operator has {} pods", upgraded.len());
     ensure!(upgraded.iter().all(|uid| !operators.contains(uid)), "the operator's pods are the same: {upgraded:?}");
 
-    // The new leader's first pass is over when it has done what is asked of it now.
+    // When the new leader has applied this change, its first reconciliation is over.
     let labels = json!({"service": {"annotations": {"asked-of": leader.name_any()}}});
     pods::change(cluster, NAMESPACE, &labels).await?;
     pods::until_settled(cluster, NAMESPACE).await?;
     let annotation = "jsonpath={.metadata.annotations.asked-of}";
     let annotation = cluster.kubectl(["-n", NAMESPACE, "get", "service/images", "-o", annotation]).await?;
-    ensure!(annotation == leader.name_any(), "the Service says {annotation:?}");
+    ensure!(annotation == leader.name_any(), "unexpected annotation of the Service: {annotation:?}");
     let after = pods::nodes(cluster, NAMESPACE).await?;
-    ensure!(before == after, "nodes were restarted: {before:?}, then {after:?}");
+    ensure!(before == after, "pods were replaced or restarted: {before:?}, then {after:?}");
     let generation = pods::set(cluster, NAMESPACE).await?.metadata.generation;
     ensure!(generation == set.metadata.generation, "the StatefulSet was changed");
     pods::remove(cluster, NAMESPACE).await

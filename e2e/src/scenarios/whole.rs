@@ -1,4 +1,4 @@
-//! The cluster itself: what every other scenario relies on.
+//! The cluster itself: features that every other scenario relies on.
 
 use crate::client::{Registry, empty};
 use crate::cluster::{Cluster, FIXED, GROWING};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Within this a healthy cluster has done anything that is asked of it here.
+/// Time limit for anything that a healthy cluster is asked to do here.
 const SOON: Duration = Duration::from_secs(120);
 
-/// Names, Services, pods on both nodes, volumes, metrics.
+/// DNS, Services, pods on both Kubernetes nodes, volumes, metrics.
 pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
     let mark = cluster.audit().mark()?;
     let image = cluster.load(&container::busybox()?, "busybox:1").await?;
@@ -21,30 +21,36 @@ pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
     let nodes = cluster.kubectl(["-n", "whole", "get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"]).await?;
     let mut nodes: Vec<_> = nodes.split_whitespace().collect();
     nodes.sort_unstable();
-    ensure!(nodes == cluster.nodes(), "the pods are on {nodes:?}");
+    ensure!(nodes == cluster.nodes(), "the pods run on {nodes:?}");
 
-    // A pod by its name, from another node; then a Service by its name.
+    // A pod by its DNS name, from another Kubernetes node; then a Service by its DNS name.
     let seen = answered(cluster, "web-0", "http://web-1.web.whole.svc.cluster.local:8080/").await?;
-    ensure!(seen == "web-1", "web-1 answered {seen:?}");
+    ensure!(seen == "web-1", "the response of web-1 was {seen:?}");
     let seen = answered(cluster, "web-1", "http://entry:8080/").await?;
-    ensure!(seen.starts_with("web-"), "the Service answered {seen:?}");
-    ensure!(fetch(cluster, "web-0", "http://none.whole:8080/").await.is_err(), "a name that nobody has is answered");
-    // The S3 server answers a stranger 403: it is there.
-    let refused = fetch(cluster, "web-0", "http://s3.storage:7070/").await.err().context("S3 answered a stranger")?;
+    ensure!(seen.starts_with("web-"), "the response of the Service was {seen:?}");
+    ensure!(
+        fetch(cluster, "web-0", "http://none.whole:8080/").await.is_err(),
+        "a DNS name that does not exist was resolved"
+    );
+    // The S3 server responds with 403 without credentials, which shows that it is reachable.
+    let refused = fetch(cluster, "web-0", "http://s3.storage:7070/")
+        .await
+        .err()
+        .context("S3 accepted a request without credentials")?;
     ensure!(format!("{refused:#}").contains("403"), "{refused:#}");
-    // From the host, through the Service's own address.
+    // From the host, by the cluster IP of the Service.
     let host = Registry::new(&format!("http://{}", cluster.service("whole", "entry").await?));
     let ask = async || host.send(http::Method::GET, "/", &[], empty()).await.ok();
-    let reply = wait::value("the Service answers the host", SOON, ask).await?.expect(200)?;
-    ensure!(reply.body.starts_with(b"web-"), "the host was answered {:?}", reply.body);
+    let reply = wait::value("the Service responds to the host", SOON, ask).await?.expect(200)?;
+    ensure!(reply.body.starts_with(b"web-"), "the response to the host was {:?}", reply.body);
 
     from_pod_to_host(cluster).await?;
     volumes(cluster).await?;
     let mine = cluster.audit().of("entrepot-tests", mark)?;
     let creates =
         |name: &str| mine.iter().any(|r| r.is_write() && r.object_ref.name == name && r.response_status.code == 201);
-    ensure!(creates("web") && !creates("none"), "the audit log has {mine:?}");
-    wait::until("the metrics of pods are known", SOON, || async {
+    ensure!(creates("web") && !creates("none"), "unexpected requests in the audit log: {mine:?}");
+    wait::until("the metrics of pods are available", SOON, || async {
         cluster.kubectl(["-n", "whole", "top", "pods"]).await.is_ok_and(|output| output.contains("web-0"))
     })
     .await?;
@@ -55,21 +61,21 @@ pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
     .await
 }
 
-/// A pod reaches what listens on the host's end of the wire.
+/// A pod connects to a listener at the host's end of the link.
 async fn from_pod_to_host(cluster: &Cluster) -> Result<()> {
     let listener = TcpListener::bind((cluster.host(), 0)).await?;
     let url = format!("http://{}/", listener.local_addr()?);
     let answer = async {
         let (mut client, _) = listener.accept().await?;
-        // Closed with a request unread, the connection would be reset.
+        // Closing the connection before the request is read would reset it.
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
-            ensure!(client.read_buf(&mut request).await? > 0, "half a request: {request:?}");
+            ensure!(client.read_buf(&mut request).await? > 0, "incomplete request: {request:?}");
         }
         Ok(client.write_all(b"HTTP/1.0 200 OK\r\n\r\nhost").await?)
     };
     let (seen, ()) = tokio::try_join!(fetch(cluster, "web-1", &url), answer)?;
-    ensure!(seen == "host", "the host answered {seen:?}");
+    ensure!(seen == "host", "the response of the host was {seen:?}");
     Ok(())
 }
 
@@ -79,26 +85,26 @@ async fn volumes(cluster: &Cluster) -> Result<()> {
     ensure!(capacity().await? == "16Mi");
     let larger = r#"{"spec":{"resources":{"requests":{"storage":"32Mi"}}}}"#;
     cluster.kubectl(["-n", "whole", "patch", "pvc/data-web-0", "-p", larger]).await?;
-    wait::until("the volume is larger", SOON, || async { capacity().await.is_ok_and(|size| size == "32Mi") }).await?;
+    wait::until("the volume is expanded", SOON, || async { capacity().await.is_ok_and(|size| size == "32Mi") }).await?;
     let refused = cluster.kubectl(["-n", "whole", "patch", "pvc/fixed-web-0", "-p", larger]).await;
-    let refused = refused.err().context("a volume of a class that cannot grow was to grow")?;
+    let refused = refused.err().context("the expansion of a volume whose class does not allow it was accepted")?;
     ensure!(format!("{refused:#}").contains("must support resize"), "{refused:#}");
     Ok(())
 }
 
-/// The same from an address that the DNS server or a machine may not know yet: pods are ready a moment before all have
-/// heard of it.
+/// Fetches from an address that the DNS server or a Kubernetes node may not know yet: pods are
+/// ready shortly before all of them have learned about it.
 async fn answered(cluster: &Cluster, pod: &str, url: &str) -> Result<String> {
-    wait::value(&format!("{url} answers {pod}"), SOON, async || fetch(cluster, pod, url).await.ok()).await
+    wait::value(&format!("{url} responds to {pod}"), SOON, async || fetch(cluster, pod, url).await.ok()).await
 }
 
-/// What a pod gets from an address.
+/// The response that a pod gets from an address.
 async fn fetch(cluster: &Cluster, pod: &str, url: &str) -> Result<String> {
     let wget = ["-n", "whole", "exec", pod, "--", "busybox", "wget", "-q", "-O", "-", url];
     Ok(cluster.kubectl(wget).await?.trim().to_owned())
 }
 
-/// Two pods on two nodes that serve their own names from their volumes.
+/// Two pods on different Kubernetes nodes that serve their own names from their volumes.
 fn web(image: &str) -> String {
     format!(
         r#"

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Where a Distribution registry keeps its content.
+/// The storage of a Distribution registry.
 pub enum Driver<'a> {
     FileSystem(&'a Path),
     S3(&'a S3),
 }
 
-/// The registry of CNCF Distribution v3.
+/// A registry of CNCF Distribution v3.
 pub struct Distribution {
     pub registry: Registry,
     process: Process,
@@ -24,15 +24,15 @@ pub struct Distribution {
 
 impl Distribution {
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start(driver: Driver<'_>) -> Result<Distribution> {
         Distribution::run(driver, "").await
     }
 
-    /// The same with its cache of what blobs there are, in memory: the fastest that it can be set to.
+    /// The same with its in-memory cache of blob descriptors, which is its fastest setting.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn with_cache(driver: Driver<'_>) -> Result<Distribution> {
         Distribution::run(driver, "  cache: {blobdescriptor: inmemory}\n").await
     }
@@ -40,13 +40,13 @@ impl Distribution {
     /// A pull-through cache in front of another registry, with its content in that folder.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn mirror_of(remote: &str, folder: &Path) -> Result<Distribution> {
         let more = format!("  cache: {{blobdescriptor: inmemory}}\nproxy: {{remoteurl: '{remote}', ttl: 168h}}\n");
         Distribution::run(Driver::FileSystem(folder), &more).await
     }
 
-    /// `more` goes on where the configuration's `storage` ends.
+    /// `more` continues the `storage` section of the configuration.
     async fn run(driver: Driver<'_>, more: &str) -> Result<Distribution> {
         let folder = TempDir::new()?;
         let address = format!("127.0.0.1:{}", free_port()?);
@@ -72,11 +72,11 @@ impl Distribution {
         Ok(Distribution { registry, process, folder })
     }
 
-    /// Removes what no manifest refers to. Nobody may push meanwhile (Distribution's documentation, "Garbage
-    /// collection").
+    /// Runs garbage collection, which removes what no manifest references. No push may run
+    /// meanwhile (Distribution's documentation, "Garbage collection").
     ///
     /// # Errors
-    /// When it fails.
+    /// If it fails.
     pub async fn collect(&self) -> Result<String> {
         let mut command = tokio::process::Command::new(Tool::Registry.path()?);
         command.arg("garbage-collect").arg(self.folder.path().join("config.yml")).env("OTEL_TRACES_EXPORTER", "none");

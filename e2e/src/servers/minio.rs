@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// MinIO on one folder, with one bucket.
+/// MinIO over a folder, with one bucket.
 pub struct Minio {
     pub s3: S3,
     _process: Process,
@@ -16,25 +16,25 @@ pub struct Minio {
 }
 
 impl Minio {
-    /// The role of whoever comes with a token of its OpenID provider. Its last part is the SHA-1 of the client's name,
-    /// [`OpenId::AUDIENCE`].
+    /// The role of clients with a token of its OpenID provider. Its last part is the SHA-1 of the
+    /// client's name, [`OpenId::AUDIENCE`].
     pub const ROLE: &str = "arn:minio:iam:::role/85hlBPr79r49F7l7USkEjQcHS0M";
 
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start() -> Result<Minio> {
         Minio::run(|_, _| Ok(()), |address| Ok(S3::new(&format!("http://{address}")))).await
     }
 
-    /// Over HTTPS only, with a certificate of that authority's, and with a security token service that gives everybody
-    /// with a token of that provider keys for every bucket.
+    /// MinIO over HTTPS only, with a certificate of this authority. Its security token service
+    /// issues keys for every bucket to clients with a token of this provider.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn with_roles(authority: &Authority, provider: &OpenId) -> Result<Minio> {
         let identity = authority.issue("minio", "tests", &["127.0.0.1".to_owned()])?;
         let options = |command: &mut Command, folder: &Path| {
-            // These names it looks for.
+            // MinIO requires these file names.
             let certificates = folder.join("certs");
             std::fs::create_dir(&certificates)?;
             std::fs::copy(&identity.certificate, certificates.join("public.crt"))?;
@@ -59,7 +59,7 @@ impl Minio {
         options(&mut command, folder.path())?;
         command.arg(folder.path().join("data")).current_dir(&folder).env("HOME", folder.path());
         command.envs([("MINIO_ROOT_USER", ACCESS_KEY), ("MINIO_ROOT_PASSWORD", SECRET_KEY)]);
-        // It asks for newer releases otherwise, which is no business of a test.
+        // Otherwise it checks for newer releases, which needs the internet.
         command.env("MINIO_UPDATE", "off");
         let mut process = Process::start("minio", &mut command, &folder.path().join("log"))?;
         let s3 = s3(&address)?;

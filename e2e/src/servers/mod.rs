@@ -1,5 +1,5 @@
-//! Servers that the tests run against: two S3 servers, CNCF Distribution, nginx, and those that say who somebody is. Each
-//! ends with its value.
+//! Servers that the tests use: two S3 servers, CNCF Distribution, nginx, and identity providers.
+//! Each stops when its value is dropped.
 
 mod distribution;
 mod minio;
@@ -19,13 +19,13 @@ use anyhow::Result;
 use std::net::TcpListener;
 use std::time::Duration;
 
-/// How long a server may take to answer for the first time. MinIO takes seconds on a loaded machine.
+/// Time limit for the first response of a server. MinIO takes seconds on a loaded machine.
 const START: Duration = Duration::from_secs(60);
 
 /// A port that was free a moment ago.
 ///
 /// # Errors
-/// When there is none.
+/// If there is none.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -9,40 +9,42 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// nginx with sendfile: what a cache in front of a bucket is measured against, and a load balancer in front of a node.
+/// nginx with sendfile: as a file server, as a cache in front of a bucket (for comparison), or as a
+/// load balancer in front of a node.
 pub struct Nginx {
     pub url: String,
     process: Process,
     folder: TempDir,
 }
 
-/// A request that nginx has answered.
+/// A request to which nginx has responded.
 #[derive(Clone, Debug)]
 pub struct Answered {
     pub method: String,
     pub path: String,
     pub status: u16,
-    /// Since the epoch.
+    /// Time since the epoch.
     pub began: Duration,
     pub took: Duration,
 }
 
-/// What [`Answered`] is read from: the end and the duration in seconds, status, method, path.
+/// The log format from which [`Answered`] is parsed: end and duration in seconds, status, method,
+/// path.
 const LOG_FORMAT: &str = "log_format answered '$msec $request_time $status $request_method $uri';";
 
 impl Nginx {
     /// Serves a folder.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start(root: &Path) -> Result<Nginx> {
         Nginx::run("", &format!("root {};", root.display())).await
     }
 
-    /// Caches what it gets from a server, by path; a query is passed on and makes no difference.
+    /// Caches responses of a server by path; the query is passed on and ignored in the cache key.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn caching(server: &str, folder: &Path) -> Result<Nginx> {
         let host = Registry::new(server).host().to_owned();
         let zone =
@@ -55,11 +57,12 @@ impl Nginx {
         Nginx::run(&zone, &location).await
     }
 
-    /// Passes requests on to a server as they come, as a load balancer does: it answers 504 when the server is silent for
-    /// `silence`. What it answered is in [`answered`](Nginx::answered).
+    /// Forwards requests to a server without buffering, as a load balancer does. It responds with
+    /// 504 after the server was silent for `silence`. The requests are in
+    /// [`answered`](Nginx::answered).
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn balancing(server: &str, silence: Duration) -> Result<Nginx> {
         let host = Registry::new(server).host().to_owned();
         let silence = silence.as_millis();
@@ -95,19 +98,23 @@ impl Nginx {
         Ok(Nginx { url, process, folder })
     }
 
-    /// The requests that it has answered while [`balancing`](Nginx::balancing), in the order of their ends.
+    /// The requests since [`balancing`](Nginx::balancing) started, in the order of their ends.
     ///
     /// # Errors
-    /// When its log cannot be read.
+    /// If the log cannot be read.
     pub fn answered(&self) -> Result<Vec<Answered>> {
-        let log = std::fs::read_to_string(self.folder.path().join("access.log")).context("nginx's access log")?;
-        log.lines().map(|line| Answered::parse(line).with_context(|| format!("nginx logged {line}"))).collect()
+        let log = std::fs::read_to_string(self.folder.path().join("access.log"))
+            .context("cannot read the access log of nginx")?;
+        log.lines()
+            .map(|line| Answered::parse(line).with_context(|| format!("cannot parse the log line {line} of nginx")))
+            .collect()
     }
 
-    /// The processes that serve. The master has others as well, some of which end by themselves.
+    /// The worker processes. The master has other children as well, some of which exit by
+    /// themselves.
     ///
     /// # Errors
-    /// When it ended.
+    /// If it has exited.
     pub fn workers(&self) -> Result<Vec<u32>> {
         let serves = |process: &u32| {
             std::fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| line.starts_with(b"nginx: worker"))
@@ -129,7 +136,7 @@ impl Answered {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Killed, the master would leave its workers behind; told to end, it ends them.
+        // If the master is killed, its workers stay; if it is told to stop, it stops them.
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
         let told = self.process.signal(Signal::TERM).is_ok();
         while told && matches!(self.process.ended(), Ok(None)) && std::time::Instant::now() < deadline {
@@ -143,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_log_says_when_a_request_began() {
+    fn the_start_of_a_request_is_parsed_from_a_log_line() {
         let answered = Answered::parse("1700000060.250 50.001 503 PUT /v2/a/blobs/uploads/x y").unwrap();
         assert_eq!((answered.status, answered.method.as_str()), (503, "PUT"));
         assert_eq!(answered.path, "/v2/a/blobs/uploads/x y");

@@ -7,29 +7,29 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
-/// The name of the only key.
+/// The id of the only key.
 const KEY: &str = "tests";
 
-/// Where a provider tells of itself ("OpenID Connect Discovery 1.0", section 4).
+/// The discovery document ("OpenID Connect Discovery 1.0", section 4).
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
-/// An OpenID provider, as the API server of a cluster is one: it signs tokens that say whose they are, and tells everybody
-/// the key to verify them with.
+/// An OpenID provider, such as the API server of a cluster: it signs tokens that identify their
+/// subject, and publishes the key with which anyone can verify them.
 pub struct OpenId {
     pages: Pages,
     key: EcdsaKeyPair,
 }
 
 impl OpenId {
-    /// Whom its tokens are meant for.
+    /// The audience of its tokens.
     pub const AUDIENCE: &str = "entrepot";
 
     /// # Errors
-    /// When there is no port.
+    /// If no port is free.
     pub async fn start() -> Result<OpenId> {
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pair = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(|_| anyhow!("no random key"))?;
+        let pair = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(|_| anyhow!("cannot generate a key"))?;
         let key = EcdsaKeyPair::from_pkcs8(algorithm, pair.as_ref(), &random).map_err(|why| anyhow!("{why}"))?;
         let pages = Pages::start().await?;
         let keys = "/keys";
@@ -41,7 +41,7 @@ impl OpenId {
             "id_token_signing_alg_values_supported": ["ES256"],
         });
         pages.put(DISCOVERY, discovery.to_string());
-        // The point is uncompressed: one byte that says so, then both coordinates (SEC 1, section 2.3.3).
+        // The point is uncompressed: a marker byte, then both coordinates (SEC 1, section 2.3.3).
         let (x, y) = key.public_key().as_ref()[1..].split_at(32);
         let (x, y) = (encoded(x), encoded(y));
         let public = json!({"kid": KEY, "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "x": x, "y": y});
@@ -49,15 +49,15 @@ impl OpenId {
         Ok(OpenId { pages, key })
     }
 
-    /// Where it tells of itself.
+    /// The URL of the discovery document.
     pub fn config_url(&self) -> String {
         format!("{}{DISCOVERY}", self.pages.url)
     }
 
-    /// A token of a subject that is good for so long, in whole seconds.
+    /// A token for a subject, valid for a whole number of seconds.
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// If it cannot be signed.
     pub fn token(&self, subject: &str, lifetime: Duration) -> Result<String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         let claims = json!({
@@ -66,12 +66,13 @@ impl OpenId {
         let head = json!({"alg": "ES256", "kid": KEY, "typ": "JWT"});
         let part = |value: &Value| encoded(value.to_string().as_bytes());
         let signed = format!("{}.{}", part(&head), part(&claims));
-        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).map_err(|_| anyhow!("not signed"))?;
+        let signature =
+            self.key.sign(&SystemRandom::new(), signed.as_bytes()).map_err(|_| anyhow!("cannot sign the token"))?;
         Ok(format!("{signed}.{}", encoded(signature.as_ref())))
     }
 }
 
-/// As JSON Web Signatures have it (RFC 7515, section 2).
+/// Base64url as in JSON Web Signatures (RFC 7515, section 2).
 fn encoded(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -11,15 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Documents under fixed paths: all that an OpenID provider has to be for those who verify its tokens. Any other path is
-/// not found.
+/// Serves documents at fixed paths, which is all that a client needs to verify an OpenID provider's
+/// tokens. Every other path gets 404.
 pub struct Pages {
     pub url: String,
     documents: Documents,
     task: JoinHandle<()>,
 }
 
-/// By path.
+/// Documents by path.
 #[derive(Clone, Default)]
 struct Documents(Arc<Mutex<BTreeMap<String, String>>>);
 
@@ -38,10 +38,10 @@ impl Documents {
 }
 
 impl Pages {
-    /// A server without a document yet.
+    /// A server without any document.
     ///
     /// # Errors
-    /// When there is no port.
+    /// If no port is free.
     pub async fn start() -> Result<Pages> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -50,7 +50,7 @@ impl Pages {
         Ok(Pages { url, documents, task })
     }
 
-    /// Serves a document from now on.
+    /// Serves a document at a path from now on.
     pub fn put(&self, path: &str, text: String) {
         self.documents.lock().insert(path.to_owned(), text);
     }

@@ -18,15 +18,15 @@ pub struct Versitygw {
 
 impl Versitygw {
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start() -> Result<Versitygw> {
         Versitygw::run(&[], |address| Ok(S3::new(&format!("http://{address}")))).await
     }
 
-    /// Over HTTPS only, with a certificate of that authority's.
+    /// Over HTTPS only, with a certificate of this authority.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn over_tls(authority: &Authority) -> Result<Versitygw> {
         let identity = authority.issue("versitygw", "tests", &["127.0.0.1".to_owned()])?;
         let options = ["--cert".as_ref(), identity.certificate.as_os_str(), "--key".as_ref(), identity.key.as_os_str()];
@@ -37,10 +37,10 @@ impl Versitygw {
     /// With users that can be added and removed.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn with_users() -> Result<Versitygw> {
         let users = TempDir::new()?;
-        // Without the cache a user is gone the moment it is removed.
+        // Without the cache, a removed user is rejected at once.
         let options = ["--iam-dir".as_ref(), users.path().as_os_str(), "--iam-cache-disable".as_ref()];
         let server = Versitygw::run(&options, |address| Ok(S3::new(&format!("http://{address}")))).await?;
         Ok(Versitygw { _users: Some(users), ..server })
@@ -63,18 +63,19 @@ impl Versitygw {
         Ok(Versitygw { s3, process, _folder: folder, _users: None })
     }
 
-    /// Adds a user who may do everything, to a server [`with_users`](Versitygw::with_users).
+    /// Adds a user with all permissions to a server created by
+    /// [`with_users`](Versitygw::with_users).
     ///
     /// # Errors
-    /// When the server refuses.
+    /// If the server rejects it.
     pub fn add_user(&self, access_key: &str, secret_key: &str) -> Result<()> {
         self.administer(&["create-user", "--access", access_key, "--secret", secret_key, "--role", "admin"])
     }
 
-    /// From now on nobody is let in with the keys of that user.
+    /// Removes a user, whose keys are rejected from now on.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// If the server rejects it.
     pub fn remove_user(&self, access_key: &str) -> Result<()> {
         self.administer(&["delete-user", "--access", access_key])
     }
@@ -82,8 +83,11 @@ impl Versitygw {
     fn administer(&self, words: &[&str]) -> Result<()> {
         let mut command = Command::new(Tool::Versitygw.path()?);
         command.args(["admin", "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--region", REGION]);
-        let output =
-            command.args(["--endpoint-url", &self.s3.endpoint]).args(words).output().context("versitygw admin")?;
+        let output = command
+            .args(["--endpoint-url", &self.s3.endpoint])
+            .args(words)
+            .output()
+            .context("cannot start versitygw admin")?;
         ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Random requests, of parts that are right, nearly right and wrong.
+//! Random requests of valid, nearly valid and invalid parts.
 
 use super::Setting;
 use anyhow::{Result, ensure};
@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_mixture_of_right_and_wrong_makes_the_node_fail() {
+async fn no_mixture_of_valid_and_invalid_parts_makes_the_node_fail() {
     let mut setting = Setting::new().await;
     let registry = setting.node.registry.clone();
     let blob = Content::new(5, 5000);
@@ -53,7 +53,7 @@ async fn attempt(registry: &Registry, random: &mut SmallRng, blob: &Content) -> 
     let methods =
         [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS];
     let method = methods.choose(random).cloned().unwrap_or(Method::GET);
-    // Deleting the blob would make the rest of the run less telling.
+    // Deleting the blob would make the rest of the run less meaningful.
     if method == Method::DELETE && path.contains(&digest) {
         return Ok(());
     }
@@ -63,7 +63,7 @@ async fn attempt(registry: &Registry, random: &mut SmallRng, blob: &Content) -> 
     let body = blob.stream(0..random.random_range(0..5000));
     let body = if matches!(method, Method::GET | Method::HEAD) { empty() } else { streamed(body) };
     let shown = format!("{method} {path} {range}");
-    // What is refused is answered as well, whether its body was read or not.
+    // A rejected request gets a response as well, whether its body was read or not.
     let reply = registry.send(method, &path, &headers[..random.random_range(0..=3)], body).await?;
     ensure!(reply.status < 500, "{shown}: {reply:?}");
     Ok(())

@@ -1,4 +1,4 @@
-//! Clients that are slow, stall or go away: each is cut off in its time, and leaves nothing running.
+//! Clients that are slow, stall or disconnect: each is cut off in time and leaves nothing running.
 
 use super::{PATIENCE, Setting, is_refused, read, status};
 use entrepot_e2e::{Content, wait};
@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_finish_its_head_is_cut_off() {
+async fn a_client_that_does_not_finish_its_headers_is_cut_off() {
     let mut setting = Setting::new().await;
     for head in ["", "G", "GET /v2/ HTTP/1.1\r\n", "GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
         let mut stream = setting.connect().await;
@@ -20,7 +20,7 @@ async fn a_client_that_does_not_finish_its_head_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_stalls_in_its_body_is_cut_off_and_can_go_on() {
+async fn a_client_that_stalls_in_its_body_is_cut_off_and_can_resume() {
     let mut setting = Setting::new().await;
     let session = setting.node.registry.open_session("a").await.unwrap();
     let blob = Content::fresh(1000);
@@ -33,14 +33,14 @@ async fn a_client_that_stalls_in_its_body_is_cut_off_and_can_go_on() {
     assert!(is_refused(status(&said)), "{said}");
     assert!(start.elapsed() < PATIENCE, "still connected after {:?}", start.elapsed());
     let reply = setting.node.registry.get(&session).await.unwrap().expect(204).unwrap();
-    assert_eq!(reply.header("range"), Some("0-99"), "what was received stays");
+    assert_eq!(reply.header("range"), Some("0-99"), "the received bytes are kept");
     setting.node.registry.append(&session, &blob, 100, 1000).await.unwrap().expect(202).unwrap();
     setting.node.registry.finish(&session, &blob.digest).await.unwrap().expect(201).unwrap();
     setting.assert_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_read_its_answer_is_cut_off() {
+async fn a_client_that_does_not_read_the_response_is_cut_off() {
     let mut setting = Setting::new().await;
     let blob = Content::fresh(256 << 20);
     setting.node.registry.push("a", &blob).await.unwrap();
@@ -55,13 +55,13 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
         let node = &setting.node;
         move || async move { node.metrics().await.is_ok_and(|metrics| metrics.sum("http_requests_running", &[]) == count) }
     };
-    wait::until("all are being answered", PATIENCE, running(8.0)).await.unwrap();
+    wait::until("all responses have started", PATIENCE, running(8.0)).await.unwrap();
     wait::until("all are cut off", PATIENCE, running(0.0)).await.unwrap();
     setting.assert_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_leaves_nothing_running() {
+async fn a_client_that_disconnects_leaves_nothing_running() {
     let mut setting = Setting::new().await;
     let blob = Content::fresh(64 << 20);
     setting.node.registry.push("a", &blob).await.unwrap();
@@ -76,6 +76,6 @@ async fn a_client_that_goes_away_leaves_nothing_running() {
     }
     let node = &setting.node;
     let idle = || async { node.metrics().await.is_ok_and(|m| m.sum("http_requests_running", &[]) == 0.0) };
-    wait::until("no request runs", PATIENCE, idle).await.unwrap();
+    wait::until("no request is running", PATIENCE, idle).await.unwrap();
     setting.assert_unharmed().await;
 }

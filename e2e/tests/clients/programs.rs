@@ -10,9 +10,10 @@ use tokio::process::Command;
 /// A client that copies between an OCI layout and a registry without changing a byte.
 pub trait Client {
     fn name(&self) -> &'static str;
-    /// From `tag` of a layout to `reference` (`host/name:tag`), with everything that an index lists.
+    /// Copies `tag` of a layout to `reference` (`host/name:tag`), with everything that an index
+    /// lists.
     async fn push(&self, layout: &Path, tag: &str, reference: &str) -> Result<()>;
-    /// The other way round.
+    /// Copies `reference` to a layout.
     async fn pull(&self, reference: &str, layout: &Path, tag: &str) -> Result<()>;
 }
 
@@ -21,7 +22,7 @@ pub struct Skopeo;
 impl Skopeo {
     async fn copy(&self, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(tools::system("skopeo")?);
-        // Without --preserve-digests it compresses layers as it pushes.
+        // Without --preserve-digests, skopeo compresses layers while it pushes.
         command.args(["copy", "--quiet", "--all", "--preserve-digests"]).args(arguments);
         commands::run(&mut command).await.map(|_| ())
     }
@@ -70,27 +71,29 @@ impl Oras {
         Ok(command)
     }
 
-    /// Attaches `report.txt` of a folder to an image.
+    /// Attaches `report.txt` in a folder to an image.
     pub async fn attach(&self, subject: &str, kind: &str, folder: &Path) -> Result<()> {
         let arguments = ["attach", "--plain-http", "--artifact-type", kind, subject, "report.txt:text/plain"];
         commands::run(self.command(&arguments)?.current_dir(folder)).await.map(|_| ())
     }
 
-    /// What is attached to an image, as JSON.
+    /// The artifacts that are attached to an image, as JSON.
     pub async fn discover(&self, subject: &str) -> Result<String> {
         commands::run(&mut self.command(&["discover", "--plain-http", "--format", "json", subject])?).await
     }
 
-    /// The content of the only layer of the artifact of this type that is about an image.
+    /// The content of the only layer of the artifact with this type and this image as its subject.
     pub async fn fetch(&self, registry: &Registry, repository: &str, subject: &str, kind: &str) -> Result<String> {
         let arguments = ["discover", "--plain-http", "--format", "json", "--artifact-type", kind, subject];
         let found: serde_json::Value = serde_json::from_str(&commands::run(&mut self.command(&arguments)?).await?)?;
         let entry = found["referrers"].as_array().or(found["manifests"].as_array()).and_then(|all| all.first());
-        let digest = entry.and_then(|entry| entry["digest"].as_str()).with_context(|| format!("none in {found}"))?;
+        let digest = entry
+            .and_then(|entry| entry["digest"].as_str())
+            .with_context(|| format!("no artifact of this type in {found}"))?;
         let reference = format!("{}/{repository}@{digest}", registry.host());
         let manifest = commands::run(&mut self.command(&["manifest", "fetch", "--plain-http", &reference])?).await?;
         let manifest: serde_json::Value = serde_json::from_str(&manifest)?;
-        let layer = manifest["layers"][0]["digest"].as_str().context("no layer")?;
+        let layer = manifest["layers"][0]["digest"].as_str().context("the artifact has no layer")?;
         let blob = format!("{}/{repository}@{layer}", registry.host());
         commands::run(&mut self.command(&["blob", "fetch", "--plain-http", "--output", "-", &blob])?).await
     }
@@ -115,7 +118,7 @@ impl Client for Oras {
 }
 
 pub struct Regctl {
-    /// Its configuration, which is nobody else's.
+    /// Its own configuration, not the user's.
     home: TempDir,
 }
 
@@ -132,18 +135,18 @@ impl Regctl {
         Ok(command)
     }
 
-    /// Attaches `report.txt` of a folder to an image.
+    /// Attaches `report.txt` in a folder to an image.
     pub async fn attach(&self, subject: &str, kind: &str, folder: &Path) -> Result<()> {
         let arguments = ["artifact", "put", "--artifact-type", kind, "--subject", subject, "--file", "report.txt"];
         commands::run(self.command(subject, &arguments)?.current_dir(folder)).await.map(|_| ())
     }
 
-    /// What is attached to an image, as JSON.
+    /// The artifacts that are attached to an image, as JSON.
     pub async fn discover(&self, subject: &str) -> Result<String> {
         commands::run(&mut self.command(subject, &["artifact", "list", subject, "--format", "{{json .}}"])?).await
     }
 
-    /// The content of the artifact of this type that is about an image.
+    /// The content of the artifact with this type and this image as its subject.
     pub async fn fetch(&self, subject: &str, kind: &str) -> Result<String> {
         let arguments = ["artifact", "get", "--subject", subject, "--filter-artifact-type", kind];
         commands::run(&mut self.command(subject, &arguments)?).await

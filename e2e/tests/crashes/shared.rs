@@ -1,4 +1,4 @@
-//! The bucket of the crash tests, seen without a node.
+//! The bucket of the crash tests, accessed without a node.
 
 use anyhow::{Context, Result, ensure};
 use entrepot_e2e::node::Plan;
@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Where the nodes of a test keep what is durable.
+/// The bucket that the nodes of a test share.
 pub enum Shared {
     S3 {
         server: Versitygw,
@@ -35,7 +35,7 @@ impl Shared {
         })
     }
 
-    /// Whether a push over it comes to this point.
+    /// Whether a push over this bucket reaches the crash point.
     pub fn reaches(&self, point: &str) -> bool {
         let in_parts = ["replicate.multipart-begun", "replicate.part-sent", "replicate.parts-sent"];
         matches!(self, Shared::S3 { .. }) || !in_parts.contains(&point)
@@ -60,7 +60,8 @@ impl Shared {
         }
     }
 
-    /// Nothing unfinished lies in it, and no file of it is a store's too.
+    /// Checks that nothing unfinished is in the bucket, and that no file of it is shared with a
+    /// store.
     pub async fn nothing_is_left(&self, store: &Path) -> Result<()> {
         match self {
             Shared::S3 { server, .. } => {
@@ -68,13 +69,13 @@ impl Shared {
                 ensure!(open.is_empty(), "multipart uploads are left open: {open:?}");
             }
             Shared::Folder(folder) => {
-                // The locks of keys stay; there is a fixed number of them.
+                // Lock files of keys stay; their number is fixed.
                 let unfinished = [".entrepot/put", ".entrepot/multipart"].map(|name| files(&folder.path().join(name)));
                 let unfinished: Vec<_> = unfinished.into_iter().collect::<Result<Vec<_>>>()?.concat();
                 ensure!(unfinished.is_empty(), "left in the bucket: {unfinished:?}");
                 for file in files(&store.join("blobs"))? {
                     let names = fs::metadata(&file).with_context(|| file.display().to_string())?.nlink();
-                    ensure!(names == 1, "{} is the bucket's file too", file.display());
+                    ensure!(names == 1, "{} is shared with the bucket", file.display());
                 }
             }
         }
@@ -82,7 +83,7 @@ impl Shared {
     }
 }
 
-/// All files below a folder, which may be missing.
+/// All files below a folder, which need not exist.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut found = Vec::new();

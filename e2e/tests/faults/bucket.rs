@@ -1,4 +1,4 @@
-//! Failures of the bucket: slow, refusing, breaking off, lying, away.
+//! Faults of the bucket: slow, rejecting, breaking off, returning wrong bytes, unreachable.
 
 use entrepot_config::Duration as Span;
 use entrepot_e2e::client::Reply;
@@ -11,7 +11,7 @@ use http::Method;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A node whose way to the bucket can fail, and one whose cannot.
+/// A node with a faulty connection to the bucket, and one with a good connection.
 struct Setting {
     node: Node,
     healthy: Node,
@@ -20,7 +20,7 @@ struct Setting {
     _keys: TempDir,
 }
 
-/// How long a failing request is tried again, and how long one may take.
+/// The retry budget of a request, and the timeout of one attempt.
 const BUDGET: Duration = Duration::from_secs(4);
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -37,7 +37,7 @@ impl Setting {
         Setting { node, healthy, proxy, server, _keys: keys }
     }
 
-    /// A blob in the bucket that the node does not store.
+    /// A blob that is in the bucket and not in the node's store.
     async fn missing(&self, size: u64) -> Content {
         let blob = Content::fresh(size);
         self.healthy.registry.push("faults/app", &blob).await.unwrap();
@@ -48,7 +48,7 @@ impl Setting {
         self.node.registry.get(&format!("/v2/faults/app/blobs/{}", blob.digest)).await
     }
 
-    /// Whether the node stores the blob.
+    /// Whether the blob is in the node's store.
     fn stores(&self, blob: &Content) -> bool {
         let hex = blob.digest.hex();
         self.node.store().join("blobs/sha256").join(&hex[..2]).join(hex).exists()
@@ -59,24 +59,24 @@ impl Setting {
     }
 }
 
-/// What a client is told when the bucket does not do its part.
+/// Whether the response tells the client that the bucket is unavailable.
 fn is_unavailable(reply: &Reply) -> bool {
     reply.status == 503 && reply.header("retry-after").is_some() && reply.code().as_deref() == Some("UNAVAILABLE")
 }
 
-/// Failures after which the same request may succeed, and the name of each.
+/// Transient faults, after which a retry may succeed, with their names.
 fn passing() -> Vec<(&'static str, Fault)> {
     vec![
-        ("no answer in time", Fault::Hang),
+        ("no response in time", Fault::Hang),
         ("500", Fault::Status(500, "InternalError")),
         ("503 SlowDown", Fault::Status(503, "SlowDown")),
         ("a connection closed", Fault::Drop),
-        ("a late answer", Fault::Delay(Duration::from_millis(500))),
+        ("a late response", Fault::Delay(Duration::from_millis(500))),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_outlives_a_passing_failure() {
+async fn a_pull_survives_a_transient_failure() {
     let setting = Setting::new().await;
     let cut = [("a reset mid-body", Fault::Reset(700_000)), ("a body cut short", Fault::Truncate(700_000))];
     for (name, fault) in passing().into_iter().chain(cut) {
@@ -90,7 +90,7 @@ async fn a_pull_outlives_a_passing_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_pull_outlives_failures_of_its_ranges() {
+async fn a_large_pull_survives_failures_of_its_ranges() {
     let setting = Setting::new().await;
     let blob = setting.missing(100 << 20).await;
     let rule = |fault| Rule::always("/blobs/", fault).of(Method::GET);
@@ -102,10 +102,10 @@ async fn a_large_pull_outlives_failures_of_its_ranges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_of_what_is_not_stored_is_told_to_come_back_while_the_bucket_fails() {
+async fn a_pull_of_content_that_is_not_stored_gets_503_while_the_bucket_fails() {
     let setting = Setting::new().await;
     let failing = [
-        ("no answer in time", Fault::Hang),
+        ("no response in time", Fault::Hang),
         ("500", Fault::Status(500, "InternalError")),
         ("503 SlowDown", Fault::Status(503, "SlowDown")),
         ("403", Fault::Status(403, "AccessDenied")),
@@ -116,9 +116,9 @@ async fn a_pull_of_what_is_not_stored_is_told_to_come_back_while_the_bucket_fail
         let start = Instant::now();
         let reply = setting.get(&blob).await.unwrap();
         assert!(is_unavailable(&reply), "{name}: {reply:?}");
-        // One budget for all attempts, and the last may take its time.
+        // All attempts share one budget, and the last one may use its whole timeout.
         let bound = BUDGET + TIMEOUT + Duration::from_secs(3);
-        assert!(start.elapsed() < bound, "{name}: answered after {:?}", start.elapsed());
+        assert!(start.elapsed() < bound, "{name}: response after {:?}", start.elapsed());
         assert!(!setting.stores(&blob), "{name}");
         setting.proxy.heal();
         setting.node.registry.pull("faults/app", &blob.digest).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_pull_of_what_is_not_stored_is_told_to_come_back_while_the_bucket_fail
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_access_is_not_tried_again() {
+async fn denied_access_is_not_retried() {
     let setting = Setting::new().await;
     let blob = setting.missing(1000).await;
     setting.proxy.fail(Rule::always("", Fault::Status(403, "AccessDenied")));
@@ -134,11 +134,11 @@ async fn refused_access_is_not_tried_again() {
     let reply = setting.get(&blob).await.unwrap();
     assert!(is_unavailable(&reply), "{reply:?}");
     let seen = setting.proxy.take_seen();
-    assert!(seen.len() <= 2, "asked {} times", seen.len());
+    assert!(seen.len() <= 2, "{} requests", seen.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_bytes_are_never_stored_and_end_the_pull_short() {
+async fn wrong_bytes_are_never_stored_and_end_the_pull_early() {
     let setting = Setting::new().await;
     for size in [1000, 2 << 20, 40 << 20] {
         let blob = setting.missing(size).await;
@@ -147,9 +147,10 @@ async fn wrong_bytes_are_never_stored_and_end_the_pull_short() {
         match setting.node.registry.pull("faults/app", &blob.digest).await {
             Ok(pulled) => panic!("{size}: {pulled:?} of wrong bytes"),
             Err(error) => {
-                // Short, or not at all: a client never gets as many bytes as it expects of other content.
+                // The response is short or missing: a client never gets as many wrong bytes as it
+                // expects in total.
                 let said = format!("{error:#}");
-                assert!(!said.contains("bytes of the digest"), "{size}: a whole answer of wrong bytes: {said}");
+                assert!(!said.contains("digest mismatch"), "{size}: a complete response of wrong bytes: {said}");
             }
         }
         assert!(!setting.stores(&blob), "{size}: wrong bytes are stored");
@@ -164,7 +165,8 @@ async fn wrong_bytes_are_never_stored_and_end_the_pull_short() {
 async fn a_body_that_always_ends_early_is_never_stored() {
     let setting = Setting::new().await;
     let blob = setting.missing(4 << 20).await;
-    // Before its first byte: a node that gets some bytes each time goes on from there, and is done one day.
+    // Cut before its first byte: a node that gets some bytes each time continues from there and
+    // finishes one day.
     setting.proxy.fail(Rule::always("/blobs/", Fault::Truncate(0)).of(Method::GET));
     assert!(setting.node.registry.pull("faults/app", &blob.digest).await.is_err());
     assert!(!setting.stores(&blob));
@@ -173,7 +175,7 @@ async fn a_body_that_always_ends_early_is_never_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blob_that_is_linked_and_not_there_is_unknown_and_can_be_pushed_again() {
+async fn a_blob_that_is_linked_and_missing_is_unknown_and_can_be_pushed_again() {
     let setting = Setting::new().await;
     let blob = setting.missing(1000).await;
     let key = s3::content_key(&blob.digest);
@@ -185,7 +187,7 @@ async fn a_blob_that_is_linked_and_not_there_is_unknown_and_can_be_pushed_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_outlives_a_passing_failure() {
+async fn a_push_survives_a_transient_failure() {
     let setting = Setting::new().await;
     let cut = [("a request reset mid-body", Fault::ResetUpload(300_000))];
     for (name, fault) in passing().into_iter().chain(cut) {
@@ -200,7 +202,7 @@ async fn a_push_outlives_a_passing_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_push_outlives_failures_of_its_parts() {
+async fn a_large_push_survives_failures_of_its_parts() {
     let setting = Setting::new().await;
     let rule = |fault| Rule::always("partNumber=", fault).of(Method::PUT);
     setting.proxy.fail(rule(Fault::Status(500, "InternalError")).times(2));
@@ -213,10 +215,10 @@ async fn a_large_push_outlives_failures_of_its_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_is_told_to_come_back_while_the_bucket_fails_and_then_succeeds() {
+async fn a_push_gets_503_while_the_bucket_fails_and_succeeds_afterwards() {
     let setting = Setting::new().await;
     for (name, fault) in [
-        ("no answer in time", Fault::Hang),
+        ("no response in time", Fault::Hang),
         ("500", Fault::Status(500, "InternalError")),
         ("503 SlowDown", Fault::Status(503, "SlowDown")),
         ("403", Fault::Status(403, "AccessDenied")),
@@ -226,7 +228,7 @@ async fn a_push_is_told_to_come_back_while_the_bucket_fails_and_then_succeeds() 
         let reply = setting.node.registry.try_push("faults/push", &image.layers[0]).await.unwrap();
         assert!(is_unavailable(&reply), "{name}: {reply:?}");
         let seen_elsewhere = setting.healthy.registry.has_blob("faults/push", &image.layers[0].digest).await.unwrap();
-        assert!(!seen_elsewhere, "{name}: what was refused is visible");
+        assert!(!seen_elsewhere, "{name}: the rejected content is visible");
         setting.proxy.heal();
         let patient = setting.node.registry.patient(Duration::from_secs(30));
         patient.push_image("faults/push", "latest", &image).await.unwrap();
@@ -262,7 +264,7 @@ async fn a_manifest_is_not_acknowledged_while_the_bucket_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_bucket_is_away_what_is_stored_is_served_and_pushes_are_told_to_come_back() {
+async fn stored_content_is_served_and_pushes_get_503_while_the_bucket_is_unreachable() {
     let setting = Setting::new().await;
     let registry = &setting.node.registry;
     let (image, unseen) = (Image::fresh(&[1000, 2 << 20]), setting.missing(1000).await);
@@ -272,7 +274,7 @@ async fn while_the_bucket_is_away_what_is_stored_is_served_and_pushes_are_told_t
 
     let tag = registry.manifest("faults/away", "v1").await.unwrap().expect(200).unwrap();
     assert_eq!(tag.body, image.manifest);
-    assert!(tag.header("warning").is_some(), "a stale tag is marked: {:?}", tag.headers);
+    assert!(tag.header("warning").is_some(), "a stale tag has no Warning header: {:?}", tag.headers);
     registry.pull_image("faults/away", &image.digest.to_string(), &image).await.unwrap();
     let metrics = setting.node.metrics().await.unwrap();
     assert!(metrics.sum("stale_tags_total", &[]) >= 1.0);
@@ -284,17 +286,17 @@ async fn while_the_bucket_is_away_what_is_stored_is_served_and_pushes_are_told_t
         assert!(is_unavailable(&reply), "{reply:?}");
     }
     let ready = setting.node.operations().get("/readyz").await.unwrap();
-    assert_eq!(ready.status, 200, "the node is not ready though its store can serve: {ready:?}");
+    assert_eq!(ready.status, 200, "the node is not ready although it can serve its store: {ready:?}");
 
     setting.proxy.heal();
-    // For a moment the node relies on having seen the bucket fail, and asks it nothing.
+    // For a moment the node remembers that the bucket failed, and sends it no request.
     let fresh = || async {
         registry
             .manifest("faults/away", "v1")
             .await
             .is_ok_and(|tag| tag.status == 200 && tag.header("warning").is_none())
     };
-    wait::until("the tag is fresh", Duration::from_secs(15), fresh).await.unwrap();
+    wait::until("the tag is served without a warning", Duration::from_secs(15), fresh).await.unwrap();
     registry.pull("faults/app", &unseen.digest).await.unwrap();
     registry.patient(Duration::from_secs(30)).push("faults/away", &Content::fresh(1000)).await.unwrap();
 }

@@ -1,4 +1,5 @@
-//! Failures of the disk: full, out of files, breaking as it is written or read, and a store that someone deleted.
+//! Faults of the disk: full, out of inodes, failing on a write or a read, and a store that somebody
+//! deleted.
 
 use entrepot_config::ReplicationMode;
 use entrepot_e2e::client::{Registry, Reply};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A node with its store on a disk of its own, and one with the same bucket and nothing wrong.
+/// A node with its store on its own disk, and a healthy node with the same bucket.
 struct Setting {
     node: Node,
     healthy: Node,
@@ -38,7 +39,7 @@ impl Setting {
         blob
     }
 
-    /// The files of the store's content.
+    /// The content files in the store.
     fn stored(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut folders = vec![self.node.store().join("blobs")];
@@ -68,7 +69,7 @@ async fn push(registry: &Registry, blob: &Content) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_full_disk_pulls_stream_through_and_pushes_are_told_to_come_back() {
+async fn on_a_full_disk_pulls_stream_uncached_and_pushes_get_503() {
     let disk = SmallDisk::new(64).unwrap();
     let setting = Setting::new(disk.path()).await;
     let stored = setting.missing(1 << 20).await;
@@ -91,7 +92,7 @@ async fn on_a_full_disk_pulls_stream_through_and_pushes_are_told_to_come_back() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_keep_on_the_disk_is_no_reason_to_clean() {
+async fn data_of_others_on_the_disk_causes_no_eviction() {
     let disk = SmallDisk::new(100).unwrap();
     fs::write(disk.path().join("of another"), vec![0; 95 << 20]).unwrap();
     let setting = Setting::new(disk.path()).await;
@@ -100,14 +101,14 @@ async fn what_others_keep_on_the_disk_is_no_reason_to_clean() {
     let metrics = setting.node.metrics().await.unwrap();
     let [capacity, free, low] =
         ["capacity", "free", "low_free"].map(|what| metrics.sum(&format!("store_{what}_bytes"), &[]));
-    assert!(capacity < f64::from(6 << 20), "a capacity of {capacity} where 5 MiB were left");
-    assert!(free >= low, "{free} are free, and it cleans below {low}");
+    assert!(capacity < f64::from(6 << 20), "the capacity is {capacity} bytes although only 5 MiB were free");
+    assert!(free >= low, "{free} bytes are free, and eviction starts below {low}");
     assert_eq!(metrics.sum("evictions_total", &[]), 0.0);
     assert_eq!(setting.stored().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_has_room_and_takes_no_more_files_is_as_a_full_one() {
+async fn a_disk_without_free_inodes_counts_as_full() {
     let disk = SmallDisk::of_few_files(1000).unwrap();
     let setting = Setting::new(disk.path()).await;
     let mut number = 0;
@@ -124,10 +125,10 @@ async fn a_disk_that_has_room_and_takes_no_more_files_is_as_a_full_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_failing_disk_did_not_keep_is_not_acknowledged() {
-    // The file system believes in 256 MiB; after 48 every write is lost, which is known only when it is synced.
+async fn content_that_a_failing_disk_lost_is_not_acknowledged() {
+    // The file system sees 256 MiB; after 48 MiB every write is lost, which only a sync reports.
     let disk = FailingDisk::new(256, 48).unwrap();
-    // WriteBack acknowledges what this disk keeps; WriteThrough what the bucket keeps.
+    // WriteBack acknowledges what this disk keeps, WriteThrough what the bucket keeps.
     let setting = Setting::of(disk.path(), ReplicationMode::WriteBack).await;
     let (mut taken, mut refused) = (Vec::new(), 0);
     for _ in 0..12 {
@@ -135,23 +136,23 @@ async fn what_a_failing_disk_did_not_keep_is_not_acknowledged() {
         match push(&setting.node.registry, &blob).await.status {
             201 => taken.push(blob),
             500..=599 => refused += 1,
-            other => panic!("answered {other}"),
+            other => panic!("unexpected status {other}"),
         }
     }
-    assert!(refused > 0, "no push met the failing disk");
-    println!("on a failing disk {} pushes were taken and {refused} refused", taken.len());
+    assert!(refused > 0, "no push was affected by the failing disk");
+    println!("on a failing disk {} pushes were accepted and {refused} rejected", taken.len());
     let drained = || async { setting.node.metrics().await.is_ok_and(|m| m.sum("pending_blobs", &[]) == 0.0) };
     wait::until("nothing is pending", Duration::from_secs(30), drained).await.unwrap();
     for blob in &taken {
         setting.healthy.registry.pull("disk/app", &blob.digest).await.unwrap();
     }
-    // Pulls do not depend on what cannot be written.
+    // Pulls work even if nothing can be written.
     let blob = setting.missing(8 << 20).await;
     setting.node.registry.pull("disk/app", &blob.digest).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_disk_is_dead_is_not_ready_and_serves_and_tells_pushes_to_go_elsewhere() {
+async fn a_node_with_a_dead_disk_is_not_ready_still_serves_and_rejects_pushes() {
     let disk = DyingDisk::new(64).unwrap();
     let setting = Setting::new(disk.path()).await;
     let blob = setting.missing(1 << 20).await;
@@ -172,31 +173,32 @@ async fn a_node_whose_disk_is_dead_is_not_ready_and_serves_and_tells_pushes_to_g
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_failing_disk_cannot_read_is_served_from_the_bucket() {
+async fn content_that_a_failing_disk_cannot_read_is_served_from_the_bucket() {
     let disk = FailingDisk::new(128, 128).unwrap();
     let setting = Setting::new(disk.path()).await;
     let blob = setting.missing(20 << 20).await;
     setting.node.registry.pull("disk/app", &blob.digest).await.unwrap();
     disk.lose(&setting.stored()).unwrap();
-    // The pull that meets the failure may end short, for its first bytes are sent already. A client tries again.
+    // The pull that hits the failure may end early, because its first bytes are already sent. A
+    // client retries.
     let mut attempts = 0;
     while let Err(error) = setting.node.registry.pull("disk/app", &blob.digest).await {
         attempts += 1;
-        assert!(!format!("{error:#}").contains("bytes of the digest"), "wrong bytes: {error:#}");
+        assert!(!format!("{error:#}").contains("digest mismatch"), "wrong bytes: {error:#}");
         assert!(attempts < 5, "{error:#}");
     }
-    println!("a lost file was served again after {attempts} short answers");
+    println!("a lost file was served again after {attempts} responses that ended early");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_damaged_or_deleted_is_filled_again() {
+async fn a_damaged_or_deleted_store_is_filled_again() {
     let folder = TempDir::new().unwrap();
     let mut setting = Setting::new(folder.path()).await;
     let blobs = [setting.missing(5 << 20).await, setting.missing(6 << 20).await];
     for blob in &blobs {
         setting.node.registry.pull("disk/app", &blob.digest).await.unwrap();
     }
-    // After an unclean stop every file is looked at before it is served.
+    // After an unclean stop every file is verified before it is served.
     setting.node.kill().unwrap();
     for file in setting.stored() {
         let mut bytes = fs::read(&file).unwrap();

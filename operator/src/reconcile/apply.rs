@@ -1,5 +1,5 @@
-//! Brings the cluster to what was built, with as few writes as there are differences: none, when there are none. What
-//! fails is noted, and everything that does not depend on it goes on.
+//! Applies what was built with as few writes as there are differences, so none if nothing differs.
+//! A failure is recorded, and everything that does not depend on it continues.
 
 pub mod compare;
 
@@ -19,17 +19,18 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams, PropagationP
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// On every child: the hash of what was applied last. When it differs, what was built differs from then, even where
-/// that is only something left out; when it does not, whatever is different was changed by somebody else.
+/// An annotation of every child: the hash of the object that was applied last. If the hash differs
+/// from the built object's, the spec or the operator has changed, even where that only removed
+/// fields. If it does not, every other difference is a change by somebody else.
 pub const APPLIED: &str = "entrepot.dev/applied";
 
-/// Something that was done and that a user would ask about.
+/// A write that the user learns about by an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deed {
-    /// Whether somebody should look at it.
+    /// Whether the event is a warning.
     pub warning: bool,
     pub reason: &'static str,
-    /// What it was done to: events of the same are counted together, and those of others are not.
+    /// The object that was written. The recorder counts events about the same object together.
     pub about: String,
     pub note: String,
 }
@@ -49,14 +50,14 @@ impl Deed {
     }
 }
 
-/// What a pass has done so far, and what it could not do.
+/// What a reconciliation has written so far, and what failed.
 #[derive(Debug, Default)]
 pub struct Done {
     pub deeds: Vec<Deed>,
     pub failures: Failures,
 }
 
-/// Applies the children, each by itself, and removes what is no longer one of them.
+/// Applies each child on its own, and deletes objects that are no longer among the children.
 pub async fn apply(
     identity: &Identity,
     children: &[Child],
@@ -91,8 +92,9 @@ pub async fn apply(
     prune(identity, children, observed, context, done).await;
 }
 
-/// Nodes of a new configuration hash that start with the old ConfigMap would keep it, and pods run as a ServiceAccount
-/// that is the cluster's own. A registry whose names are another's is not begun.
+/// Nodes with a new configuration hash that start with the old ConfigMap would keep its
+/// configuration, and pods need the cluster's own ServiceAccount. A registry whose Service names
+/// belong to another owner is not started.
 fn nodes_wait_for(child: &Child, failure: &Failure) -> bool {
     matches!(child.kind, Kind::ServiceAccount | Kind::ConfigMap)
         || (child.kind == Kind::Service && matches!(failure, Failure::Taken(_)))
@@ -117,7 +119,8 @@ async fn apply_child(
     let object = signed(child);
     let count = |verb| context.metrics.writes.with_label_values(&[child.kind.name(), verb]).inc();
     let Some(found) = observed.find(child) else {
-        // It may be there without the label: then it is this cluster's by its owner, or else somebody else's.
+        // The object may exist without the label. Then its owner decides: this cluster, or somebody
+        // else.
         let hidden = hidden(&api, child).await?;
         if let Some(hidden) = &hidden
             && !identity.owns(hidden.owner_references())
@@ -132,9 +135,9 @@ async fn apply_child(
                 cluster = identity.name,
                 namespace = identity.namespace,
                 child = label,
-                "put its labels back"
+                "restored labels that were removed"
             );
-            return Ok(Some(Deed::warning("Restored", &label, format!("put the labels of {label} back"))));
+            return Ok(Some(Deed::warning("Restored", &label, format!("Restored labels of {label}"))));
         }
         if observed.settled && !(child.kind == Kind::StatefulSet && observed.replacing) {
             context.metrics.drifts.with_label_values(&[child.kind.name()]).inc();
@@ -142,15 +145,15 @@ async fn apply_child(
                 cluster = identity.name,
                 namespace = identity.namespace,
                 child = label,
-                "put back what somebody had deleted"
+                "recreated an object that was deleted"
             );
-            return Ok(Some(Deed::warning("Restored", &label, format!("made {label} again, which was deleted"))));
+            return Ok(Some(Deed::warning("Restored", &label, format!("Recreated {label} after it was deleted"))));
         }
-        tracing::info!(cluster = identity.name, namespace = identity.namespace, child = label, "made");
-        return Ok(Some(Deed::normal("Created", &label, format!("made {label}"))));
+        tracing::info!(cluster = identity.name, namespace = identity.namespace, child = label, "created");
+        return Ok(Some(Deed::normal("Created", &label, format!("Created {label}"))));
     };
     let mut now = serde_json::to_value(found.as_ref()).map_err(Failure::Form)?;
-    // A list leaves them out of its members.
+    // Members of a list have neither apiVersion nor kind.
     (now["apiVersion"], now["kind"]) = (json!(child.kind.api_version()), json!(child.kind.name()));
     let found_differences = differences(&object, &now);
     if found_differences.is_empty() {
@@ -159,11 +162,11 @@ async fn apply_child(
     let applied = format!("metadata.annotations.{APPLIED}");
     let drifted = found_differences.iter().all(|difference| difference.path != applied);
     if found_differences.iter().any(|difference| difference.added) {
-        // An apply would leave what somebody else added. Of the version that was looked at, so that nothing is undone
-        // that was not seen.
+        // Server-side apply would keep what somebody else added, so replace the object. The replace
+        // is conditional on the observed version, so that no unseen change is reverted.
         let restored: DynamicObject = serde_json::from_value(restored(&object, &now)).map_err(Failure::Form)?;
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        api.replace(&child.name, &parameters, &restored).await.map_err(Failure::write("put back", &label))?;
+        api.replace(&child.name, &parameters, &restored).await.map_err(Failure::write("revert", &label))?;
         count("replace");
     } else {
         server_side(&api, child, &object).await?;
@@ -179,39 +182,39 @@ async fn apply_child(
             child = label,
             fields,
             editor = who,
-            "put back what was changed by hand"
+            "reverted changes by another field manager"
         );
-        return Ok(Some(Deed::warning("Restored", &label, format!("{label}: put back {fields}, changed by {who}"))));
+        return Ok(Some(Deed::warning("Restored", &label, format!("Reverted {fields} of {label}, changed by {who}"))));
     }
     tracing::info!(cluster = identity.name, namespace = identity.namespace, child = label, fields, "updated");
-    Ok(Some(Deed::normal("Updated", &label, format!("{label}: {fields}"))))
+    Ok(Some(Deed::normal("Updated", &label, format!("Updated {label}: {fields}"))))
 }
 
-/// A child that is there and that no watch shows. One whose definition is not installed is not there.
+/// A child that exists although no watch shows it. If its CRD is not installed, it does not exist.
 async fn hidden(api: &Api<DynamicObject>, child: &Child) -> Result<Option<DynamicObject>, Failure> {
     match api.get(&child.name).await {
         Ok(found) => Ok(Some(found)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(source) => Err(Failure::Look { what: format!("look for {}", child.label()), source: Box::new(source) }),
+        Err(source) => Err(Failure::Look { what: format!("get {}", child.label()), source: Box::new(source) }),
     }
 }
 
-/// The first few fields, for a log line.
+/// The first few fields, for a log line or an event.
 fn shown(found: &[Difference], applied: &str) -> String {
     let paths: Vec<_> = found.iter().map(|found| found.path.as_str()).filter(|path| *path != applied).collect();
     match paths.len() {
-        0 => "fields that are no longer set".into(),
+        0 => "removed fields".into(),
         1..=4 => paths.join(", "),
         more => format!("{} and {} more", paths[..3].join(", "), more - 3),
     }
 }
 
-/// Who wrote last, as far as the API server knows.
+/// The field manager of the last write, as far as the API server recorded it.
 fn last_editor(object: &DynamicObject) -> String {
     let managers = object.managed_fields().iter().filter(|entry| entry.subresource.is_none());
     let last =
         managers.filter(|entry| entry.manager.as_deref() != Some(MANAGER)).max_by_key(|entry| entry.time.clone());
-    last.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| "somebody".into())
+    last.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| "an unknown field manager".into())
 }
 
 async fn server_side(api: &Api<DynamicObject>, child: &Child, object: &Value) -> Result<(), Failure> {
@@ -219,7 +222,7 @@ async fn server_side(api: &Api<DynamicObject>, child: &Child, object: &Value) ->
     api.patch(&child.name, &parameters, &Patch::Apply(object)).await.map(drop).map_err(Failure::applying(child))
 }
 
-/// Deletes what carries the cluster's label, has it as its owner, and is no longer built.
+/// Deletes objects that have the cluster's label and owner and are no longer built.
 async fn prune(identity: &Identity, children: &[Child], observed: &Observed, context: &Context, done: &mut Done) {
     for (kind, object) in &observed.children {
         let name = object.name_any();
@@ -244,13 +247,13 @@ async fn prune(identity: &Identity, children: &[Child], observed: &Observed, con
             cluster = identity.name,
             namespace = identity.namespace,
             child = label,
-            "removed: no longer asked for"
+            "deleted: no longer required by the spec"
         );
-        done.deeds.push(Deed::normal("Deleted", &label, format!("removed {label}, which is no longer asked for")));
+        done.deeds.push(Deed::normal("Deleted", &label, format!("Deleted {label}, no longer required by the spec")));
     }
 }
 
-/// As [`Version::delete`].
+/// [`Version::delete`] with its error as a [`Failure`].
 async fn delete<K>(
     api: &Api<K>,
     name: &str,
@@ -264,10 +267,10 @@ where
     version.delete(api, name, propagation).await.map_err(Failure::write("delete", label))
 }
 
-/// Takes the next step of a change of volumes.
+/// Carries out the next step of a volume change.
 ///
 /// # Errors
-/// When the API server refuses it.
+/// If the API server rejects a write or does not respond.
 pub async fn take_step(
     identity: &Identity,
     step: &Step,
@@ -278,7 +281,7 @@ pub async fn take_step(
     let namespace = identity.namespace.as_str();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
     let count = |kind, verb| context.metrics.writes.with_label_values(&[kind, verb]).inc();
-    let log = |note: &str| tracing::info!(cluster = identity.name, namespace, note, "volumes");
+    let log = |note: &str| tracing::info!(cluster = identity.name, namespace, "{note}");
     match step {
         Step::Done | Step::Wait(_) => {}
         Step::Resize(small) => {
@@ -287,7 +290,10 @@ pub async fn take_step(
                 let asked = claim.version.patch(&claims, &claim.name, patch).await;
                 if asked.map_err(Failure::write("resize PersistentVolumeClaim", &claim.name))? {
                     count("PersistentVolumeClaim", "resize");
-                    let note = format!("{}: asked to grow from {} to {}", claim.name, claim.requested, desired.size);
+                    let note = format!(
+                        "Resizing PersistentVolumeClaim {} from {} to {}",
+                        claim.name, claim.requested, desired.size
+                    );
                     log(&note);
                     deeds.push(Deed::normal("Resizing", &claim.name, note));
                 }
@@ -299,7 +305,8 @@ pub async fn take_step(
             let orphan = Some(PropagationPolicy::Orphan);
             if delete(&sets, &identity.name, version, orphan, "StatefulSet").await? {
                 count("StatefulSet", "delete");
-                let note = "the StatefulSet is made anew, around its running pods, to change its volumes".to_owned();
+                let note = "Deleted the StatefulSet, keeping its pods, to recreate it with new volumeClaimTemplates"
+                    .to_owned();
                 log(&note);
                 deeds.push(Deed::normal("Recreating", &identity.name, note));
             }
@@ -308,7 +315,8 @@ pub async fn take_step(
             let label = format!("PersistentVolumeClaim {}", claim.name);
             if delete(&claims, &claim.name, &claim.version, None, &label).await? {
                 count("PersistentVolumeClaim", "delete");
-                let note = format!("{}: replaced by a volume of {}", claim.name, desired.size);
+                let note =
+                    format!("Deleted PersistentVolumeClaim {}; it is recreated with {}", claim.name, desired.size);
                 log(&note);
                 deeds.push(Deed::normal("RecreatingNode", &claim.name, note));
             }
@@ -317,7 +325,7 @@ pub async fn take_step(
             let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
             if delete(&pods, &node.name, &node.version, None, &format!("Pod {}", node.name)).await? {
                 count("Pod", "delete");
-                let note = format!("{}: restarted with its new volume", node.name);
+                let note = format!("Deleted Pod {} so that it starts with a new volume", node.name);
                 log(&note);
                 deeds.push(Deed::normal("RecreatingNode", &node.name, note));
             }
@@ -326,10 +334,10 @@ pub async fn take_step(
     Ok(())
 }
 
-/// Deletes pods that keep the wanted revision from being rolled out.
+/// Deletes pods that block the rollout of the wanted revision.
 ///
 /// # Errors
-/// When the API server refuses it.
+/// If the API server rejects a deletion or does not respond.
 pub async fn unblock(
     identity: &Identity,
     observed: &Observed,
@@ -338,7 +346,8 @@ pub async fn unblock(
 ) -> Result<(), Failure> {
     let Some(set) = &observed.set else { return Ok(()) };
     let Some(status) = &set.status else { return Ok(()) };
-    // Until the controller has seen the StatefulSet as it is, its revisions are of yesterday.
+    // Until the controller has observed the present StatefulSet, the revisions in its status are
+    // outdated.
     if status.observed_generation != set.metadata.generation || !identity.owns(set.owner_references()) {
         return Ok(());
     }
@@ -350,9 +359,8 @@ pub async fn unblock(
         if delete(&pods, &name, &version, None, &format!("Pod {name}")).await? {
             context.metrics.writes.with_label_values(&["Pod", "delete"]).inc();
             let why = rollout::trouble(pod).unwrap_or_else(|| "not ready".into());
-            let note =
-                format!("deleted {name}, of a revision that is no longer wanted and that cannot become ready: {why}");
-            tracing::info!(cluster = identity.name, namespace = identity.namespace, note, "rollout");
+            let note = format!("Deleted Pod {name}: it has an outdated revision and cannot become ready ({why})");
+            tracing::info!(cluster = identity.name, namespace = identity.namespace, "{note}");
             deeds.push(Deed::warning("Unblocked", &name, note));
         }
     }

@@ -1,4 +1,5 @@
-//! How long a cluster whose pass failed waits for its next: longer each time, and never in step with others.
+//! The delay before a failed reconciliation of a cluster is retried. It grows with each failure and
+//! has jitter, so that clusters do not retry at the same moment.
 #![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
 
 use crate::metrics::Metrics;
@@ -9,23 +10,24 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_secs(1);
-/// What stands in the way may be gone at any time, and a pass that fails costs a few requests.
+/// The cause may be gone at any time, and a failed reconciliation costs only a few requests.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Failures in a row, by the cluster's uid.
+/// Consecutive failures by the cluster's uid.
 #[derive(Debug, Default)]
 pub struct Backoff(Mutex<HashMap<String, Failed>>);
 
 #[derive(Debug)]
 struct Failed {
     times: u32,
-    /// When the next pass is due.
+    /// When the next reconciliation is due.
     due: Instant,
 }
 
 impl Backoff {
-    /// A pass failed: how long to wait. One that a change triggered before the next was due changes nothing, so that
-    /// the pause grows with time and not with the number of changes.
+    /// Records a failure and returns the delay before the retry. A failure before the retry was
+    /// due, of a reconciliation that a change triggered, leaves the delay as it is: the delay grows
+    /// with time and not with the number of changes.
     pub fn failed(&self, identity: &Identity, metrics: &Metrics) -> Duration {
         let now = Instant::now();
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,25 +42,25 @@ impl Backoff {
         pause
     }
 
-    /// Whether the cluster's last pass failed.
+    /// Whether the cluster's last reconciliation failed.
     pub fn has_failed(&self, identity: &Identity) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&identity.uid)
     }
 
-    /// A pass succeeded: the next failure is the first again.
+    /// Records a success: the next failure counts as the first.
     pub fn succeeded(&self, identity: &Identity, metrics: &Metrics) {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failures.remove(&identity.uid);
         metrics.retrying.set(i64::try_from(failures.len()).unwrap_or(i64::MAX));
     }
 
-    /// Forgets clusters that are gone.
+    /// Removes clusters that no longer exist.
     pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| is_there(uid));
     }
 }
 
-/// A fifth more or less.
+/// The delay with 20 % jitter in either direction.
 pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.8..1.2))
 }
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_grows_for_one_cluster_up_to_a_limit_and_begins_anew_after_a_success() {
+    async fn it_grows_per_cluster_up_to_a_limit_and_restarts_after_a_success() {
         let (one, other) = (identity("1"), identity("2"));
         let (backoff, metrics) = (Backoff::default(), Metrics::new().unwrap());
         let mut pauses = Vec::new();
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_that_trigger_passes_before_the_next_is_due_do_not_make_the_pause_longer() {
+    async fn a_change_before_the_retry_is_due_does_not_lengthen_the_delay() {
         let (one, backoff, metrics) = (identity("1"), Backoff::default(), Metrics::new().unwrap());
         let first = backoff.failed(&one, &metrics);
         for _ in 0..10 {

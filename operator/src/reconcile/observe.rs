@@ -1,4 +1,5 @@
-//! What is there: from the stores of the watches, from the nodes themselves, and by a look at what is only referred to.
+//! Observes a cluster: from the stores of the watches, from the nodes' status, and by reading the
+//! unwatched objects that the spec refers to.
 
 use super::build::{Child, Kind};
 use super::rollout::{is_deleting, is_ready};
@@ -16,35 +17,36 @@ use kube::ResourceExt;
 use kube::api::{Api, DynamicObject};
 use std::sync::Arc;
 
-/// What a pass decides by.
+/// What a reconciliation decides by.
 pub struct Observed {
     pub children: Vec<(Kind, Arc<DynamicObject>)>,
     pub set: Option<StatefulSet>,
     pub pods: Vec<Arc<Pod>>,
     pub storage: storage::Observed,
-    /// What ready nodes say of themselves.
+    /// The status of the ready nodes.
     pub reports: Vec<NodeStatus>,
-    /// Names of what the spec refers to and what is not there, with their kinds.
+    /// Names and kinds of the objects that the spec refers to and that do not exist.
     pub missing: Missing,
-    /// Objects of the cluster that cannot be read, and looks that failed. What they would have shown is taken for not
-    /// known, and nothing is done by it.
+    /// Objects of the cluster that cannot be decoded, and reads that failed. What they would have
+    /// shown counts as unknown, and no decision is based on it.
     pub failures: Vec<Failure>,
-    /// A pass over this very spec applied all of it before: a child that is not there was deleted by somebody.
+    /// An earlier reconciliation applied all of this very spec: a missing child was deleted by
+    /// somebody else.
     pub settled: bool,
-    /// The last pass was replacing the StatefulSet: that it is not there is the operator's own doing.
+    /// The last reconciliation was replacing the StatefulSet: the operator itself deleted it.
     pub replacing: bool,
 }
 
-/// What the spec refers to and is not there.
+/// Objects that the spec refers to and that do not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// The Secret of the credentials.
+    /// The Secret that holds the credentials.
     pub secret: Option<String>,
-    /// The ConfigMap or Secret of the certificate authorities, as in `ConfigMap ca`.
+    /// The ConfigMap or Secret that holds the CA certificates, such as `ConfigMap ca`.
     pub ca_bundle: Option<String>,
 }
 
-/// Looks at everything. A look that fails leaves the others.
+/// Observes everything. A failed read does not stop the others.
 pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Observed {
     let identity = Identity::of(cluster);
     let (namespace, name) = (identity.namespace.as_str(), identity.name.as_str());
@@ -60,7 +62,7 @@ pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Observed {
     let set = children.iter().find(|(kind, object)| *kind == Kind::StatefulSet && object.name_any() == name);
     let set = set.map(|(_, object)| DynamicObject::clone(object).try_parse::<StatefulSet>());
     let set = noted(
-        set.transpose().map_err(|error| Failure::Unreadable(format!("StatefulSet {name} cannot be read: {error}"))),
+        set.transpose().map_err(|error| Failure::Unreadable(format!("cannot decode StatefulSet {name}: {error}"))),
         &mut failures,
     );
     let set = set.flatten();
@@ -88,13 +90,13 @@ pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Observed {
     Observed { children, set, pods, storage, reports, missing, failures, settled, replacing }
 }
 
-/// What a look found. That it failed is noted.
+/// The result of a read. A failure is added to `failures`.
 fn noted<T>(look: Result<T, Failure>, failures: &mut Vec<Failure>) -> Option<T> {
     look.map_err(|failure| failures.push(failure)).ok()
 }
 
 impl Observed {
-    /// The object that a child is to be, as it is.
+    /// The present object of a child.
     pub fn find(&self, child: &Child) -> Option<&Arc<DynamicObject>> {
         let same =
             |(kind, object): &&(Kind, Arc<DynamicObject>)| *kind == child.kind && object.name_any() == child.name;
@@ -102,8 +104,9 @@ impl Observed {
     }
 }
 
-/// It is not watched, for its definition may not be installed. While it is not asked for it is looked for only in the
-/// first pass after a change, which may be the one that removes it.
+/// ServiceMonitors are not watched, because the CRD may not be installed. If the spec requests
+/// none, the object is read only in the first reconciliation after a change, because that one may
+/// have to delete it.
 async fn service_monitor(
     cluster: &RegistryCluster,
     identity: &Identity,
@@ -118,10 +121,11 @@ async fn service_monitor(
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &identity.namespace, &resource);
     let found = match api.get(&identity.name).await {
         Ok(found) => Some(found),
-        // Without the definition it is not there either. An operator that may not look for it has made none; where one
-        // is asked for, the apply is refused with the reason.
+        // 404: without the CRD the object does not exist either. 403: an operator without the
+        // permission to read it has created none; if the spec requests one, the apply fails and
+        // reports the reason.
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => None,
-        Err(error) => return Err(Failure::look("look for the ServiceMonitor")(error)),
+        Err(error) => return Err(Failure::look("get the ServiceMonitor")(error)),
     };
     Ok(found.map(|object| (Kind::ServiceMonitor, Arc::new(object))))
 }
@@ -174,7 +178,7 @@ fn observed_node(identity: &Identity, pod: &Pod) -> Option<ObservedNode> {
     })
 }
 
-/// The StorageClass matters where claims are to grow, and where they are not bound.
+/// The StorageClass matters if claims have to grow, or if one is not bound.
 async fn class(cluster: &RegistryCluster, claims: &[ObservedClaim], context: &Context) -> Result<Class, Failure> {
     let cache = &cluster.spec.cache;
     let grows = |claim: &&ObservedClaim| cache.resize_policy == ResizePolicy::Expand && claim.requested < cache.size;
@@ -186,7 +190,7 @@ async fn class(cluster: &RegistryCluster, claims: &[ObservedClaim], context: &Co
         return Ok(Class::NotAsked);
     };
     let classes: Api<StorageClass> = Api::all(context.client.clone());
-    let found = classes.get_opt(name).await.map_err(Failure::look("look at the StorageClass"))?;
+    let found = classes.get_opt(name).await.map_err(Failure::look("get the StorageClass"))?;
     Ok(match found {
         None => Class::Missing,
         Some(class) if class.allow_volume_expansion == Some(true) => Class::Expands,
@@ -194,7 +198,8 @@ async fn class(cluster: &RegistryCluster, claims: &[ObservedClaim], context: &Co
     })
 }
 
-/// Only whether they are there: what is in a Secret is never asked for. What cannot be looked at is not told as missing.
+/// Reads only metadata, never the contents of a Secret. If a read fails, the object is not reported
+/// as missing.
 async fn missing(
     cluster: &RegistryCluster,
     identity: &Identity,
@@ -205,7 +210,10 @@ async fn missing(
     let bucket = &cluster.spec.bucket;
     let mut missing = Missing::default();
     if let Some(secret) = &bucket.auth.secret_ref {
-        let found = secrets.get_metadata_opt(&secret.name).await.map_err(Failure::look("look for the Secret"));
+        let found = secrets
+            .get_metadata_opt(&secret.name)
+            .await
+            .map_err(Failure::look("get the Secret of spec.bucket.auth.secretRef"));
         missing.secret = noted(found, failures).filter(Option::is_none).map(|_| secret.name.clone());
     }
     if let Some(bundle) = &bucket.ca_bundle_ref {
@@ -216,7 +224,7 @@ async fn missing(
                 maps.get_metadata_opt(&bundle.name).await.map(|found| found.is_some())
             }
         };
-        let is_there = noted(is_there.map_err(Failure::look("look for the certificate authorities")), failures);
+        let is_there = noted(is_there.map_err(Failure::look("get the object of spec.bucket.caBundleRef")), failures);
         missing.ca_bundle = (is_there == Some(false)).then(|| format!("{:?} {}", bundle.kind, bundle.name));
     }
     missing

@@ -1,5 +1,6 @@
-//! What a StatefulSet does only one after the other: pods of a revision that is no longer wanted, and that cannot become
-//! ready, are replaced. While the first of them starts, the others serve nobody: they need not wait for it. Pure.
+//! Replaces at once the pods that a StatefulSet would replace one after the other: pods of an
+//! outdated revision that cannot become ready. They serve no requests, so the second need not wait
+//! until the first is ready. Pure.
 
 use crate::names::REVISION;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -7,7 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-/// Reasons for which a container waits and which do not go away by themselves.
+/// Waiting reasons of a container that do not go away by themselves.
 const HOPELESS: [&str; 8] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -19,13 +20,13 @@ const HOPELESS: [&str; 8] = [
     "RunContainerError",
 ];
 
-/// The scheduler's word for a pod that no machine takes.
+/// The scheduler's reason for a pod that fits on no Kubernetes node.
 pub const UNSCHEDULABLE: &str = "Unschedulable";
 
-/// A pod of a stale revision that was not ready for this long will not be, whatever the reason.
+/// A pod of an outdated revision that was not ready for this long is replaced, whatever the reason.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
-/// Whether a pod's condition `Ready` is true.
+/// Whether the pod's condition `Ready` is true.
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
 }
@@ -34,12 +35,12 @@ fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a k8s_openapi::api::core:
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
 }
 
-/// Whether somebody is deleting the pod.
+/// Whether the pod is being deleted.
 pub fn is_deleting(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-/// Why a pod cannot become ready, in a word of the kubelet's or the scheduler's.
+/// Why the pod cannot become ready: a reason of the kubelet or of the scheduler.
 pub fn trouble(pod: &Pod) -> Option<String> {
     let statuses = pod.status.as_ref()?.container_statuses.as_deref().unwrap_or_default();
     if let Some(reason) = statuses.iter().find_map(waiting_for) {
@@ -47,7 +48,7 @@ pub fn trouble(pod: &Pod) -> Option<String> {
     }
     let scheduled = condition(pod, "PodScheduled").filter(|scheduled| scheduled.status == "False")?;
     let reason = scheduled.reason.as_deref().unwrap_or(UNSCHEDULABLE);
-    // The scheduler itself stumbled, mostly over a claim that changed under it, and tries again at once.
+    // The scheduler itself failed, mostly because a claim changed meanwhile, and retries at once.
     (reason != "SchedulerError").then(|| reason.to_owned())
 }
 
@@ -56,20 +57,21 @@ fn waiting_for(status: &ContainerStatus) -> Option<String> {
     HOPELESS.contains(&reason).then(|| reason.to_owned())
 }
 
-/// Nodes of the wanted revision: none, as long as the StatefulSet's controller has not seen it as it is, for until then
-/// it counts those of the revision before.
+/// Number of nodes of the wanted revision. 0 until the StatefulSet controller has observed the
+/// present generation, because its status counts the previous revision until then.
 pub fn updated(set: &StatefulSet) -> i32 {
     let status = set.status.as_ref().filter(|status| status.observed_generation == set.metadata.generation);
     status.and_then(|status| status.updated_replicas).unwrap_or_default()
 }
 
-/// Pods to delete, so that the wanted revision takes their place.
+/// Pods to delete, so that pods of the wanted revision replace them.
 pub fn stuck<'a>(pods: impl IntoIterator<Item = &'a Pod>, wanted: &str, now: Timestamp) -> Vec<&'a Pod> {
     pods.into_iter()
         .filter(|pod| pod.labels().get(REVISION).is_some_and(|revision| revision != wanted))
         .filter(|pod| !is_ready(pod) && !is_deleting(pod))
-        // One that merely starts may have been made of the old revision by a StatefulSet that replaces a lost pod
-        // during a rollout: deleting it over and over would keep it from ever being ready.
+        // A StatefulSet that replaces a lost pod during a rollout may create it from the old
+        // revision. Such a pod is only starting: deleting it over and over would keep it from ever
+        // becoming ready.
         .filter(|pod| {
             let made = pod.metadata.creation_timestamp.as_ref();
             let unready_since = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref()).or(made);
@@ -114,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_pod_that_cannot_start_is_deleted_and_a_wanted_one_is_not() {
+    fn an_outdated_pod_that_cannot_start_is_deleted_and_a_current_one_is_not() {
         assert!(is_stuck(&pod("old", false, Some("ImagePullBackOff")), 0));
         assert!(!is_stuck(&pod("new", false, Some("ImagePullBackOff")), 60));
     }
 
     #[test]
-    fn a_stale_pod_that_serves_or_only_starts_is_left_alone() {
+    fn an_outdated_pod_that_serves_or_is_only_starting_is_kept() {
         assert!(!is_stuck(&pod("old", true, None), 60));
         assert!(!is_stuck(&pod("old", false, None), 9));
         assert!(!is_stuck(&pod("old", false, Some("ContainerCreating")), 9));
@@ -128,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_goes_already_is_not_deleted_again() {
+    fn a_pod_that_is_being_deleted_is_not_deleted_again() {
         let mut going = pod("old", false, Some("ErrImagePull"));
         going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
         assert!(!is_stuck(&going, 60));
     }
 
     #[test]
-    fn a_change_that_the_controller_has_not_seen_is_not_rolled_out() {
+    fn a_change_that_the_controller_has_not_observed_does_not_count_as_rolled_out() {
         let set = |seen: i64| {
             let set = json!({
                 "metadata": {"generation": 2},
@@ -148,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn the_trouble_is_the_kubelets_word() {
+    fn the_trouble_is_the_kubelets_reason() {
         assert_eq!(trouble(&pod("new", false, Some("ErrImagePull"))).as_deref(), Some("ErrImagePull"));
         assert_eq!(trouble(&pod("new", false, None)), None);
     }
 
     #[test]
-    fn a_pod_that_no_machine_takes_is_in_trouble_and_one_over_which_the_scheduler_stumbled_is_not() {
+    fn an_unschedulable_pod_is_in_trouble_and_one_after_a_scheduler_error_is_not() {
         let unscheduled = |reason: &str| {
             let scheduled = json!([{"type": "PodScheduled", "status": "False", "reason": reason}]);
             let pod = json!({"metadata": {"name": "images-0"}, "status": {"conditions": scheduled}});

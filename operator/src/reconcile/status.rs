@@ -1,4 +1,5 @@
-//! What a user is told: pure, from what was observed. It changes only when something does.
+//! Builds the status from what was observed. Pure. The status changes only when an observation
+//! does.
 
 mod bucket;
 mod conditions;
@@ -19,26 +20,26 @@ use entrepot_config::{ByteSize, NodeStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// Whether all of the spec is applied.
+/// The condition for whether all of the spec is applied.
 const APPLIED: &str = "Applied";
 
-/// All that the status depends on.
+/// Everything that the status depends on.
 pub struct Facts<'a> {
     pub step: &'a Step,
-    /// How many volumes wait for a StorageClass that is not there is told apart from other waiting.
+    /// The StorageClass. Volumes that wait for one that does not exist get a reason of their own.
     pub class: super::storage::Class,
-    /// Pods there are, ready or not.
+    /// All pods, ready or not.
     pub pods: Vec<&'a Pod>,
-    /// Nodes that the StatefulSet counts.
+    /// Number of nodes in the status of the StatefulSet.
     pub replicas: i32,
     pub ready_replicas: i32,
-    /// Nodes of the wanted revision; all of them, when a rollout is over.
+    /// Number of nodes of the wanted revision; all of them after a rollout.
     pub updated_replicas: i32,
     pub reports: &'a [NodeStatus],
     pub missing: &'a Missing,
-    /// What could not be done, all of it.
+    /// All failures as one message.
     pub failed: Option<&'a str>,
-    /// That part of it without which the nodes are not as the spec says.
+    /// The failures because of which the nodes do not match the spec.
     pub failed_nodes: Option<&'a str>,
 }
 
@@ -47,17 +48,17 @@ pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: 
     let verdicts = vec![
         ready::verdict(cluster.spec.replicas, facts),
         match facts.failed {
-            None => Verdict::yes(APPLIED, "AllApplied", "every object is as the spec asks for"),
+            None => Verdict::yes(APPLIED, "AllApplied", "all objects match the spec"),
             Some(failed) => Verdict::no(APPLIED, "ApplyFailed", failed),
         },
         bucket::reachable(facts.reports),
         bucket::credentials(&cluster.spec.bucket.auth, facts.missing, facts.reports),
         storage::verdict(facts),
-        Verdict::no("Paused", "Reconciling", "changes are applied"),
+        Verdict::no("Paused", "Reconciling", "reconciliation is active"),
     ];
     let (identity, before) = (Identity::of(cluster), cluster.status.clone().unwrap_or_default());
     Status {
-        // A pass in which something failed has not seen to all of the spec.
+        // With a failure, not all of the spec was reconciled.
         observed_generation: if facts.failed.is_none() {
             cluster.metadata.generation
         } else {
@@ -73,18 +74,19 @@ pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: 
     }
 }
 
-/// The status of a cluster that is paused: what is known of it stays as it was.
+/// The status of a paused cluster: all other conditions keep their last values.
 pub fn paused(cluster: &RegistryCluster, now: &Time) -> Status {
-    let verdict = Verdict::yes("Paused", "PausedByUser", "spec.paused is set: nothing is changed until it is not");
+    let verdict = Verdict::yes("Paused", "PausedByUser", "spec.paused is true; reconciliation is paused");
     only(cluster.status.clone(), cluster.metadata.generation, vec![verdict], now)
 }
 
-/// The status of a cluster that cannot be read, or that nodes would refuse: nothing of this generation is applied.
+/// The status of a cluster that cannot be decoded or whose configuration the nodes would reject: no
+/// part of this generation is applied.
 pub fn invalid(before: Option<Status>, generation: Option<i64>, message: &str, now: &Time) -> Status {
     let verdicts = vec![
         Verdict::no("Ready", "InvalidSpec", message),
-        Verdict::no(APPLIED, "InvalidSpec", "nothing of this spec is applied; what was there is left as it is"),
-        Verdict::no("Paused", "Reconciling", "changes are applied"),
+        Verdict::no(APPLIED, "InvalidSpec", "no part of this spec is applied; existing objects are not changed"),
+        Verdict::no("Paused", "Reconciling", "reconciliation is active"),
     ];
     only(before, generation, verdicts, now)
 }
@@ -95,12 +97,13 @@ fn only(before: Option<Status>, generation: Option<i64>, verdicts: Vec<Verdict>,
     Status { observed_generation: generation, conditions, ..before }
 }
 
-/// Whether a node that serves did not tell of itself this time. That its store is not in the sum is no news of stores.
+/// Whether the report of a ready node is missing this time. Its store is then missing in the sum,
+/// which says nothing about the store itself.
 fn unanswered(facts: &Facts<'_>) -> bool {
     facts.reports.len() < facts.pods.iter().filter(|pod| is_ready(pod)).count()
 }
 
-/// In coarse steps, so that a cluster in use does not rewrite its status all the time.
+/// Rounded, so that a cluster in use does not rewrite its status all the time.
 fn summary(reports: &[NodeStatus]) -> Option<CacheSummary> {
     let first = reports.first()?;
     let capacity = reports.iter().map(|report| report.store.capacity).sum();

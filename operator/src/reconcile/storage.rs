@@ -1,8 +1,9 @@
-//! How another size or class gets to volumes that are there. The next step is found from what is observed alone, so
-//! that an operator which dies between two steps goes on where it was.
+//! How existing volumes get a new size or StorageClass. The next step follows only from the
+//! observed state, so that an operator that crashes between two steps continues where it stopped.
 //!
-//! Expand: every claim is resized, then the StatefulSet, whose claim template cannot change, is deleted without its
-//! pods, then made again. Recreate: the StatefulSet first, then node after node loses its claim and its pod.
+//! Expand: every claim is resized. Then the StatefulSet, whose claim template is immutable, is
+//! deleted without its pods and recreated. Recreate: the StatefulSet is replaced first; then the
+//! claim and the pod of one node after the other are deleted.
 
 #[cfg(test)]
 mod tests;
@@ -11,48 +12,48 @@ use super::version::Version;
 use crate::crd::{Cache, ResizePolicy};
 use entrepot_config::ByteSize;
 
-/// What a node's volume is to be, or is.
+/// The size and class of a node's volume, desired or present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     pub size: ByteSize,
-    /// `None`: the cluster's default.
+    /// `None`: the default StorageClass.
     pub class: Option<String>,
 }
 
 impl Volume {
-    /// What a spec asks for.
+    /// The volume in the spec.
     pub fn desired(cache: &Cache) -> Volume {
         Volume { size: cache.size, class: cache.storage_class_name.clone() }
     }
 }
 
-/// The StatefulSet as far as volumes are concerned.
+/// The parts of the StatefulSet that concern volumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedSet {
     pub version: Version,
-    /// Of its claim template.
+    /// The volume of its claim template.
     pub volume: Volume,
-    /// Its deletion has begun.
+    /// Whether it is being deleted.
     pub deleting: bool,
 }
 
-/// A node's claim.
+/// The PersistentVolumeClaim of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedClaim {
     pub name: String,
     pub version: Version,
     pub ordinal: i32,
     pub requested: ByteSize,
-    /// What there is; `None` before it is bound.
+    /// The present capacity; `None` until the claim is bound.
     pub capacity: Option<ByteSize>,
-    /// The class that it has by now; a claim that named none got the default.
+    /// The present class; a claim that named none has been given the default.
     pub class: Option<String>,
-    /// The volume has grown, and its file system grows when the pod starts anew.
+    /// The volume has grown, and its file system grows when the pod restarts.
     pub grows_at_restart: bool,
     pub deleting: bool,
 }
 
-/// A node's pod, as far as volumes are concerned.
+/// The parts of a node's pod that concern volumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedNode {
     pub name: String,
@@ -63,19 +64,19 @@ pub struct ObservedNode {
     pub deleting: bool,
 }
 
-/// What is known of the StorageClass of claims that are to grow.
+/// What is known about the StorageClass of claims that have to grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Expands,
     CannotExpand,
     Missing,
-    /// Nobody needed to look.
+    /// No claim needs the information.
     NotAsked,
-    /// The look failed.
+    /// The read failed.
     Unknown,
 }
 
-/// All that the next step depends on.
+/// Everything that the next step depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     pub replicas: i32,
@@ -83,24 +84,24 @@ pub struct Observed {
     pub claims: Vec<ObservedClaim>,
     pub nodes: Vec<ObservedNode>,
     pub class: Class,
-    /// A pod, a claim or the StatefulSet cannot be read.
+    /// A pod, a claim or the StatefulSet cannot be decoded.
     pub unreadable: bool,
 }
 
-/// Why volumes are not yet what they are to be, and nothing is to be done now.
+/// Why the volumes do not match the spec yet although there is nothing to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
     /// The StorageClass does not allow expansion.
     CannotExpand,
-    /// There is no such StorageClass.
+    /// The StorageClass does not exist.
     ClassMissing,
-    /// Nothing is known of the StorageClass.
+    /// The StorageClass could not be read.
     ClassUnknown,
-    /// Something that counts cannot be read.
+    /// A pod, a claim or the StatefulSet cannot be decoded.
     Unreadable,
-    /// A claim is not bound yet, and only then it can grow.
+    /// A claim is not bound yet; it can grow only after that.
     Unbound,
-    /// The storage driver is at it.
+    /// The storage driver is expanding volumes.
     Growing,
     /// The StatefulSet is being deleted without its pods.
     Handover,
@@ -108,24 +109,25 @@ pub enum Waiting {
     Nodes,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// All is as it is to be.
+    /// The volumes match the spec.
     Done,
     Wait(Waiting),
-    /// Ask for the new size.
+    /// Set the new size on these claims.
     Resize(Vec<ObservedClaim>),
-    /// Delete the StatefulSet, of that version and no other, and leave its pods.
+    /// Delete this version of the StatefulSet, and keep its pods.
     DeleteSet(Version),
-    /// Delete a claim; it goes when its pod does.
+    /// Delete a claim; Kubernetes removes it when its pod is gone.
     DeleteClaim(ObservedClaim),
-    /// Delete the pod whose claim is going.
+    /// Delete the pod of a claim that is being deleted.
     DeletePod(ObservedNode),
 }
 
 impl Step {
-    /// The volumes that the StatefulSet is built with now. As they were until nothing stands in the way of the new.
+    /// The volume with which the StatefulSet is built now: the old one as long as the StatefulSet
+    /// has it.
     pub fn volume(&self, observed: &Observed, desired: &Volume) -> Volume {
         match &observed.set {
             Some(set) if set.volume != *desired => set.volume.clone(),
@@ -133,13 +135,14 @@ impl Step {
         }
     }
 
-    /// Whether the StatefulSet may be applied in this pass: not while it is on its way out.
+    /// Whether the StatefulSet may be applied in this reconciliation: not while it is being
+    /// deleted.
     pub fn keeps_set(&self) -> bool {
         !matches!(self, Step::DeleteSet(_) | Step::Wait(Waiting::Handover))
     }
 }
 
-/// Finds the next step.
+/// Decides the next step.
 pub fn next_step(observed: &Observed, desired: &Volume, policy: ResizePolicy) -> Step {
     if observed.unreadable {
         return Step::Wait(Waiting::Unreadable);
@@ -153,7 +156,8 @@ pub fn next_step(observed: &Observed, desired: &Volume, policy: ResizePolicy) ->
     }
 }
 
-/// Claims of nodes that there are to be: what scaling down left behind is nobody's concern.
+/// The claims of nodes that the spec asks for. Claims that scaling down left behind are not
+/// touched.
 fn current(observed: &Observed) -> impl Iterator<Item = &ObservedClaim> {
     observed.claims.iter().filter(|claim| claim.ordinal < observed.replicas)
 }
@@ -172,7 +176,8 @@ fn expand(observed: &Observed, desired: &Volume) -> Step {
             Class::Expands | Class::NotAsked => Step::Resize(small),
         };
     }
-    // Nodes are told of the new size, and so restarted, only once it is there.
+    // The new size changes the nodes' configuration and so restarts them: only when the volumes
+    // have it.
     let grown = |claim: &ObservedClaim| {
         claim.grows_at_restart || claim.capacity.is_none_or(|capacity| capacity >= desired.size)
     };
@@ -189,21 +194,23 @@ fn recreate(observed: &Observed, desired: &Volume) -> Step {
     match &observed.set {
         Some(set) if set.volume != *desired => return Step::DeleteSet(set.version.clone()),
         Some(_) => {}
-        // It is made first, so that there is somebody to make pods anew.
+        // The StatefulSet is created first, so that there is a controller that recreates pods.
         None => return Step::Done,
     }
     let differs = |claim: &&ObservedClaim| {
         claim.requested != desired.size || (desired.class.is_some() && claim.class != desired.class)
     };
     let pod_of = |claim: &ObservedClaim| observed.nodes.iter().find(|node| node.ordinal == claim.ordinal);
-    // One that was begun is finished before the next. A pod that is not scheduled does not hold the claim.
+    // A started replacement is finished before the next. A pod that is not scheduled does not hold
+    // the claim.
     if let Some(going) = current(observed).find(|claim| claim.deleting) {
         return match pod_of(going) {
             Some(node) if node.scheduled && !node.deleting => Step::DeletePod(node.clone()),
             _ => Step::Wait(Waiting::Nodes),
         };
     }
-    // From the highest, as a StatefulSet's own rollout goes: the two never take two nodes at once.
+    // From the highest ordinal, as in the StatefulSet's own rollout, so that the two never stop two
+    // nodes at once.
     let Some(next) = current(observed).filter(differs).max_by_key(|claim| claim.ordinal) else { return Step::Done };
     let others_ready = (0..observed.replicas)
         .filter(|ordinal| *ordinal != next.ordinal)

@@ -1,4 +1,5 @@
-//! Telling the user: the status, when it differs, and events of what was done and of what has changed.
+//! Reports to the user: writes the status if it changed, and publishes an event for every write and
+//! every changed condition.
 
 use super::apply::Deed;
 use super::status::changes;
@@ -11,13 +12,14 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-/// The longest note that the API takes.
+/// Maximum length of an event's note in the API, in bytes.
 const LONGEST_NOTE: usize = 1024;
 
-/// The longest action that it takes.
+/// Maximum length of an event's action in the API.
 const LONGEST_ACTION: usize = 128;
 
-/// Writes the status, unless it is the one `before`, and an event of each condition that changed.
+/// Writes the status unless it equals `before`, and publishes an event for each condition that
+/// changed.
 pub(super) async fn status(
     cluster: &impl Resource<DynamicType = ()>,
     before: Option<&Status>,
@@ -28,7 +30,7 @@ pub(super) async fn status(
         return Ok(());
     }
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-    // The answer is the whole object, which need not be one that can be read.
+    // The response is the whole object, which may be one that cannot be decoded.
     let clusters: Api<Cluster> = Api::namespaced(context.client.clone(), &namespace);
     let patch = json!({
         "apiVersion": RegistryCluster::api_version(&()),
@@ -48,8 +50,8 @@ pub(super) async fn status(
             condition = condition.type_,
             status = condition.status,
             reason = condition.reason,
-            message = condition.message,
-            "condition"
+            detail = condition.message,
+            "condition changed"
         );
         let note = format!("{}={}: {}", condition.type_, condition.status, condition.message);
         let warning = !good && condition.type_ != "Paused";
@@ -58,14 +60,15 @@ pub(super) async fn status(
     Ok(())
 }
 
-/// An event of each deed.
+/// Publishes an event for each write.
 pub(super) async fn deeds(cluster: &RegistryCluster, deeds: &[Deed], context: &Context) {
     for deed in deeds {
         event(cluster, deed.warning, deed.reason, &deed.about, deed.note.clone(), context).await;
     }
 }
 
-/// `action` keeps events of different things apart, which would be counted as one otherwise.
+/// The `action` keeps events about different objects apart; the recorder would count them as one
+/// otherwise.
 async fn event(
     cluster: &impl Resource<DynamicType = ()>,
     warning: bool,
@@ -84,8 +87,8 @@ async fn event(
         action: action.chars().take(LONGEST_ACTION).collect(),
         secondary: None,
     };
-    // Without it the user knows less, and the cluster is as it should be all the same.
+    // A lost event only means that the user knows less; the reconciliation itself succeeded.
     if let Err(error) = context.recorder.publish(&event, &cluster.object_ref(&())).await {
-        tracing::warn!(cluster = cluster.name_any(), reason, %error, "an event was not published");
+        tracing::warn!(cluster = cluster.name_any(), reason, %error, "failed to publish an event");
     }
 }

@@ -1,4 +1,4 @@
-//! What the schema cannot say: that the nodes will take the configuration which the cluster comes to.
+//! What the schema cannot check: that the nodes will accept the configuration built from the spec.
 
 use super::build::{ACCESS_KEY_ID, CA_FILE, DRAIN, SECRET_ACCESS_KEY, SESSION_TOKEN, STORE_FOLDER};
 use super::storage::Volume;
@@ -11,32 +11,35 @@ use entrepot_config::{
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 
-/// What the children are built from, beside the spec itself.
+/// What the children are built from in addition to the spec.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Valid {
     pub identity: Identity,
-    /// The volumes as they are to be applied now; during an expansion, as they were.
+    /// The volumes to apply now; during an expansion still the old ones.
     pub volume: Volume,
     pub image: String,
     pub config_text: String,
-    /// Of that part of the configuration whose change restarts nodes.
+    /// Hash of the part of the configuration that requires a restart when it changes.
     pub config_hash: String,
 }
 
-/// A cluster that the schema admitted and no node would take.
+/// A cluster that the schema admitted and whose configuration the nodes would reject.
 #[derive(Debug, thiserror::Error)]
-#[error("the nodes would refuse this configuration: {0}")]
+#[error(
+    "registry pods would reject the configuration built from this spec (store.* is spec.cache.*, bucket.s3.* is \
+    spec.bucket.*): {0}"
+)]
 pub struct Invalid(#[from] ConfigError);
 
-/// Checks a cluster and finds out what its nodes are told.
+/// Checks a cluster and builds the configuration of its nodes.
 ///
 /// # Errors
-/// When a node would refuse its configuration; the message names the field.
+/// If a node would reject its configuration; the message names the node's field.
 pub fn validate(cluster: &RegistryCluster, volume: Volume, default_image: &str) -> Result<Valid, Invalid> {
     let identity = Identity::of(cluster);
     let config = configuration(cluster, &identity, &volume);
     let config_text = config.to_sparse_yaml()?;
-    // As a node reads it, but for the name, which only its pod knows.
+    // Parsed as a node parses it, except for the name, which only its pod knows.
     NodeConfig::from_yaml(&config_text.replace(POD_NAME, &identity.name))?;
     let config_hash = hash(&config.at_start().to_sparse_yaml()?);
     let image = cluster.spec.image.clone().unwrap_or_else(|| default_image.to_owned());
@@ -81,14 +84,15 @@ fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume
         },
         read_only: spec.read_only,
         log: Log { format: LogFormat::Json, ..Log::default() },
-        // The delay before SIGTERM is the pod's, so that a node need not delay once more.
+        // The pod's preStop hook delays the SIGTERM, so the node does not have to.
         shutdown: Shutdown { drain_delay: Duration::from_secs(0), grace_period: Duration::from_secs(DRAIN.as_secs()) },
         ..NodeConfig::default()
     }
 }
 
-/// What the volumes hold, so that a node never takes more of a disk than its share. While volumes that are too small
-/// for new thresholds are being expanded, already what they will hold: a node looks at its file system, too.
+/// Size of the volumes, so that a node never uses more of a shared disk than its own share. While
+/// an expansion runs and the old volumes are too small for the new thresholds, already the new
+/// size; the node also limits itself to the size of its file system.
 fn capacity(cache: &Cache, volume: &Volume) -> ByteSize {
     let size = volume.size.get();
     let (low, target) = (cache.low_free.of(size), cache.target_free.of(size));

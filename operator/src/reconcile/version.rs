@@ -1,5 +1,6 @@
-//! Which version of an object a decision was made by, and writes of that version alone: a watch may be late, and then
-//! nothing is done a second time, or to what is no longer as it was.
+//! The version of an object on which a decision is based, and writes to only that version. A watch
+//! may lag behind; the write then fails instead of being done twice or to an object that has
+//! changed.
 
 use crate::names::MANAGER;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
 
-/// One version of one object, as it was observed.
+/// One observed version of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     pub uid: String,
@@ -16,16 +17,16 @@ pub struct Version {
 }
 
 impl Version {
-    /// Of an object that came from the API server; one that was only built has none.
+    /// The version of an object from the API server; an object that was only built has none.
     pub fn of(object: &impl Resource) -> Option<Version> {
         Some(Version { uid: object.uid()?, resource_version: object.resource_version()? })
     }
 
-    /// Begins to delete the object. `false`: it is gone or has changed, which a watch tells, and a later pass decides
-    /// anew.
+    /// Starts the deletion of the object. Returns `false` if the object is gone or has changed; the
+    /// watch will show that, and a later reconciliation decides again.
     ///
     /// # Errors
-    /// When the API server refuses it for another reason, or does not answer.
+    /// If the API server rejects it for another reason, or does not respond.
     pub async fn delete<K>(
         &self,
         api: &Api<K>,
@@ -40,7 +41,7 @@ impl Version {
         is_done(api.delete(name, &parameters).await)
     }
 
-    /// Changes the object by a merge patch. `false` as for [`Version::delete`].
+    /// Changes the object by a merge patch. Returns `false` in the cases of [`Version::delete`].
     ///
     /// # Errors
     /// As [`Version::delete`].
@@ -73,8 +74,8 @@ mod tests {
     use std::convert::Infallible;
     use std::sync::{Arc, Mutex};
 
-    /// An API server that has one StatefulSet, of which every write makes another version, as the beginning of its
-    /// deletion does. After `refuse` it answers nothing but 403.
+    /// An API server that has one StatefulSet. Every write creates another version of it, and so
+    /// does the start of its deletion. After `refuse` it responds only with 403.
     #[derive(Default)]
     struct Server {
         version: Mutex<u32>,
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_is_done_once_however_late_the_watch_is() {
+    async fn a_write_happens_once_although_the_watch_is_late() {
         let server = Arc::new(Server::default());
         let answers = Arc::clone(&server);
         let service = tower::service_fn(move |request| {

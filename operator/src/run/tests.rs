@@ -1,5 +1,5 @@
-//! The operator as it runs, against an API server that holds a few RegistryClusters and takes every write but those that
-//! it is told to refuse.
+//! The whole operator against an API server that holds a few RegistryClusters and accepts every
+//! write except those that a test makes it refuse.
 
 use super::*;
 use crate::crd::RegistryCluster;
@@ -13,19 +13,19 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 use tokio::sync::{Notify, mpsc};
 
-/// Nothing here takes longer, unless it never happens.
+/// Time limit for what a test waits for.
 const SOON: Duration = Duration::from_secs(30);
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
-/// Code and message for a request, if it is to fail.
+/// Code and message with which a request fails; `None` if it succeeds.
 type Refusal = fn(&Method, &str) -> Option<(u16, &'static str)>;
 
 struct Server {
     clusters: Vec<Value>,
     refuse: Refusal,
-    /// What the watch of RegistryClusters brings.
+    /// Events of the watch of RegistryClusters.
     events: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
-    /// Paths and bodies, in their order.
+    /// Paths and bodies of all writes, in order.
     writes: Mutex<Vec<(String, Value)>>,
     written: Notify,
 }
@@ -48,7 +48,7 @@ impl Server {
                 return Ok(Response::new(watched(events)));
             }
             let items = if path.ends_with("/registryclusters") { self.clusters.clone() } else { Vec::new() };
-            // An object by its name is not there.
+            // No object can be found by its name.
             return if path.contains("/namespaces/") {
                 code(404, json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"}))
             } else {
@@ -59,7 +59,8 @@ impl Server {
         let mut object: Value = serde_json::from_slice(&sent).unwrap_or_default();
         self.writes.lock().unwrap().push((path.clone(), object.clone()));
         self.written.notify_waiters();
-        // As the real one: the answer to a status has the whole object, with the spec that it had.
+        // Like the real API server, the response to a status write is the whole object with its
+        // spec.
         if let Some(cluster) = self.clusters.iter().find(|cluster| path.ends_with(&place(cluster, "status"))) {
             object = cluster.clone();
         }
@@ -70,7 +71,7 @@ impl Server {
         self.writes.lock().unwrap().iter().rev().find_map(|(path, body)| find(path, body))
     }
 
-    /// Status, reason and message of a condition, as it was told last.
+    /// Status, reason and message of a condition in the last status write.
     fn told(&self, name: &str, kind: &str) -> Option<(String, String, String)> {
         self.written(|path, body| {
             let conditions = body["status"]["conditions"].as_array()?;
@@ -90,7 +91,7 @@ fn place(cluster: &Value, below: &str) -> String {
     format!("/registryclusters/{}/{below}", cluster["metadata"]["name"].as_str().unwrap())
 }
 
-/// A watch that brings these events and never ends.
+/// The response to a watch: sends these events and never ends.
 fn watched(events: Option<mpsc::UnboundedReceiver<String>>) -> UnsyncBoxBody<Bytes, Infallible> {
     let events = futures::stream::unfold(events, |mut events| async {
         let event = match &mut events {
@@ -116,7 +117,7 @@ fn cluster(name: &str, difference: &Value) -> Value {
     })
 }
 
-/// Lets the operator run until a condition holds, which is looked at after each write.
+/// Runs the operator until a condition holds, which is checked after each write.
 async fn until(
     clusters: Vec<Value>,
     refuse: Refusal,
@@ -155,9 +156,9 @@ async fn until(
         }
     };
     tokio::select! {
-        () = passes(client, (metrics, lists.clone()), &settings, &stop) => panic!("it ended by itself"),
+        () = passes(client, (metrics, lists.clone()), &settings, &stop) => panic!("the operator ended by itself"),
         seen = tokio::time::timeout(SOON, seen) => {
-            assert!(seen.is_ok(), "it does not come to that: {:#?}", server.writes.lock().unwrap());
+            assert!(seen.is_ok(), "the condition never held: {:#?}", server.writes.lock().unwrap());
         }
     }
     server
@@ -172,7 +173,7 @@ fn is(told: Option<(String, String, String)>, status: &str, reason: &str, words:
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_told_on_that_object_and_the_others_are_reconciled() {
+async fn an_undecodable_object_reports_it_and_the_others_are_reconciled() {
     let clusters = vec![
         cluster("typo", &json!({"scheduling": {"affinity": {"podAntiAfinity": {}}}})),
         cluster("lots", &json!({"resources": {"requests": {"memory": "lots"}}})),
@@ -200,10 +201,10 @@ async fn what_cannot_be_read_is_told_on_that_object_and_the_others_are_reconcile
 }
 
 #[tokio::test]
-async fn what_is_corrected_is_reconciled_at_once() {
+async fn a_corrected_object_is_reconciled_at_once() {
     let (events, receiver) = mpsc::unbounded_channel();
     let typo = cluster("typo", &json!({"scheduling": {"affinity": {"podAntiAfinity": {}}}}));
-    // As the API server writes it: the type comes first.
+    // In the API server's order of fields: the type comes before the object.
     let right = format!(r#"{{"type":"MODIFIED","object":{}}}"#, cluster("typo", &json!({})));
     until(vec![typo], takes_all, receiver, &Lists::default(), |server| {
         if is(server.told("typo", "Ready"), "False", "InvalidSpec", "") {
@@ -215,7 +216,7 @@ async fn what_is_corrected_is_reconciled_at_once() {
 }
 
 #[tokio::test]
-async fn without_rights_for_service_monitors_everything_else_is_applied() {
+async fn without_permission_for_service_monitors_everything_else_is_applied() {
     fn refuse(_: &Method, path: &str) -> Option<(u16, &'static str)> {
         path.contains("servicemonitors").then_some((403, "servicemonitors is forbidden"))
     }
@@ -227,16 +228,19 @@ async fn without_rights_for_service_monitors_everything_else_is_applied() {
         server.told("changed", "Applied").is_some() && server.told("asks", "Applied").is_some()
     })
     .await;
-    assert!(is(server.told("changed", "Applied"), "True", "AllApplied", ""), "one that asks for none needs no right");
+    assert!(
+        is(server.told("changed", "Applied"), "True", "AllApplied", ""),
+        "without a ServiceMonitor in the spec, no permission is needed"
+    );
     assert!(is(server.told("asks", "Applied"), "False", "ApplyFailed", "servicemonitors is forbidden"));
-    assert!(is(server.told("asks", "Ready"), "False", "NodesNotReady", ""), "of nodes it says what they are");
+    assert!(is(server.told("asks", "Ready"), "False", "NodesNotReady", ""), "Ready reports only the nodes");
     for name in ["changed", "asks"] {
         assert!(server.has_applied("statefulsets", name) && server.has_applied("services", name));
     }
 }
 
 #[tokio::test]
-async fn a_service_monitor_without_its_definition_blocks_nothing_and_is_told() {
+async fn a_service_monitor_without_its_crd_blocks_nothing_and_is_reported() {
     fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
         let is_it = *method == Method::PATCH && path.contains("servicemonitors");
         is_it.then_some((404, "the server could not find the requested resource"))
@@ -245,12 +249,12 @@ async fn a_service_monitor_without_its_definition_blocks_nothing_and_is_told() {
     let (_events, receiver) = mpsc::unbounded_channel();
     let server =
         until(vec![asks], refuse, receiver, &Lists::default(), |server| server.told("asks", "Applied").is_some()).await;
-    assert!(is(server.told("asks", "Applied"), "False", "ApplyFailed", "definition is not installed"));
+    assert!(is(server.told("asks", "Applied"), "False", "ApplyFailed", "CRD is not installed"));
     assert!(server.has_applied("statefulsets", "asks"));
 }
 
 #[tokio::test]
-async fn a_child_whose_apply_ends_in_500_leaves_the_others_and_is_told_in_the_servers_words() {
+async fn a_child_whose_apply_ends_in_500_does_not_stop_others_and_is_reported() {
     fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
         let is_it = *method == Method::PATCH && (path.contains("ingresses") || path.contains("poddisruptionbudgets"));
         is_it.then_some((500, "failed calling webhook"))
@@ -272,7 +276,7 @@ async fn a_child_whose_apply_ends_in_500_leaves_the_others_and_is_told_in_the_se
 }
 
 #[tokio::test]
-async fn nodes_wait_for_their_configuration_and_everything_else_goes_on() {
+async fn nodes_wait_for_their_configuration_and_everything_else_is_applied() {
     fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
         (*method == Method::PATCH && path.contains("configmaps")).then_some((403, "exceeded quota"))
     }
@@ -283,11 +287,11 @@ async fn nodes_wait_for_their_configuration_and_everything_else_goes_on() {
     .await;
     assert!(is(server.told("full", "Ready"), "False", "ApplyFailed", "exceeded quota"));
     assert!(server.has_applied("services", "full") && server.has_applied("poddisruptionbudgets", "full"));
-    assert!(!server.has_applied("statefulsets", "full"), "nodes would start with a configuration of yesterday");
+    assert!(!server.has_applied("statefulsets", "full"), "nodes would start with an outdated configuration");
 }
 
 #[tokio::test]
-async fn a_look_that_is_refused_is_told_and_stops_no_child() {
+async fn a_failed_read_is_reported_and_stops_no_child() {
     fn refuse(_: &Method, path: &str) -> Option<(u16, &'static str)> {
         path.contains("secrets").then_some((403, "secrets is forbidden"))
     }
@@ -301,7 +305,7 @@ async fn a_look_that_is_refused_is_told_and_stops_no_child() {
 }
 
 #[tokio::test]
-async fn a_kind_that_cannot_be_listed_is_named_and_nothing_is_made_on_less_than_all() {
+async fn a_kind_that_cannot_be_listed_is_named_and_nothing_is_created() {
     fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
         let is_it = *method == Method::GET && path.ends_with("/ingresses");
         is_it.then_some((403, "ingresses is forbidden"))
@@ -323,6 +327,6 @@ async fn a_kind_that_cannot_be_listed_is_named_and_nothing_is_made_on_less_than_
 }
 
 #[test]
-fn the_clusters_of_these_tests_are_ones() {
+fn the_clusters_of_these_tests_are_valid() {
     assert!(serde_json::from_value::<RegistryCluster>(cluster("good", &json!({}))).is_ok());
 }

@@ -1,6 +1,6 @@
-// Pushes an image of an OCI layout with the code that Docker Engine pushes with (github.com/docker/docker/distribution):
-// its transfer manager repeats the upload of a layer that failed, up to 5 times. The stores around that code, which
-// the engine has on its disk, are here in memory and read the layout.
+// Pushes an image of an OCI layout with the code of Docker Engine (github.com/docker/docker/distribution).
+// Its transfer manager repeats a failed upload of a layer up to 5 times. The stores that this code uses are on
+// the disk in the engine; here they are in memory and read the layout.
 //
 //	docker-push LAYOUT TAG REFERENCE
 package main
@@ -68,7 +68,7 @@ func push(ctx context.Context, folder, tag, name string) error {
 	if err != nil {
 		return err
 	}
-	// Without options it takes registries of the loopback network over HTTP.
+	// Without options it uses HTTP for registries on the loopback network.
 	service, err := registry.NewService(registry.ServiceOptions{})
 	if err != nil {
 		return err
@@ -141,17 +141,17 @@ func (i *image) blob(dgst digest.Digest) string {
 	return filepath.Join(i.folder, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
 }
 
-// Put is distribution.ImageConfigStore's; a push does not call it.
+// Put implements distribution.ImageConfigStore; a push does not call it.
 func (i *image) Put(context.Context, []byte) (digest.Digest, error) {
 	return "", fmt.Errorf("the layout is read only")
 }
 
-// Get gives the config of an image.
+// Get returns the config of an image.
 func (i *image) Get(_ context.Context, dgst digest.Digest) ([]byte, error) {
 	return os.ReadFile(i.blob(dgst))
 }
 
-// layers gives the layers of an image to the push.
+// layers provides the layers of an image to the push.
 type layers map[layer.ChainID]*pushLayer
 
 func (l layers) Get(chain layer.ChainID) (distribution.PushLayer, error) {
@@ -181,7 +181,7 @@ func (l *pushLayer) Parent() distribution.PushLayer {
 	return l.below
 }
 
-// MediaType is that of the engine's own layers, which it compresses as it pushes.
+// MediaType is the type of the engine's own layers, which a push compresses.
 func (l *pushLayer) MediaType() string { return schema2.MediaTypeUncompressedLayer }
 
 func (l *pushLayer) Open() (io.ReadCloser, error) { return os.Open(l.file) }

@@ -1,7 +1,7 @@
 // Checks histories of tags for linearizability with porcupine.
 //
-// It reads one operation a line from the file that is named, as JSON, and writes one verdict a tag to its standard output.
-// A tag is a register that holds a digest or nothing.
+// It reads one operation per line, as JSON, from the file in its argument, and writes one verdict per tag to its
+// standard output. A tag is a register that holds a digest or nothing.
 package main
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// A tag whose history takes longer than this to check is told as undecided.
+// A tag whose history takes longer than this to check is reported as undecided.
 const patience = 20 * time.Second
 
-// What was done to a tag.
+// One operation on a tag.
 type operation struct {
 	// Returned with the verdict.
 	ID  uint64 `json:"id"`
@@ -28,7 +28,7 @@ type operation struct {
 	Kind string `json:"kind"`
 	// The digest; empty when a read found no tag.
 	Value string `json:"value"`
-	// When it was sent and answered, in nanoseconds.
+	// When the request was sent and its response was complete, in nanoseconds.
 	Call int64 `json:"call"`
 	// Null when its outcome is unknown: it may take effect at any time after its call, or never.
 	Return *int64 `json:"return"`
@@ -37,9 +37,9 @@ type operation struct {
 type verdict struct {
 	Tag        string `json:"tag"`
 	Operations int    `json:"operations"`
-	// Ok, Illegal or Unknown (no answer in time).
+	// Ok, Illegal or Unknown (undecided in time).
 	Result porcupine.CheckResult `json:"result"`
-	// When illegal: the operations of a small part of the history that is illegal by itself.
+	// If illegal: the operations of a small part of the history that is illegal by itself.
 	Explanation []uint64 `json:"explanation"`
 }
 
@@ -60,12 +60,12 @@ var register = porcupine.Model{
 		case "read":
 			return state == operation.Value, state
 		}
-		panic("an operation of the kind " + operation.Kind)
+		panic("unknown kind of operation: " + operation.Kind)
 	},
 }
 
-// Leaves out pushes of unknown outcome that nothing observed: the history is legal with them if it is legal without them,
-// and each would double the orders to be tried.
+// Leaves out pushes of unknown outcome that no operation observed: the history is legal with them if it is legal
+// without them, and each would double the number of orders to try.
 func observable(history []operation) []operation {
 	var kept []operation
 	for at, one := range history {
@@ -88,8 +88,8 @@ func check(history []operation) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(register, operations, patience)
 }
 
-// Whether the history without this operation is legal whenever the history with it is. So what stays illegal is a
-// violation by itself.
+// Whether the history without this operation is legal whenever the history with it is. What remains illegal after
+// its removal is then a violation by itself.
 func removable(history []operation, at int) bool {
 	one := history[at]
 	for i, other := range history {
@@ -98,12 +98,12 @@ func removable(history []operation, at int) bool {
 		}
 		switch one.Kind {
 		case "write":
-			// Nobody saw the value: another operation ended it, or it was the last one.
+			// No operation observed the value: another one overwrote it, or it was the last one.
 			if other.Value == one.Value && other.Kind != "delete" {
 				return false
 			}
 		case "delete", "delete-digest":
-			// Only a read of nothing can need a deletion.
+			// Only a read that found no tag can depend on a deletion.
 			if other.Kind == "read" && other.Value == "" {
 				return false
 			}
@@ -135,7 +135,7 @@ func explain(history []operation) []uint64 {
 
 func run() error {
 	if len(os.Args) != 2 {
-		return fmt.Errorf("usage: linearizable HISTORY, a file of JSON lines")
+		return fmt.Errorf("usage: linearizable HISTORY (a file of JSON lines)")
 	}
 	file, err := os.Open(os.Args[1])
 	if err != nil {

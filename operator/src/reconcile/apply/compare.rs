@@ -1,22 +1,23 @@
-//! Whether an object in the cluster is as it was built: every field that is the operator's, and no more than that, for
-//! defaults, statuses and what others add beside it are not drift. Pure.
+//! Whether an object in the cluster matches the built one in every field that the operator owns.
+//! Defaults, the status and fields that others add are not drift. Pure.
 
 use crate::crd::Quantity;
 use serde_json::{Map, Value};
 
-/// A field that is not as it was built.
+/// A field that does not match the built object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Its path, as `spec.ports[registry].port`.
+    /// Its path, such as `spec.ports[registry].port`.
     pub path: String,
-    /// Somebody added it where only the operator's own may be: an apply would leave it there.
+    /// Somebody added it to a map or list that only the operator may write; an apply would keep it.
     pub added: bool,
 }
 
-/// Maps of which every member is the operator's.
+/// Maps whose members all belong to the operator.
 const WHOLE_MAPS: [&str; 4] = ["data", "selector", "matchLabels", "nodeSelector"];
 
-/// By what the members of a list are told apart, as the API's schema has it; lists that are not here are taken whole.
+/// The field that identifies the members of a list, as in the API's schema. Lists without one are
+/// compared as a whole.
 fn list_key(list: &str, member: &Value) -> Option<&'static str> {
     match list {
         "containers" | "env" | "volumes" => Some("name"),
@@ -29,7 +30,7 @@ fn list_key(list: &str, member: &Value) -> Option<&'static str> {
     }
 }
 
-/// Everything in which `observed` is not as `built`.
+/// All fields in which `observed` does not match `built`.
 pub fn differences(built: &Value, observed: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     compare("", "", built, observed, &mut found);
@@ -56,12 +57,13 @@ fn compare_maps(
     for (member, value) in built {
         match observed.get(member) {
             Some(other) => compare(&join(member), member, value, other, found),
-            // The API server leaves out what is empty.
+            // The API server omits empty values.
             None if is_empty(value) => {}
             None => found.push(Difference { path: join(member), added: false }),
         }
     }
-    // A selector of labels that has `matchLabels` may have more beside it; a plain one may not.
+    // A label selector that has `matchLabels` may have further fields next to it; a plain selector
+    // may not.
     if WHOLE_MAPS.contains(&name) && !built.contains_key("matchLabels") {
         let added = observed.keys().filter(|member| !built.contains_key(*member));
         found.extend(added.map(|member| Difference { path: join(member), added: true }));
@@ -87,7 +89,7 @@ fn compare_lists(path: &str, name: &str, built: &[Value], observed: &[Value], fo
             None => found.push(Difference { path: member_path, added: false }),
         }
     }
-    // Another owner beside this one is none of the operator's business.
+    // Additional owners are not the operator's concern.
     if name != "ownerReferences" {
         let added = observed.iter().filter(|other| built.iter().all(|member| member[key] != other[key]));
         found.extend(added.map(|other| Difference { path: format!("{path}[{}]", shown(&other[key])), added: true }));
@@ -107,14 +109,14 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Equal, or two ways to write one quantity: the API server rewrites `1000m` as `1`.
+/// Whether the values are equal or the same quantity: the API server rewrites `1000m` as `1`.
 fn same(built: &Value, observed: &Value) -> bool {
     let nanos = |value: &Value| shown(value).parse::<Quantity>().ok().map(|quantity| quantity.nanos());
     built == observed || matches!((nanos(built), nanos(observed)), (Some(built), Some(observed)) if built == observed)
 }
 
-/// The observed object with what was built over it and what was added taken out: for a replace, where an apply would
-/// leave the addition.
+/// The observed object with the built fields applied and the additions removed. For a replace,
+/// where an apply would keep the additions.
 pub fn restored(built: &Value, observed: &Value) -> Value {
     restore("", built, observed)
 }
@@ -172,7 +174,7 @@ mod tests {
         })
     }
 
-    /// As the API server gives it back.
+    /// The same object as the API server returns it.
     fn observed() -> Value {
         let mut observed = built();
         observed["metadata"]["uid"] = json!("2");
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_where_only_the_operators_own_may_be_is_taken_out() {
+    fn additions_to_what_only_the_operator_may_write_are_removed() {
         let data = found(|o| o["data"]["more"] = json!("y"));
         assert_eq!(data, [("data.more".into(), true)]);
         let env = found(|o| {
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn one_quantity_may_be_written_in_two_ways() {
+    fn quantities_in_different_notations_are_equal() {
         for (one, other) in [("1", "1000m"), ("1.5Gi", "1536Mi"), ("0.5", "500m"), ("1G", "1000M")] {
             assert!(same(&json!(one), &json!(other)), "{one} {other}");
         }

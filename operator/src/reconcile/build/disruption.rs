@@ -1,4 +1,4 @@
-//! How many nodes a drain may take away at once.
+//! The PodDisruptionBudget: how many registry pods a drain may evict at once.
 
 use super::{Child, Kind};
 use crate::crd::Disruption;
@@ -8,7 +8,8 @@ use serde_json::json;
 pub(super) fn budget(identity: &Identity, disruption: &Disruption) -> Child {
     let mut spec = json!({
         "selector": {"matchLabels": identity.selector()},
-        // A node that is not ready serves nobody: it must not keep a machine from being drained.
+        // A registry pod that is not ready serves nothing, so it must not block the drain of its
+        // Kubernetes node.
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     });
     match (&disruption.min_available, &disruption.max_unavailable) {

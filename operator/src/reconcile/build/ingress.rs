@@ -1,4 +1,4 @@
-//! An Ingress for the clients' Service, when a host is named.
+//! The Ingress for the clients' Service, if the spec has a host.
 
 use super::{Child, Kind};
 use crate::crd::RegistryClusterSpec;

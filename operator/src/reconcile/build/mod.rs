@@ -1,5 +1,5 @@
-//! What a cluster is made of. Pure: the same cluster gives the same children, and nothing in here can fail, for what
-//! could be wrong was refused by `validate`.
+//! Builds the objects of a cluster. Pure: the same cluster gives the same objects, and nothing here
+//! can fail, because `validate` has rejected every invalid cluster.
 
 mod disruption;
 mod ingress;
@@ -19,7 +19,7 @@ pub(crate) use pod::{ACCESS_KEY_ID, CA_FILE, SECRET_ACCESS_KEY, SESSION_TOKEN, S
 pub(crate) use stateful_set::DRAIN;
 pub use stateful_set::TERMINATION_GRACE;
 
-/// Kinds of children, in the order in which they are applied: what nodes need comes before the nodes.
+/// Kinds of children in the order of their application: the objects that nodes need come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     ServiceAccount,
@@ -42,7 +42,7 @@ impl Kind {
         Kind::ServiceMonitor,
     ];
 
-    /// Its name in the API.
+    /// The name of the kind in the API.
     pub fn name(self) -> &'static str {
         match self {
             Kind::ServiceAccount => "ServiceAccount",
@@ -55,12 +55,12 @@ impl Kind {
         }
     }
 
-    /// Whether nodes are made of it or reached by it. Without the others they serve all the same.
+    /// Whether nodes cannot run or be reached without it. Without the other kinds they still serve.
     pub fn is_of_nodes(self) -> bool {
         matches!(self, Kind::ServiceAccount | Kind::ConfigMap | Kind::Service | Kind::StatefulSet)
     }
 
-    /// Its group and version.
+    /// Group and version of the kind.
     pub fn api_version(self) -> &'static str {
         match self {
             Kind::ServiceAccount | Kind::ConfigMap | Kind::Service => "v1",
@@ -77,17 +77,17 @@ impl Kind {
 pub struct Child {
     pub kind: Kind,
     pub name: String,
-    /// The whole object: every field that is the operator's, and none that is not.
+    /// The whole object: exactly the fields that the operator owns.
     pub object: Value,
 }
 
 impl Child {
-    /// What it is called in messages.
+    /// Kind and name, for messages.
     pub fn label(&self) -> String {
         format!("{} {}", self.kind.name(), self.name)
     }
 
-    /// `body` has what comes beside `metadata`.
+    /// `body` has all top-level fields except `apiVersion`, `kind` and `metadata`.
     fn new(kind: Kind, identity: &Identity, name: String, body: Value) -> Child {
         let mut object = body;
         object["apiVersion"] = json!(kind.api_version());
@@ -104,7 +104,7 @@ impl Child {
     }
 }
 
-/// All children, in the order in which they are applied.
+/// All children in the order of their application.
 pub fn build(cluster: &RegistryCluster, valid: &Valid) -> Vec<Child> {
     let identity = &valid.identity;
     let spec = &cluster.spec;
@@ -127,7 +127,7 @@ pub fn build(cluster: &RegistryCluster, valid: &Valid) -> Vec<Child> {
 }
 
 fn service_account(identity: &Identity, workload: Option<&crate::crd::WorkloadIdentity>) -> Child {
-    // Nodes never speak to the API server.
+    // Nodes do not use the API server.
     let body = json!({"automountServiceAccountToken": false});
     let child = Child::new(Kind::ServiceAccount, identity, identity.name.clone(), body);
     match workload {

@@ -1,4 +1,4 @@
-//! What Prometheus' operator is told, when it is asked for.
+//! The ServiceMonitor for the Prometheus Operator, if the spec requests one.
 
 use super::{Child, Kind};
 use crate::crd::Monitoring;
@@ -12,7 +12,7 @@ pub(super) fn monitor(identity: &Identity, monitoring: &Monitoring) -> Option<Ch
     let body = json!({"spec": {
         "selector": {"matchLabels": identity.selector()},
         "namespaceSelector": {"matchNames": [identity.namespace]},
-        // Only the headless Service has the port.
+        // Only the headless Service has this port.
         "endpoints": [{"port": "operations", "path": "/metrics", "interval": monitoring.interval}],
     }});
     let mut child = Child::new(Kind::ServiceMonitor, identity, identity.name.clone(), body);

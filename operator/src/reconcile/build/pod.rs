@@ -1,4 +1,4 @@
-//! A node's pod. It satisfies the restricted Pod Security Standard.
+//! The pod template of a node. It satisfies the restricted Pod Security Standard.
 
 use super::stateful_set::{PRE_STOP, TERMINATION_GRACE};
 use crate::crd::{Bucket, CaKind, RegistryClusterSpec};
@@ -6,11 +6,13 @@ use crate::names::{CONFIG_HASH, CONTAINER, Identity, OPERATIONS_PORT, REGISTRY_P
 use crate::reconcile::validate::Valid;
 use serde_json::{Value, json};
 
-/// The key in the ConfigMap, and the file's name.
+/// The key in the ConfigMap, and the name of the file.
 pub(super) const CONFIG_FILE: &str = "config.yaml";
-/// Where the ConfigMap is mounted: as a folder, so that the kubelet brings changes to it.
+/// Mount path of the ConfigMap. The whole folder is mounted, because the kubelet does not update a
+/// single mounted file.
 const CONFIG_FOLDER: &str = "/etc/entrepot/config";
-/// Where the volume is mounted. The store is a folder in it, for a file system may have folders of its own.
+/// Mount path of the volume. The store is a folder in it, because a file system may have its own
+/// folders at its root, such as lost+found.
 const VOLUME_FOLDER: &str = "/var/lib/entrepot";
 pub(crate) const STORE_FOLDER: &str = "/var/lib/entrepot/store";
 const CREDENTIALS_FOLDER: &str = "/etc/entrepot/credentials";
@@ -20,7 +22,7 @@ pub(crate) const SESSION_TOKEN: &str = "/etc/entrepot/credentials/sessionToken";
 const CA_FOLDER: &str = "/etc/entrepot/ca";
 pub(crate) const CA_FILE: &str = "/etc/entrepot/ca/ca.crt";
 
-/// Nobody, as the image has it.
+/// The unprivileged user of the image.
 const USER: i64 = 65532;
 
 pub(super) fn template(identity: &Identity, spec: &RegistryClusterSpec, valid: &Valid) -> Value {
@@ -34,7 +36,7 @@ pub(super) fn template(identity: &Identity, spec: &RegistryClusterSpec, valid: &
             "runAsUser": USER,
             "runAsGroup": USER,
             "fsGroup": USER,
-            // A store has many files: their owner is changed once, not at every start.
+            // A store has many files: their owner is changed only once, not at every start.
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -64,7 +66,7 @@ pub(super) fn template(identity: &Identity, spec: &RegistryClusterSpec, valid: &
     })
 }
 
-/// Spread where there is a choice; a cluster of one machine still runs all nodes.
+/// Spreads pods where possible; a cluster with a single Kubernetes node still runs all of them.
 fn spread(identity: &Identity, key: &str) -> Value {
     json!({
         "maxSkew": 1,
@@ -99,11 +101,12 @@ fn container(spec: &RegistryClusterSpec, image: &str) -> Value {
             "readOnlyRootFilesystem": true,
         },
         "volumeMounts": mounts(&spec.bucket),
-        // Opening a large store takes a while: ten minutes, then it is started anew.
+        // Opening a large store takes a while. The kubelet restarts the container after ten
+        // minutes.
         "startupProbe": probe("/livez", 1, 600),
         "livenessProbe": probe("/livez", 10, 6),
         "readinessProbe": probe("/readyz", 2, 2),
-        // By the kubelet itself, for there is no shell in the image.
+        // The kubelet itself sleeps, because the image has no shell.
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP.as_secs()}}},
     })
 }
@@ -141,7 +144,8 @@ fn volumes(identity: &Identity, bucket: &Bucket) -> Value {
         if let Some(key) = &secret.session_token_key {
             items.push(json!({"key": key, "path": "sessionToken"}));
         }
-        // Optional: nodes start without it and serve what they store; a condition says what is missing.
+        // Optional, so that nodes start without the Secret and serve what they have stored; a
+        // condition reports what is missing.
         volumes.push(json!({
             "name": "credentials",
             "secret": {"secretName": secret.name, "items": items, "optional": true, "defaultMode": 0o440},

@@ -1,11 +1,12 @@
-//! The two Services: one by which nodes find each other, one for clients.
+//! The two Services: the headless one by which nodes find each other, and the one for clients.
 
 use super::{Child, Kind};
 use crate::crd::{Service, ServiceType};
 use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
 use serde_json::json;
 
-/// Gives every node a name. A node that drains is not ready and still has sessions that others forward to.
+/// Gives every node a DNS name, ready or not: a node that shuts down is not ready, and other nodes
+/// still forward requests for its upload sessions.
 pub(super) fn nodes(identity: &Identity) -> Child {
     let body = json!({"spec": {
         "type": "ClusterIP",
@@ -20,7 +21,7 @@ pub(super) fn nodes(identity: &Identity) -> Child {
     Child::new(Kind::Service, identity, identity.nodes_service(), body)
 }
 
-/// The Service that clients push to and pull from: any ready node.
+/// The Service for pushes and pulls; it leads to any ready node.
 pub(super) fn clients(identity: &Identity, service: &Service) -> Child {
     let kind = match service.kind {
         ServiceType::ClusterIP => "ClusterIP",

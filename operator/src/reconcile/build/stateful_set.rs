@@ -1,4 +1,5 @@
-//! The nodes: a StatefulSet, for each has a name of its own, which its upload sessions carry, and a volume.
+//! The StatefulSet of the nodes. Each node needs a stable name, which its upload sessions carry,
+//! and a volume.
 
 use super::{Child, Kind, pod};
 use crate::crd::{RegistryClusterSpec, Retention};
@@ -8,16 +9,20 @@ use crate::reconcile::validate::Valid;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Between a pod's deletion and its SIGTERM: endpoints and load balancers take note while the node serves as before.
+/// Delay between the deletion of a pod and its SIGTERM. Endpoints and load balancers stop sending
+/// requests meanwhile, and the node still serves.
 pub(super) const PRE_STOP: Duration = Duration::from_secs(5);
 
-/// What a node has after SIGTERM to finish what is in flight and pending; it goes as soon as it is done.
+/// Time that a node has after SIGTERM to finish requests in flight and pending uploads. It exits as
+/// soon as it is done.
 pub(crate) const DRAIN: Duration = Duration::from_secs(120);
 
-/// When the kubelet kills what is left: after the delay, the drain, and a little for the store to close.
+/// When the kubelet kills the container: after the delay, the drain, and 10 s for the store to
+/// close.
 pub const TERMINATION_GRACE: Duration = PRE_STOP.saturating_add(DRAIN).saturating_add(Duration::from_secs(10));
 
-/// A node counts as available after this long, so that a rollout stops at one that starts and then fails.
+/// A pod counts as available only after this long, so that a rollout stops at one that starts and
+/// then fails.
 const SETTLED: Duration = Duration::from_secs(3);
 
 pub(super) fn nodes(identity: &Identity, spec: &RegistryClusterSpec, valid: &Valid) -> Child {
@@ -31,7 +36,7 @@ pub(super) fn nodes(identity: &Identity, spec: &RegistryClusterSpec, valid: &Val
         "selector": {"matchLabels": identity.selector()},
         // Nodes do not wait for each other to start or to stop.
         "podManagementPolicy": "Parallel",
-        // One at a time, and no further while one is not ready.
+        // One pod at a time; the rollout pauses while any is not ready.
         "updateStrategy": {"type": "RollingUpdate"},
         "minReadySeconds": SETTLED.as_secs(),
         "revisionHistoryLimit": 5,

@@ -8,7 +8,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The shortest cluster there is.
+/// The smallest valid spec.
 fn least() -> Value {
     json!({
         "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3-credentials"}}},
@@ -16,7 +16,7 @@ fn least() -> Value {
     })
 }
 
-/// A cluster that says everything.
+/// A spec with every field set.
 fn most() -> Value {
     json!({
         "replicas": 5,
@@ -69,7 +69,7 @@ fn set_of(spec: &Value) -> Value {
     children(spec).into_iter().find(|child| child.kind == Kind::StatefulSet).unwrap().object
 }
 
-/// Every child in a file of its own.
+/// Compares every child with a golden file of its own.
 fn assert_golden(folder: &str, spec: &Value) {
     for child in children(spec) {
         let name = format!("{folder}-{}-{}", child.kind.name(), child.name);
@@ -80,16 +80,16 @@ fn assert_golden(folder: &str, spec: &Value) {
 }
 
 #[test]
-fn every_child_of_the_least_cluster_is_as_it_was() {
+fn children_of_the_smallest_cluster_match_the_golden_files() {
     assert_golden("least", &least());
 }
 
 #[test]
-fn every_child_of_the_most_elaborate_cluster_is_as_it_was() {
+fn children_of_the_fullest_cluster_match_the_golden_files() {
     assert_golden("most", &most());
 }
 
-/// Whether the API's type has every field, under that name and in that form.
+/// Asserts that the API's type has every field, under that name and in that form.
 fn is_whole<T: DeserializeOwned + Serialize>(object: &Value) {
     let read: T = serde_json::from_value(object.clone()).unwrap();
     assert_eq!(&serde_json::to_value(read).unwrap(), object);
@@ -136,7 +136,7 @@ fn the_kubelet_waits_longer_than_a_node_takes_to_drain() {
 }
 
 #[test]
-fn a_cluster_that_nodes_would_refuse_is_refused_with_the_field() {
+fn a_cluster_that_nodes_would_reject_is_rejected_with_the_field() {
     let mut spec = least();
     spec["tags"] = json!({"immutable": ["["]});
     let cluster = cluster(&spec);
@@ -145,7 +145,7 @@ fn a_cluster_that_nodes_would_refuse_is_refused_with_the_field() {
 }
 
 #[test]
-fn thresholds_for_the_new_size_are_taken_while_volumes_have_the_old() {
+fn thresholds_for_the_new_size_are_valid_while_volumes_have_the_old_size() {
     let mut spec = least();
     spec["cache"] = json!({"size": "100Gi", "lowFree": "10Gi", "targetFree": "20Gi"});
     let cluster = cluster(&spec);

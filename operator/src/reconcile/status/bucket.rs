@@ -1,11 +1,13 @@
-//! `BucketReachable` and `CredentialsValid`, from what the nodes say, who alone speak to the bucket.
+//! `BucketReachable` and `CredentialsValid`, from the nodes' reports, because only the nodes access
+//! the bucket.
 
 use super::Verdict;
 use crate::crd::Auth;
 use crate::reconcile::observe::Missing;
 use entrepot_config::{BucketState, NodeStatus};
 
-/// The worst that a node says, and how many nodes say so. Not their words, which differ from one request to the next.
+/// The worst state that a node reports, and how many nodes report it. Without the nodes' messages,
+/// which differ from one request to the next and would rewrite the status each time.
 fn worst(reports: &[NodeStatus]) -> Option<(BucketState, String)> {
     let severity = |state: BucketState| match state {
         BucketState::Unknown => 0,
@@ -19,33 +21,41 @@ fn worst(reports: &[NodeStatus]) -> Option<(BucketState, String)> {
     };
     let state = reports.iter().map(|report| report.bucket.state).max_by_key(|state| severity(*state))?;
     let count = reports.iter().filter(|report| report.bucket.state == state).count();
-    Some((state, format!("{count} of {} nodes that answer say so", reports.len())))
+    Some((state, format!("reported by {count} of the {} registry pods that responded", reports.len())))
 }
 
 pub(super) fn reachable(reports: &[NodeStatus]) -> Verdict {
     const KIND: &str = "BucketReachable";
     let Some((state, who)) = worst(reports) else {
-        return Verdict::unknown(KIND, "NoNodeReports", "no node answers yet");
+        return Verdict::unknown(KIND, "NoNodeReports", "no registry pod has reported yet");
     };
     match state {
-        BucketState::Reachable => Verdict::yes(KIND, "Reachable", "the bucket answers every node"),
-        BucketState::Unknown => Verdict::unknown(KIND, "NotAsked", "no node has asked the bucket yet"),
+        BucketState::Reachable => Verdict::yes(KIND, "Reachable", "the bucket is reachable"),
+        BucketState::Unknown => Verdict::unknown(KIND, "NotAsked", "the bucket has not been checked yet"),
         BucketState::Failing => {
-            Verdict::no(KIND, "BucketFailing", format!("the bucket answers with failures of its own: {who}"))
+            Verdict::no(KIND, "BucketFailing", format!("the S3 service returns errors, {who}; see the pods' logs"))
         }
         BucketState::Unreachable => {
-            Verdict::no(KIND, "Unreachable", format!("no answer from the bucket's endpoint: {who}"))
+            Verdict::no(KIND, "Unreachable", format!("no response from the bucket's endpoint, {who}"))
         }
-        BucketState::Missing => Verdict::no(KIND, "BucketMissing", format!("there is no bucket of that name: {who}")),
-        BucketState::WrongRegion => {
-            Verdict::no(KIND, "WrongRegion", format!("the bucket lies in another region than bucket.region: {who}"))
-        }
+        BucketState::Missing => Verdict::no(
+            KIND,
+            "BucketMissing",
+            format!("the bucket of spec.bucket.name does not exist, {who}; create it"),
+        ),
+        BucketState::WrongRegion => Verdict::no(
+            KIND,
+            "WrongRegion",
+            format!("the bucket is in another region, {who}; set spec.bucket.region to it"),
+        ),
         BucketState::Denied => {
-            Verdict::no(KIND, "AccessDenied", format!("the bucket refuses the nodes' credentials: {who}"))
+            Verdict::no(KIND, "AccessDenied", format!("S3 denied access, {who}; see condition CredentialsValid"))
         }
-        BucketState::NoCredentials => {
-            Verdict::unknown(KIND, "NoCredentials", "nodes have no credentials to ask the bucket with")
-        }
+        BucketState::NoCredentials => Verdict::unknown(
+            KIND,
+            "NoCredentials",
+            "not checked because the registry pods have no credentials; see condition CredentialsValid",
+        ),
     }
 }
 
@@ -55,28 +65,37 @@ pub(super) fn credentials(auth: &Auth, missing: &Missing, reports: &[NodeStatus]
         return Verdict::no(
             KIND,
             "SecretMissing",
-            format!("there is no Secret {secret}, which bucket.auth.secretRef names"),
+            format!("Secret {secret} (spec.bucket.auth.secretRef) does not exist; create it"),
         );
     }
     let Some((state, who)) = worst(reports) else {
-        return Verdict::unknown(KIND, "NoNodeReports", "no node answers yet");
+        return Verdict::unknown(KIND, "NoNodeReports", "no registry pod has reported yet");
     };
     match state {
-        BucketState::Reachable => Verdict::yes(KIND, "Accepted", "the bucket accepts every node"),
-        BucketState::Denied => {
-            Verdict::no(KIND, "Denied", format!("the bucket refuses them, or what they may do: {who}"))
-        }
+        BucketState::Reachable => Verdict::yes(KIND, "Accepted", "the bucket accepted the credentials"),
+        BucketState::Denied => Verdict::no(
+            KIND,
+            "Denied",
+            format!("S3 denied access, {who}: the credentials are invalid or lack permissions on the bucket"),
+        ),
         BucketState::NoCredentials => match &auth.secret_ref {
             Some(secret) => Verdict::no(
                 KIND,
                 "KeysMissing",
                 format!(
-                    "Secret {} lacks {} or {}, or it has not reached the nodes yet: {who}",
+                    "Secret {} lacks {} or {}, or it has not reached the registry pods yet, {who}",
                     secret.name, secret.access_key_id_key, secret.secret_access_key_key
                 ),
             ),
-            None => Verdict::no(KIND, "NoIdentity", format!("the nodes have no identity: {who}")),
+            None => Verdict::no(
+                KIND,
+                "NoIdentity",
+                format!(
+                    "the registry pods have no workload identity, {who}; check spec.bucket.auth.workloadIdentity and the \
+                     role's trust policy"
+                ),
+            ),
         },
-        _ => Verdict::unknown(KIND, "BucketNotReached", "the bucket does not say; see BucketReachable"),
+        _ => Verdict::unknown(KIND, "BucketNotReached", "credentials were not checked; see condition BucketReachable"),
     }
 }

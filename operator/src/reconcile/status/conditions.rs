@@ -1,9 +1,9 @@
-//! Conditions: what is found now, merged into what was told before.
+//! Merges new verdicts into the previous conditions.
 
 use crate::crd::Status;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// What is found of one condition.
+/// The new state of one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub kind: &'static str,
@@ -26,8 +26,8 @@ impl Verdict {
     }
 }
 
-/// The conditions with these verdicts in the place of the former; others stay. The time of a transition changes with
-/// the status and with nothing else.
+/// The conditions with each verdict in place of the previous condition of its type; other
+/// conditions stay. `lastTransitionTime` changes only when the status does.
 pub(super) fn merged(
     before: &[Condition],
     verdicts: Vec<Verdict>,
@@ -54,8 +54,8 @@ pub(super) fn merged(
     conditions
 }
 
-/// Conditions that say something else than before: what a user is told by an event. What is merely not known yet is
-/// no news.
+/// The conditions whose change is published as an event. A condition that is merely not known yet
+/// is not published.
 pub fn changes<'a>(before: Option<&Status>, after: &'a Status) -> Vec<&'a Condition> {
     let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let is_known = |condition: &Condition| {
@@ -65,7 +65,8 @@ pub fn changes<'a>(before: Option<&Status>, after: &'a Status) -> Vec<&'a Condit
     };
     let is_news = |condition: &&Condition| {
         let at_first = !before.iter().any(|known| known.type_ == condition.type_);
-        // That a new cluster is not paused, is applied, or has nothing to resize, is no news either.
+        // A new cluster that is not paused, is applied, or has nothing to resize, is not worth an
+        // event either.
         let as_usual = condition.type_ == "Paused" && condition.status == "False"
             || matches!(condition.type_.as_str(), "Applied" | "StorageResized") && condition.status == "True";
         condition.status != "Unknown" && !is_known(condition) && !(at_first && as_usual)

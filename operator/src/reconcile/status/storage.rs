@@ -1,4 +1,4 @@
-//! `StorageResized`: whether the volumes are as the spec says.
+//! `StorageResized`: whether the volumes match the spec.
 
 use super::{Facts, Verdict};
 use crate::reconcile::storage::{Class, Step, Waiting};
@@ -8,30 +8,34 @@ pub(super) fn verdict(facts: &Facts<'_>) -> Verdict {
     let no = |reason, message: &str| Verdict::no(KIND, reason, message);
     match facts.step {
         Step::Done if facts.class == Class::Missing => {
-            no("StorageClassMissing", "the StorageClass of the volumes does not exist")
+            no("StorageClassMissing", "the StorageClass of the PersistentVolumeClaims does not exist; create it")
         }
-        Step::Done => Verdict::yes(KIND, "AsDesired", "every volume is as cache asks for"),
-        Step::Resize(_) | Step::Wait(Waiting::Growing) => no("Expanding", "volumes are being expanded"),
+        Step::Done => Verdict::yes(KIND, "AsDesired", "all PersistentVolumeClaims match spec.cache"),
+        Step::Resize(_) | Step::Wait(Waiting::Growing) => no("Expanding", "PersistentVolumeClaims are being expanded"),
         Step::DeleteSet { .. } | Step::Wait(Waiting::Handover) => {
-            no("Replacing", "the StatefulSet is made anew around its pods, to change its volumes")
+            no("Replacing", "recreating the StatefulSet to change its volumeClaimTemplates; pods keep running")
         }
         Step::DeleteClaim(_) | Step::DeletePod(_) | Step::Wait(Waiting::Nodes) => {
-            no("RecreatingNodes", "volumes are replaced, one node at a time")
+            no("RecreatingNodes", "volumes are being replaced, one registry pod at a time")
         }
         Step::Wait(Waiting::CannotExpand) => no(
             "StorageClassCannotExpand",
-            "the StorageClass does not allow expansion: nothing was changed; set cache.resizePolicy to Recreate, or \
-             cache.size back",
+            "the StorageClass does not allow volume expansion, so no volume was changed; set spec.cache.resizePolicy \
+             to Recreate or restore spec.cache.size",
         ),
-        Step::Wait(Waiting::ClassMissing) => {
-            no("StorageClassMissing", "the StorageClass of the volumes does not exist: nothing was changed")
-        }
+        Step::Wait(Waiting::ClassMissing) => no(
+            "StorageClassMissing",
+            "the StorageClass of the PersistentVolumeClaims does not exist, so no volume was changed; create it",
+        ),
         Step::Wait(Waiting::ClassUnknown) => {
-            no("StorageClassUnknown", "the StorageClass of the volumes could not be looked at: nothing was changed")
+            no("StorageClassUnknown", "cannot get the StorageClass, so no volume was changed; see condition Applied")
         }
-        Step::Wait(Waiting::Unreadable) => {
-            no("Unreadable", "an object of this registry cannot be read, as Applied says: volumes are left as they are")
+        Step::Wait(Waiting::Unreadable) => no(
+            "Unreadable",
+            "an object of this registry cannot be decoded, so no volume was changed; see condition Applied",
+        ),
+        Step::Wait(Waiting::Unbound) => {
+            no("VolumesPending", "waiting for a PersistentVolumeClaim to be bound before expanding it")
         }
-        Step::Wait(Waiting::Unbound) => no("VolumesPending", "a volume is not bound yet, and only then it can grow"),
     }
 }

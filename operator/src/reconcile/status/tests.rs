@@ -54,7 +54,7 @@ fn by_reports(states: &[BucketState], missing: &Missing) -> (Status, Vec<NodeSta
 }
 
 #[test]
-fn a_cluster_that_is_well_says_so_in_six_conditions() {
+fn a_healthy_cluster_has_six_good_conditions() {
     let (status, _) = by_reports(&[BucketState::Reachable; 3], &Missing::default());
     assert_eq!(of(&status, "Ready"), ("True", "AllNodesReady"));
     assert_eq!(of(&status, "Applied"), ("True", "AllApplied"));
@@ -69,7 +69,7 @@ fn a_cluster_that_is_well_says_so_in_six_conditions() {
 }
 
 #[test]
-fn a_ready_node_that_does_not_answer_once_is_no_news_of_the_stores() {
+fn one_missing_report_of_a_ready_node_keeps_the_cache_summary() {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "images-0"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     }))
@@ -80,14 +80,18 @@ fn a_ready_node_that_does_not_answer_once_is_no_news_of_the_stores() {
         told(cluster, &Facts { pods: vec![&pod; 3], reports: &reports, ..WELL })
     };
     let capacity = |status: &Status| status.cache.as_ref().map(|cache| cache.capacity.clone());
-    assert_eq!(capacity(&told_by(&cluster, 2)).as_deref(), Some("20Gi"), "at first what there is");
+    assert_eq!(
+        capacity(&told_by(&cluster, 2)).as_deref(),
+        Some("20Gi"),
+        "without a previous summary, the reports that arrived"
+    );
     cluster.status = Some(told_by(&cluster, 3));
     assert_eq!(told_by(&cluster, 2), *cluster.status.as_ref().unwrap());
     assert_eq!(capacity(&told_by(&cluster, 3)).as_deref(), Some("30Gi"));
 }
 
 #[test]
-fn every_trouble_with_the_bucket_has_a_reason_of_its_own() {
+fn every_problem_of_the_bucket_has_its_own_reason() {
     let secret = Missing { secret: Some("s3".into()), ca_bundle: None };
     for (states, missing, bucket, credentials) in [
         (vec![], Missing::default(), ("Unknown", "NoNodeReports"), ("Unknown", "NoNodeReports")),
@@ -105,21 +109,21 @@ fn every_trouble_with_the_bucket_has_a_reason_of_its_own() {
             (bucket, credentials),
             "{states:?}"
         );
-        // Nodes serve what they store.
+        // The nodes still serve what they have stored.
         assert_eq!(of(&status, "Ready").0, "True");
     }
 }
 
 #[test]
-fn one_node_that_cannot_reach_the_bucket_is_told() {
+fn one_node_that_cannot_reach_the_bucket_is_reported() {
     let states = [BucketState::Reachable, BucketState::Unreachable, BucketState::Reachable];
     let (status, _) = by_reports(&states, &Missing::default());
     let condition = status.conditions.iter().find(|condition| condition.type_ == "BucketReachable").unwrap();
-    assert!(condition.message.contains("1 of 3 nodes"), "{}", condition.message);
+    assert!(condition.message.contains("1 of the 3 registry pods"), "{}", condition.message);
 }
 
 #[test]
-fn volumes_that_are_not_as_asked_for_have_a_reason() {
+fn volumes_that_do_not_match_the_spec_have_a_reason() {
     for (step, class, reason) in [
         (Step::Done, Class::Missing, "StorageClassMissing"),
         (Step::Resize(vec![]), Class::Expands, "Expanding"),
@@ -136,7 +140,7 @@ fn volumes_that_are_not_as_asked_for_have_a_reason() {
 }
 
 #[test]
-fn a_cluster_that_is_not_ready_says_why() {
+fn a_cluster_that_is_not_ready_has_a_reason() {
     let failing: Pod = serde_json::from_value(json!({
         "metadata": {"name": "images-2"},
         "status": {"containerStatuses": [{
@@ -165,7 +169,7 @@ fn a_cluster_that_is_not_ready_says_why() {
 }
 
 #[test]
-fn the_same_facts_give_the_same_status_whatever_the_time() {
+fn the_same_facts_give_the_same_status_at_any_time() {
     let mut cluster = cluster();
     let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
     let first = status(&cluster, &valid, &WELL, &at("2026-01-01T00:00:00Z"));
@@ -179,14 +183,14 @@ fn the_same_facts_give_the_same_status_whatever_the_time() {
 }
 
 #[test]
-fn a_pass_in_which_something_failed_has_not_observed_the_generation() {
+fn a_reconciliation_with_a_failure_has_not_observed_the_generation() {
     let status = told(&cluster(), &Facts { failed: Some("quota"), ..WELL });
     assert_eq!((status.observed_generation, of(&status, "Applied")), (None, ("False", "ApplyFailed")));
     assert_eq!(told(&cluster(), &WELL).observed_generation, Some(2));
 }
 
 #[test]
-fn a_paused_or_refused_cluster_keeps_what_was_known() {
+fn a_paused_or_invalid_cluster_keeps_its_previous_status() {
     let mut cluster = cluster();
     cluster.status = Some(told(&cluster, &WELL));
     let now = at("2026-01-02T00:00:00Z");

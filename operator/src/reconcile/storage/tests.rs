@@ -39,7 +39,7 @@ fn set(size: u64) -> Option<ObservedSet> {
     Some(ObservedSet { version: version("set"), volume: volume(size), deleting: false })
 }
 
-/// Three nodes with claims as given.
+/// Three nodes with these claims, each as requested size and capacity.
 fn three(set: Option<ObservedSet>, claims: [(u64, u64); 3]) -> Observed {
     let claims = (0..).zip(claims).map(|(ordinal, (requested, capacity))| claim(ordinal, requested, capacity));
     Observed {
@@ -61,7 +61,7 @@ fn recreation(observed: &Observed) -> Step {
 }
 
 #[test]
-fn nothing_is_done_where_nothing_differs_and_where_nothing_is_yet() {
+fn nothing_is_done_without_a_difference_or_without_any_object() {
     let settled = three(set(NEW), [(NEW, NEW); 3]);
     let empty =
         Observed { replicas: 3, set: None, claims: vec![], nodes: vec![], class: Class::NotAsked, unreadable: false };
@@ -72,17 +72,17 @@ fn nothing_is_done_where_nothing_differs_and_where_nothing_is_yet() {
 }
 
 #[test]
-fn an_expansion_goes_on_from_wherever_it_was_left() {
+fn an_expansion_continues_from_any_step() {
     let names = |step: Step| match step {
         Step::Resize(claims) => claims.into_iter().map(|claim| claim.ordinal).collect(),
         _ => vec![],
     };
-    // Nothing done yet; then a crash after the first claim; then after all.
+    // Nothing done yet; a crash after the first claim; a crash after all claims.
     assert_eq!(names(expansion(&three(set(OLD), [(OLD, OLD); 3]))), [0, 1, 2]);
     assert_eq!(names(expansion(&three(set(OLD), [(NEW, OLD), (OLD, OLD), (OLD, OLD)]))), [1, 2]);
     assert_eq!(expansion(&three(set(OLD), [(NEW, OLD); 3])), Step::Wait(Waiting::Growing));
     assert_eq!(expansion(&three(set(OLD), [(NEW, NEW), (NEW, NEW), (NEW, OLD)])), Step::Wait(Waiting::Growing));
-    // Grown; the set is deleted, is on its way out, is gone, is back.
+    // All volumes have grown; the set is deleted, is being deleted, is gone, is recreated.
     assert_eq!(expansion(&three(set(OLD), [(NEW, NEW); 3])), Step::DeleteSet(version("set")));
     let mut leaving = three(set(OLD), [(NEW, NEW); 3]);
     leaving.set.as_mut().unwrap().deleting = true;
@@ -93,7 +93,7 @@ fn an_expansion_goes_on_from_wherever_it_was_left() {
 }
 
 #[test]
-fn the_set_keeps_its_claim_template_until_it_is_made_anew() {
+fn the_set_keeps_its_claim_template_until_it_is_recreated() {
     let observed = three(set(OLD), [(NEW, OLD); 3]);
     assert_eq!(expansion(&observed).volume(&observed, &volume(NEW)), volume(OLD));
     let observed = three(None, [(NEW, NEW); 3]);
@@ -101,7 +101,7 @@ fn the_set_keeps_its_claim_template_until_it_is_made_anew() {
 }
 
 #[test]
-fn a_file_system_that_grows_at_a_restart_is_given_one() {
+fn a_file_system_that_grows_at_a_restart_gets_one() {
     let mut observed = three(set(OLD), [(NEW, OLD); 3]);
     observed.claims.iter_mut().for_each(|claim| claim.grows_at_restart = true);
     assert_eq!(expansion(&observed), Step::DeleteSet(version("set")));
@@ -110,7 +110,7 @@ fn a_file_system_that_grows_at_a_restart_is_given_one() {
 }
 
 #[test]
-fn a_class_that_cannot_expand_or_is_not_there_changes_nothing() {
+fn nothing_changes_if_the_class_cannot_expand_or_does_not_exist() {
     for (class, waiting) in [(Class::CannotExpand, Waiting::CannotExpand), (Class::Missing, Waiting::ClassMissing)] {
         let observed = Observed { class, ..three(set(OLD), [(OLD, OLD); 3]) };
         let step = expansion(&observed);
@@ -121,33 +121,33 @@ fn a_class_that_cannot_expand_or_is_not_there_changes_nothing() {
 }
 
 #[test]
-fn a_claim_that_is_not_bound_waits_for_its_volume() {
+fn an_expansion_waits_until_every_claim_is_bound() {
     let mut observed = three(set(OLD), [(OLD, OLD); 3]);
     observed.claims[1].capacity = None;
     assert_eq!(expansion(&observed), Step::Wait(Waiting::Unbound));
 }
 
 #[test]
-fn what_scaling_down_left_behind_is_not_resized() {
+fn claims_that_scaling_down_left_behind_are_not_resized() {
     let observed = Observed { replicas: 1, ..three(set(NEW), [(NEW, NEW), (OLD, OLD), (OLD, OLD)]) };
     assert_eq!((expansion(&observed), recreation(&observed)), (Step::Done, Step::Done));
 }
 
 #[test]
-fn a_new_node_with_an_old_claim_is_resized_too() {
+fn the_old_claim_of_a_new_node_is_resized_too() {
     let observed = three(set(NEW), [(NEW, NEW), (NEW, NEW), (OLD, OLD)]);
     assert!(matches!(expansion(&observed), Step::Resize(claims) if claims.len() == 1));
 }
 
 #[test]
-fn recreation_takes_one_node_at_a_time_from_the_highest() {
+fn recreation_replaces_one_node_at_a_time_from_the_highest() {
     let mut observed = three(set(OLD), [(OLD, OLD); 3]);
     assert_eq!(recreation(&observed), Step::DeleteSet(version("set")));
     observed.set = None;
     assert_eq!(recreation(&observed), Step::Done);
     observed.set = set(NEW);
     assert_eq!(recreation(&observed), Step::DeleteClaim(observed.claims[2].clone()));
-    // The claim is going: its pod next, and until both are back nothing else.
+    // The claim is being deleted: its pod is next, and nothing else until both exist again.
     observed.claims[2].deleting = true;
     assert_eq!(recreation(&observed), Step::DeletePod(node(2)));
     observed.nodes[2].deleting = true;
@@ -161,19 +161,19 @@ fn recreation_takes_one_node_at_a_time_from_the_highest() {
 }
 
 #[test]
-fn recreation_waits_while_another_node_is_away() {
+fn recreation_waits_while_another_node_is_not_ready() {
     let mut observed = three(set(NEW), [(OLD, OLD); 3]);
     observed.nodes[0].ready = false;
     assert_eq!(recreation(&observed), Step::Wait(Waiting::Nodes));
     observed.nodes.remove(0);
     assert_eq!(recreation(&observed), Step::Wait(Waiting::Nodes));
-    // The one that is not ready is the one to be recreated: that may be what heals it.
+    // The node that is not ready is the next to be recreated, which may repair it.
     observed.nodes = vec![node(0), node(1)];
     assert!(matches!(recreation(&observed), Step::DeleteClaim(claim) if claim.ordinal == 2));
 }
 
 #[test]
-fn another_class_recreates_and_none_takes_what_there_is() {
+fn another_class_recreates_volumes_and_no_class_keeps_them() {
     let observed = three(set(NEW), [(NEW, NEW); 3]);
     let slow = Volume { class: Some("slow".into()), ..volume(NEW) };
     assert!(matches!(next_step(&observed, &slow, ResizePolicy::Recreate), Step::DeleteSet(_)));
@@ -183,7 +183,7 @@ fn another_class_recreates_and_none_takes_what_there_is() {
 }
 
 #[test]
-fn nothing_is_done_by_what_could_not_be_looked_at_or_read() {
+fn nothing_is_done_if_an_object_could_not_be_read_or_decoded() {
     let blind = Observed { class: Class::Unknown, ..three(set(OLD), [(OLD, OLD); 3]) };
     assert_eq!(next_step(&blind, &volume(NEW), ResizePolicy::Expand), Step::Wait(Waiting::ClassUnknown));
     for policy in [ResizePolicy::Expand, ResizePolicy::Recreate] {
