@@ -53,7 +53,7 @@ pub(super) async fn blob(
                 Ok(Some(stored)) => return Ok(content(stored.size, Source::Stored(stored))),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%digest, %error, "stored content cannot be opened; reading from the bucket");
+                    tracing::warn!(%digest, %error, "cannot open stored content; reading from the bucket");
                     use_store = false;
                 }
             }

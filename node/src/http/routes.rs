@@ -233,7 +233,7 @@ impl<'a> Endpoint<'a> {
             return cut(Kind::Uploads, name, "");
         }
         let Some((head, item)) = rest.rsplit_once('/') else { return bare(Kind::Unknown) };
-        // `/blobs/uploads` comes first; no other suffix matches the end of it.
+        // None of these is a suffix of another, so their order does not matter.
         let kinds = [
             ("/blobs/uploads", Kind::Session),
             ("/manifests", Kind::Manifest),
