@@ -1,7 +1,7 @@
 //! Eviction: frees space in the store before it is full.
 //!
 //! If less than `lowFree` is free, or an upload or a download waits for space, [`worker`] removes
-//! expired sessions and then evicts content until `targetFree` is free. [`victims`], a pure
+//! expired sessions and then evicts content until `targetFree` is free. `victims`, a pure
 //! function of the access statistics, decides which content is evicted. Pinned content is never
 //! evicted, because it is not in the bucket yet. If that does not free enough for waiting requests,
 //! unused upload sessions are removed. Content is unlinked off the async threads, one file at a

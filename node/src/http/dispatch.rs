@@ -78,7 +78,7 @@ struct Registry {
 
 /// The router of a node, with the limits of its configuration. It has one handler for every path,
 /// because no pattern of a router fits: repository names contain slashes, and the segment after the
-/// name selects the endpoint. [`Route`] parses the path.
+/// name selects the endpoint. `Route` parses the path.
 ///
 /// The router requires the peer as [`ConnectInfo`], which [`super::Server`] sets.
 pub fn router(services: Services, config: &config::Http) -> Router {

@@ -1,9 +1,9 @@
 //! The HTTP layer: the OCI distribution-spec 1.1 over HTTP/1.1 and HTTP/2 without TLS. It is the
 //! only place that knows status codes.
 //!
-//! A request is parsed into a [`routes::Route`], which holds only valid types. A handler
+//! A request is parsed into a `routes::Route`, which holds only valid types. A handler
 //! (`uploads`, `blobs`, `manifests`, `tags`, `referrers`, `catalog`) calls one flow and writes the
-//! response. Every refusal and failure is an [`error::ApiError`], and only its `IntoResponse`
+//! response. Every refusal and failure is an `error::ApiError`, and only its `IntoResponse`
 //! chooses statuses and codes.
 //!
 //! - `dispatch` is the one handler of an axum router: it runs these steps, limits requests and

@@ -2,13 +2,13 @@
 //!
 //! Which limit applies depends on which side is waiting:
 //! - The head of a request: the client has `headerTimeout`, counted from the start of the
-//!   connection or, for a later request, from the first byte of the head ([`super::exchange`]).
+//!   connection or, for a later request, from the first byte of the head (`exchange`).
 //! - An idle connection: it is closed after `idleTimeout` without a request, or earlier when its
-//!   place is needed ([`super::places`]).
+//!   place is needed (`places`).
 //! - The body of a request: `stallTimeout` while the server waits for the client
-//!   ([`super::body::RequestBody`]).
+//!   (`body::RequestBody`).
 //! - A response: `stallTimeout` while the socket accepts no byte; over HTTP/2, while the stream
-//!   accepts none ([`super::stall`]).
+//!   accepts none (`stall`).
 //! - A slow server, for example because of a slow bucket, is not subject to any of these limits.
 //!
 //! `axum::serve` has none of these limits, not even a timeout for the head or a maximum number of
