@@ -1,8 +1,9 @@
-//! A registry node: it takes uploads into its local store and replicates them to a bucket, fetches from the bucket
-//! what it does not store, cleans its store when it fills up, and verifies what it stores in time. `docs/architecture.md` tells the story.
+//! A registry node. It stores uploads on its local disk and replicates them to a bucket, fetches
+//! missing content from the bucket, evicts content when the store fills up, and periodically
+//! verifies stored content. `docs/architecture.md` describes the design.
 //!
-//! The flows (`upload`, `replicate`, `fetch`, `clean`, `scrub`) know neither each other nor `http`; what they share is in
-//! `oci`, `store` and `run`, and [`run::app`] wires them.
+//! The flows (`upload`, `replicate`, `fetch`, `clean`, `scrub`) depend neither on each other nor on
+//! `http`. What they share is in `oci`, `store` and `run`, and [`run::app`] wires them.
 
 pub mod clean;
 pub mod discover;

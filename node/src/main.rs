@@ -6,29 +6,31 @@ use entrepot_node::run::app;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// A registry node: takes pushes into its local store, replicates them to a bucket, serves pulls from either.
+/// A registry node: stores pushed content on its local disk, uploads it to a bucket, and serves
+/// pulls from either.
 #[derive(Parser)]
 #[command(
     version,
     about,
-    after_help = "With no configuration at all it is a working registry on 127.0.0.1:5000 \
-that keeps everything under ./entrepot-data. Every field of the configuration: docs/configuration.md."
+    after_help = "Without a configuration file, the node is a working registry on 127.0.0.1:5000 that stores \
+everything under ./entrepot-data. docs/configuration.md describes every field."
 )]
 struct Arguments {
-    /// The configuration, a YAML file.
+    /// Configuration file (YAML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Only read and check the configuration: 0 when it is good, 2 and a message when it is not.
+    /// Only check the configuration: exit with status 0 if it is valid, or with 2 and a message if
+    /// it is not.
     #[arg(long)]
     check_config: bool,
 }
 
-/// Buffers of half a MiB come and go with every piece of a blob. The system's allocator gives their pages back and takes
-/// them again, and that was a tenth of the time of a push.
+/// Buffers of 512 KiB are allocated and freed for every piece of a blob. The system's allocator
+/// returns their pages to the kernel each time, which took 10 % of the time of a push.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit status for a configuration that was refused, as clap's for arguments.
+/// Exit status for an invalid configuration; clap uses the same one for invalid arguments.
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check_config {
-        println!("the configuration is good");
+        println!("configuration is valid");
         return ExitCode::SUCCESS;
     }
     match app::run(config, arguments.config) {

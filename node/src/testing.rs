@@ -1,4 +1,5 @@
-//! What tests of the flows share: a store in a folder of its own, a bucket in memory, and the flows around them.
+//! What tests of the flows share: a store in a temporary directory, a bucket in memory, and the
+//! flows of one node.
 
 use crate::manage::{Manage, ManageParts};
 use crate::observe::Metrics;
@@ -21,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A part this small lets a test see several of them.
+/// A part size so small that a test sees several parts.
 pub const PART: u64 = 1000;
 
 pub fn repository(name: &str) -> Repository {
@@ -32,7 +33,7 @@ pub fn sha256(content: &[u8]) -> Digest {
     Digest::of(Algorithm::Sha256, content)
 }
 
-/// A manifest as a client pushes it that says no more than it must.
+/// A pushed manifest with only the required fields.
 pub fn manifest_push(reference: Reference, content: &Bytes) -> ManifestPush {
     ManifestPush {
         reference,
@@ -43,7 +44,7 @@ pub fn manifest_push(reference: Reference, content: &Bytes) -> ManifestPush {
     }
 }
 
-/// A body that arrives in the pieces given.
+/// A body that arrives in these pieces.
 pub fn body(pieces: &[&[u8]]) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + use<> {
     let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     stream::iter(pieces)
@@ -54,7 +55,7 @@ pub fn broken_body(content: &[u8]) -> impl Stream<Item = io::Result<Bytes>> + Se
     stream::iter(vec![Ok(Bytes::copy_from_slice(content)), Err(io::ErrorKind::ConnectionReset.into())])
 }
 
-/// Waits for a condition, and fails the test when it does not come about.
+/// Waits for a condition, and fails the test if it does not become true.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !condition() {
@@ -62,7 +63,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("in vain: {what}"));
+    waited.await.unwrap_or_else(|_| panic!("timed out waiting: {what}"));
 }
 
 /// An empty bucket for a test of what happens between the requests of two nodes: in memory, or where
@@ -89,13 +90,13 @@ pub fn empty_bucket() -> Arc<dyn Bucket> {
     crate::store::bucket::open(&config, Arc::new(Metrics::new().unwrap())).unwrap()
 }
 
-/// A bucket in memory that fails as the handle says.
+/// A bucket in memory that fails as the handle is configured.
 pub fn faulty() -> (Arc<dyn Bucket>, Faults) {
     let faults = Faults::default();
     (Arc::new(Faulty::new(Arc::new(Memory::default()), &faults)), faults)
 }
 
-/// A bucket in memory, and how many requests of an operation it has answered.
+/// A bucket in memory, and the number of requests per operation that it has handled.
 pub fn counted() -> (Arc<dyn Bucket>, impl Fn(Operation) -> u64) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let bucket = Counted::new(Arc::new(Memory::default()), metrics.clone());
@@ -104,7 +105,7 @@ pub fn counted() -> (Arc<dyn Bucket>, impl Fn(Operation) -> u64) {
     (Arc::new(bucket), requests)
 }
 
-/// The flows that write, of one node.
+/// The flows of one node that write.
 pub struct Node {
     pub bucket: Arc<dyn Bucket>,
     pub layout: Layout,
@@ -119,7 +120,7 @@ pub struct Node {
     pub manage: Manage,
 }
 
-/// How a test's node differs from the usual.
+/// How a test's node differs from the default.
 pub struct Setup {
     pub bucket: Arc<dyn Bucket>,
     pub mode: ReplicationMode,
@@ -132,7 +133,7 @@ pub struct Setup {
     pub name: &'static str,
     pub retry_budget: Duration,
     pub answer_within: config::Duration,
-    /// What the wall clock says at the start.
+    /// The wall-clock time at the start.
     pub now: Timestamp,
 }
 
@@ -163,7 +164,7 @@ fn patterns(globs: &[&str]) -> GlobSet {
 }
 
 impl Node {
-    /// A node whose store is the folder; the folder may be that of a node before.
+    /// A node whose store is this directory, which may be that of an earlier node.
     pub fn start(folder: &Path, setup: Setup) -> Node {
         let defaults = NodeConfig::default();
         let store = config::Store { path: folder.to_owned(), capacity: Some(setup.capacity), ..defaults.store.clone() };
@@ -243,7 +244,7 @@ impl Node {
         Node { bucket: setup.bucket, layout, store, links, tags, clock, tasks, metrics, replicate, uploads, manage }
     }
 
-    /// Stops the node in order and lets go of its store.
+    /// Stops the node in order and closes its store.
     pub async fn stop(self) {
         assert!(self.tasks.stop(Duration::from_secs(30)).await);
         self.store.close().unwrap();

@@ -1,4 +1,4 @@
-//! The endpoints of the distribution-spec, asked over sockets, with every flow behind them and a bucket in memory.
+//! The endpoints of the distribution-spec over sockets, with all flows and a bucket in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -11,7 +11,7 @@ use support::{Answer, INDEX, MANIFEST, Node, Setup, manifest, memory, sha256};
 
 const BLOB: &[u8] = b"0123456789";
 
-/// A node with one image: `library/alpine:latest` of one blob, which is [`BLOB`].
+/// A node with one image: `library/alpine:latest`, with the single blob [`BLOB`].
 async fn with_image() -> (Node, String) {
     let node = Node::start(&memory(), Setup::default()).await;
     let text = push_image(&node).await;
@@ -25,11 +25,11 @@ async fn push_image(node: &Node) -> String {
     text
 }
 
-/// A request, and what its answer must have: the status, headers, and an error's code (or nothing).
+/// A request and its expected response: the status, headers, and an error code (or nothing).
 type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a [(&'a str, &'a str)], &'a str);
 
 #[tokio::test]
-async fn every_read_has_its_status_and_headers() {
+async fn every_read_has_the_expected_status_and_headers() {
     let (node, text) = with_image().await;
     let (blob, image) = (sha256(BLOB), sha256(text.as_bytes()));
     let (blob_path, image_path) =
@@ -112,7 +112,7 @@ async fn every_read_has_its_status_and_headers() {
     assert_eq!(node.get("/v2/library/alpine/manifests/latest").await.text(), text);
 }
 
-/// The parts of a `multipart/byteranges` body: where each lies and its bytes.
+/// The parts of a `multipart/byteranges` body: their positions and their bytes.
 fn parts_of(answer: &Answer) -> Vec<(String, Vec<u8>)> {
     let boundary = answer.header("content-type").strip_prefix("multipart/byteranges; boundary=").unwrap().to_owned();
     let text = std::str::from_utf8(&answer.body).unwrap();
@@ -128,12 +128,13 @@ fn parts_of(answer: &Answer) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn several_ranges_of_a_blob_come_in_one_answer_in_the_order_in_which_they_were_asked_for() {
+async fn several_ranges_of_a_blob_are_returned_in_the_order_of_the_request() {
     let bucket = memory();
     let node = Node::start(&bucket, Setup::default()).await;
     let content: &'static [u8] = (0..3_000_000).map(|number| b'a' + (number % 23) as u8).collect::<Vec<_>>().leak();
     let path = format!("/v2/a/blobs/{}", node.push_blob("a", content).await);
-    // At the second node the blob is not stored, and small and far ranges are not of its first piece.
+    // The second node does not store the blob, and small and distant ranges are outside its first
+    // piece.
     let other = Node::start(&bucket, Setup::default()).await;
     for at in [&other, &node, &other] {
         let ranges = [("range", "bytes=2999990-,0-99,100-100,2000000-2100000,-1,5000000-")];
@@ -161,7 +162,7 @@ async fn several_ranges_of_a_blob_come_in_one_answer_in_the_order_in_which_they_
 }
 
 #[tokio::test]
-async fn content_of_another_registry_is_not_here_whatever_is_pushed_under_its_name() {
+async fn content_of_another_registry_is_not_found_even_if_pushed_under_its_name() {
     let node = Node::start(&memory(), Setup { namespaces: &["registry.example.com"], ..Setup::default() }).await;
     let text = push_image(&node).await;
     let image = sha256(text.as_bytes());
@@ -188,7 +189,7 @@ async fn content_of_another_registry_is_not_here_whatever_is_pushed_under_its_na
 }
 
 #[tokio::test]
-async fn pages_of_allowed_origins_alone_may_read_answers() {
+async fn only_pages_of_allowed_origins_may_read_responses() {
     const PAGE: (&str, &str) = ("origin", "https://ui.example.com");
     let allowed = |answer: &Answer| answer.header("access-control-allow-origin").to_owned();
     let setup = Setup { allowed_origins: &["https://ui.example.com"], ..Setup::default() };
@@ -248,7 +249,7 @@ async fn a_manifest_pushed_by_digest_gets_the_tags_of_the_query() {
 }
 
 #[tokio::test]
-async fn schema_1_that_another_registry_left_in_the_bucket_is_served_as_what_it_is_and_not_taken() {
+async fn schema_1_of_another_registry_is_served_but_cannot_be_pushed() {
     const KIND: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     let bucket = memory();
     let text = r#"{"schemaVersion":1,"name":"old","tag":"1","fsLayers":[],"history":[],"signatures":[{}]}"#;
@@ -270,7 +271,7 @@ async fn schema_1_that_another_registry_left_in_the_bucket_is_served_as_what_it_
 }
 
 #[tokio::test]
-async fn a_docker_manifest_that_does_not_say_its_type_is_refused_and_an_index_of_null_is_taken() {
+async fn a_docker_manifest_without_a_type_is_refused_and_a_null_index_is_accepted() {
     const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
     let (node, text) = with_image().await;
     let untyped = text.replace(&format!(r#""mediaType":"{MANIFEST}","#), "");
@@ -288,7 +289,7 @@ async fn a_docker_manifest_that_does_not_say_its_type_is_refused_and_an_index_of
 }
 
 #[tokio::test]
-async fn an_upload_in_chunks_says_at_each_step_how_far_it_is() {
+async fn a_chunked_upload_reports_its_offset_at_each_step() {
     let node = Node::start(&memory(), Setup::default()).await;
     let opened = node.ask("POST", "/v2/a/blobs/uploads/", &[], "").await;
     let session = opened.header("location").to_owned();
@@ -308,7 +309,7 @@ async fn an_upload_in_chunks_says_at_each_step_how_far_it_is() {
     let status = node.get(&session).await;
     assert_eq!((status.status, status.header("range"), status.header("content-length")), (204, "0-3", ""));
     assert_eq!(status.header("location"), location(4));
-    // A client that builds the URL itself appends.
+    // A client that builds the URL itself appends its chunk.
     assert_eq!(node.ask("PATCH", &bare, &[], "45").await.header("range"), "0-5");
 
     let undigested = node.ask("PUT", &location(6), &[], "6789").await;
@@ -329,7 +330,7 @@ async fn an_upload_in_chunks_says_at_each_step_how_far_it_is() {
 }
 
 #[tokio::test]
-async fn an_upload_may_be_one_request_a_mount_or_given_up() {
+async fn an_upload_may_be_one_request_a_mount_or_cancelled() {
     let node = Node::start(&memory(), Setup { max_sessions: Some(1), ..Setup::default() }).await;
     let digest = sha256(BLOB);
     let post = |query: String| format!("/v2/a/blobs/uploads/{query}");
@@ -356,7 +357,7 @@ async fn an_upload_may_be_one_request_a_mount_or_given_up() {
 }
 
 #[tokio::test]
-async fn a_session_is_continued_through_any_node_and_unknown_when_its_owner_is_gone() {
+async fn a_session_continues_through_any_node_until_its_owner_is_gone() {
     let bucket = memory();
     let (one, other) = (Node::start(&bucket, Setup::default()).await, Node::start(&bucket, Setup::default()).await);
     let digest = sha256(BLOB);
@@ -375,7 +376,7 @@ async fn a_session_is_continued_through_any_node_and_unknown_when_its_owner_is_g
     drop(one);
     let gone = other.ask("PATCH", &session, &[], "0").await;
     assert_eq!((gone.status, gone.code().as_str()), (404, "BLOB_UPLOAD_UNKNOWN"));
-    // What was committed before is not unknown, and nothing else is there.
+    // A blob that was committed before is known; nothing else exists.
     assert_eq!(other.ask("PUT", &last, &[], &BLOB[4..]).await.status, 201);
     let never = format!("{session}&digest={}", sha256(b"never"));
     let gone = other.ask("PUT", &never, &[], "never").await;
@@ -383,7 +384,7 @@ async fn a_session_is_continued_through_any_node_and_unknown_when_its_owner_is_g
 }
 
 #[tokio::test]
-async fn a_manifest_is_taken_whole_or_refused_with_a_reason() {
+async fn a_manifest_is_accepted_completely_or_refused_with_a_reason() {
     let (node, text) = with_image().await;
     let image = sha256(text.as_bytes());
     let again = node.push_manifest("library/alpine", &image.to_string(), &text).await;
@@ -431,7 +432,7 @@ async fn referrers_are_listed_filtered_and_paged() {
     assert_ne!(node.get(&next).await.json()["manifests"][0]["digest"], first.json()["manifests"][0]["digest"]);
 }
 
-/// The target of `Link: <…>; rel="next"`; empty when there is none.
+/// The target of `Link: <…>; rel="next"`; empty if there is none.
 fn next_of(answer: &Answer) -> String {
     let link = answer.header("link").strip_suffix(">; rel=\"next\"").unwrap_or_default();
     link.trim_start_matches('<').to_owned()
@@ -460,7 +461,7 @@ async fn lists_are_read_a_page_at_a_time() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_is_gone() {
+async fn deleted_content_is_gone() {
     let (node, text) = with_image().await;
     let (blob, image) = (sha256(BLOB), sha256(text.as_bytes()));
     for (target, code) in [
@@ -477,7 +478,7 @@ async fn what_is_deleted_is_gone() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_read_only_serves_and_takes_nothing() {
+async fn a_read_only_registry_serves_but_accepts_nothing() {
     let bucket = memory();
     let writer = Node::start(&bucket, Setup::default()).await;
     let digest = writer.push_blob("a", BLOB).await;
@@ -494,7 +495,7 @@ async fn a_registry_that_is_read_only_serves_and_takes_nothing() {
 }
 
 #[tokio::test]
-async fn an_immutable_tag_is_refused_with_a_message_that_says_so() {
+async fn a_push_to_an_immutable_tag_is_refused_with_a_clear_message() {
     let node = Node::start(&memory(), Setup { immutable: Some("v*"), ..Setup::default() }).await;
     let blob = node.push_blob("a", BLOB).await;
     let text = manifest(&blob, BLOB.len(), "");
@@ -509,7 +510,7 @@ async fn an_immutable_tag_is_refused_with_a_message_that_says_so() {
 }
 
 #[tokio::test]
-async fn limits_on_the_head_of_a_request_are_told() {
+async fn requests_with_an_oversized_head_get_an_error() {
     let node = Node::start(&memory(), Setup::default()).await;
     let long = node.get(&format!("/v2/a/tags/list?last={}", "a".repeat(5000))).await;
     assert_eq!((long.status, long.code().as_str()), (414, "SIZE_INVALID"));
@@ -519,7 +520,7 @@ async fn limits_on_the_head_of_a_request_are_told() {
 }
 
 #[tokio::test]
-async fn more_requests_than_allowed_are_told_to_come_again() {
+async fn requests_above_the_limit_get_retry_after() {
     let node = Node::start(&memory(), Setup { max_requests: Some(1), ..Setup::default() }).await;
     let session = node.ask("POST", "/v2/a/blobs/uploads/", &[], "").await.header("location").to_owned();
     let mut slow = tokio::net::TcpStream::connect(node.address).await.unwrap();

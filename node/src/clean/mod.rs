@@ -1,12 +1,13 @@
-//! Clean: makes room in the store before it is full.
+//! Eviction: frees space in the store before it is full.
 //!
-//! When less than `lowFree` is free, or an upload or a fill waits for room, [`worker`] removes expired sessions and
-//! then victims until `targetFree` is free. Which content goes is decided by [`victims`], a pure function over
-//! records; what is pinned never does, for it is not yet durable. When that is not enough for those who wait, sessions that
-//! nobody uses give way. Removing is an unlink off the async threads, one
-//! at a time, so that reads go on beside it and those who have the content open read it to its end.
+//! If less than `lowFree` is free, or an upload or a download waits for space, [`worker`] removes
+//! expired sessions and then evicts content until `targetFree` is free. `victims`, a pure
+//! function of the access statistics, decides which content is evicted. Pinned content is never
+//! evicted, because it is not in the bucket yet. If that does not free enough for waiting requests,
+//! unused upload sessions are removed. Content is unlinked off the async threads, one file at a
+//! time, so that reads continue and readers with an open file read it to its end.
 //!
-//! It polls nothing: the store wakes it with the write that crosses the threshold.
+//! This flow never polls: the store wakes it on the write that crosses the threshold.
 
 pub mod victims;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! Which content goes first.
+//! Chooses the content to evict.
 
 use crate::oci::Digest;
 use crate::run::clock::Timestamp;
@@ -7,12 +7,12 @@ use entrepot_config::EvictionPolicy;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The place in the order of removal; the smallest goes first. The digest makes the order total, so that the same
-/// records always give the same victims.
+/// The rank of content; the smallest is evicted first. The digest makes the order total, so that
+/// the same statistics always lead to the same choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     LeastRecentlyUsed(Timestamp, Digest),
-    /// Among what is asked for equally often, the longest unused goes first.
+    /// Of content with the same frequency, the least recently used is evicted first.
     LeastFrequentlyUsed(Frequency, Timestamp, Digest),
 }
 
@@ -33,12 +33,12 @@ impl Rank {
     }
 }
 
-/// The content to remove so that at least `need` bytes are freed, in the order of removal, and no more than that
-/// order makes necessary; all that may be removed, when that is not enough. Pinned content is never among it, nor is
-/// content without bytes, for removing it frees nothing.
+/// Chooses the content to evict so that at least `need` bytes are freed, in the order of eviction.
+/// Evicts no more than that order requires; if everything is not enough, everything that may be
+/// evicted. Never includes pinned content, nor empty content, because evicting that frees nothing.
 pub fn victims(policy: EvictionPolicy, records: impl IntoIterator<Item = Record>, need: u64) -> Vec<Digest> {
     let removable = records.into_iter().filter(|record| !record.pinned && record.size > 0);
-    // A heap, not a sorted list: a cleaning removes a few of very many.
+    // A heap instead of a sorted list, because a run evicts a few of very many items.
     let mut order: BinaryHeap<_> =
         removable.map(|record| Reverse((Rank::of(policy, &record), record.size))).collect::<Vec<_>>().into();
     let mut chosen = Vec::new();
@@ -58,10 +58,10 @@ mod tests {
     use crate::store::disk::RequestClock;
     use proptest::prelude::*;
 
-    /// One thing that happens to a content.
+    /// A use: the index of an item, and the time since the previous use.
     type Use = (usize, u64);
 
-    /// Records of as many contents as there are sizes, after some uses at growing times, one request each.
+    /// The statistics of the items after some uses at increasing times, one request each.
     fn records(contents: &[(u64, bool)], uses: &[Use]) -> Vec<Record> {
         let mut records: Vec<Record> = contents
             .iter()
@@ -90,7 +90,7 @@ mod tests {
         Digest::of(Algorithm::Sha256, &number.to_be_bytes())
     }
 
-    /// The reference: replays the uses on a plain list whose front goes first, and removes from the front.
+    /// The reference model: replays the uses on a plain list and evicts from its front.
     fn least_recently_used(contents: &[(u64, bool)], uses: &[Use], need: u64) -> Vec<Digest> {
         let mut list: Vec<usize> = (0..contents.len()).collect();
         list.sort_by_key(|number| digest(*number));
@@ -102,7 +102,8 @@ mod tests {
         take(contents, list, need)
     }
 
-    /// The reference: keeps the plain aged count of every content, halved with every eight requests for each content.
+    /// The reference model: a plain count per item, which halves with every eight requests per
+    /// item.
     fn least_frequently_used(contents: &[(u64, bool)], uses: &[Use], need: u64) -> Vec<Digest> {
         let mut counts = vec![(0.0f64, 0u64); contents.len()];
         let mut now = 0;
@@ -141,20 +142,20 @@ mod tests {
         proptest::collection::vec((0u64..1000, prop::bool::weighted(0.2)), 1..40)
     }
 
-    /// Uses some time apart, up to a few hours, and never at the same time.
+    /// Uses with up to a few hours in between, never at the same time.
     fn uses() -> impl Strategy<Value = Vec<Use>> {
         proptest::collection::vec((0usize..40, 1u64..10_000_000), 0..200)
     }
 
     #[test]
-    fn nothing_is_chosen_when_nothing_is_needed() {
+    fn nothing_is_chosen_if_no_space_is_needed() {
         let records = records(&[(10, false)], &[]);
         assert_eq!(victims(EvictionPolicy::LeastRecentlyUsed, records, 0), []);
     }
 
     proptest! {
         #[test]
-        fn the_least_recently_used_go_as_the_reference_model_says(
+        fn least_recently_used_matches_the_reference_model(
             contents in contents(), uses in uses(), need in 0u64..20_000,
         ) {
             let chosen = victims(EvictionPolicy::LeastRecentlyUsed, records(&contents, &uses), need);
@@ -162,7 +163,7 @@ mod tests {
         }
 
         #[test]
-        fn the_least_frequently_used_go_as_the_reference_model_says(
+        fn least_frequently_used_matches_the_reference_model(
             contents in contents(), uses in uses(), need in 0u64..20_000,
         ) {
             let chosen = victims(EvictionPolicy::LeastFrequentlyUsed, records(&contents, &uses), need);
@@ -170,7 +171,7 @@ mod tests {
         }
 
         #[test]
-        fn enough_is_chosen_if_there_is_enough_and_never_one_too_many_nor_a_pinned_one(
+        fn the_choice_is_sufficient_minimal_and_never_pinned(
             contents in contents(), uses in uses(), need in 0u64..20_000, frequently in any::<bool>(),
         ) {
             let policy = if frequently { EvictionPolicy::LeastFrequentlyUsed } else { EvictionPolicy::LeastRecentlyUsed };

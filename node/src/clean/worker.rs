@@ -1,4 +1,4 @@
-//! The task that waits for pressure and relieves it.
+//! The task that waits until space is short and then evicts content.
 
 use super::victims::victims;
 use crate::observe::Metrics;
@@ -12,24 +12,25 @@ use entrepot_config::EvictionPolicy;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often sessions are looked through when room is not short. They expire after hours; a minute more or less is
-/// nothing to them.
+/// How often expired sessions are removed while space is not short. They expire after hours, so a
+/// minute makes no difference.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// The sessions of the upload flow, as far as the cleaner knows them.
+/// The sessions of the upload flow, as this flow needs them.
 #[async_trait]
 pub trait UnusedSessions: Send + Sync + 'static {
-    /// Removes the sessions that received nothing for too long, and counts them (`evictions`, reason `session`).
-    /// Returns the bytes freed.
+    /// Removes the sessions that received nothing for too long, and counts them (`evictions`,
+    /// reason `session`). Returns the number of bytes freed.
     async fn expire(&self) -> u64;
 
-    /// Removes sessions that nobody used for a while, the longest unused first, until so many bytes are freed; counts
-    /// them likewise. Returns the bytes freed; zero: there are none that may go.
+    /// Removes sessions that were unused for a while, longest unused first, until `bytes` are
+    /// freed, and counts them in the same way. Returns the number of bytes freed; zero if no
+    /// session may be removed.
     async fn give_way(&self, bytes: u64) -> u64;
 }
 
-/// Runs the cleaner in the background until the tasks stop. From then on reservations wait for it when there is no
-/// room.
+/// Runs eviction in the background until the tasks stop. From this call on, reservations wait for
+/// it if there is no space.
 pub fn start(
     tasks: &Tasks,
     store: Store,
@@ -37,12 +38,13 @@ pub fn start(
     sessions: Arc<dyn UnusedSessions>,
     metrics: Arc<Metrics>,
 ) {
-    // Taken here and not in the task: nobody who reserves after this is refused because the task has not begun.
+    // Created here and not in the task, so that no later reservation is refused because the task
+    // has not started.
     let cleaner = Cleaner::new(store, policy, sessions, metrics);
     let stop = tasks.clone();
     tasks.spawn("clean", async move {
         tokio::select! {
-            // Half way through a cleaning is as good a place to stop as any.
+            // An eviction run can stop at any point: each removal is complete by itself.
             () = stop.stopping() => {}
             () = cleaner.run() => {}
         }
@@ -57,20 +59,21 @@ pub(super) struct Cleaner {
     metrics: Arc<Metrics>,
 }
 
-/// What a round of removing came to.
+/// The result of one round of evictions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Round {
-    /// So many bytes.
+    /// The number of bytes freed.
     Freed(u64),
-    /// Nothing was removed, for nothing was wanted any more or the victims were pinned meanwhile: another look is due.
-    /// Who waits by now may have come since, and is not to be refused for what this round found.
+    /// Nothing was removed, because no space was needed any more or the chosen content was pinned
+    /// in the meantime. Another round is needed. Requests that wait now may have come since, and
+    /// must not be refused because of this round.
     Outdated,
-    /// Nothing was removed, for there was nothing that may be removed.
+    /// Nothing was removed, because nothing may be removed.
     NothingRemovable,
 }
 
 impl Cleaner {
-    /// Takes the seat of the cleaner.
+    /// Registers as the store's cleaner.
     pub(super) fn new(
         store: Store,
         policy: EvictionPolicy,
@@ -92,14 +95,14 @@ impl Cleaner {
         }
     }
 
-    /// One cleaning, if it is due.
+    /// Runs one eviction, if space is short.
     pub(super) async fn clean_if_short(&self) {
         if self.pressure.is_short() {
             self.clean().await;
         }
     }
 
-    /// Removes until nothing more is wanted, or nothing more can be removed.
+    /// Evicts until no more space is needed, or nothing more can be removed.
     async fn clean(&self) {
         let spent = Stopwatch::start();
         self.expire_sessions().await;
@@ -109,7 +112,8 @@ impl Cleaner {
             if wanted == 0 {
                 break;
             }
-            // Chosen again after each round: others wrote, used and pinned meanwhile.
+            // Content is chosen again in each round, because it is written, used and pinned in the
+            // meantime.
             match self.remove_victims(wanted).await {
                 Round::Freed(bytes) => freed = freed.saturating_add(bytes),
                 Round::Outdated => {}
@@ -126,9 +130,9 @@ impl Cleaner {
         self.metrics.clean_seconds.observe(seconds);
         let free = self.store.usage().free;
         if freed > 0 {
-            tracing::info!(freed, free, seconds, "cleaned the store");
+            tracing::info!(freed, free, seconds, "freed space in the store");
         } else {
-            tracing::debug!(free, seconds, "cleaning found no victims");
+            tracing::debug!(free, seconds, "an eviction run found nothing to remove");
         }
     }
 
@@ -136,8 +140,10 @@ impl Cleaner {
         self.metrics.evicted_bytes.inc_by(self.sessions.expire().await);
     }
 
-    /// Unfinished uploads go only for those who wait for room, and never so that the target is free beside it.
+    /// Removes unfinished uploads, but only for requests that wait for space, never to reach
+    /// `targetFree`.
     async fn sessions_give_way(&self) -> u64 {
+        // `wanted` includes the free space of the target; the rest is what waiting requests need.
         let missing = self.pressure.wanted().saturating_sub(self.store.usage().target_free);
         if missing == 0 {
             return 0;
@@ -147,17 +153,17 @@ impl Cleaner {
         freed
     }
 
-    /// One round. Those who wait for room get it as soon as enough is removed, not at the end.
+    /// Runs one round. Waiting requests get their space as soon as enough is freed, not at the end.
     pub(super) async fn remove_victims(&self, wanted: u64) -> Round {
         let (store, policy) = (self.store.clone(), self.policy);
         let chosen = blocking(move || victims(policy, store.records(), wanted)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "no victims could be chosen");
+            tracing::error!(%error, "cannot select content to evict");
             Vec::new()
         });
         let mut freed: u64 = 0;
         let mut outdated = false;
         for digest in chosen {
-            // What waited for room may have gone away, and others may have removed something.
+            // The waiting request may have been cancelled, or space may have been freed by others.
             if self.pressure.wanted() == 0 {
                 outdated = true;
                 break;
@@ -169,7 +175,7 @@ impl Cleaner {
                     self.metrics.evictions.with_label_values(&["policy"]).inc();
                     self.metrics.evicted_bytes.inc_by(bytes);
                 }
-                Err(error) => tracing::error!(%error, "a victim cannot be removed"),
+                Err(error) => tracing::error!(%error, "cannot evict content"),
             }
         }
         match freed {

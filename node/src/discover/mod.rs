@@ -1,8 +1,8 @@
-//! Content discovery: lists of tags, referrers and repositories, a page at a time, read from the bucket.
+//! Content discovery: paginated lists of tags, referrers and repositories, read from the bucket.
 //!
-//! Pages are exact whatever changes between them: a page is all that follows `last` in the list's order, never a
-//! position in something that moved. Nothing is kept between requests but descriptors of referrers, which never
-//! change.
+//! Pages are exact even if content changes between them: a page contains everything that follows
+//! `last` in the order of the list, and never depends on a position. This flow never writes, and
+//! keeps nothing between requests except descriptors of referrers, which never change.
 
 mod referrers;
 mod repositories;
@@ -21,12 +21,12 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
     pub items: Vec<T>,
-    /// There is more after the last item.
+    /// Whether there is more after the last item.
     pub more: bool,
 }
 
 impl<T> Listed<T> {
-    /// The first `max` of `items`, which are all that there is or at least one more than that.
+    /// The first `max` of `items`. `items` has all entries, or at least one more than `max`.
     fn first(max: usize, mut items: Vec<T>) -> Listed<T> {
         let more = items.len() > max;
         items.truncate(max);
@@ -38,12 +38,12 @@ impl<T> Listed<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrers {
     pub items: Vec<Referrer>,
-    /// The next page is what comes after this digest, which need not be that of an item: a page ends as well when many
-    /// entries were looked at that are not listed. None: there is no more.
+    /// The next page begins after this digest. It need not be the digest of an item, because a page
+    /// also ends after many entries that are not listed. `None`: this is the last page.
     pub next: Option<Digest>,
 }
 
-/// Keys asked for by one list request: the most that S3 gives.
+/// Maximum number of keys per list request, which is the limit of S3.
 const LIST_MAX: usize = 1000;
 
 /// Content discovery. Clones share it.
@@ -59,11 +59,11 @@ impl Discover {
         Discover { bucket, layout, descriptors: Arc::new(referrers::Descriptors::new()) }
     }
 
-    /// Tags of a repository after `last`, at most `max`, in the order of their bytes. `None` when there is no such
-    /// repository.
+    /// At most `max` tags of a repository after `last`, in the order of their bytes. `None` if
+    /// there is no such repository.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     pub async fn tags(
         &self,
         repository: &Repository,
@@ -73,12 +73,12 @@ impl Discover {
         tags::page(&*self.bucket, &self.layout, repository, last, max).await
     }
 
-    /// Manifests whose subject is `subject`, after the referrer `last`, at most `max` of them, in the order of their
-    /// digests; `artifact_type` keeps only those of that type. Also those that a client listed under the fallback
-    /// tag. Only those whose manifest the repository links now.
+    /// At most `max` manifests whose subject is `subject`, after the referrer `last`, in the order
+    /// of their digests. `artifact_type` selects those of one type. Includes those that a client
+    /// listed under the fallback tag. A manifest is included only if the repository links it now.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     pub async fn referrers(
         &self,
         repository: &Repository,
@@ -91,11 +91,12 @@ impl Discover {
         referrers::page(&*self.bucket, &self.layout, &self.descriptors, query).await
     }
 
-    /// Repositories after `last`, at most `max`, in the order in which a bucket keeps their folders: that of their
-    /// names with a `/` at the end, so that a repository comes right before those below it.
+    /// At most `max` repositories after `last`, in the order in which a bucket lists their
+    /// directories: by name with a trailing `/`, so that a repository comes right before those
+    /// below it.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     pub async fn repositories(&self, last: Option<&Repository>, max: usize) -> Result<Listed<Repository>, BucketError> {
         repositories::page(&*self.bucket, &self.layout, last, max).await
     }

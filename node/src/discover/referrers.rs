@@ -1,9 +1,11 @@
-//! Referrers of a subject: the descriptors that manifests left when they were pushed, and those that clients of
-//! registries without this list keep in an index under a tag (distribution-spec, "Referrers Tag Schema").
+//! Referrers of a subject. There are two sources: descriptors that this registry wrote when
+//! manifests were pushed, and indexes under a tag that clients maintain in registries without the
+//! referrers API (distribution-spec, "Referrers Tag Schema").
 //!
-//! Neither goes away with its manifest wherever that is deleted: Distribution knows nothing of the first, and the second
-//! is a manifest that a client wrote. So an entry is listed only while the repository links its manifest, for which the
-//! bucket is asked each time: what another node or program deleted is gone from the next list.
+//! An entry in either source can outlive its manifest: CNCF Distribution does not know the first,
+//! and the second is a manifest that a client wrote. So an entry is listed only while the
+//! repository links its manifest. The bucket is asked for that link each time, so that the next
+//! list no longer has what another node or program deleted.
 
 use super::{LIST_MAX, Referrers};
 use crate::oci::manifest::{Referrer, fallback_referrers, fallback_tag};
@@ -18,16 +20,17 @@ use quick_cache::sync::Cache;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Entries looked at at once.
+/// Number of entries checked in parallel.
 const PARALLEL: usize = 16;
-/// Entries that one request looks at. Each costs a request for its link, and the first time one for its descriptor.
+/// Maximum number of entries that one request checks. Each costs a request for its link, and the
+/// first time one for its descriptor.
 const MAX_LOOKS: usize = LIST_MAX;
-/// Memory for descriptors, in bytes of their JSON; most have a few hundred.
+/// Memory for cached descriptors, in bytes of their JSON. Most have a few hundred bytes.
 const CACHE_BYTES: u64 = 16 << 20;
-/// About how many that are.
+/// Estimated number of descriptors in that memory.
 const CACHE_ITEMS: usize = 32 << 10;
 
-/// Descriptors by key. What a key names never changes, so that one that was read need not be read again.
+/// Cached descriptors by key. The content of a key never changes, so it is read only once.
 pub(super) struct Descriptors {
     cache: Cache<Key, Arc<(Referrer, u64)>, BytesOfJson>,
 }
@@ -46,7 +49,7 @@ impl Descriptors {
         Descriptors { cache: Cache::with_weighter(CACHE_ITEMS, CACHE_BYTES, BytesOfJson) }
     }
 
-    /// `None`: it is gone since it was listed, or not readable.
+    /// `None` if it was deleted since it was listed, or is invalid.
     async fn read(&self, bucket: &dyn Bucket, key: &Key) -> Result<Option<Referrer>, BucketError> {
         if let Some(known) = self.cache.get(key) {
             return Ok(Some(known.0.clone()));
@@ -58,14 +61,14 @@ impl Descriptors {
                 Ok(Some(referrer))
             }
             Err(error) => {
-                tracing::warn!(%key, %error, "a referrer's descriptor in the bucket is damaged");
+                tracing::warn!(%key, %error, "ignoring an invalid referrer descriptor in the bucket");
                 Ok(None)
             }
         }
     }
 }
 
-/// What is asked for; see [`super::Discover::referrers`].
+/// The parameters of a request; see [`super::Discover::referrers`].
 pub(super) struct Query<'a> {
     pub(super) repository: &'a Repository,
     pub(super) subject: &'a Digest,
@@ -80,11 +83,11 @@ impl Query<'_> {
     }
 }
 
-/// Where an entry is known from.
+/// The source of an entry.
 enum Entry {
-    /// Its descriptor is at this key.
+    /// A descriptor at this key.
     Kept(Key),
-    /// The fallback index has it.
+    /// An entry of the fallback index.
     Fallback(Referrer),
 }
 
@@ -100,14 +103,16 @@ pub(super) async fn page(
     let prefix = layout.referrers(query.repository, query.subject);
     let mut after = query.last.map(|last| layout.referrer(query.repository, query.subject, last).as_str().to_owned());
     let (mut items, mut looks, mut reached) = (Vec::new(), 0, None);
-    // As few as make a page when all of them are listed; if they were not, there may be many more of that sort.
+    // The first list request gets as many entries as a full page needs. If some of them are not
+    // listed, many more may not be either, so later requests get the maximum.
     let mut at_once = LIST_MAX.min(query.max.saturating_add(1));
     loop {
         let options = ListOptions { prefix: prefix.clone(), delimiter: false, after, max: at_once };
         let listing = bucket.list(options).await?;
         let mut entries: BTreeMap<Digest, Entry> =
             listing.keys.into_iter().filter_map(|key| Some((digest_of(&key, &prefix)?, Entry::Kept(key)))).collect();
-        // Up to where the listing is, nothing can come between any more.
+        // Entries up to the last listed key are complete: no later list request can return one in
+        // between.
         let listed = entries.last_key_value().map(|(digest, _)| *digest);
         let later = if listing.next.is_some() { later_than(&mut fallback, listed) } else { BTreeMap::new() };
         for (digest, referrer) in std::mem::replace(&mut fallback, later) {
@@ -129,7 +134,7 @@ pub(super) async fn page(
     }
 }
 
-/// Takes out what comes after a digest; everything when there is none.
+/// Removes and returns the entries after a digest; all of them if there is no digest.
 fn later_than(entries: &mut BTreeMap<Digest, Referrer>, digest: Option<Digest>) -> BTreeMap<Digest, Referrer> {
     let Some(digest) = digest else { return std::mem::take(entries) };
     let mut later = entries.split_off(&digest);
@@ -139,7 +144,7 @@ fn later_than(entries: &mut BTreeMap<Digest, Referrer>, digest: Option<Digest>) 
     later
 }
 
-/// How entries are looked at.
+/// Checks entries.
 struct Looking<'a> {
     bucket: &'a dyn Bucket,
     layout: &'a Layout,
@@ -148,7 +153,7 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    /// The referrer, if it is asked for and the repository links its manifest.
+    /// The referrer, if it is requested and the repository links its manifest.
     async fn at(&self, digest: Digest, entry: Entry) -> Result<(Digest, Option<Referrer>), BucketError> {
         let referrer = match entry {
             Entry::Kept(key) => self.descriptors.read(self.bucket, &key).await?,
@@ -174,7 +179,7 @@ fn digest_of(key: &Key, prefix: &str) -> Option<Digest> {
     Digest::parse(&format!("{algorithm}:{hex}")).ok()
 }
 
-/// The entries of the index under the fallback tag. One that is not there or not readable has none.
+/// The entries of the index under the fallback tag. A missing or invalid index has none.
 async fn from_fallback(
     bucket: &dyn Bucket,
     layout: &Layout,

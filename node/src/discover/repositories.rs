@@ -1,5 +1,6 @@
-//! Repositories: the folders that hold `_layers` or `_manifests`, found by a walk with a few lists under way ahead of
-//! it, so that a page of many repositories is not as many round trips one after the other.
+//! Repositories are the directories that contain `_layers` or `_manifests`. A walk finds them.
+//! Several list requests run ahead of it, so that a page of many repositories does not take as many
+//! sequential round trips.
 
 use super::{LIST_MAX, Listed};
 use crate::oci::Repository;
@@ -8,7 +9,7 @@ use crate::store::bucket::{Bucket, BucketError, ListOptions};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// Folders listed ahead of the walk, at each depth of it.
+/// Number of directories listed ahead of the walk, per depth.
 const AHEAD: usize = 8;
 
 /// See [`super::Discover::repositories`].
@@ -25,28 +26,28 @@ pub(super) async fn page(
 
 pub(super) struct Walk<'a> {
     pub(super) bucket: &'a dyn Bucket,
-    /// The folder of all repositories, with its `/`.
+    /// The directory of all repositories, with a trailing `/`.
     pub(super) root: String,
-    /// Folders asked for by one list request.
+    /// Maximum number of directories per list request.
     pub(super) at_once: usize,
 }
 
-/// What one folder holds, as far as it is read.
+/// The content of one directory, as far as it is listed.
 struct Folder {
-    /// Its path below the root, with its `/`; empty for the root.
+    /// Path below the root, with a trailing `/`; empty for the root.
     path: String,
     is_repository: bool,
-    /// Names of folders in it that may be or hold repositories, each with its `/`.
+    /// Names of subdirectories that may be or contain repositories, each with a trailing `/`.
     children: Vec<String>,
-    /// Where its listing goes on.
+    /// The position at which the listing continues.
     next: Option<String>,
 }
 
 type Found<'a> = BoxStream<'a, Result<Repository, BucketError>>;
 
 impl<'a> Walk<'a> {
-    /// All repositories after `last`. What lies before it is not listed: from the deepest folder of `last` upwards,
-    /// each folder is listed from behind the way that leads to `last`.
+    /// All repositories after `last`. Nothing before it is listed: from the deepest directory of
+    /// `last` upwards, each directory is listed from just after the path to `last`.
     pub(super) fn after(&'a self, last: Option<&Repository>) -> Found<'a> {
         let Some(last) = last else { return self.below(String::new(), None) };
         let path = format!("{last}/");
@@ -59,19 +60,19 @@ impl<'a> Walk<'a> {
         stream::iter(starts).flat_map(move |(folder, after)| self.below(folder, after)).boxed()
     }
 
-    /// The repositories in a folder, without itself, whose path comes after `after`.
+    /// The repositories in a directory, without itself, whose path follows `after`.
     fn below(&'a self, folder: String, after: Option<String>) -> Found<'a> {
         let after = after.map(|path| format!("{}{path}", self.root));
         stream::once(self.list(folder, after)).map_ok(move |folder| self.children(folder)).try_flatten().boxed()
     }
 
-    /// A folder that is listed, if it is a repository, and those in it.
+    /// A listed directory, if it is a repository, and the repositories in it.
     fn within(&'a self, folder: Folder) -> Found<'a> {
         let itself = folder.is_repository.then(|| Repository::parse(folder.path.trim_end_matches('/')).ok()).flatten();
         stream::iter(itself.map(Ok)).chain(self.children(folder)).boxed()
     }
 
-    /// The repositories in a folder that is listed.
+    /// The repositories in a listed directory.
     fn children(&'a self, folder: Folder) -> Found<'a> {
         let Folder { path, children, next, .. } = folder;
         let parent = path.clone();
@@ -89,11 +90,12 @@ impl<'a> Walk<'a> {
         listed.chain(rest).boxed()
     }
 
-    /// Lists a folder from its beginning and finds out whether it is a repository.
+    /// Lists a directory from its beginning and determines whether it is a repository.
     async fn open(&self, path: String) -> Result<Folder, BucketError> {
         let mut folder = self.list(path, None).await?;
         if !folder.is_repository && folder.next.is_some() {
-            // `_layers` may lie beyond the first page, behind folders that begin with a digit.
+            // `_layers` may be beyond the first page, because directories that begin with a digit
+            // come first.
             let prefix = format!("{}{}", self.root, folder.path);
             let after = Some(format!("{prefix}_l"));
             let options = ListOptions { prefix: prefix.clone(), delimiter: true, after, max: 1 };
@@ -103,7 +105,7 @@ impl<'a> Walk<'a> {
         Ok(folder)
     }
 
-    /// Lists a folder, one request, from behind `after`, which is a whole key.
+    /// Lists a directory after the key `after`, in one request.
     async fn list(&self, path: String, after: Option<String>) -> Result<Folder, BucketError> {
         let prefix = format!("{}{path}", self.root);
         let options = ListOptions { prefix: prefix.clone(), delimiter: true, after, max: self.at_once };
@@ -118,7 +120,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A folder with this in it is a repository.
+/// Whether a directory that contains this name is a repository.
 fn is_mark(name: Option<&str>) -> bool {
     matches!(name, Some("_layers/" | "_manifests/"))
 }

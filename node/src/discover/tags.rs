@@ -1,8 +1,8 @@
-//! Tags in the order of their bytes, although a bucket keeps them in another: it orders the folders `v1-a/` and
-//! `v1.2/` before `v1/`, for `-` and `.` come before `/`.
+//! Tags in the order of their bytes, although a bucket lists them in another order: it lists the
+//! directories `v1-a/` and `v1.2/` before `v1/`, because `-` and `.` sort before `/`.
 //!
-//! A tag is held back only while a shorter one that it begins with could still come, and that is asked for by itself
-//! when a page would otherwise wait for a long stretch of the listing.
+//! A tag is held back only while a shorter tag that it starts with may still follow. If a page
+//! would wait for a long part of the listing, the shorter tag is requested separately.
 
 use super::{LIST_MAX, Listed};
 use crate::oci::{Repository, Tag};
@@ -21,7 +21,7 @@ pub(super) async fn page(
     list(bucket, layout, repository, last, max, LIST_MAX).await
 }
 
-/// As [`page`], with list requests for `at_once` folders.
+/// As [`page`], with list requests for `at_once` directories.
 pub(super) async fn list(
     bucket: &dyn Bucket,
     layout: &Layout,
@@ -33,7 +33,7 @@ pub(super) async fn list(
     let prefix = layout.tags(repository);
     let last = last.unwrap_or_default();
     let mut order = Order::new(last);
-    // Without the `/`: `v1-a/` and `v1.2/` follow the tag `v1`, and lie before `v1/`.
+    // Without the `/`, because `v1-a/` and `v1.2/` follow the tag `v1` but are listed before `v1/`.
     let mut after = (!last.is_empty()).then(|| format!("{prefix}{last}"));
     let mut any = false;
     loop {
@@ -64,34 +64,36 @@ pub(super) async fn list(
     Ok(Some(Listed::first(max, order.ready)))
 }
 
-/// Whether anything was ever pushed to the repository: nothing of it, or only repositories below it, is not enough.
+/// Whether anything was ever pushed to the repository. A directory that only contains other
+/// repositories is not one.
 async fn is_repository(bucket: &dyn Bucket, layout: &Layout, repository: &Repository) -> Result<bool, BucketError> {
     let folder = layout.repository(repository);
-    // What follows `_l` first is `_layers`, else `_manifests`, else something that makes no repository.
+    // The first name after `_l` is `_layers`, else `_manifests`, else a name that does not make a
+    // repository.
     let first = list_one(bucket, folder.clone(), Some(format!("{folder}_l"))).await?;
     let name = first.strip_prefix(&folder).unwrap_or_default();
     Ok(name == "_layers/" || name == "_manifests/")
 }
 
-/// The first key or folder after `after`; empty when there is none.
+/// The first key or directory after `after`; empty if there is none.
 async fn list_one(bucket: &dyn Bucket, prefix: String, after: Option<String>) -> Result<String, BucketError> {
     let listing = bucket.list(ListOptions { prefix, delimiter: true, after, max: 1 }).await?;
     let key = listing.keys.first().map(|key| key.as_str().to_owned());
     Ok(listing.prefixes.into_iter().next().or(key).unwrap_or_default())
 }
 
-/// Brings tags from the order of their folders into that of their bytes.
+/// Converts tags from the order of their directories to the order of their bytes.
 struct Order<'a> {
-    /// Tags up to this one are not wanted.
+    /// Tags up to this one are left out.
     last: &'a str,
-    /// The folder listed last, without its `/`.
+    /// The directory listed last, without its `/`.
     reached: String,
     ended: bool,
-    /// Listed, and not yet known to be the next.
+    /// Listed tags that are not yet known to be next.
     held: BTreeSet<Tag>,
-    /// Tags that were asked for by themselves, there or not.
+    /// Tags that were requested separately, whether they exist or not.
     asked: HashSet<Tag>,
-    /// In order, and nothing that belongs between can come any more.
+    /// Tags in their final order. Nothing can follow that belongs between them.
     ready: Vec<Tag>,
 }
 
@@ -107,7 +109,7 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// The listing came to a folder, which may be no tag's.
+    /// Adds a listed directory, which may not be the directory of a tag.
     fn listed(&mut self, folder: &str) {
         let name = folder.trim_end_matches('/');
         self.reached = name.to_owned();
@@ -123,7 +125,7 @@ impl<'a> Order<'a> {
         self.ended = true;
     }
 
-    /// The answer to what [`Order::obstacle`] wanted to know.
+    /// The result for the tag that [`Order::obstacle`] returned.
     fn answered(&mut self, tag: Tag, there: bool) {
         if there {
             self.held.insert(tag.clone());
@@ -131,7 +133,7 @@ impl<'a> Order<'a> {
         self.asked.insert(tag);
     }
 
-    /// Moves on all tags that nothing can come before any more.
+    /// Moves all tags to `ready` that no other tag can precede any more.
     fn release(&mut self) {
         while self.obstacle().is_none() {
             let Some(tag) = self.held.pop_first() else { return };
@@ -139,13 +141,14 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// The first tag that may be there, is not listed yet, and comes before all that are held.
+    /// The first tag that may exist, is not listed yet, and precedes all held tags.
     fn obstacle(&self) -> Option<Tag> {
         let first = self.held.first()?.as_str();
         if self.ended {
             return None;
         }
-        // Only the folder of a tag that `first` begins with can come later than the folder of `first`.
+        // Only the directory of a tag that `first` starts with can be listed after the directory of
+        // `first`.
         let shorter = first.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'-' | b'.'));
         shorter
             .map(|(length, _)| &first[..length])

@@ -59,7 +59,7 @@ fn tags_are_in_the_order_of_their_bytes() {
 }
 
 #[test]
-fn an_unknown_repository_has_no_list_and_one_without_tags_an_empty_one() {
+fn an_unknown_repository_has_no_list_and_one_without_tags_has_an_empty_list() {
     run(async {
         let (bucket, layout, discover) = discover();
         let below = repository("library/alpine");
@@ -73,7 +73,7 @@ fn an_unknown_repository_has_no_list_and_one_without_tags_an_empty_one() {
 }
 
 #[test]
-fn a_page_does_not_wait_for_a_long_listing_that_one_shorter_tag_could_follow() {
+fn a_page_does_not_wait_for_a_shorter_tag_at_the_end_of_a_long_listing() {
     run(async {
         let (bucket, layout, _) = discover();
         let name = repository("a");
@@ -90,7 +90,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn pages_of_tags_are_the_sorted_set_cut_in_pieces(
+    fn pages_of_tags_are_the_sorted_set_in_pieces(
         tags in proptest::collection::btree_set("[ab_][ab.-]{0,4}", 0..40),
         max in 1usize..6,
         at_once in 1usize..6,
@@ -108,7 +108,7 @@ proptest! {
             let mut last = (!start.is_empty()).then(|| start.clone());
             loop {
                 let page = tags::list(&*bucket, &layout, &name, last.as_deref(), max, at_once).await.unwrap().unwrap();
-                prop_assert!(page.items.len() == max || !page.more, "a short page is the last");
+                prop_assert!(page.items.len() == max || !page.more, "a short page is the last one");
                 found.extend(names(&page.items));
                 last = found.last().cloned();
                 if !page.more { break }
@@ -119,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn the_walk_finds_every_repository_once_and_goes_on_anywhere(
+    fn the_walk_finds_every_repository_once_and_resumes_anywhere(
         all in proptest::collection::btree_set("[a0]([-.]?[a0]){0,1}(/[a0]([-.]?[a0]){0,1}){0,2}", 0..25),
         at_once in 1usize..5,
         max in 1usize..6,
@@ -148,7 +148,8 @@ proptest! {
     }
 }
 
-/// What a page of ten repositories, and one of ten tags, from the middle, cost in a bucket of so many of either.
+/// The list requests for a page of ten repositories and one of ten tags, from the middle, in a
+/// bucket with this many of each.
 async fn lists_of_a_page(count: usize) -> (u64, u64) {
     let (memory, layout, _) = discover();
     let many = repository("many");
@@ -169,9 +170,9 @@ async fn lists_of_a_page(count: usize) -> (u64, u64) {
 }
 
 #[test]
-fn a_page_costs_the_same_however_much_the_bucket_holds() {
+fn the_cost_of_a_page_does_not_depend_on_the_size_of_the_bucket() {
     run(async {
-        // More of either than one list request tells of.
+        // More of each than one list request returns.
         let few = lists_of_a_page(3000).await;
         assert_eq!(lists_of_a_page(9000).await, few);
         assert_eq!(few, (13, 1), "list requests");
@@ -188,13 +189,13 @@ fn referrer(text: &str, artifact_type: &str) -> Referrer {
     }
 }
 
-/// Puts what a push leaves in the list.
+/// Writes the descriptor that a push writes.
 async fn put_entry(bucket: &dyn Bucket, layout: &Layout, name: &Repository, subject: &Digest, of: &Referrer) {
     let key = layout.referrer(name, subject, &Digest::parse(&of.digest).unwrap());
     put(bucket, &key, serde_json::to_vec(of).unwrap()).await;
 }
 
-/// The link of the manifest that a referrer is.
+/// Writes the link of the manifest of a referrer.
 async fn put_link(bucket: &dyn Bucket, layout: &Layout, name: &Repository, of: &Referrer) {
     let digest = Digest::parse(&of.digest).unwrap();
     put(bucket, &layout.link(name, LinkKind::Revision, &digest), link_content(&digest)).await;
@@ -205,7 +206,7 @@ async fn put_fallback(bucket: &dyn Bucket, layout: &Layout, name: &Repository, s
     put_tag(bucket, layout, name, &crate::oci::manifest::fallback_tag(subject), &digest(index)).await;
 }
 
-/// The digests of all pages of at most `max`.
+/// The digests of all pages of at most `max` entries.
 async fn walked(
     discover: &Discover,
     name: &Repository,
@@ -218,7 +219,7 @@ async fn walked(
         let page = discover.referrers(name, subject, filter, last.as_ref(), max).await.unwrap();
         assert!(page.items.len() <= max);
         found.extend(page.items.into_iter().map(|referrer| referrer.digest));
-        assert!(page.next.is_none() || page.next > last, "it goes on");
+        assert!(page.next.is_none() || page.next > last, "the next page is after this one");
         last = page.next;
         if last.is_none() {
             return found;
@@ -227,7 +228,7 @@ async fn walked(
 }
 
 #[test]
-fn referrers_that_are_linked_come_in_pages_filtered_and_with_those_of_the_fallback_tag_once() {
+fn linked_referrers_are_paged_filtered_and_merged_with_the_fallback_tag() {
     run(async {
         let (bucket, layout, discover) = discover();
         let (name, subject) = (repository("a"), digest("subject"));
@@ -242,7 +243,7 @@ fn referrers_that_are_linked_come_in_pages_filtered_and_with_those_of_the_fallba
                 put_link(&*bucket, &layout, &name, &of(number)).await;
             }
         }
-        // The fallback index names those that are missing in the list, and some that are not.
+        // The fallback index lists the referrers that have no descriptor, and some that have one.
         let listed: Vec<Referrer> = (0..60).filter(|number| number % 5 == 0 || number % 7 == 0).map(of).collect();
         let index = serde_json::json!({"schemaVersion": 2, "manifests": listed}).to_string();
         put_fallback(&*bucket, &layout, &name, &subject, &index).await;
@@ -260,7 +261,7 @@ fn referrers_that_are_linked_come_in_pages_filtered_and_with_those_of_the_fallba
 }
 
 #[test]
-fn a_referrer_is_listed_as_long_as_the_repository_links_it() {
+fn a_referrer_is_listed_while_the_repository_links_it() {
     run(async {
         let (bucket, layout, discover) = discover();
         let (name, subject) = (repository("a"), digest("subject"));
@@ -274,11 +275,12 @@ fn a_referrer_is_listed_as_long_as_the_repository_links_it() {
             put_link(&*bucket, &layout, &name, of).await;
         }
         put_link(&*bucket, &layout, &repository("other"), &elsewhere).await;
-        // A damaged link names nothing.
+        // A damaged link contains no digest.
         let link = layout.link(&name, LinkKind::Revision, &digest("elsewhere"));
         put(&*bucket, &link, link_content(&digest("other"))).await;
         assert_eq!(walked(&discover, &name, &subject, None, 10).await.len(), 2);
-        // Descriptors are remembered; what is deleted by another node or by Distribution is not listed all the same.
+        // Descriptors are cached, but a manifest that another node or CNCF Distribution deleted is
+        // not listed.
         for (of, left) in [("kept", 1), ("fallback", 0)] {
             bucket.delete(&layout.link(&name, LinkKind::Revision, &digest(of))).await.unwrap();
             assert_eq!(walked(&discover, &name, &subject, None, 10).await.len(), left, "{of}");
@@ -289,11 +291,11 @@ fn a_referrer_is_listed_as_long_as_the_repository_links_it() {
 }
 
 #[test]
-fn one_request_looks_at_a_bounded_number_of_entries_and_says_where_to_go_on() {
+fn one_request_checks_a_limited_number_of_entries_and_links_to_the_next_page() {
     run(async {
         let (memory, layout, _) = discover();
         let (name, subject) = (repository("a"), digest("subject"));
-        // None of them is linked but the last.
+        // Only the last one is linked.
         let mut all: Vec<Referrer> = (0..2500).map(|number| referrer(&format!("{number}"), "x")).collect();
         all.sort_by(|one, other| one.digest.cmp(&other.digest));
         let (fallback, kept) = all.split_at(1200);
@@ -312,7 +314,8 @@ fn one_request_looks_at_a_bounded_number_of_entries_and_says_where_to_go_on() {
             let listed = discover.referrers(&name, &subject, None, last.as_ref(), 10).await.unwrap();
             found.extend(listed.items.into_iter().map(|referrer| referrer.digest));
             let now = gets().iter().sum::<u64>();
-            // A link and a descriptor each, the fallback tag and its index, and what was begun beside the last.
+            // A link and a descriptor each, the fallback tag and its index, and the checks that ran
+            // ahead of the last one.
             assert!(now - before <= 2 * (1000 + 16) + 2, "page {page}: {}", now - before);
             (last, before) = (listed.next, now);
             if last.is_none() {
@@ -324,7 +327,7 @@ fn one_request_looks_at_a_bounded_number_of_entries_and_says_where_to_go_on() {
 }
 
 #[test]
-fn a_subject_that_nobody_knows_has_no_referrers() {
+fn an_unknown_subject_has_no_referrers() {
     run(async {
         let (_, _, discover) = discover();
         let page = discover.referrers(&repository("a"), &digest("none"), None, None, 10).await.unwrap();
@@ -333,13 +336,13 @@ fn a_subject_that_nobody_knows_has_no_referrers() {
 }
 
 #[test]
-fn a_damaged_descriptor_or_entry_is_left_out_and_hides_no_other() {
+fn an_invalid_descriptor_or_entry_is_left_out_and_hides_no_other() {
     run(async {
         let (bucket, layout, discover) = discover();
         let (name, subject) = (repository("a"), digest("subject"));
         let (good, listed) = (referrer("good", "sbom"), referrer("listed", "sbom"));
         put(&*bucket, &layout.referrer(&name, &subject, &digest("bad")), "{").await;
-        // One that names another than its key does.
+        // A descriptor with another digest than its key.
         let key = layout.referrer(&name, &subject, &digest("wrong"));
         put(&*bucket, &key, serde_json::to_vec(&good).unwrap()).await;
         put_entry(&*bucket, &layout, &name, &subject, &good).await;

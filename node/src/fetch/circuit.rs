@@ -1,21 +1,22 @@
-//! Remembers that the bucket just failed, so that requests which can do without it need not find out one by one.
+//! A circuit breaker: remembers that the bucket just failed, so that requests that do not depend on
+//! it need not each wait for it.
 
 use crate::run::Clock;
 use crate::run::clock::Uptime;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// After a failure the bucket is let alone for this long; then one request tries it.
+/// How long no request tries the bucket after a failure. Then one request does.
 const REST: Duration = Duration::from_secs(1);
 
-/// What a request that could do without the bucket is to do.
+/// What a request that does not depend on the bucket should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advice {
-    /// The bucket worked when it was last asked.
+    /// Ask the bucket: the last request succeeded.
     Ask,
-    /// It failed, and it is this request's turn to find out; it need not wait for the answer.
+    /// Find out whether the bucket works again. The request need not wait for the result.
     Probe,
-    /// It failed just now, or another request is finding out.
+    /// Continue without the bucket: it failed recently, or another request is probing.
     DoWithout,
 }
 
@@ -35,7 +36,8 @@ impl Circuit {
         Circuit { clock, state: Mutex::new(State::Working) }
     }
 
-    /// What to do; who is advised to probe must, and then say how it went.
+    /// What to do. A caller that gets `Probe` must send a request and then call
+    /// [`Circuit::report`].
     pub(super) fn advice(&self) -> Advice {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *state {
@@ -49,7 +51,7 @@ impl Circuit {
         }
     }
 
-    /// Says how a request went.
+    /// Reports the result of a request.
     pub(super) fn report(&self, worked: bool) {
         let state = if worked { State::Working } else { State::Failed { at: self.clock.uptime(), probing: false } };
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
@@ -62,7 +64,7 @@ mod tests {
     use crate::run::clock::Timestamp;
 
     #[test]
-    fn after_a_failure_one_request_a_second_tries_until_it_works() {
+    fn after_a_failure_one_request_per_second_probes_until_the_bucket_works() {
         let clock = Clock::manual(Timestamp(1));
         let circuit = Circuit::new(clock.clone());
         assert_eq!(circuit.advice(), Advice::Ask);

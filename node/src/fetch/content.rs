@@ -1,5 +1,5 @@
-//! Content that can be read: from the store, from a fill, or through from the bucket; and if this node's disk fails
-//! half way, from the bucket for the rest.
+//! Content that can be read: from the store, from a running download, or directly from the bucket.
+//! If this node's disk fails half way, the rest is read from the bucket.
 
 use super::Shared;
 use super::failure::Failure;
@@ -29,25 +29,25 @@ pub struct Content {
 /// Where content is read from.
 pub(super) enum Source {
     Stored(StoredContent),
-    /// Read and verified, and perhaps not stored yet.
+    /// Complete and verified in memory, perhaps not stored yet.
     Whole {
         bytes: Bytes,
-        /// This request began the fill.
+        /// This request started the download.
         new: bool,
     },
     Filling {
         fill: Arc<Fill>,
         phase: watch::Receiver<Phase>,
-        /// This request began the fill.
+        /// This request started the download.
         new: bool,
     },
-    /// Not stored; perhaps the answer to a request for its beginning is open already.
+    /// Not stored. The response to a request for the beginning may already be open.
     Through(Option<Object>),
 }
 
 impl Source {
-    /// For one of several reads. An answer that is open already is for none of them: it holds a request of the bucket,
-    /// and it would be kept until the last read.
+    /// The source for one of several reads. An open response is not passed on: it occupies a
+    /// request to the bucket and would be held until the last read.
     fn another(&self) -> Source {
         match self {
             Source::Stored(content) => Source::Stored(content.clone()),
@@ -61,7 +61,8 @@ impl Source {
 }
 
 impl Content {
-    /// The bytes of several ranges, as [`Content::read`] gives them. Each is begun when the iterator comes to it.
+    /// The bytes of several ranges, as [`Content::read`] returns them. Each read starts when the
+    /// iterator reaches it.
     pub fn read_each(
         self,
         ranges: Vec<Range<u64>>,
@@ -73,8 +74,8 @@ impl Content {
             .map(move |range| Content { size, digest, shared: shared.clone(), source: source.another() }.read(range))
     }
 
-    /// The bytes of a range that lies within the content. Ends with an error, short, when the content turns out not
-    /// to match its digest.
+    /// The bytes of a range that is within the content. The stream ends early, with an error, if
+    /// the content turns out not to match its digest.
     pub fn read(self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
         let Content { size, digest, shared, source } = self;
         let mut serving = Serving { shared, digest, size, at: range.start, range, from: From::Nothing };
@@ -90,7 +91,7 @@ struct Serving {
     digest: Digest,
     size: u64,
     range: Range<u64>,
-    /// The next byte to give.
+    /// Position of the next byte.
     at: u64,
     from: From,
 }
@@ -98,7 +99,7 @@ struct Serving {
 enum From {
     Nothing,
     Store(BoxStream<'static, io::Result<Bytes>>),
-    /// All of the range.
+    /// The whole range.
     Memory(Bytes),
     Fill(Box<Reader>),
     Bucket(BoxStream<'static, Result<Bytes, Failure>>),
@@ -115,7 +116,7 @@ impl From {
 }
 
 impl Serving {
-    /// Chooses where the range is read from. Returns what the fetch came to, for the metric.
+    /// Chooses where the range is read from. Returns the result of the fetch, for the metric.
     fn begin(&mut self, source: Source) -> &'static str {
         match source {
             Source::Stored(content) => {
@@ -131,7 +132,8 @@ impl Serving {
                 self.from = From::Fill(Box::new(Reader::new(fill, phase)));
                 if new { "fill" } else { "joined" }
             }
-            // Far ahead of the fill: the range is asked for at once, and the fill goes on.
+            // Far ahead of the download: the range is requested at once, and the download
+            // continues.
             Source::Filling { .. } => {
                 self.pass_through(None);
                 "through"
@@ -143,8 +145,8 @@ impl Serving {
         }
     }
 
-    /// From now on from the bucket. Whole content is read from its first byte, whatever was given already, for it is
-    /// to be verified.
+    /// Continues from the bucket. Whole content is read from its first byte, even if a part was
+    /// already sent, because it must be verified.
     fn pass_through(&mut self, opened: Option<Object>) {
         let origin = self.shared.origin(&self.digest);
         let hands = self.shared.parts.hands.clone();
@@ -166,7 +168,8 @@ impl Serving {
                     return Ok(Some((bytes, self)));
                 }
                 Err(Failure::Local(error)) if !matches!(self.from, From::Bucket(_)) => {
-                    tracing::warn!(digest = %self.digest, at = self.at, %error, "the disk failed; reading from the bucket");
+                    let (digest, at) = (&self.digest, self.at);
+                    tracing::warn!(%digest, at, %error, "local disk failed; reading from the bucket");
                     self.pass_through(None);
                 }
                 Err(failure) => {

@@ -1,4 +1,5 @@
-//! Content whose object did not match its digest when it was last read: nothing of it is given away unverified.
+//! Content whose object did not match its digest when it was last read. Nothing of it is served
+//! unverified.
 
 use super::failure::Failure;
 use super::fill::Phase;
@@ -9,11 +10,11 @@ use crate::store::damaged::{Condition, Course};
 use futures::TryStreamExt;
 use tokio::sync::watch;
 
-/// How content that is not stored is to be read. One request to the bucket for what was damaged, at most every few
-/// seconds; none for anything else.
+/// How to read content that is not stored. Sends one request to the bucket for content that was
+/// damaged, at most every few seconds, and none for other content.
 ///
 /// # Errors
-/// `Mismatch` when it is damaged still; when the bucket cannot be asked.
+/// `Mismatch` if it is still damaged. A bucket error if the bucket does not respond.
 pub(super) async fn course(shared: &Shared, digest: &Digest) -> Result<Course, FetchError> {
     let damaged = &shared.parts.damaged;
     match damaged.condition(digest) {
@@ -32,10 +33,10 @@ pub(super) async fn course(shared: &Shared, digest: &Digest) -> Result<Course, F
     }
 }
 
-/// Waits until a fill is verified.
+/// Waits until a download is verified.
 ///
 /// # Errors
-/// When it fails.
+/// If it fails.
 pub(super) async fn verified(digest: &Digest, phase: &mut watch::Receiver<Phase>) -> Result<(), FetchError> {
     let ended = phase.wait_for(|phase| !matches!(phase, Phase::Filling)).await.map(|phase| phase.clone());
     match ended {
@@ -45,11 +46,11 @@ pub(super) async fn verified(digest: &Digest, phase: &mut watch::Receiver<Phase>
     }
 }
 
-/// Reads content for which there is no room to its end and gives nothing of it away. What is given afterwards is asked
-/// for anew.
+/// Verifies content for which there is no space: reads it to its end and serves nothing of it.
+/// Content that is served afterwards is requested again.
 ///
 /// # Errors
-/// When it does not match, or cannot be read.
+/// If it does not match, or cannot be read.
 pub(super) async fn read_through(
     shared: &Shared,
     digest: &Digest,
@@ -72,10 +73,11 @@ pub(super) async fn read_through(
     }
 }
 
-/// The size of content that the bucket has, in bytes. One request.
+/// The size of content in the bucket, in bytes. One request.
 ///
 /// # Errors
-/// `Mismatch` when the object is damaged; when the bucket has none or cannot be asked.
+/// `Mismatch` if the object is damaged. Other errors if the bucket does not have it or does not
+/// respond.
 pub(super) async fn size(shared: &Shared, digest: &Digest) -> Result<u64, FetchError> {
     let damaged = &shared.parts.damaged;
     if damaged.condition(digest) == Condition::Damaged {

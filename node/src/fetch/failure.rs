@@ -1,4 +1,4 @@
-//! Why a fetch failed, in a form that every reader of one fill can be given.
+//! Why a fetch failed, in a form that can be given to every reader of a download.
 
 use super::FetchError;
 use crate::oci::Digest;
@@ -11,21 +11,22 @@ use std::sync::Arc;
 pub(super) enum Failure {
     /// The bucket has no such object.
     Missing,
-    /// The bytes are not those of the digest. The version that was read, if it was one and the same.
+    /// The bytes do not match the digest. Has the version that was read, if only one was read.
     Mismatch(Option<ObjectMeta>),
     Bucket(Arc<BucketError>),
-    /// The disk of this node failed: the bucket can still be read without it.
+    /// The disk of this node failed. The bucket can still be read without it.
     Local(Arc<io::Error>),
 }
 
 impl Failure {
-    /// The task that did the work ended without a result: it panicked, or the node stops.
+    /// The task that did the work ended without a result: it panicked, or the node is shutting
+    /// down.
     pub(super) fn abandoned(digest: &Digest) -> Failure {
         let error = BucketError::new(Operation::Get, digest.to_string(), BucketErrorKind::Connection);
-        error.because("the fill was given up").into()
+        error.because("the download was cancelled because the node is shutting down").into()
     }
 
-    /// What the caller of the flow is told.
+    /// The error for the caller of the flow.
     pub(super) fn into_error(self, digest: &Digest) -> FetchError {
         match self {
             Failure::Missing => FetchError::ContentMissing(*digest),
@@ -34,7 +35,7 @@ impl Failure {
             Failure::Local(error) => {
                 let error = io::Error::new(error.kind(), error.to_string());
                 FetchError::Store(crate::store::disk::StoreError::Io {
-                    action: "fill",
+                    action: "cache",
                     path: digest.to_string().into(),
                     source: error,
                 })
@@ -42,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// How a stream of bytes ends.
+    /// The error that ends a stream of bytes.
     pub(super) fn into_io(self, digest: &Digest) -> io::Error {
         io::Error::other(self.into_error(digest))
     }
@@ -60,7 +61,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The same error once more, for another reader; of its source the words are kept.
+/// A copy of the error for another reader. Of its source only the text is kept.
 fn copy(error: &BucketError) -> BucketError {
     let copy = BucketError::new(error.operation, error.key.clone(), error.kind);
     match &error.source {

@@ -1,7 +1,8 @@
-//! One flight a digest: whoever asks for what is under way already waits for it instead of beginning it again.
+//! Single flight: one piece of work per digest. A request for a digest whose work is in progress
+//! waits for it instead of starting it again.
 //!
-//! A flight may begin before it is known whether anybody is to have its outcome: what takes an [`Arrival`] may ask for
-//! the outcome or drop it, and the work behind the flight can wait for either.
+//! Work may start before it is known whether its outcome may be used. A request that holds an
+//! [`Arrival`] can ask for the outcome or drop the arrival, and the work can wait for either.
 
 use super::failure::Failure;
 use crate::oci::Digest;
@@ -12,38 +13,39 @@ use tokio::sync::watch;
 
 type Outcome<T> = Option<Result<T, Failure>>;
 
-/// What is under way, by digest. An entry is there from the first request until the [`Departure`] is dropped.
+/// Work in progress, by digest. An entry exists from the first request until the [`Departure`] is
+/// dropped.
 pub(super) struct Flights<T> {
     running: DashMap<Digest, Arc<Flight<T>>>,
 }
 
 struct Flight<T> {
-    /// Has a receiver for each arrival.
+    /// Has one receiver per arrival.
     outcome: watch::Sender<Outcome<T>>,
-    /// Somebody has asked for the outcome.
+    /// Whether a request asked for the outcome.
     wanted: watch::Sender<bool>,
 }
 
-/// What a request for a digest met.
+/// The result of entering a flight.
 pub(super) enum Entry<T> {
-    /// Another one's flight.
+    /// Another request started the work.
     Joined(Arrival<T>),
-    /// Its own: the work behind the departure is to be begun.
+    /// This request must start the work of the departure.
     New(Departure<T>, Arrival<T>),
-    /// None, and the work is no longer needed: a flight landed in the meantime.
+    /// There is no flight and no need for one: the result exists since another flight ended.
     Landed,
 }
 
-/// Held by the work. Dropped, it ends the flight, and the next request begins another.
+/// Held by the work. Dropping it ends the flight, and the next request starts another.
 pub(super) struct Departure<T> {
     flights: Arc<Flights<T>>,
     digest: Digest,
     flight: Arc<Flight<T>>,
-    /// The entry is removed; one that is there now is another flight's.
+    /// The entry was removed. An entry that exists now belongs to another flight.
     left: bool,
 }
 
-/// Held by each that waits, or does not know yet whether it will.
+/// Held by each request that waits for the outcome, or does not know yet whether it will.
 pub(super) struct Arrival<T> {
     digest: Digest,
     flight: Arc<Flight<T>>,
@@ -55,8 +57,9 @@ impl<T: Clone> Flights<T> {
         Arc::new(Flights { running: DashMap::new() })
     }
 
-    /// Joins the flight of a digest or begins one, unless `landed`. That is asked only when there is no flight: work
-    /// whose result `landed` sees before its flight ends is so never done twice.
+    /// Joins the flight of a digest or starts one, unless `landed` returns true. `landed` is called
+    /// only if there is no flight. So work whose result `landed` sees before its flight ends is
+    /// never done twice.
     pub(super) fn enter(self: &Arc<Self>, digest: &Digest, landed: impl FnOnce() -> bool) -> Entry<T> {
         let arrival = |flight: &Arc<Flight<T>>| Arrival {
             digest: *digest,
@@ -75,13 +78,13 @@ impl<T: Clone> Flights<T> {
         }
     }
 
-    /// Whether nothing is under way.
+    /// Whether there is no work in progress.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// What is known of a flight by now, without waiting for it.
+    /// The current outcome of a flight, without waiting for it.
     #[cfg(test)]
     pub(super) fn peek(&self, digest: &Digest) -> Option<T> {
         let running = self.running.get(digest)?;
@@ -91,8 +94,9 @@ impl<T: Clone> Flights<T> {
 }
 
 impl<T> Departure<T> {
-    /// Whether the outcome is wanted: resolves when somebody asks for it, or when all that might have are gone. Then
-    /// the flight has ended, and whoever comes next begins another.
+    /// Whether the outcome is wanted. Resolves to true when a request asks for it, and to false
+    /// when all requests that might have asked are gone. In the second case the flight has ended,
+    /// and the next request starts another.
     pub(super) async fn wanted(&mut self) -> bool {
         let mut wanted = self.flight.wanted.subscribe();
         loop {
@@ -101,7 +105,8 @@ impl<T> Departure<T> {
                 _ = wanted.wait_for(|wanted| *wanted) => return true,
                 () = self.flight.outcome.closed() => {}
             }
-            // Somebody may have joined since; nobody can while this looks.
+            // A request may have joined in the meantime. `remove_if` holds the entry's lock, so
+            // none can join during the check.
             let is_deserted = |flight: &Arc<Flight<T>>| flight.outcome.receiver_count() == 0;
             if self.flights.running.remove_if(&self.digest, |_, flight| is_deserted(flight)).is_some() {
                 self.left = true;
@@ -110,8 +115,9 @@ impl<T> Departure<T> {
         }
     }
 
-    /// What the work comes to, whether or not that is wanted yet; `None` as soon as nobody is left that might want it:
-    /// work that went on for nobody would share its troubles with the next that asks.
+    /// The result of the work, whether or not it is wanted yet. `None` as soon as no request is
+    /// left that might want it, because work without a reader would pass its failures on to the
+    /// next request.
     pub(super) async fn unless_deserted<R>(&mut self, work: impl Future<Output = R>) -> Option<R> {
         let mut work = pin!(work);
         tokio::select! {
@@ -121,12 +127,13 @@ impl<T> Departure<T> {
         }
     }
 
-    /// Tells all that wait, now and until the flight ends.
+    /// Sends the outcome to all requests that wait, now and until the flight ends.
     pub(super) fn announce(&self, outcome: Result<T, Failure>) {
         self.flight.outcome.send_replace(Some(outcome));
     }
 
-    /// Ends the flight and tells all that wait. In this order: who was told of a failure and asks again begins anew.
+    /// Ends the flight and sends the outcome. In this order: a request that repeats after a failure
+    /// starts a new flight.
     pub(super) fn end(mut self, outcome: Result<T, Failure>) {
         self.leave();
         self.announce(outcome);
@@ -151,7 +158,7 @@ impl<T> Drop for Departure<T> {
 }
 
 impl<T: Clone> Arrival<T> {
-    /// Asks for the outcome and waits for its announcement.
+    /// Asks for the outcome and waits for it.
     pub(super) async fn outcome(mut self) -> Result<T, Failure> {
         self.flight.wanted.send_replace(true);
         match self.outcome.wait_for(Option::is_some).await {
@@ -183,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_that_is_dropped_fails_those_that_wait_and_the_next_one_begins_anew() {
+    async fn a_dropped_flight_fails_its_waiters_and_the_next_request_starts_another() {
         let flights = Flights::<u8>::new();
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let Entry::New(departure, arrival) = flights.enter(&digest, || false) else { panic!("not new") };
@@ -196,14 +203,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_is_wanted_when_one_asks_for_its_outcome_and_ends_when_none_may() {
+    async fn a_flight_is_wanted_once_a_request_asks_for_it_and_ends_when_none_can() {
         let flights = Flights::<u8>::new();
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let Entry::New(mut departure, first) = flights.enter(&digest, || false) else { panic!("not new") };
         let Entry::Joined(second) = flights.enter(&digest, || false) else { panic!("not joined") };
-        assert!(departure.wanted().now_or_never().is_none(), "nobody has asked");
+        assert!(departure.wanted().now_or_never().is_none(), "no request has asked");
         drop(first);
-        assert!(departure.wanted().now_or_never().is_none(), "the other may ask");
+        assert!(departure.wanted().now_or_never().is_none(), "the other request may ask");
         let mut waiting = Box::pin(second.outcome());
         assert!(waiting.as_mut().now_or_never().is_none());
         assert!(departure.wanted().await);
@@ -213,9 +220,9 @@ mod tests {
         let Entry::New(mut departure, arrival) = flights.enter(&digest, || false) else { panic!("not new") };
         drop(arrival);
         assert!(!departure.wanted().await);
-        let Entry::New(next, arrival) = flights.enter(&digest, || false) else { panic!("it has ended") };
+        let Entry::New(next, arrival) = flights.enter(&digest, || false) else { panic!("the flight did not end") };
         drop(departure);
         next.end(Ok(8));
-        assert_eq!(arrival.outcome().await.unwrap(), 8, "the one before does not end the next");
+        assert_eq!(arrival.outcome().await.unwrap(), 8, "the previous flight does not end the next one");
     }
 }

@@ -1,4 +1,5 @@
-//! Nothing is served but through a repository that links it; content that is not stored is asked for beside its link.
+//! Content is served only through a repository that links it. On a miss, content and link are
+//! requested in parallel.
 
 use super::{FetchError, Shared};
 use crate::oci::{Digest, Repository};
@@ -6,11 +7,12 @@ use crate::store::layout::LinkKind;
 use std::pin::pin;
 use std::task::Poll;
 
-/// Asks whether the repository links the content, and calls `join` meanwhile if the content is not stored: each costs
-/// a round trip to the bucket. Returns what `join` did; what it began must wait to be wanted.
+/// Checks whether the repository links the content. If the content is not stored, calls `join` in
+/// parallel, because each costs a round trip to the bucket. Returns the result of `join`; the work
+/// that it started must wait until it is wanted.
 ///
 /// # Errors
-/// `NotFound` when the repository does not link it, or a bucket error.
+/// `NotFound` if the repository does not link the content, or a bucket error.
 pub(super) async fn linked<T>(
     shared: &Shared,
     repository: &Repository,
@@ -19,7 +21,8 @@ pub(super) async fn linked<T>(
     join: impl FnOnce() -> Option<T>,
 ) -> Result<Option<T>, FetchError> {
     let mut link = pin!(shared.parts.links.exists(repository, kind, digest));
-    // The link is asked for first: a request that has its turn at the bucket must not wait for one that has not.
+    // The link check is polled first, so that it gets a slot at the bucket before the content does.
+    // Otherwise content requests that wait for their link checks could hold all slots.
     let (linked, joined) = match futures::poll!(link.as_mut()) {
         Poll::Ready(linked) => (linked?, None),
         Poll::Pending => {

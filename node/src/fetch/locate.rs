@@ -1,4 +1,4 @@
-//! Where a blob is read from: the store, the fill under way, or a new fill.
+//! Chooses where a blob is read from: the store, a running download, or a new one.
 
 use super::content::{Content, Source};
 use super::doubt;
@@ -16,13 +16,14 @@ use bytes::Bytes;
 use futures::FutureExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the beginning of a fill came to.
+/// The result of starting a download.
 #[derive(Clone)]
 pub(super) enum Opened {
-    /// Small content, read and verified.
+    /// Small content, complete and verified.
     Whole(Bytes),
     Fill(Arc<Fill>),
-    /// There is no room for the content. The answer to the first request serves the first that takes it.
+    /// There is no space for the content. The response to the first request serves the first reader
+    /// that takes it.
     Through(u64, Arc<Mutex<Option<Object>>>),
 }
 
@@ -39,7 +40,8 @@ pub(super) async fn blob(
     digest: &Digest,
 ) -> Result<Content, FetchError> {
     let _expected = shared.expect(digest);
-    // What may be damaged is not begun before it is known how it is to be read.
+    // A download of content that may be damaged must not start before `doubt::course` decided how
+    // to read it.
     let early = || if shared.parts.damaged.is_damaged(digest) { None } else { join(shared, digest, true) };
     let mut joined = linked(shared, repository, LinkKind::Layer, digest, early).await?;
     let content = |size, source| Content { size, digest: *digest, shared: shared.clone(), source };
@@ -51,7 +53,7 @@ pub(super) async fn blob(
                 Ok(Some(stored)) => return Ok(content(stored.size, Source::Stored(stored))),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%digest, %error, "stored content cannot be opened; reading from the bucket");
+                    tracing::warn!(%digest, %error, "cannot open stored content; reading from the bucket");
                     use_store = false;
                 }
             }
@@ -60,7 +62,8 @@ pub(super) async fn blob(
             verify = doubt::course(shared, digest).await? == Course::Verify;
         }
         let Some((arrival, new)) = joined.take().or_else(|| join(shared, digest, use_store)) else {
-            // Stored since this request looked. Should it not be found there again, the bucket is asked.
+            // It was stored after this request checked. If it is not there the second time, the
+            // bucket is used.
             looks += 1;
             use_store = looks < 2;
             continue;
@@ -75,6 +78,8 @@ pub(super) async fn blob(
                 Ok(content(fill.size, Source::Filling { fill, phase, new }))
             }
             Ok(Opened::Through(size, object)) => {
+                // Only the first reader gets the open response; the others send requests of their
+                // own.
                 let object = object.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let object = if verify { doubt::read_through(shared, digest, size, object).await? } else { object };
                 Ok(content(size, Source::Through(object)))
@@ -84,7 +89,8 @@ pub(super) async fn blob(
     }
 }
 
-/// Joins the fill of a digest or begins one, and says which. `None` when the content is stored by now.
+/// Joins the download of a digest or starts one, and returns whether it is new. `None` if the
+/// content is stored by now.
 fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Opened>, bool)> {
     match shared.fills.enter(digest, || use_store && shared.parts.store.contains(digest)) {
         Entry::Joined(arrival) => Some((arrival, false)),
@@ -99,7 +105,7 @@ fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arriv
 /// See [`super::Fetch::refill`].
 pub(super) fn refill(shared: &Arc<Shared>, digest: &Digest) {
     if let Some((arrival, true)) = join(shared, digest, true) {
-        // Whoever waits for the outcome makes it wanted.
+        // Waiting for the outcome marks the download as wanted, so that it is not cancelled.
         shared.parts.tasks.spawn("refill", arrival.outcome().map(drop));
     }
 }
@@ -124,13 +130,13 @@ pub(super) async fn blob_size(
             Elsewhere::Durable => return doubt::size(shared, digest).await,
             Elsewhere::Pending => return Err(FetchError::Pending(*digest)),
         },
-        // The bucket cannot be asked: what a pull relies on counts here too.
+        // The bucket does not respond: a link that was seen before counts, as for a pull.
         Err(error) if !parts.links.was_seen(repository, LinkKind::Layer, digest) => return Err(error.into()),
         Err(_) => {}
     }
     match size {
         Err(FetchError::Bucket(error)) if error.is_transient() => parts.store.size(digest).ok_or(error.into()),
-        // The object is damaged. A sound copy that is stored here replaces it.
+        // The object is damaged. An intact copy in the store of this node replaces it.
         Err(FetchError::Mismatch(_))
             if parts.store.size(digest).is_some() && parts.replicator.ensure_data(digest).await? =>
         {

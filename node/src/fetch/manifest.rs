@@ -1,4 +1,5 @@
-//! Manifests: small, so fetched whole, verified before the first byte is served, and kept.
+//! Manifests are small, so they are fetched completely, verified before the first byte is served,
+//! and stored.
 
 use super::failure::Failure;
 use super::flight::{Arrival, Departure, Entry};
@@ -26,7 +27,7 @@ pub(super) async fn manifest(
         {
             return Ok(served(shared, content, "hit", "store"));
         }
-        // Stored since this request looked: it looks once more, and no more than that.
+        // It was stored after this request checked. The store is checked once more, and only once.
         match joined.take().or_else(|| join(shared, digest, !landed)) {
             Some(joined) => break joined,
             None => landed = true,
@@ -36,7 +37,7 @@ pub(super) async fn manifest(
     Ok(served(shared, content, result, "fill"))
 }
 
-/// Joins the fetch of a manifest or begins one, and says which. `None` when it is stored by now.
+/// Joins the fetch of a manifest or starts one, and returns which. `None` if it is stored by now.
 fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Bytes>, &'static str)> {
     match shared.manifests.enter(digest, || use_store && shared.parts.store.contains(digest)) {
         Entry::Landed => None,
@@ -52,7 +53,7 @@ async fn stored(shared: &Shared, digest: &Digest) -> Option<Bytes> {
     match shared.parts.store.read_small(digest).await {
         Ok(content) => content,
         Err(error) => {
-            tracing::warn!(%digest, %error, "a stored manifest cannot be read; reading from the bucket");
+            tracing::warn!(%digest, %error, "cannot read a stored manifest; reading from the bucket");
             None
         }
     }
@@ -72,14 +73,14 @@ async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Byte
     }
 }
 
-/// Reads the whole content from the bucket and verifies it.
+/// Reads the whole manifest from the bucket and verifies it.
 async fn fetch(shared: &Shared, digest: &Digest) -> Result<Bytes, Failure> {
     let origin = shared.origin(digest);
     let object = origin.open(None).await?;
     let size = object.meta.size;
     if size > MAX_MANIFEST_BYTES as u64 {
         let error = origin.error(BucketErrorKind::Refused);
-        return Err(error.because(format!("{size} bytes are more than a manifest may have")).into());
+        return Err(error.because(format!("the manifest has {size} bytes; the limit is {MAX_MANIFEST_BYTES}")).into());
     }
     whole::read(&origin, digest, object).await
 }

@@ -1,20 +1,26 @@
-//! Fetch: content from the store, else from the running fill of that digest, else from a new fill out of the bucket.
+//! The fetch flow: serves content from the store, else from a running download of the same digest,
+//! else from a new download out of the bucket.
 //!
-//! One fill a digest at a node (`flight`), with any number of readers that stream from the growing file (`reader`)
-//! and none of which waits for its end. A fill (`fill`) reads a large object through several ranges at once, goes on
-//! when a request to the bucket breaks off (`origin`), and goes on when its readers leave. What is stored and served
-//! is verified; the last bytes of unverified content are held back until its digest is known. Where there is no room,
-//! or the disk fails, content passes through without being stored (`through`): a pull never fails for want of disk.
+//! A node runs one download per digest (`flight`). Any number of readers stream from the growing
+//! file (`reader`), and none waits for the end of the download. A download (`fill`) reads a large
+//! object through several ranges in parallel, resumes when a request to the bucket fails half way
+//! (`origin`), and continues when its readers leave. What is stored and served is verified: the
+//! last bytes of unverified content are held back until the digest is known. If there is no free
+//! space, or the disk fails, content passes through without being stored (`through`): a pull never
+//! fails because of a full disk.
 //!
-//! **What is served before it is verified.** A range of content that is not stored is given as the bucket has it (206):
-//! a part says nothing of the digest of the whole, and clients that pull lazily (eStargz, SOCI, zstd:chunked) need a few
-//! KiB of a layer at once and verify each chunk against a table of contents that they have verified. Waiting for the
-//! whole layer would take from them what they are there for. A node verifies the whole in the background (the same
-//! request begins a fill). When that does not match, the object is marked as damaged (`store::damaged`), and from then on
-//! this node gives nothing of it away, no range and no size, before all of it was verified: it answers 502 (`doubt`).
-//! The mark goes when the object is replaced, in the bucket or by a push through this node.
+//! **What is served before it is verified.** A range of content that is not stored is served as the
+//! bucket has it (206), because a part cannot be checked against the digest of the whole. Clients
+//! that pull lazily (eStargz, SOCI, zstd:chunked) need a few KiB of a layer at once, and verify
+//! each chunk against a table of contents that they have verified. Waiting for the whole layer
+//! would defeat their purpose. The same request starts a download, which verifies the whole content
+//! in the background. If it does not match, the object is marked as damaged (`store::damaged`).
+//! From then on this node serves nothing of it, no range and no size, until all of it was verified:
+//! it responds with 502 (`doubt`). The mark is removed when the object is replaced, in the bucket
+//! or by a push through this node.
 //!
-//! Nothing is served but through a repository that links it, and what a tag is, is asked of the bucket (`tags`).
+//! This flow never serves content unless the repository links it. It asks the bucket for the
+//! current value of a tag (`tags`). It never writes to the bucket.
 
 mod circuit;
 mod content;
@@ -57,17 +63,17 @@ use std::time::Duration;
 /// Why content cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The repository does not link it, or there is no such tag.
+    /// The repository does not link the content, or the tag does not exist.
     #[error("not found")]
     NotFound,
-    /// The repository links it and the bucket has no bytes of it.
-    #[error("{0} is linked and its content is missing in the bucket")]
+    /// The repository links the content, but the bucket does not have it.
+    #[error("{0} belongs to this repository but is missing from the bucket; push it again")]
     ContentMissing(Digest),
-    /// What the bucket has is not what the digest says.
-    #[error("the content of {0} in the bucket does not match its digest")]
+    /// The content in the bucket does not match its digest.
+    #[error("the content of {0} in the bucket is damaged: it does not match its digest; push it again")]
     Mismatch(Digest),
-    /// Another node acknowledged the blob and has not made it durable yet (WriteBack).
-    #[error("{0} is on its way to the bucket from another node; retry later")]
+    /// Another node acknowledged the blob and has not uploaded it to the bucket yet (WriteBack).
+    #[error("another node is still uploading {0} to the bucket; retry later")]
     Pending(Digest),
     #[error(transparent)]
     Bucket(#[from] BucketError),
@@ -75,34 +81,35 @@ pub enum FetchError {
     Store(#[from] StoreError),
 }
 
-/// A tag and the manifest that it is.
+/// A tag's current manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved {
     pub digest: Digest,
-    /// The bucket could not be asked; this is the last known value, within `tags.staleIfError`.
+    /// The bucket did not respond. This is the last known value, not older than
+    /// `tags.staleIfError`.
     pub stale: bool,
 }
 
-/// What the fetch flow is made of.
+/// The parts of the fetch flow.
 pub struct FetchParts {
     pub bucket: Arc<dyn Bucket>,
     pub layout: Layout,
     pub store: Store,
     pub links: Links,
     pub replicator: Arc<dyn Replicator>,
-    /// What was seen to be damaged in the bucket; shared with whoever repairs it.
+    /// Objects of the bucket that were found to be damaged. Shared with the flows that repair them.
     pub damaged: Arc<Damaged>,
     pub config: config::Fetch,
     pub tags: config::Tags,
     pub tasks: Tasks,
-    /// Where fills of large content are received.
+    /// Runs the downloads of large content.
     pub bulk: Bulk,
     pub hands: Hands,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    /// For how long a body that broke off is tried again without one more byte arriving.
+    /// How long a broken body is retried without one more byte arriving.
     pub retry_budget: Duration,
-    /// A body that yields nothing for this long has broken off.
+    /// A body that yields nothing for this long is considered broken.
     pub stall_timeout: Duration,
 }
 
@@ -112,7 +119,7 @@ pub struct Fetch {
     shared: Arc<Shared>,
 }
 
-/// What requests, fills and readers share.
+/// State that requests, downloads and readers share.
 struct Shared {
     parts: FetchParts,
     fills: Arc<Flights<locate::Opened>>,
@@ -128,19 +135,21 @@ impl Shared {
         Origin::new(parts.bucket.clone(), key, parts.retry_budget, parts.stall_timeout)
     }
 
-    /// Expects content that is not stored: its link may be seen before there is a fill of it.
+    /// Registers content that is not stored, because its link may be seen before its download
+    /// starts.
     fn expect(&self, digest: &Digest) -> Option<Expected> {
         let store = &self.parts.store;
         (!store.contains(digest)).then(|| store.expect(digest))
     }
 
-    /// Runs a fill in the background. Links of its content that are seen before it ends are remembered.
+    /// Runs a download in the background. Links of its content that are seen before it ends are
+    /// remembered.
     fn spawn_fill(&self, name: &'static str, digest: &Digest, fill: impl Future<Output = ()> + Send + 'static) {
         let expected = self.parts.store.expect(digest);
         self.parts.tasks.spawn(name, fill.map(|()| drop(expected)));
     }
 
-    /// Counts, logs and remembers content of the bucket that is not what its digest says.
+    /// Counts, logs and remembers an object of the bucket that does not match its digest.
     fn mismatch(&self, digest: &Digest, version: Option<ObjectMeta>) {
         self.parts.damaged.mark(digest, version);
         self.parts.metrics.mismatches.with_label_values(&["bucket"]).inc();
@@ -158,13 +167,14 @@ impl Fetch {
     /// A blob, through a repository that links it.
     ///
     /// # Errors
-    /// When it is not linked or cannot be read.
+    /// If it is not linked or cannot be read.
     pub async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Content, FetchError> {
         locate::blob(&self.shared, repository, digest).await
     }
 
-    /// The size of a blob in bytes, through a repository that links it. Starts no fill. A client that pushes does not send
-    /// what this finds, so the bucket is asked for link and data, whatever is stored or was seen before.
+    /// The size of a blob in bytes, through a repository that links it. Starts no download. A
+    /// client does not push a blob that it finds here, so the bucket is always asked for link and
+    /// data, whatever is stored or was seen before.
     ///
     /// # Errors
     /// As [`Fetch::blob`].
@@ -172,13 +182,13 @@ impl Fetch {
         locate::blob_size(&self.shared, repository, digest).await
     }
 
-    /// Begins to fill the store with content that it lost, without a reader. Nothing when it is stored, or being
-    /// filled already; without room it stays as it is.
+    /// Starts a download of content that the store lost, without a reader. Does nothing if the
+    /// content is stored or already being downloaded. Without free space the content is not stored.
     pub fn refill(&self, digest: &Digest) {
         locate::refill(&self.shared, digest);
     }
 
-    /// A manifest, whole and verified, through a repository that links it.
+    /// A manifest, complete and verified, through a repository that links it.
     ///
     /// # Errors
     /// As [`Fetch::blob`].
@@ -186,19 +196,20 @@ impl Fetch {
         manifest::manifest(&self.shared, repository, digest).await
     }
 
-    /// Asks the bucket for the link of a manifest, for a client that does not push what it finds. What is served then
-    /// follows from the answer. While the bucket cannot be asked, what was seen before counts, as for a pull.
+    /// Asks the bucket for the link of a manifest, because a client does not push a manifest that
+    /// it finds. The response follows from the result. While the bucket is unreachable, a link that
+    /// was seen before counts, as for a pull.
     pub async fn recheck_manifest(&self, repository: &Repository, digest: &Digest) {
         if let Err(error) = self.shared.parts.links.ask(repository, LinkKind::Revision, digest).await {
-            tracing::debug!(%repository, %digest, %error, "a link cannot be asked for");
+            tracing::debug!(%repository, %digest, %error, "cannot check the link of a manifest in the bucket");
         }
     }
 
-    /// What a tag is now: one conditional request, or none within `tags.freshFor`.
+    /// The current value of a tag: one conditional request, or none within `tags.freshFor`.
     ///
     /// # Errors
-    /// `NotFound` when there is no such tag; a bucket error when the bucket cannot be asked and no value is known
-    /// that is young enough.
+    /// `NotFound` if there is no such tag. A bucket error if the bucket does not respond and no
+    /// known value is recent enough.
     pub async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Resolved, FetchError> {
         tags::resolve(&self.shared, repository, tag).await
     }

@@ -1,5 +1,5 @@
-//! An object of the bucket as a source of bytes that does not break off: a body that fails goes on from the byte it
-//! reached, as long as the retry budget does not pass without one more byte.
+//! An object of the bucket as a resumable source of bytes. A body that fails is resumed at the byte
+//! it reached, until the retry budget passes without one more byte.
 
 use super::failure::Failure;
 use crate::run::clock::Stopwatch;
@@ -26,7 +26,7 @@ pub(super) struct Origin {
     versions: Arc<Mutex<Versions>>,
 }
 
-/// What was read of an object so far.
+/// The versions of the object that were read so far.
 #[derive(Debug, Default)]
 enum Versions {
     #[default]
@@ -40,17 +40,17 @@ impl Origin {
         Origin { bucket, key, bulk: false, retry_budget, stall_timeout, versions: Arc::default() }
     }
 
-    /// The same, read as [`GetOptions::bulk`] says.
+    /// The same object, read as described at [`GetOptions::bulk`].
     pub(super) fn bulk(self) -> Origin {
         Origin { bulk: true, ..self }
     }
 
-    /// What the bucket says of the object.
+    /// The object's metadata in the bucket.
     pub(super) async fn head(&self) -> Result<ObjectMeta, Failure> {
         self.bucket.head(&self.key).await?.ok_or(Failure::Missing)
     }
 
-    /// Asks for the object, or a range of it; one request. Its body is to be read by [`Origin::bytes`].
+    /// Requests the object or a range of it, in one request. [`Origin::bytes`] reads the body.
     pub(super) async fn open(&self, range: Option<Range<u64>>) -> Result<Object, Failure> {
         match self.bucket.get(&self.key, GetOptions { range, bulk: self.bulk, ..GetOptions::default() }).await? {
             Get::Found(object) => {
@@ -61,7 +61,7 @@ impl Origin {
         }
     }
 
-    /// An answer of this version is read.
+    /// Records that a response of this version is read.
     pub(super) fn read_of(&self, version: &ObjectMeta) {
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         *versions = match &*versions {
@@ -71,14 +71,15 @@ impl Origin {
         };
     }
 
-    /// What was read is not what the digest says.
+    /// The failure for content that does not match the digest.
     pub(super) fn mismatch(&self) -> Failure {
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         Failure::Mismatch(if let Versions::One(version) = &*versions { Some(version.clone()) } else { None })
     }
 
-    /// The bytes of a range of the object, which has `size` bytes in all: never more, and fewer only with an error.
-    /// `opened` is an answer that begins at the range's start and spares its request.
+    /// The bytes of a range of the object, whose total size is `size`: never more, and fewer only
+    /// with an error. `opened` is an open response that begins at the start of the range and saves
+    /// its request.
     pub(super) fn bytes(
         &self,
         size: u64,
@@ -96,13 +97,13 @@ impl Origin {
         stream::try_unfold(reading, Reading::step).boxed()
     }
 
-    /// Asks for the rest of an object of which some was read already.
+    /// Requests the rest of an object of which a part was already read.
     async fn reopen(&self, size: u64, range: Range<u64>) -> Result<(u64, BodyStream), Failure> {
         let start = range.start;
         let object = self.open(Some(range)).await?;
         if object.meta.size != size || object.range.start != start {
             let error = self.error(BucketErrorKind::Refused);
-            return Err(error.because("the object changed while it was read").into());
+            return Err(error.because("the object was replaced while it was being read").into());
         }
         Ok((object.range.end, object.body))
     }
@@ -112,15 +113,15 @@ impl Origin {
     }
 }
 
-/// Where reading is.
+/// The position of a read.
 struct Reading {
     origin: Origin,
     size: u64,
     at: u64,
     end: u64,
-    /// The body being read, and the offset at which it ends.
+    /// The current body, and the offset at which it ends.
     body: Option<(u64, BodyStream)>,
-    /// Since the first failure after the last byte, and the pauses between tries.
+    /// The time since the first failure after the last byte, and the pauses between attempts.
     failing: Option<(Stopwatch, Box<dyn Iterator<Item = Duration> + Send>)>,
 }
 
@@ -144,7 +145,7 @@ impl Reading {
         Ok(None)
     }
 
-    /// The next bytes that are not none; `None` when the body ended where it was to end.
+    /// The next non-empty piece. `None` if the body ended at its expected end.
     async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         if self.body.is_none() {
             self.body = Some(self.origin.reopen(self.size, self.at..self.end).await?);
@@ -162,7 +163,7 @@ impl Reading {
         }
     }
 
-    /// Waits before the next try, or gives up.
+    /// Waits before the next attempt, or returns the failure.
     async fn pause_after(&mut self, failure: Failure) -> Result<(), Failure> {
         let Failure::Bucket(error) = &failure else { return Err(failure) };
         let (since, pauses) = self.failing.get_or_insert_with(|| (Stopwatch::start(), Box::new(retry::pauses())));
@@ -170,7 +171,7 @@ impl Reading {
         if !error.is_transient() || since.elapsed() + pause > self.origin.retry_budget {
             return Err(failure);
         }
-        tracing::debug!(%error, at = self.at, "a body broke off; it goes on from the byte it reached");
+        tracing::debug!(%error, at = self.at, "the body of a response broke off; resuming at the byte it reached");
         tokio::time::sleep(pause).await;
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Reading a fill: what is written already at once, the rest as it comes, the end when it is verified.
+//! Reads from a running download: written bytes at once, the rest as they arrive, and the last
+//! bytes after verification.
 
 use super::failure::Failure;
 use super::fill::{Fill, Phase};
@@ -10,11 +11,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The end of unverified content that no reader is given, in bytes: content up to this size is verified before its
-/// first byte leaves, and of larger content a damaged body is always seen to be short.
+/// Number of bytes at the end of unverified content that no reader gets. Content up to this size is
+/// verified before its first byte is sent. Of larger content, a client always notices a damaged
+/// body, because it is short.
 pub(super) const HELD_BACK: u64 = 64 << 10;
 
-/// A reader of a fill.
+/// A reader of a download.
 pub(super) struct Reader {
     fill: Arc<Fill>,
     phase: watch::Receiver<Phase>,
@@ -28,10 +30,11 @@ impl Reader {
     /// The next bytes from `at` on, at least one and none beyond `end`, as soon as there are any.
     ///
     /// # Errors
-    /// When the fill failed.
+    /// If the download failed.
     pub(super) async fn next(&mut self, at: u64, end: u64) -> Result<Bytes, Failure> {
         loop {
-            // The phase is looked at before the progress: a progress after that look wakes this reader again.
+            // The phase is read before the progress, so that any later progress wakes this reader
+            // again.
             let phase = self.phase.borrow_and_update().clone();
             let given = match phase {
                 Phase::Failed(failure) => return Err(failure),
@@ -46,8 +49,9 @@ impl Reader {
         }
     }
 
-    /// The beginning of a range that is written: from memory what was written last, and what was written just before,
-    /// which is in the page cache, on the spot: that takes no longer than the copy.
+    /// Reads the beginning of a range that is written. The last batches come from memory. Older
+    /// ones, if they are in the page cache, are read on the async thread, because that takes no
+    /// longer than the copy.
     async fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
         if let Some(bytes) = self.fill.in_memory(&range) {
             return Ok(bytes);

@@ -1,4 +1,4 @@
-//! That a fill is under way, and what it came to, as the metrics say it.
+//! The metrics and log messages of downloads: how many are running, and their results.
 
 use super::Shared;
 use super::failure::Failure;
@@ -12,7 +12,7 @@ impl Shared {
         self.parts.metrics.fills.with_label_values(&[result]).inc();
     }
 
-    /// Counts a fill as running until what is returned is dropped.
+    /// Counts a download as running until the returned value is dropped.
     pub(super) fn count_running(&self) -> Running {
         let gauge = self.parts.metrics.fills_running.clone();
         gauge.inc();
@@ -20,7 +20,7 @@ impl Shared {
     }
 }
 
-/// A fill that counts as running.
+/// A download that is counted as running.
 pub(super) struct Running(IntGauge);
 
 impl Drop for Running {
@@ -29,7 +29,7 @@ impl Drop for Running {
     }
 }
 
-/// Says why a fill failed. Returns what it came to.
+/// Logs why a download failed. Returns its result for the metric.
 pub(super) fn failed(shared: &Shared, digest: &Digest, failure: &Failure) -> &'static str {
     match failure {
         Failure::Mismatch(version) => {
@@ -37,29 +37,30 @@ pub(super) fn failed(shared: &Shared, digest: &Digest, failure: &Failure) -> &'s
             "mismatch"
         }
         Failure::Local(error) => {
-            tracing::warn!(%digest, %error, "the disk failed during a fill");
+            tracing::warn!(%digest, %error, "local disk failed while caching content from the bucket");
             if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) { "no_room" } else { "failed" }
         }
         Failure::Missing => "failed",
         Failure::Bucket(error) => {
-            tracing::warn!(%digest, %error, "a fill failed");
+            tracing::warn!(%digest, %error, "cannot download content from the bucket");
             "failed"
         }
     }
 }
 
-/// Says why verified content is not stored, if it is not. Returns what its fill came to.
+/// Logs why verified content was not stored, if it was not. Returns the result of the download for
+/// the metric.
 pub(super) fn ended(digest: &Digest, stored: Result<(), StoreError>) -> &'static str {
     match stored {
         Ok(()) => "stored",
         Err(error) => {
-            tracing::warn!(%digest, %error, "content was read and could not be stored");
+            tracing::warn!(%digest, %error, "content was downloaded and served but could not be stored");
             without_room(&error)
         }
     }
 }
 
-/// What a fill comes to that the store does not take.
+/// The result of a download that the store rejects.
 pub(super) fn without_room(error: &StoreError) -> &'static str {
     if error.is_no_room() { "no_room" } else { "failed" }
 }

@@ -1,5 +1,5 @@
-//! What a tag is now: asked of the bucket by conditional get, so that every node serves the newest push; and, while
-//! the bucket cannot be asked, what it was when last seen.
+//! The current value of a tag. The bucket is asked with a conditional GET, so that every node
+//! serves the latest push. While the bucket is unreachable, the last known value is served.
 
 use super::circuit::Advice;
 use super::{FetchError, Resolved, Shared};
@@ -12,8 +12,9 @@ use crate::store::links::MAX_LINK_BYTES;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A tag whose last value may be served does not wait longer for a bucket that says nothing, as one behind a broken
-/// network: its requests would wait out their whole time, and a pull with them.
+/// How long a tag with a usable last value waits for a bucket that does not respond, for example
+/// because of a broken network. Otherwise its requests would use up their whole timeout, and so
+/// would the pull.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See [`super::Fetch::resolve`].
@@ -44,7 +45,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: 
             Ok(answer) => answer,
             Err(_) => {
                 shared.circuit.report(false);
-                tracing::warn!(%repository, %tag, "the bucket does not answer: serving the tag as it was when last seen");
+                tracing::warn!(%repository, %tag, "the bucket does not respond; serving the tag's last known value");
                 return Ok(stale(shared, fallback));
             }
         },
@@ -53,7 +54,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: 
         (Ok(Some(digest)), _) => Ok(Resolved { digest, stale: false }),
         (Ok(None), _) => Err(FetchError::NotFound),
         (Err(error), Some(fallback)) => {
-            tracing::warn!(%repository, %tag, %error, "serving the tag as it was when last seen");
+            tracing::warn!(%repository, %tag, %error, "the bucket failed; serving the tag's last known value");
             Ok(stale(shared, fallback))
         }
         (Err(error), None) => Err(error.into()),
@@ -65,7 +66,7 @@ fn stale(shared: &Shared, known: &KnownTag) -> Resolved {
     Resolved { digest: known.digest, stale: true }
 }
 
-/// Finds out in the background whether the bucket works again.
+/// Checks in the background whether the bucket works again.
 fn probe(shared: &Arc<Shared>, repository: &Repository, tag: &Tag, known: KnownTag) {
     let (shared, repository, tag) = (shared.clone(), repository.clone(), tag.clone());
     shared.parts.tasks.clone().spawn("probe bucket", async move {
@@ -75,7 +76,8 @@ fn probe(shared: &Arc<Shared>, repository: &Repository, tag: &Tag, known: KnownT
     });
 }
 
-/// Asks the bucket and remembers its answer. `None`: there is no such tag, or its link names nothing.
+/// Asks the bucket and remembers the result. `None` if there is no such tag, or its link contains
+/// no digest.
 async fn ask(
     shared: &Shared,
     repository: &Repository,
@@ -92,7 +94,7 @@ async fn ask(
         (Answer::Link(content, etag), _) => {
             let digest = read_link(&content);
             if digest.is_none() {
-                tracing::warn!(%repository, %tag, "the tag's link in the bucket is damaged");
+                tracing::warn!(%repository, %tag, "the tag's link in the bucket is damaged: it contains no digest");
             }
             digest.map(|digest| (digest, etag))
         }
@@ -111,7 +113,7 @@ async fn ask(
 }
 
 enum Answer {
-    /// The link is the known one.
+    /// The known link is current.
     Same,
     Link(bytes::Bytes, ETag),
     Missing,

@@ -1,5 +1,5 @@
-//! The task behind a fill, from its first request to its place in the store. It belongs to no request: it goes on when
-//! those who asked for it leave.
+//! The task of a download, from its first request until the content is in the store. It belongs to
+//! no request: it continues when the requests that wait for it are cancelled.
 
 use super::Shared;
 use super::failure::Failure;
@@ -17,19 +17,21 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long an answer waits, unread, to be wanted: it holds one of the requests that this node may have at the bucket,
-/// which those that ask whether it is may be waiting for.
+/// How long a response may stay open, unread, until it is wanted. It occupies one of this node's
+/// requests to the bucket (`bucket.maxRequests`), and the link checks that decide whether it is
+/// wanted may be waiting for one.
 const LINK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What the first request brought.
+/// The result of the first request.
 enum First {
-    /// All of content that is verified before its first byte is given, or why not.
+    /// All of the content, verified before its first byte is served, or the failure.
     Whole(Result<Bytes, Failure>),
-    /// The beginning of larger content, to be read.
+    /// The response with the beginning of larger content, not read yet.
     Beginning(Object),
 }
 
-/// Fills the store with the content of a digest, and tells those that wait for it as soon as they can read.
+/// Downloads the content of a digest into the store, and announces it to waiting requests as soon
+/// as they can read.
 pub(super) async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Opened>) {
     match first(&shared, &digest, &mut departure).await {
         None => {}
@@ -38,8 +40,8 @@ pub(super) async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Dep
     }
 }
 
-/// What the first request brings, which is made before it is known whether the content is linked; `None` when it
-/// turned out not to be.
+/// Sends the first request, before it is known whether the repository links the content. `None` if
+/// it does not.
 async fn first(shared: &Shared, digest: &Digest, departure: &mut Departure<Opened>) -> Option<First> {
     let first = departure.unless_deserted(ask(shared, digest)).await?;
     if let First::Whole(_) = first {
@@ -48,6 +50,8 @@ async fn first(shared: &Shared, digest: &Digest, departure: &mut Departure<Opene
     match tokio::time::timeout(LINK_PATIENCE, departure.wanted()).await {
         Ok(wanted) => wanted.then_some(first),
         Err(_) => {
+            // Dropping the response frees its request slot. The content is requested again once it
+            // is wanted.
             drop(first);
             if departure.wanted().await { Some(ask(shared, digest).await) } else { None }
         }
@@ -71,7 +75,8 @@ fn ranges(shared: &Shared) -> Ranges {
     }
 }
 
-/// Fills a file of the store, which is read meanwhile; without room for it, lets the content pass through.
+/// Downloads into a file of the store, which is read at the same time. Without space, the content
+/// passes through.
 async fn fill_file(shared: &Shared, digest: Digest, first: Object, departure: Departure<Opened>) {
     let store = &shared.parts.store;
     let size = first.meta.size;
@@ -95,14 +100,14 @@ async fn fill_file(shared: &Shared, digest: Digest, first: Object, departure: De
         Ok(()) => {
             shared.parts.damaged.repaired(&digest);
             shared.count_fill(adopt(shared, &fill, room).await);
-            // Verified bytes are given to readers whether or not the store could take the file. Only then the
-            // flight ends: who asks now either joins it or finds the content stored.
+            // Readers get verified bytes whether or not the store could take the file. The flight
+            // ends last, so that a new request either joins it or finds the content stored.
             fill.end(Phase::Verified);
             drop(departure);
         }
         Err(failure) => {
             shared.count_fill(failed(shared, &digest, &failure));
-            // The flight ends first, so that nobody joins what has failed already.
+            // The flight ends first, so that no request joins a failed download.
             drop(departure);
             fill.end(Phase::Failed(failure));
             fill.file.remove().await;
@@ -114,7 +119,8 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
     let origin = shared.origin(&fill.digest);
     origin.read_of(&first.meta);
     let rest = fill::begin(fill, &origin, first).await?;
-    // The file has all its room on disk now, so it is not still to be written.
+    // The file's space is allocated on disk now, so the reservation no longer counts it as still to
+    // be written.
     room.wrote(fill.size);
     let parallel = usize::try_from(shared.parts.config.parallel_ranges).unwrap_or(1);
     let (receiving, hands) = (fill.clone(), shared.parts.hands.clone());
@@ -124,7 +130,7 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
     fill::verify(fill, &origin, &shared.parts.hands).await
 }
 
-/// Moves the filled file into the store. Returns what the fill came to.
+/// Moves the complete file into the store. Returns the result of the download for the metric.
 async fn adopt(shared: &Shared, fill: &Fill, room: Reservation) -> &'static str {
     let stored = shared.parts.store.adopt(&fill.digest, fill.file.path(), room, false).await;
     if stored.is_err() {
@@ -133,13 +139,13 @@ async fn adopt(shared: &Shared, fill: &Fill, room: Reservation) -> &'static str 
     ended(&fill.digest, stored)
 }
 
-/// Resolves when the node stops and nobody reads the fill.
+/// Resolves when the node is stopping and the download has no reader.
 async fn given_up(shared: &Shared, fill: &Fill) {
     shared.parts.tasks.stopping().await;
     fill.unread().await;
 }
 
-/// Ends a fill for its readers should its task end without a word.
+/// Fails the download for its readers if its task ends without a result.
 struct Ends(Arc<Fill>);
 
 impl Drop for Ends {

@@ -1,4 +1,4 @@
-//! Pass-through: content straight from the bucket to a reader, without the store.
+//! Pass-through: content directly from the bucket to a reader, without the store.
 
 use super::failure::Failure;
 use super::origin::Origin;
@@ -11,10 +11,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use std::io;
 use std::ops::Range;
 
-/// Larger pieces are hashed off the async threads: this many bytes take tens of microseconds.
+/// Larger pieces are hashed off the async threads. Hashing this many bytes takes tens of
+/// microseconds.
 const HASHED_INLINE: usize = 64 << 10;
 
-/// A range of the content, unverified: a part of content says nothing of the digest of the whole.
+/// A range of the content, unverified, because a part cannot be checked against the digest of the
+/// whole.
 pub(super) fn part(
     origin: &Origin,
     size: u64,
@@ -24,8 +26,8 @@ pub(super) fn part(
     origin.bytes(size, range, opened)
 }
 
-/// The whole content from `from` on, verified from its first byte: the piece that ends it is given only when the
-/// digest of all is the right one.
+/// The content from `from` to its end, verified from its first byte. The last piece is returned
+/// only if the digest of the whole content matches.
 pub(super) fn whole(
     origin: &Origin,
     hands: Hands,

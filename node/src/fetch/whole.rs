@@ -1,5 +1,5 @@
-//! Content that is read whole and verified before its first byte is served: manifests, and small blobs. Who waits for
-//! it has it from memory, and does not wait for the disk.
+//! Content that is read completely and verified before its first byte is served: manifests and
+//! small blobs. Requests that wait for it get it from memory and do not wait for the disk.
 
 use super::Shared;
 use super::failure::Failure;
@@ -12,10 +12,10 @@ use crate::store::layout::LinkKind;
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-/// Reads the whole content and verifies it. `first` is an answer that begins at byte 0.
+/// Reads the whole content and verifies it. `first` is a response that begins at byte 0.
 ///
 /// # Errors
-/// When it cannot be read to its end, or is other content.
+/// If it cannot be read to its end, or does not match the digest.
 pub(super) async fn read(origin: &Origin, digest: &Digest, first: Object) -> Result<Bytes, Failure> {
     let size = first.meta.size;
     let collect = |mut all: Vec<u8>, piece: Bytes| async move {
@@ -26,7 +26,7 @@ pub(super) async fn read(origin: &Origin, digest: &Digest, first: Object) -> Res
     if Digest::of(digest.algorithm(), &content) == *digest { Ok(content.into()) } else { Err(origin.mismatch()) }
 }
 
-/// Tells those that wait what [`read`] came to, and then stores it.
+/// Sends the result of [`read`] to the requests that wait, and then stores the content.
 pub(super) async fn land<T: Clone + From<Bytes>>(
     shared: &Shared,
     digest: &Digest,
@@ -52,6 +52,6 @@ pub(super) async fn land<T: Clone + From<Bytes>>(
         LinkKind::Revision => store.insert_small(digest, content).await,
     };
     shared.count_fill(ended(digest, stored));
-    // Only now the flight ends: who asks now either joins it or finds the content stored.
+    // The flight ends only now, so that a new request either joins it or finds the content stored.
     drop(departure);
 }

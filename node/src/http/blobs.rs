@@ -1,4 +1,5 @@
-//! `GET`, `HEAD` and `DELETE /v2/<name>/blobs/<digest>` (distribution-spec, "Pulling blobs", "Deleting Blobs").
+//! `GET`, `HEAD` and `DELETE /v2/<name>/blobs/<digest>` (distribution-spec, "Pulling blobs",
+//! "Deleting Blobs").
 
 use super::body::exactly;
 use super::byteranges::{ByteRanges, content_range};
@@ -50,7 +51,7 @@ pub async fn get(
 ) -> Result<Response, ApiError> {
     let identity = identity(digest)?;
     if identity.is_known(asked) {
-        // Nothing is to be read, but that the repository has it is to be known.
+        // No content is sent, but the repository must still be checked for the blob.
         return head(services, repository, digest, asked).await;
     }
     let content = services.fetch.blob(repository, digest).await.map_err(failed)?;
@@ -80,7 +81,7 @@ fn octets(status: StatusCode, range: Range<u64>, content: Content) -> Response {
     response
 }
 
-/// There is no `Content-Range` beside the parts' own (RFC 9110, section 15.3.7.2).
+/// Only the parts have a `Content-Range` (RFC 9110, section 15.3.7.2).
 fn several(parts: ByteRanges, content: Content) -> Response {
     let (content_type, length) = (parts.content_type(), parts.length());
     let mut response = Response::new(parts.body(content));
@@ -100,7 +101,7 @@ pub async fn delete(services: &Services, repository: &Repository, digest: &Diges
 }
 
 fn identity(digest: &Digest) -> Result<Identity, ApiError> {
-    Identity::of(digest).ok_or_else(|| ApiError::Internal(format!("{digest} is no header")))
+    Identity::of(digest).ok_or_else(|| ApiError::Internal(format!("{digest} is not a valid header value")))
 }
 
 fn describe(map: &mut HeaderMap, identity: &Identity) {
@@ -110,7 +111,8 @@ fn describe(map: &mut HeaderMap, identity: &Identity) {
     map.insert(headers::CONTENT_DIGEST, identity.digest.clone());
 }
 
-/// The `Range`, unless `If-Range` says that it is one of other content (RFC 9110, section 13.1.5).
+/// The `Range`, unless `If-Range` states that it is a range of other content (RFC 9110, section
+/// 13.1.5).
 fn range_of<'a>(asked: &'a HeaderMap, identity: &Identity) -> Option<&'a str> {
     let applies = asked.get(IF_RANGE).is_none_or(|condition| *condition == identity.etag);
     asked.get(RANGE).filter(|_| applies).and_then(|value| value.to_str().ok())

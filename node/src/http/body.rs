@@ -1,4 +1,4 @@
-//! The bodies of requests and answers, each a layer round axum's.
+//! The bodies of requests and responses. Each is a layer around axum's body.
 
 use super::stall::Taken;
 use crate::observe::access::Access;
@@ -14,8 +14,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// A body of exactly `length` bytes. A stream that ends early or fails ends the connection, so that the client never
-/// takes a short body for a whole one.
+/// A body of exactly `length` bytes. If the stream ends early or fails, the connection is closed,
+/// so that the client never accepts a short body as complete.
 pub fn exactly(length: u64, bytes: BoxStream<'static, io::Result<Bytes>>) -> Body {
     Body::new(Exact { bytes, left: length })
 }
@@ -50,18 +50,18 @@ impl HttpBody for Exact {
     }
 }
 
-/// The body of an answer that carries its request's [`Access`], so that the request ends, for metrics and the access
-/// log, when the last byte was handed over or the client went away.
+/// The body of a response that carries the [`Access`] of its request. For metrics and the access
+/// log, the request ends when the last byte was sent or the client disconnected.
 pub struct Observed {
     inner: Body,
     access: Access,
-    /// Whether the answer is one that may say how long its body is.
+    /// Whether the response may state the length of its body.
     sized: bool,
 }
 
 impl Observed {
-    /// Not `sized` is an answer that has no body whatever its status would let it have, such as 304: its length, zero,
-    /// would be taken for that of the content.
+    /// `sized` is false for a response without a body, such as 304. Its length, zero, would be read
+    /// as the length of the content.
     pub fn new(inner: Body, access: Access, sized: bool) -> Observed {
         Observed { inner, access, sized }
     }
@@ -90,7 +90,7 @@ impl HttpBody for Observed {
     }
 }
 
-/// The body of an answer that says, over HTTP/2, whether its client takes it.
+/// The body of a response that reports, over HTTP/2, whether its client reads it.
 pub struct Watched {
     inner: Body,
     taken: Option<Arc<Taken>>,
@@ -126,12 +126,13 @@ impl HttpBody for Watched {
     }
 }
 
-/// The body of a request, as a stream and as a body to send on. A client that sends nothing for the stall time while
-/// it is waited for is cut off: the stream then fails with `TimedOut`. Time in which nobody reads does not count.
+/// The body of a request, as a stream and as a body to forward. If the client sends nothing for the
+/// stall time while it is being read, the stream fails with `TimedOut`. Time in which nothing reads
+/// the body does not count.
 pub struct RequestBody<B = Body> {
     inner: B,
     stall: Duration,
-    /// Armed while a read waits for the client.
+    /// Runs while a read waits for the client.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -182,7 +183,7 @@ where
             match ready!(self.as_mut().poll_frame(cx)) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                // Trailers mean nothing to a registry.
+                // A registry ignores trailers.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Poll::Ready(Some(Ok(bytes)));
@@ -215,7 +216,7 @@ mod tests {
         let mut body = RequestBody::new(StreamBody::new(Box::pin(slow)), Duration::from_secs(10));
         for _ in 0..3 {
             assert_eq!(body.next().await.unwrap().unwrap(), "x");
-            // The time in which the server is busy is not the client's.
+            // Time in which the server is busy does not count against the client.
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         assert_eq!(body.next().await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -1,4 +1,4 @@
-//! The body of an answer to several ranges: `multipart/byteranges` (RFC 9110, section 14.6).
+//! The body of a response to several ranges: `multipart/byteranges` (RFC 9110, section 14.6).
 
 use super::body::exactly;
 use crate::fetch::Content;
@@ -8,9 +8,9 @@ use futures::{StreamExt, stream};
 use std::ops::Range;
 use uuid::Uuid;
 
-/// Parts of content, each with a head that says where it lies.
+/// Parts of content, each with a header that states its position.
 pub struct ByteRanges {
-    /// 122 random bits, so that the content, which is older, does not contain it.
+    /// 122 random bits. The content is older, so it does not contain them.
     boundary: String,
     /// Size of the whole content in bytes.
     size: u64,
@@ -22,7 +22,7 @@ impl ByteRanges {
         ByteRanges { boundary: Uuid::new_v4().simple().to_string(), size, ranges }
     }
 
-    /// The `Content-Type` of the answer.
+    /// The `Content-Type` of the response.
     pub fn content_type(&self) -> String {
         format!("multipart/byteranges; boundary={}", self.boundary)
     }
@@ -36,7 +36,7 @@ impl ByteRanges {
         parts.sum::<u64>() + self.end().len() as u64
     }
 
-    /// The body. A part is read when all before it was handed over.
+    /// The body. A part is read when all parts before it were sent.
     pub fn body(self, content: Content) -> Body {
         let length = self.length();
         let heads: Vec<String> = (0..self.ranges.len()).map(|number| self.head(number)).collect();
@@ -46,7 +46,7 @@ impl ByteRanges {
         exactly(length, parts.chain(text(end)).boxed())
     }
 
-    /// What comes before a part, with the line break that ends the part before.
+    /// The header of a part, with the line break that ends the previous part.
     fn head(&self, number: usize) -> String {
         let (range, line) = (&self.ranges[number], if number == 0 { "" } else { "\r\n" });
         format!(
@@ -61,7 +61,7 @@ impl ByteRanges {
     }
 }
 
-/// Where a range that is not empty lies in content of `size` bytes, as `Content-Range` says it.
+/// The `Content-Range` of a non-empty range in content of `size` bytes.
 pub fn content_range(range: &Range<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1))
 }

@@ -1,4 +1,4 @@
-//! `GET /v2/_catalog`: the repositories, as CNCF Distribution lists them.
+//! `GET /v2/_catalog`: lists the repositories, in the format of CNCF Distribution.
 
 use super::dispatch::Services;
 use super::error::ApiError;

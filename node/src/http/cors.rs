@@ -1,8 +1,8 @@
-//! What web pages of other origins may read in a browser (Fetch standard, "CORS protocol"): nothing, unless
-//! `http.allowedOrigins` names them.
+//! What web pages of other origins may read in a browser (Fetch standard, "CORS protocol"):
+//! nothing, unless `http.allowedOrigins` lists their origin.
 //!
-//! A page that is allowed sends its credentials itself, in `Authorization`. The browser's own (cookies, client
-//! certificates) are never allowed, so that no page can use those of its visitor.
+//! An allowed page sends its credentials itself, in `Authorization`. The browser's own credentials
+//! (cookies, client certificates) are never allowed, so that no page can use those of its visitor.
 
 use super::headers;
 use super::routes::Kind;
@@ -16,43 +16,43 @@ use axum::http::header::{
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
-/// What a page may send beside what every page may. `Authorization` has to be named (Fetch standard, "CORS
-/// non-wildcard request-header name").
+/// Headers that a page may send in addition to those that every page may. `Authorization` must be
+/// listed (Fetch standard, "CORS non-wildcard request-header name").
 const SENT: HeaderValue = HeaderValue::from_static(
     "Accept, Authorization, Content-Range, Content-Type, If-Match, If-None-Match, If-Range, Range, X-Request-Id",
 );
 
-/// What a page may read beside what every page may.
+/// Headers that a page may read in addition to those that every page may.
 const READ: HeaderValue = HeaderValue::from_static(
     "Accept-Ranges, Content-Length, Content-Range, Docker-Content-Digest, Docker-Distribution-Api-Version, \
      Docker-Upload-UUID, ETag, Link, Location, OCI-Filters-Applied, OCI-Subject, OCI-Tag, Range, Retry-After, Warning, \
      WWW-Authenticate, X-Request-Id",
 );
 
-/// Seconds for which a browser need not ask again: two hours, the most that Chromium takes.
+/// Seconds for which a browser may cache a preflight response: two hours, the maximum of Chromium.
 const MAX_AGE: u32 = 7200;
 
-/// The origins whose pages may read answers.
+/// The origins whose pages may read responses.
 pub enum Cors {
-    /// No origin; answers say nothing of origins.
+    /// No origin. Responses have no CORS headers.
     Off,
     Any,
     Listed(Vec<String>),
 }
 
-/// What an answer says to the page that asked.
+/// The CORS headers of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Nothing.
+    /// None.
     Silent,
-    /// Not with this origin, and another would read another answer.
+    /// This origin may not read the response, but another origin would get other headers.
     Refused,
     Everyone,
     With(HeaderValue),
 }
 
 impl Cors {
-    /// Of `http.allowedOrigins`.
+    /// From `http.allowedOrigins`.
     pub fn new(origins: &[String]) -> Cors {
         if origins.is_empty() {
             Cors::Off
@@ -63,7 +63,7 @@ impl Cors {
         }
     }
 
-    /// What the answer to a request with these headers says.
+    /// The CORS headers of the response to a request with these headers.
     pub fn sharing(&self, asked: &HeaderMap) -> Sharing {
         match (self, asked.get(ORIGIN)) {
             (Cors::Off, _) => Sharing::Silent,
@@ -75,7 +75,7 @@ impl Cors {
         }
     }
 
-    /// The answer to a browser that asks whether a page may send a request.
+    /// The response to a browser's preflight request.
     pub fn preflight(&self, request: &Request, sharing: &Sharing) -> Option<Response> {
         let asks = request.method() == Method::OPTIONS
             && request.headers().contains_key(ORIGIN)
@@ -96,12 +96,12 @@ impl Cors {
 }
 
 impl Sharing {
-    /// Writes the headers of an answer.
+    /// Adds the headers to a response.
     pub fn write(self, map: &mut HeaderMap) {
         let allowed = match self {
             Sharing::Silent => return,
             Sharing::Everyone => Some(HeaderValue::from_static("*")),
-            // Caches keep an answer for each origin apart.
+            // Caches must store one response per origin.
             Sharing::Refused => {
                 map.append(VARY, HeaderValue::from_static("Origin"));
                 None

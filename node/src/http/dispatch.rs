@@ -1,4 +1,5 @@
-//! From a request to its handler and back: limits, request id, span, metrics and the headers that every answer has.
+//! Handles a request from its arrival to its response: limits, request ID, span, metrics, and the
+//! headers of every response.
 
 use super::body::{Observed, RequestBody};
 use super::cors::Cors;
@@ -33,13 +34,15 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-/// Twice what a repository name of 255 characters, a sha512 digest and a session id need, all percent-encoded.
+/// Twice the size of a repository name of 255 characters, a sha512 digest and a session ID, all
+/// percent-encoded.
 const MAX_URI_BYTES: usize = 4096;
 
-/// Names and values together. Bearer tokens are the largest headers that registries see, at 8 KiB and more.
+/// Limit for names and values together. Bearer tokens are the largest headers that registries
+/// receive, at 8 KiB and more.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 
-/// The methods that metrics know, for a client may send any word.
+/// The methods with a metric label of their own. A client may send any method name.
 const METHODS: [(Method, &str); 6] = [
     (Method::GET, "GET"),
     (Method::HEAD, "HEAD"),
@@ -49,18 +52,18 @@ const METHODS: [(Method, &str); 6] = [
     (Method::DELETE, "DELETE"),
 ];
 
-/// The flows that requests are led to.
+/// The flows that handle requests.
 pub struct Services {
     pub uploads: Uploads,
     pub fetch: Fetch,
     pub discover: Discover,
     pub manage: Manage,
     pub metrics: Arc<Metrics>,
-    /// Refuse everything that writes.
+    /// Refuses every request that writes.
     pub read_only: bool,
 }
 
-/// What all requests share.
+/// State that all requests share.
 struct Registry {
     services: Services,
     described: Described,
@@ -73,11 +76,11 @@ struct Registry {
     namespaces: Vec<String>,
 }
 
-/// The router of a node, with the limits of its configuration. It is one handler for every path: the names of
-/// repositories contain slashes, and what follows a name says what is asked for, so that no pattern of a router's fits
-/// ([`Route`] reads them).
+/// The router of a node, with the limits of its configuration. It has one handler for every path,
+/// because no pattern of a router fits: repository names contain slashes, and the segment after the
+/// name selects the endpoint. `Route` parses the path.
 ///
-/// The peer is to be told as [`ConnectInfo`], which [`super::Server`] does.
+/// The router requires the peer as [`ConnectInfo`], which [`super::Server`] sets.
 pub fn router(services: Services, config: &config::Http) -> Router {
     let registry = Registry {
         services,
@@ -97,7 +100,7 @@ async fn dispatch(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    // Before anything can refuse it: a refusal that is lost to a reset says nothing.
+    // This comes first, because the client never sees a refusal that a reset destroys.
     let request = request.map(|body| Body::new(Lingering::new(body)));
     let request_id = RequestId::of(request.headers());
     let place = Arc::clone(&registry.places).try_acquire_owned().ok();
@@ -138,7 +141,8 @@ async fn dispatch(
         response = without_body(response);
     }
     access.answered(response.status().as_u16(), response.body().size_hint().exact());
-    // axum writes the length of every body that has one, and of these two it would be that of the content.
+    // axum writes the length of every body that has one. For these two statuses it would be read as
+    // the length of the content.
     let sized = !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     response.map(|body| Body::new(Observed::new(body, access, sized)))
 }
@@ -164,6 +168,7 @@ impl Registry {
             | Route::CancelUpload { id, .. } => match (self.at_owner(id, request, request_id).await, &route) {
                 (Ok(Found::Here(request)), _) => request,
                 (Ok(Found::Elsewhere(response)), _) => return Ok(response),
+                // The request may repeat one that the owner completed before it became unreachable.
                 (Err(ApiError::UnknownSession), Route::FinishUpload { repository, digest, .. }) => {
                     return uploads::finish_without_owner(services, repository, digest).await;
                 }
@@ -206,7 +211,8 @@ impl Registry {
         }
     }
 
-    /// The request, if the session is here; or else what the node answers that has it.
+    /// Returns the request if this node owns the session; otherwise the response of the node that
+    /// owns it.
     async fn at_owner(
         &self,
         id: &SessionId,
@@ -226,7 +232,7 @@ enum Found {
     Elsewhere(Response),
 }
 
-/// What is said at `/`, to a person who opens the registry in a browser.
+/// The text at `/`, for a person who opens the registry in a browser.
 const HOME: &str = "This is Entrepot, a container registry. Its API is at /v2/ (OCI distribution-spec 1.1).\n";
 
 fn text(kind: &'static str, content: &'static str) -> Response {
@@ -235,7 +241,7 @@ fn text(kind: &'static str, content: &'static str) -> Response {
     response
 }
 
-/// What is asked for, of a request that may be answered here.
+/// Parses a request and checks that it may be served here.
 fn route_of(request: &Request, namespaces: &[String]) -> Result<Route, ApiError> {
     check(request)?;
     let route = Route::parse(request.method(), request.uri().path(), request.uri().query())?;
@@ -243,7 +249,8 @@ fn route_of(request: &Request, namespaces: &[String]) -> Result<Route, ApiError>
     Ok(route)
 }
 
-/// What a client sizes and the server has read already: refused before anything is done with it.
+/// Checks sizes that the client controls. A request that exceeds a limit is refused before anything
+/// is done with it.
 fn check(request: &Request) -> Result<(), ApiError> {
     let uri = request.uri();
     if uri.path().len() + uri.query().map_or(0, str::len) > MAX_URI_BYTES {
@@ -259,7 +266,7 @@ fn header_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
-/// The answer to `HEAD`: the length that `GET` would have, and no body.
+/// The response to `HEAD`: the length that `GET` would have, and no body.
 fn without_body(response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact().filter(|length| *length > 0)

@@ -1,8 +1,8 @@
-//! Every refusal and failure, and the one place that says which status and code of the specification it has
-//! (distribution-spec, "Error Codes").
+//! All refusals and failures, and the only place that maps them to a status and a code of the
+//! specification (distribution-spec, "Error Codes").
 //!
-//! A message says what the client can do about it. It never names a path, a key or a host of this node; for those the
-//! request id leads to the log.
+//! A message states what the client can do about the error. It never contains a path, a key or a
+//! host of this node; the log has those under the request ID.
 
 use super::headers;
 use super::query::QueryError;
@@ -28,39 +28,39 @@ use std::io;
 #[allow(clippy::disallowed_types)]
 use axum::http::StatusCode;
 
-/// Seconds after which a client may try again, by what stands in the way.
+/// Seconds after which a client may retry, by cause.
 mod retry_after {
     /// Requests end all the time.
     pub const REQUESTS: u32 = 1;
-    /// The bucket was tried again for its whole budget already.
+    /// The bucket was already retried for its whole retry budget.
     pub const BUCKET: u32 = 5;
-    /// The cleaner or replication has to make room.
+    /// Eviction or replication must free space first.
     pub const ROOM: u32 = 10;
-    /// Sessions end when their blob is complete.
+    /// A session ends when its blob is complete.
     pub const SESSIONS: u32 = 5;
 }
 
-/// What content is asked for, for the code of its absence.
+/// The kind of the requested content. It selects the code for content that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     Blob,
     Manifest,
 }
 
-/// A request that is not answered with what it asked for.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    #[error("there is nothing at this path")]
+    #[error("no such endpoint; the registry API is under /v2/")]
     NoRoute,
-    #[error("this path has the methods {allowed}")]
+    #[error("method not allowed; allowed methods: {allowed}")]
     Method { allowed: &'static str },
-    #[error("this registry is read-only")]
+    #[error("this registry is read-only (readOnly): pushes and deletions are refused")]
     ReadOnly,
-    #[error("the path is not UTF-8, or has an encoded slash")]
+    #[error("invalid path: must be UTF-8 and must not contain percent-encoded slashes")]
     PathEncoding,
-    #[error("the URL is longer than {0} bytes")]
+    #[error("the path and query of the URL must not be longer than {0} bytes")]
     UriTooLong(usize),
-    #[error("the headers have more than {0} bytes")]
+    #[error("the request headers must not be larger than {0} bytes in total")]
     HeadersTooLarge(usize),
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -68,31 +68,30 @@ pub enum ApiError {
     Name(#[from] RepositoryError),
     #[error(transparent)]
     Digest(#[from] DigestError),
-    #[error("the query needs a digest")]
+    #[error("missing query parameter: digest")]
     DigestMissing,
     #[error("{0}")]
     PushedReference(ReferenceError),
-    #[error("n is not a number")]
+    #[error("query parameter n must be a non-negative integer")]
     PageSize,
-    #[error("there is no such repository")]
+    #[error("repository not found")]
     UnknownRepository,
-    #[error("there is no such manifest in this repository")]
+    #[error("manifest not found in this repository")]
     UnknownManifest,
-    /// A client that takes this registry for a mirror asks the next one when it reads 404. No local content is served
-    /// then: whoever may push here could replace images of that registry.
-    #[error(
-        "there is no upstream for the namespace {namespace:?} here; ask without ns for what is pushed to this registry"
-    )]
+    /// A client that uses this registry as a mirror tries the next one after a 404. Local content
+    /// is not served in this case, because anybody who may push here could replace images of that
+    /// other registry.
+    #[error("this registry has no upstream for the namespace {namespace:?}; omit ns to get content pushed here")]
     UnknownNamespace { namespace: String, what: Option<What> },
-    #[error("there is no such upload session; start again with POST")]
+    #[error("upload session not found; start a new upload with POST")]
     UnknownSession,
-    #[error("the node that has this upload session went away meanwhile; ask it where the upload ends")]
+    #[error("the connection to the node that owns this upload was lost; GET the upload URL and resume at its Range")]
     OwnerFailed(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("this node answers as many requests as it can")]
+    #[error("too many concurrent requests on this node; retry later")]
     TooManyRequests,
-    #[error("the manifest is larger than {MAX_MANIFEST_BYTES} bytes")]
+    #[error("the manifest must not be larger than {MAX_MANIFEST_BYTES} bytes")]
     ManifestTooLarge,
-    #[error("the request's body failed: {0}")]
+    #[error("cannot read the request body: {0}")]
     Body(#[source] io::Error),
     #[error(transparent)]
     Range(#[from] RangeRefused),
@@ -100,7 +99,7 @@ pub enum ApiError {
     UploadRange(#[from] UploadRangeError),
     #[error(transparent)]
     Upload(#[from] UploadError),
-    /// An upload that can go on: the answer says where it ends.
+    /// An error of an upload that can be resumed: the response states the offset.
     #[error("{error}")]
     Session { error: UploadError, repository: Repository, id: SessionId },
     #[error("{error}")]
@@ -109,15 +108,15 @@ pub enum ApiError {
     Manage { error: ManageError, what: What },
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// A failure of the node, told with the id under which the log has its cause.
+    /// A failure of the node, with the request ID under which the log has its cause.
     #[error("{error}")]
     Failure { error: Box<ApiError>, request_id: RequestId },
-    /// What cannot happen, such as a header that cannot be written.
+    /// An error that never happens, such as an invalid header value.
     #[error("{0}")]
     Internal(String),
 }
 
-/// Codes of the specification, and Distribution's for what the specification has none.
+/// Codes of the specification, and codes of CNCF Distribution where the specification has none.
 mod code {
     pub const BLOB_UNKNOWN: &str = "BLOB_UNKNOWN";
     pub const BLOB_UPLOAD_INVALID: &str = "BLOB_UPLOAD_INVALID";
@@ -138,7 +137,7 @@ mod code {
     pub const UNSUPPORTED: &str = "UNSUPPORTED";
 }
 
-/// Status, code and pause.
+/// Status, code, and seconds until a retry.
 type Verdict = (StatusCode, &'static str, Option<u32>);
 
 const fn plain(status: StatusCode, code: &'static str) -> Verdict {
@@ -146,7 +145,7 @@ const fn plain(status: StatusCode, code: &'static str) -> Verdict {
 }
 
 impl ApiError {
-    /// An upload's error, with the session that the client may go on with.
+    /// An upload's error, with the session that the client may resume.
     pub fn of_session(error: UploadError, repository: &Repository, id: &SessionId) -> ApiError {
         ApiError::Session { error, repository: repository.clone(), id: id.clone() }
     }
@@ -164,7 +163,8 @@ impl ApiError {
             ApiError::PathEncoding | ApiError::Name(_) => plain(S::BAD_REQUEST, code::NAME_INVALID),
             ApiError::UriTooLong(_) => plain(S::URI_TOO_LONG, code::SIZE_INVALID),
             ApiError::HeadersTooLarge(_) => plain(S::REQUEST_HEADER_FIELDS_TOO_LARGE, code::SIZE_INVALID),
-            // The status that the specification has for too many tags (distribution-spec, "Pushing Manifests").
+            // The specification defines this status for too many tags (distribution-spec, "Pushing
+            // Manifests").
             ApiError::Query(QueryError::TooMany) => plain(S::URI_TOO_LONG, code::SIZE_INVALID),
             ApiError::Query(QueryError::NotUtf8) => plain(S::BAD_REQUEST, code::UNSUPPORTED),
             ApiError::Digest(_) | ApiError::DigestMissing | ApiError::PushedReference(ReferenceError::Digest(_)) => {
@@ -188,7 +188,7 @@ impl ApiError {
             ApiError::Fetch { error, what } => fetch_verdict(error, *what),
             ApiError::Manage { error, what } => match error {
                 ManageError::NotFound => absent(*what),
-                // 409, not 403: a client that reads 403 asks for other credentials, and none would help.
+                // 409, not 403: after a 403 a client tries other credentials, and none would help.
                 ManageError::Protected(_) => plain(S::CONFLICT, code::DENIED),
                 ManageError::Tag(error) => tag_verdict(error),
                 ManageError::Bucket(_) => BUCKET_FAILED,
@@ -199,43 +199,42 @@ impl ApiError {
         }
     }
 
-    /// What the client reads.
+    /// The message for the client.
     fn message(&self) -> String {
         match self {
             ApiError::Failure { error, request_id } => {
-                format!("{} (request {})", error.message(), request_id.as_str())
+                format!("{} (request ID {})", error.message(), request_id.as_str())
             }
             ApiError::Bucket(error)
             | ApiError::Upload(UploadError::Bucket(error) | UploadError::Tag(TagError::Bucket(error)))
             | ApiError::Session { error: UploadError::Bucket(error), .. }
             | ApiError::Fetch { error: FetchError::Bucket(error), .. }
             | ApiError::Manage { error: ManageError::Bucket(error), .. } => {
-                format!("the bucket failed: {}", error.kind)
+                format!("object storage error: {}", error.kind)
             }
             ApiError::Upload(UploadError::Store(error))
             | ApiError::Session { error: UploadError::Store(error), .. }
             | ApiError::Fetch { error: FetchError::Store(error), .. } => store_message(error).into(),
             ApiError::Fetch { error: FetchError::NotFound, what }
             | ApiError::Manage { error: ManageError::NotFound, what } => match what {
-                What::Blob => "there is no such blob in this repository".into(),
-                What::Manifest => "there is no such manifest in this repository".into(),
+                What::Blob => "blob not found in this repository".into(),
+                What::Manifest => "manifest not found in this repository".into(),
             },
             ApiError::Body(error)
             | ApiError::Upload(UploadError::Body(error))
-            | ApiError::Session { error: UploadError::Body(error), .. } => {
-                format!("the request's body failed: {}", error.kind())
-            }
-            ApiError::Internal(_) => "this node failed".into(),
+            | ApiError::Session { error: UploadError::Body(error), .. } => body_message(error).into(),
+            ApiError::Internal(_) => "internal error; see the log of this node".into(),
             other => other.to_string(),
         }
     }
 
-    /// Whether the node, or what it depends on, and not the client is the cause: to be logged as a warning.
+    /// Whether the cause is the node or a service that it depends on, not the client. Such errors
+    /// are logged as warnings.
     pub fn is_failure(&self) -> bool {
         self.status().is_server_error()
     }
 
-    /// The same, with the request's id where only the operator of the registry can help.
+    /// The same error, with the request ID if only the operator of the registry can help.
     pub fn of_request(self, request_id: &RequestId) -> ApiError {
         if self.is_failure() {
             ApiError::Failure { error: Box::new(self), request_id: request_id.clone() }
@@ -244,8 +243,8 @@ impl ApiError {
         }
     }
 
-    /// The entries of the specification's error document: one, but for a manifest that refers to several things that
-    /// are missing.
+    /// The entries of the specification's error document: one entry, or one per missing reference
+    /// of a manifest.
     fn entries(&self, code: &str, message: &str) -> Vec<Value> {
         match self {
             ApiError::Upload(UploadError::MissingReferences { blobs, manifests }) => {
@@ -261,7 +260,7 @@ impl ApiError {
             ApiError::Method { allowed } => {
                 map.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            // Required by RFC 9110 with every 405; only reading is allowed.
+            // RFC 9110 requires `Allow` with every 405. A read-only registry allows only reads.
             ApiError::ReadOnly => {
                 map.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
@@ -299,7 +298,7 @@ impl IntoResponse for ApiError {
 }
 
 const BUCKET_FAILED: Verdict = (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::BUCKET));
-/// Full or broken, it is this node's disk: the next attempt may reach another node.
+/// A full or broken disk affects only this node: the next attempt may reach another one.
 const STORE_FAILED: Verdict = (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::ROOM));
 
 fn absent(what: What) -> Verdict {
@@ -311,7 +310,8 @@ fn absent(what: What) -> Verdict {
 
 fn fetch_verdict(error: &FetchError, what: What) -> Verdict {
     match error {
-        // Content that the bucket lost is unknown: a client that hears so pushes it again, and so repairs it.
+        // Content that the bucket lost is reported as unknown, because the client then pushes it
+        // again and so repairs it.
         FetchError::NotFound | FetchError::ContentMissing(_) => absent(what),
         FetchError::Mismatch(_) => plain(StatusCode::BAD_GATEWAY, code::UNKNOWN),
         FetchError::Bucket(_) | FetchError::Pending(_) => BUCKET_FAILED,
@@ -325,14 +325,15 @@ fn upload_verdict(error: &UploadError) -> Verdict {
         UploadError::UnknownSession => plain(S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
         UploadError::OutOfOrder { .. } => plain(S::RANGE_NOT_SATISFIABLE, code::BLOB_UPLOAD_INVALID),
         UploadError::Length { .. } => plain(S::BAD_REQUEST, code::SIZE_INVALID),
-        // The other request is often one whose connection broke and whose end this node has yet to notice.
+        // The other request is often one whose connection broke, which this node has not noticed
+        // yet.
         UploadError::Busy => (S::CONFLICT, code::BLOB_UPLOAD_INVALID, Some(retry_after::REQUESTS)),
         UploadError::Unfinished => (S::SERVICE_UNAVAILABLE, code::UNAVAILABLE, Some(retry_after::REQUESTS)),
         UploadError::DigestMismatch { .. } => plain(S::BAD_REQUEST, code::DIGEST_INVALID),
         UploadError::TooManySessions(_) => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS, Some(retry_after::SESSIONS)),
         UploadError::TooLarge(_) => plain(S::PAYLOAD_TOO_LARGE, code::SIZE_INVALID),
         UploadError::Body(error) => body_verdict(error),
-        // As CNCF Distribution answers, which clients know.
+        // CNCF Distribution sends the same status and code, which clients know.
         UploadError::MissingReferences { .. } => plain(S::BAD_REQUEST, code::MANIFEST_BLOB_UNKNOWN),
         UploadError::Pending(_) => BUCKET_FAILED,
         UploadError::Tag(error) => tag_verdict(error),
@@ -359,8 +360,21 @@ fn body_verdict(error: &io::Error) -> Verdict {
     }
 }
 
+/// The message for the client, without the text of the error's source.
+fn body_message(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "cannot read the request body: the client sent no data within http.stallTimeout",
+        io::ErrorKind::UnexpectedEof => "cannot read the request body: it is shorter than its Content-Length",
+        _ => "cannot read the request body: the connection failed, or the body is longer than its Content-Range",
+    }
+}
+
 fn store_message(error: &StoreError) -> &'static str {
-    if error.is_no_room() { "this node has no room" } else { "the disk of this node failed" }
+    if error.is_no_room() {
+        "not enough free space in the store of this node; retry later"
+    } else {
+        "local disk error on this node; retry later"
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ fn session() -> (Repository, SessionId) {
 }
 
 #[tokio::test]
-async fn no_failure_tells_what_is_inside() {
+async fn no_failure_reveals_internals() {
     for error in [
         ApiError::Bucket(bucket_error()),
         ApiError::Upload(bucket_error().into()),
@@ -43,7 +43,7 @@ async fn no_failure_tells_what_is_inside() {
 }
 
 #[tokio::test]
-async fn what_passes_by_itself_says_when_to_try_again() {
+async fn temporary_errors_state_when_to_retry() {
     for (error, expected) in [
         (ApiError::Bucket(bucket_error()), 503),
         (ApiError::TooManyRequests, 503),
@@ -61,7 +61,7 @@ async fn what_passes_by_itself_says_when_to_try_again() {
 }
 
 #[tokio::test]
-async fn a_chunk_out_of_order_is_told_where_the_upload_ends() {
+async fn the_error_for_a_chunk_out_of_order_states_the_offset() {
     let (repository, id) = session();
     let error = ApiError::of_session(UploadError::OutOfOrder { offset: 10 }, &repository, &id);
     let (status, headers, body) = answer(error).await;
@@ -89,7 +89,7 @@ async fn every_405_says_what_is_allowed_and_a_416_the_size() {
 }
 
 #[test]
-fn a_client_that_went_away_is_no_failure_of_the_node() {
+fn a_client_that_disconnected_is_not_a_failure_of_the_node() {
     for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::Other, io::ErrorKind::TimedOut] {
         assert!(!ApiError::Upload(UploadError::Body(kind.into())).is_failure());
     }

@@ -1,9 +1,10 @@
-//! What a connection is doing: receiving the head of a request, answering, or nothing.
+//! What a connection is doing: receiving the head of a request, serving a request, or nothing.
 //!
-//! hyper measures the time for a head from the end of the last answer, so that one time would have to be short, because
-//! of clients that send a head byte by byte, and long, because of load balancers that keep idle connections. Here the
-//! bytes that arrive tell the two apart. A head that arrived in part together with the request before it is only seen
-//! with its next byte: until then its connection counts as idle, and so is the first to end when places are needed.
+//! hyper measures the timeout for a head from the end of the last response. That timeout would have
+//! to be short, because some clients send a head byte by byte, and long, because load balancers
+//! keep idle connections. Here the arriving bytes distinguish the two cases. If a part of a head
+//! arrives together with the previous request, the head is noticed only with its next byte. Until
+//! then the connection counts as idle and is closed first when places are needed.
 
 use crate::run::clock::Stopwatch;
 use axum::body::Bytes;
@@ -16,45 +17,49 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-/// What one connection is doing. Clones of the `Arc` are with its stream, its requests and whoever ends it.
+/// What one connection is doing. Its stream, its requests and the code that closes it hold clones
+/// of the `Arc`.
 pub struct Exchange {
     phase: Mutex<Phase>,
-    /// Told when the connection becomes idle.
+    /// Notified when the connection becomes idle.
     became_idle: Arc<Notify>,
     end: Notify,
 }
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// The head of a request is being received: the first one since the connection began, any other since its first
-    /// byte.
+    /// The head of a request is being received. For the first request the time runs from the start
+    /// of the connection, for later ones from their first byte.
     Head(Stopwatch),
-    /// Requests whose bodies are not over, in either direction, or an answer that the socket has not taken whole.
+    /// There are requests whose bodies are not complete, in either direction, or the socket has not
+    /// accepted all of a response.
     Busy { requests: usize, unsent: bool, kind: Kind },
-    /// Nothing was asked since the last answer.
+    /// There was no request since the last response.
     Idle { since: Stopwatch, kind: Kind },
-    /// The same, and the connection was told to end.
+    /// Idle, and told to close.
     Ending { since: Stopwatch },
 }
 
-/// What is known of a connection's protocol when it has had a request.
+/// The protocol of a connection, known once it has received a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// HTTP/1: bytes that arrive on an idle connection are the head of a request.
     Serial,
-    /// HTTP/2: they may be anything of the protocol, such as answers to pings; what is sent may be anything too.
+    /// HTTP/2: arriving bytes may belong to any part of the protocol, such as replies to pings, and
+    /// so may sent bytes.
     Multiplexed,
 }
 
-/// When a connection has to be looked at next.
+/// When a connection must be checked next, or what it failed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     Later(Duration),
-    /// A head did not come in time.
+    /// The head of a request was not complete in time.
     HeadLate,
-    /// Nothing was asked for the idle time.
+    /// There was no request for the idle timeout.
     IdleOver,
-    /// The connection was told to end and did not in the time for a head. Over HTTP/2 its client has to agree.
+    /// The connection was told to close and did not within the header timeout. Over HTTP/2 its
+    /// client must agree.
     EndLate,
 }
 
@@ -63,7 +68,7 @@ impl Exchange {
         Exchange { phase: Mutex::new(Phase::Head(Stopwatch::start())), became_idle, end: Notify::new() }
     }
 
-    /// A request has begun; it ends when all clones of what is returned are dropped.
+    /// Starts a request. It ends when all clones of the returned value are dropped.
     pub fn begin(self: &Arc<Self>, kind: Kind) -> Arc<InProgress> {
         let mut phase = self.phase();
         *phase = match *phase {
@@ -75,7 +80,7 @@ impl Exchange {
         Arc::new(InProgress(Arc::clone(self)))
     }
 
-    /// How long the connection has been idle. `None` when it is not, or was told to end.
+    /// How long the connection has been idle. `None` if it is not idle, or was told to close.
     pub fn idle(&self) -> Option<Duration> {
         match *self.phase() {
             Phase::Idle { since, .. } => Some(since.elapsed()),
@@ -83,7 +88,7 @@ impl Exchange {
         }
     }
 
-    /// Tells the connection to end if it is idle still, and returns whether it is.
+    /// Tells the connection to close if it is still idle, and returns whether it was.
     pub fn end_if_idle(&self) -> bool {
         let mut phase = self.phase();
         let Phase::Idle { .. } = *phase else { return false };
@@ -92,13 +97,13 @@ impl Exchange {
         true
     }
 
-    /// Resolves when the connection is to end.
+    /// Resolves when the connection should close.
     pub async fn told_to_end(&self) {
         self.end.notified().await;
     }
 
-    /// Whether it is late. A phase that begins later than now is looked at in time, because no look is further away than
-    /// the shorter of the two times.
+    /// Whether the connection exceeds a limit. A phase that begins later is still checked in time,
+    /// because the interval between checks is never longer than the shorter of the two limits.
     pub fn due(&self, header: Duration, idle: Duration) -> Due {
         let (since, limit, over) = match *self.phase() {
             Phase::Busy { .. } => return Due::Later(header.min(idle)),
@@ -158,7 +163,7 @@ impl Exchange {
     }
 }
 
-/// A request that has begun.
+/// A request in progress.
 pub struct InProgress(Arc<Exchange>);
 
 impl Drop for InProgress {
@@ -167,7 +172,7 @@ impl Drop for InProgress {
     }
 }
 
-/// A body, in either direction, of a request that is in progress until the body is dropped.
+/// A request or response body. The request is in progress until its bodies are dropped.
 pub struct Held<B> {
     inner: B,
     _request: Arc<InProgress>,
@@ -196,7 +201,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Held<B> {
     }
 }
 
-/// A connection's stream that tells what passes through it.
+/// The stream of a connection, which reports reads and writes to the [`Exchange`].
 pub struct Heard<S> {
     inner: Pin<Box<S>>,
     exchange: Arc<Exchange>,
@@ -238,7 +243,7 @@ impl<S: AsyncWrite> AsyncWrite for Heard<S> {
         self.inner.is_write_vectored()
     }
 
-    /// hyper flushes its stream only when it has written all that it had.
+    /// hyper flushes its stream only after it has written all of its data.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.inner.as_mut().poll_flush(cx))?;
         self.exchange.sent();

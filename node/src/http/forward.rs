@@ -1,5 +1,5 @@
-//! A request of a session that another node has is passed on to it, and its answer back, both as streams: nothing is
-//! kept here, and whoever is slow slows the others down.
+//! Forwards a request to the node that owns the upload session, and its response to the client.
+//! Both are streams: nothing is buffered here, so a slow reader slows down the sender.
 
 use super::body::RequestBody;
 use super::error::ApiError;
@@ -17,17 +17,20 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use std::time::Duration;
 
-/// Marks a request that was passed on: it is answered where it arrives and never passed on again, so that two nodes
-/// that take each other for the owner do not send it round.
+/// Marks a forwarded request. A node never forwards such a request again, so that two nodes that
+/// each consider the other the owner do not pass it back and forth.
 const FORWARDED: HeaderName = HeaderName::from_static("entrepot-forwarded");
 
-/// Peers are in one cluster: one that takes no connection within this is gone.
+/// Peers are in one cluster: a peer that does not accept a connection within this time is
+/// considered gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// After so long a silence the connection is probed, so that a peer whose machine died is noticed.
+/// Idle time after which the connection is probed, so that the failure of a peer's machine is
+/// noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Of one connection and not of a request (RFC 9110, section 7.6.1); the rest of these are in `Connection` itself.
+/// Headers of one connection, not of a request (RFC 9110, section 7.6.1). `Connection` lists the
+/// others.
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -39,7 +42,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// Passes requests on to other nodes.
+/// Forwards requests to other nodes.
 pub struct Forwarder {
     client: Client<HttpConnector, RequestBody>,
 }
@@ -50,8 +53,9 @@ impl Forwarder {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_keepalive(Some(KEEP_ALIVE));
-        // A connection of its own for each request: one kept from before may turn out dead only when half a layer was
-        // sent, while a new one that fails has sent nothing, so that "gone" is known for sure.
+        // Each request uses a new connection. A pooled connection may turn out to be dead after
+        // half a layer was sent. A new connection that fails has sent nothing, so it is certain
+        // that the owner is gone.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         Forwarder { client }
     }
@@ -59,8 +63,8 @@ impl Forwarder {
     /// Sends the request to the node at `peer`, a URL without a path.
     ///
     /// # Errors
-    /// `UnknownSession` when that node is gone or the request was passed on already; `OwnerFailed` when it failed
-    /// after it may have taken some of the body.
+    /// `UnknownSession` if the connection to that node fails or the request was already forwarded.
+    /// `OwnerFailed` if that node failed after it may have received a part of the body.
     pub async fn forward(
         &self,
         peer: &str,
@@ -79,7 +83,7 @@ impl Forwarder {
                 Ok(Response::from_parts(head, Body::new(body)))
             }
             Err(error) if error.is_connect() => {
-                tracing::info!(peer, %error, "the node that has the upload session is gone");
+                tracing::info!(peer, %error, "cannot connect to the node that owns the upload session");
                 Err(ApiError::UnknownSession)
             }
             Err(error) => Err(ApiError::OwnerFailed(error.into())),
@@ -96,12 +100,12 @@ fn readdressed(
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     head.uri = format!("{}{path}", peer.trim_end_matches('/'))
         .parse::<Uri>()
-        .map_err(|error| ApiError::Internal(format!("node.peers makes no URL of {peer}: {error}")))?;
+        .map_err(|error| ApiError::Internal(format!("node.peers: {peer} is not a valid URL: {error}")))?;
     head.version = Version::HTTP_11;
     head.extensions.clear();
     remove_hop_by_hop(&mut head.headers);
     head.headers.remove(HOST);
-    // This node has asked the client to go on already, by reading the body.
+    // By reading the body, this node has already sent `100 Continue` to the client.
     head.headers.remove(EXPECT);
     head.headers.insert(FORWARDED, HeaderValue::from_static("1"));
     head.headers.insert(REQUEST_ID, request_id.header());

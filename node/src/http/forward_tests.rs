@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 const DEADLINE: Duration = Duration::from_secs(20);
 const STALL: Duration = Duration::from_secs(20);
 
-/// Says what arrived, and counts the bytes of its body as they come.
+/// Responds with the request that arrived, and counts the bytes of its body as they arrive.
 #[derive(Clone, Default)]
 struct Owner {
     received: Arc<AtomicUsize>,
@@ -37,7 +37,7 @@ fn owner(owner: Owner) -> Router {
     Router::new().fallback(take).with_state(owner)
 }
 
-/// A node that has no session: it passes everything on.
+/// A node that owns no session and forwards every request.
 #[derive(Clone)]
 struct Passing {
     forwarder: Arc<Forwarder>,
@@ -66,7 +66,7 @@ async fn passing(peer: String) -> (SocketAddr, JoinSet<usize>) {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.expect("it hangs")
+    tokio::time::timeout(DEADLINE, future).await.expect("timed out")
 }
 
 async fn rest_of(stream: &mut TcpStream) -> String {
@@ -79,7 +79,7 @@ const HEAD: &str = "PATCH /v2/a/blobs/uploads/x?digest=y HTTP/1.1\r\nHost: front
                     X-Hop: 1\r\nContent-Range: 0-5\r\nX-Request-Id: id-1\r\nContent-Length: 6\r\n";
 
 #[tokio::test]
-async fn a_request_arrives_at_its_owner_as_it_was_sent_and_marked() {
+async fn the_owner_receives_the_request_unchanged_and_marked_as_forwarded() {
     let owner = serve(owner(Owner::default())).await;
     let front = passing(format!("http://{}", owner.0)).await;
     let mut stream = TcpStream::connect(front.0).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_body_reaches_the_owner_while_it_is_still_being_sent() {
 }
 
 #[tokio::test]
-async fn a_request_is_passed_on_once_only() {
+async fn a_request_is_forwarded_only_once() {
     let owner = serve(owner(Owner::default())).await;
     let second = passing(format!("http://{}", owner.0)).await;
     let first = passing(format!("http://{}", second.0)).await;
@@ -136,7 +136,7 @@ async fn a_session_whose_owner_is_gone_is_unknown() {
 }
 
 #[tokio::test]
-async fn an_owner_that_fails_half_way_leaves_a_session_to_go_on_with() {
+async fn a_session_can_be_resumed_after_its_owner_failed_half_way() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = format!("http://{}", listener.local_addr().unwrap());
     let dying = async {
@@ -155,7 +155,7 @@ async fn an_owner_that_fails_half_way_leaves_a_session_to_go_on_with() {
 }
 
 #[tokio::test]
-async fn an_answer_of_the_owner_that_ends_short_ends_short_here_too() {
+async fn a_response_of_the_owner_that_ends_early_also_ends_early_for_the_client() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dying = async {
         let (mut stream, _) = listener.accept().await.unwrap();

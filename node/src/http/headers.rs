@@ -1,4 +1,4 @@
-//! Headers of registries, prepared so that a request builds as few as it can.
+//! Headers of the registry API, prepared so that a request builds as few as possible.
 
 use crate::oci::{Digest, Repository, SessionId};
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
@@ -15,33 +15,35 @@ pub const REGISTRY_2: HeaderValue = HeaderValue::from_static("registry/2.0");
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 pub const BYTES: HeaderValue = HeaderValue::from_static("bytes");
-/// What has a digest never changes; a year is the longest that caches keep anything (as CNCF Distribution says).
+/// Content with a digest never changes. One year is the longest time that caches keep anything;
+/// CNCF Distribution sends the same value.
 pub const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Sets a header to text that this program made. Text that no header can hold is left out.
+/// Sets a header to text that this program generated. Text that is not a valid header value is left
+/// out.
 pub fn set(map: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         map.insert(name, value);
     }
 }
 
-/// Adds one more of a header, as [`set`] sets it.
+/// Adds another value of a header. Invalid text is handled as in [`set`].
 pub fn add(map: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         map.append(name, value);
     }
 }
 
-/// The two headers that name content.
+/// The two headers that identify content.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub digest: HeaderValue,
-    /// The digest in quotes.
+    /// The digest in double quotes.
     pub etag: HeaderValue,
 }
 
 impl Identity {
-    /// `None` when a digest cannot be written, which no digest is a cause for.
+    /// `None` if the digest is not a valid header value, which never happens for a valid digest.
     pub fn of(digest: &Digest) -> Option<Identity> {
         let quoted = bytes::Bytes::from(format!("\"{digest}\""));
         // One allocation for both: the digest is the quoted text without its quotes.
@@ -49,7 +51,7 @@ impl Identity {
         Some(Identity { digest, etag: HeaderValue::from_maybe_shared(quoted).ok()? })
     }
 
-    /// Whether the client has the content already (RFC 9110, section 13.1.2: weak comparison).
+    /// Whether the client already has the content (RFC 9110, section 13.1.2: weak comparison).
     pub fn is_known(&self, headers: &HeaderMap) -> bool {
         headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|list| {
             list.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag)
@@ -57,15 +59,15 @@ impl Identity {
     }
 }
 
-/// Where a session goes on, as an absolute path: a client resolves it against the URL that it used, so that no header of
-/// a proxy needs to be believed. The offset says which bytes a request to it brings, so that a request which comes again
-/// is told from the next one.
+/// The `Location` at which a session continues, as an absolute path. The client resolves it against
+/// the URL that it used, so no header of a proxy has to be trusted. `offset` is the position of the
+/// next byte, so that a repeated request can be told from the next one.
 pub fn session_path(repository: &Repository, id: &SessionId, offset: u64) -> String {
     format!("/v2/{repository}/blobs/uploads/{id}?offset={offset}")
 }
 
-/// The `Range` of a session that has received so many bytes: `0-<last byte>`. One that has none is `0-0`, which is
-/// what CNCF Distribution says and clients expect.
+/// The `Range` of a session that has received `offset` bytes: `0-<last byte>`. An empty session has
+/// `0-0`, which is what CNCF Distribution sends and clients expect.
 pub fn received(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_says_its_last_byte() {
+    fn the_range_of_a_session_ends_at_its_last_byte() {
         assert_eq!(received(0), "0-0");
         assert_eq!(received(1024), "0-1023");
     }

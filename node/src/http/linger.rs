@@ -1,8 +1,9 @@
-//! What a client still sends when its request is answered already.
+//! Request data that arrives after the response was sent.
 //!
-//! A connection that is closed with unread bytes is reset, and a reset may destroy the answer before the client has
-//! read it: a client that sends a chunk out of order would see a broken pipe and never the 416 that tells it where to
-//! go on. So what nobody reads is taken and thrown away, within bounds.
+//! If a connection is closed while data is unread, TCP resets it, and the reset can destroy the
+//! response before the client reads it. A client that sends a chunk out of order would see a broken
+//! pipe instead of the 416 response with the offset to resume at. So the unread data is read and
+//! discarded, within limits.
 
 use crate::run::tasks;
 use axum::body::Body;
@@ -13,13 +14,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Thrown away at most; a client with more to send is cut off. S3 clients and registries' clients send chunks of up to
-/// this size.
+/// The most bytes that are discarded; a client that sends more is disconnected. S3 clients and
+/// registry clients send chunks of up to this size.
 const BYTES: usize = 64 << 20;
-/// For at most this long, as nginx's `lingering_timeout` is 5 s.
+/// The longest time for which data is discarded; nginx's `lingering_timeout` is also 5 s.
 const TIME: Duration = Duration::from_secs(5);
 
-/// The body of a request, of which what is left when it is dropped is read and thrown away.
+/// The body of a request. When it is dropped, the rest of the data is read and discarded.
 pub struct Lingering {
     inner: Option<Body>,
 }
@@ -77,7 +78,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A body of many pieces, and how many of them were taken.
+    /// A body of `count` pieces, and the number of pieces that were read.
     fn pieces(count: usize, size: usize) -> (Body, Arc<AtomicUsize>) {
         let taken = Arc::new(AtomicUsize::new(0));
         let counter = taken.clone();
@@ -89,19 +90,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_read_is_taken() {
+    async fn an_unread_body_is_discarded() {
         let (body, taken) = pieces(10, 1000);
         let mut body = Lingering::new(body);
         body.frame().await.unwrap().unwrap();
         drop(body);
-        crate::testing::eventually("all is taken", || taken.load(Ordering::SeqCst) == 10).await;
+        crate::testing::eventually("the whole body is read", || taken.load(Ordering::SeqCst) == 10).await;
     }
 
     #[tokio::test]
-    async fn a_client_with_far_too_much_is_cut_off() {
+    async fn a_client_that_sends_far_too_much_is_disconnected() {
         let (body, taken) = pieces(1000, 1 << 20);
         drop(Lingering::new(body));
-        crate::testing::eventually("as much as allowed is taken", || taken.load(Ordering::SeqCst) > 64).await;
+        crate::testing::eventually("the allowed amount is read", || taken.load(Ordering::SeqCst) > 64).await;
         assert_eq!(taken.load(Ordering::SeqCst), 65);
     }
 }

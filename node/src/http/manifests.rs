@@ -1,7 +1,8 @@
-//! `GET`, `HEAD`, `PUT` and `DELETE /v2/<name>/manifests/<reference>` (distribution-spec, "Pulling manifests",
-//! "Pushing Manifests", "Deleting Manifests").
+//! `GET`, `HEAD`, `PUT` and `DELETE /v2/<name>/manifests/<reference>` (distribution-spec, "Pulling
+//! manifests", "Pushing Manifests", "Deleting Manifests").
 //!
-//! What is stored is what is served, whatever `Accept` says: another form would have another digest.
+//! A manifest is served as it was pushed, whatever `Accept` states, because any other form would
+//! have another digest.
 
 use super::body::RequestBody;
 use super::dispatch::Services;
@@ -25,16 +26,18 @@ use http_body::Body as _;
 use quick_cache::sync::Cache;
 use std::io;
 
-/// Manifests whose headers are remembered; about 300 bytes each.
+/// Number of manifests whose headers are cached, at about 300 bytes each.
 const REMEMBERED: usize = 10_000;
 
-/// How often a tag is looked up for one request: each further time, its manifest was deleted since the last one.
+/// How many times a tag is resolved for one request. It is resolved again if its manifest was
+/// deleted since the last time.
 const RESOLUTIONS: usize = 4;
 
-/// RFC 7234, section 5.5.1: the tag is the last known value, and may have changed since.
+/// RFC 7234, section 5.5.1: the tag has its last known value, which may have changed since.
 const STALE: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"");
 
-/// The headers of manifests served lately, by digest, so that none is parsed a second time to be served.
+/// The headers of recently served manifests, by digest, so that a manifest is not parsed each time
+/// it is served.
 pub struct Described(Cache<Digest, Description>);
 
 #[derive(Clone)]
@@ -54,7 +57,7 @@ impl Described {
         if let Some(known) = self.0.get(digest) {
             return Ok(known);
         }
-        let internal = || ApiError::Internal(format!("the headers of {digest} cannot be written"));
+        let internal = || ApiError::Internal(format!("the headers of {digest} are invalid"));
         let description = Description {
             identity: Identity::of(digest).ok_or_else(internal)?,
             media_type: HeaderValue::from_maybe_shared(Bytes::from(media_type_of(content))).map_err(|_| internal())?,
@@ -68,7 +71,7 @@ fn failed(error: FetchError) -> ApiError {
     ApiError::Fetch { error, what: What::Manifest }
 }
 
-/// Answers `GET`; `HEAD` has the same answer without its body.
+/// Serves `GET`. The response to `HEAD` is the same without the body.
 pub async fn get(
     services: &Services,
     described: &Described,
@@ -126,7 +129,8 @@ pub async fn put(
     body: RequestBody,
 ) -> Result<Response, ApiError> {
     let content = collect(body).await?;
-    // A content type that is not text is none that a manifest has; the manifest's own then counts.
+    // A content type that is not text cannot be the type of a manifest. The manifest's own
+    // `mediaType` is used then.
     let content_type = asked.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let conditions = conditions(asked);
     let push = ManifestPush { reference: reference.clone(), tags: tags.to_vec(), content_type, content, conditions };
@@ -145,7 +149,8 @@ pub async fn put(
     Ok(response)
 }
 
-/// The manifest of a tag. What the tag pointed to a moment ago may be deleted by now, and the tag point to another.
+/// The manifest of a tag. Since the tag was resolved, its manifest may have been deleted and the
+/// tag may refer to another one.
 async fn tagged(
     services: &Services,
     repository: &Repository,
@@ -165,7 +170,7 @@ async fn tagged(
     Err(failed(FetchError::NotFound))
 }
 
-/// What the client demands of the tag that it writes (RFC 9110, sections 13.1.1 and 13.1.2).
+/// The client's preconditions on the tag that it writes (RFC 9110, sections 13.1.1 and 13.1.2).
 fn conditions(asked: &HeaderMap) -> Conditions {
     let lists = |name: HeaderName| {
         let values: Vec<&str> = asked.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
@@ -190,8 +195,8 @@ pub async fn delete(services: &Services, repository: &Repository, reference: &Re
     Ok(response)
 }
 
-/// The whole manifest. One that is too large is refused by the length it says, before a byte of it is taken, or else
-/// as soon as it passes the limit.
+/// Reads the whole manifest. One that is too large is refused before a byte is read if its
+/// `Content-Length` exceeds the limit, otherwise as soon as it exceeds the limit.
 async fn collect(mut body: RequestBody) -> Result<Bytes, ApiError> {
     let length = body.size_hint().lower();
     if length > MAX_MANIFEST_BYTES as u64 {

@@ -1,15 +1,23 @@
-//! HTTP: the OCI distribution-spec 1.1 over HTTP/1.1 and HTTP/2 without TLS. The only place that knows status codes.
+//! The HTTP layer: the OCI distribution-spec 1.1 over HTTP/1.1 and HTTP/2 without TLS. It is the
+//! only place that knows status codes.
 //!
-//! A request is parsed into a [`routes::Route`], which holds nothing but valid types; a handler (`uploads`, `blobs`,
-//! `manifests`, `tags`, `referrers`, `catalog`) asks one flow and writes the answer; every refusal and failure is an
-//! [`error::ApiError`], whose `IntoResponse` alone chooses statuses and codes. `dispatch` leads through that, as the one
-//! handler of an axum router, and observes and limits it; `namespace` refuses what is another registry's, and `cors` says
-//! which web pages may read an answer. `server` owns connections and what slow clients may do to them, `exchange` knows
-//! what each is doing, and `places` which of them ends when there are too many; `forward` passes requests of a session to
-//! the node that has it; `operations` is the second listener.
+//! A request is parsed into a `routes::Route`, which holds only valid types. A handler
+//! (`uploads`, `blobs`, `manifests`, `tags`, `referrers`, `catalog`) calls one flow and writes the
+//! response. Every refusal and failure is an `error::ApiError`, and only its `IntoResponse`
+//! chooses statuses and codes.
 //!
-//! Bodies of blobs are streams in both directions. The flows decide what is true; nothing here touches the bucket or
-//! the disk.
+//! - `dispatch` is the one handler of an axum router: it runs these steps, limits requests and
+//!   records metrics.
+//! - `namespace` refuses requests for the content of another registry.
+//! - `cors` states which web pages may read a response.
+//! - `server` owns connections and limits how slow a client may be.
+//! - `exchange` knows what each connection is doing.
+//! - `places` chooses the connection to close when there are too many.
+//! - `forward` sends requests of an upload session to the node that owns it.
+//! - `operations` is the second listener.
+//!
+//! Bodies of blobs are streams in both directions. This layer never decides what is true (the flows
+//! do), and never touches the bucket or the disk.
 #![allow(clippy::disallowed_types)]
 
 mod blobs;

@@ -1,4 +1,5 @@
-//! `?ns=<registry>`: what a client of containerd's adds when it asks this registry as a mirror of another.
+//! `?ns=<registry>`: the parameter that containerd's client adds when it uses this registry as a
+//! mirror of another one.
 
 use super::error::{ApiError, What};
 use super::query::Query;
@@ -6,11 +7,12 @@ use super::routes::Route;
 use axum::extract::Request;
 use axum::http::header::HOST;
 
-/// Refuses a read of another registry's content: this one has no upstream. A namespace that is the name under which the
-/// client asks this registry, or one of `http.namespaces`, is its own content.
+/// Refuses to read content of another registry, because this registry has no upstream. The content
+/// is this registry's own if the namespace is the host name that the client used, or one of
+/// `http.namespaces`.
 ///
 /// # Errors
-/// With 404, after which the client asks the next registry that it knows for the namespace.
+/// Returns 404. The client then tries the next registry that it has for the namespace.
 pub fn check(request: &Request, route: &Route, ours: &[String]) -> Result<(), ApiError> {
     let what = match route {
         Route::PullManifest { .. } => Some(What::Manifest),
@@ -38,7 +40,7 @@ pub fn check(request: &Request, route: &Route, ours: &[String]) -> Result<(), Ap
     }
 }
 
-/// Whether a name, with or without a port, is the one that the client has for this registry.
+/// Whether a name, with or without a port, is the host name that the client used for this registry.
 fn is_own(name: &str, request: &Request) -> bool {
     // HTTP/2 has the authority in the URI, HTTP/1.1 in `Host`.
     let authority = request.uri().authority().map(|authority| authority.as_str());

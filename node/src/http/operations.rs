@@ -1,5 +1,5 @@
-//! The second listener: `/livez`, `/readyz`, `/metrics`, `/status`. It has no limit on requests, so that an overloaded node is
-//! still seen.
+//! The second listener: `/livez`, `/readyz`, `/metrics` and `/status`. It does not limit requests,
+//! so that an overloaded node can still be monitored.
 
 use crate::observe::Metrics;
 use crate::run::shutdown::Readiness;
@@ -13,41 +13,45 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
 
-/// Prometheus' text format.
+/// The text format of Prometheus.
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Answers probes and scrapes.
+/// Serves probes and scrapes.
 pub fn router(metrics: Arc<Metrics>, readiness: Readiness, store: Arc<StoreHealth>, reporter: Arc<Reporter>) -> Router {
     Router::new()
         .route("/status", get(status).with_state(reporter))
         .route("/livez", get("alive\n"))
         .route("/readyz", get(ready).with_state((readiness, store)))
         .route("/metrics", get(scrape).with_state(metrics))
-        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "only GET\n"))
-        .fallback(async || (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /status are here\n"))
+        .method_not_allowed_fallback(async || {
+            (StatusCode::METHOD_NOT_ALLOWED, "method not allowed; allowed methods: GET, HEAD\n")
+        })
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "no such endpoint; this listener serves /livez, /readyz, /metrics and /status\n")
+        })
 }
 
-/// Of the store, because a node that cannot write to it takes no pushes; not of the bucket: a node that has lost it still
-/// serves what it stores.
+/// Readiness depends on the store, because a node that cannot write to it accepts no pushes. It
+/// does not depend on the bucket, because without it a node still serves the content of its store.
 async fn ready(State((readiness, store)): State<(Readiness, Arc<StoreHealth>)>) -> Response {
     if !readiness.is_ready() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the node is starting or shutting down\n").into_response();
     }
     match store.ask().await {
         StoreVerdict::Writable => "ready\n".into_response(),
         StoreVerdict::Failing(why) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: store: cannot write: {why}\n")).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: cannot write to the store: {why}\n")).into_response()
         }
     }
 }
 
-/// In JSON, for the operator and for people.
+/// The node's status in JSON, for the operator and for people.
 async fn status(State(reporter): State<Arc<Reporter>>) -> Response {
     match serde_json::to_string_pretty(&reporter.report().await) {
         Ok(text) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text + "\n").into_response(),
         Err(error) => {
-            tracing::error!(%error, "the status cannot be written");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be written\n").into_response()
+            tracing::error!(%error, "cannot encode the status");
+            (StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the status\n").into_response()
         }
     }
 }
@@ -56,8 +60,8 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
     match metrics.text() {
         Ok(text) => ([(CONTENT_TYPE, METRICS)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "metrics cannot be written");
-            (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n").into_response()
+            tracing::error!(%error, "cannot encode the metrics");
+            (StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the metrics\n").into_response()
         }
     }
 }
@@ -97,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_says_how_it_is() {
+    async fn a_node_reports_its_status() {
         let answer = ask(&operations(&Readiness::default()), Method::GET, "/status").await;
         let text = answer.into_body().collect().await.unwrap().to_bytes();
         let status: entrepot_config::NodeStatus = serde_json::from_slice(&text).unwrap();
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_is_alive_from_the_first_moment_and_ready_only_in_between() {
+    async fn a_node_is_always_alive_and_ready_only_between_start_and_stop() {
         let (readiness, disk) = (Readiness::default(), tempfile::tempdir().unwrap());
         let operations = operations_of(&readiness, disk.path());
         for (is_ready, expected) in [(false, 503), (true, 200), (false, 503)] {
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_cannot_write_to_its_store_is_alive_and_not_ready_and_says_why() {
+    async fn a_node_that_cannot_write_to_its_store_is_alive_but_not_ready() {
         let readiness = Readiness::default();
         readiness.set(true);
         let operations = operations_of(&readiness, Path::new("/proc/entrepot"));
@@ -131,11 +135,11 @@ mod tests {
         let answer = ask(&operations, Method::GET, "/readyz").await;
         assert_eq!(answer.status(), 503);
         let said = answer.into_body().collect().await.unwrap().to_bytes();
-        assert!(said.starts_with(b"not ready: store: cannot write: "), "{said:?}");
+        assert!(said.starts_with(b"not ready: cannot write to the store: "), "{said:?}");
     }
 
     #[tokio::test]
-    async fn only_the_four_paths_are_there_and_only_to_be_read() {
+    async fn only_the_four_paths_exist_and_they_are_read_only() {
         let operations = operations(&Readiness::default());
         assert_eq!(ask(&operations, Method::GET, "/").await.status(), 404);
         let refused = ask(&operations, Method::POST, "/livez").await;
@@ -147,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     #[cfg(target_os = "linux")]
-    async fn the_metrics_tell_of_the_process_too() {
+    async fn the_metrics_include_the_process() {
         let answer = ask(&operations(&Readiness::default()), Method::GET, "/metrics").await;
         assert_eq!(answer.headers()[CONTENT_TYPE], METRICS);
         let text = String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();

@@ -1,4 +1,4 @@
-//! Lists a page at a time (distribution-spec, "Listing Tags"): `n`, `last`, and `Link` to the next page.
+//! Paginated lists (distribution-spec, "Listing Tags"): `n`, `last`, and a `Link` to the next page.
 
 use super::headers;
 use super::query::encode;
@@ -8,23 +8,23 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, LINK};
 use axum::response::Response;
 use bytes::Bytes;
 
-/// The most entries in one answer, and how many there are when the client does not say: many clients do not follow
-/// `Link`, and so many tags of usual length are still less than 1 MiB.
+/// The maximum number of entries in one response, and the number when the client sets no `n`,
+/// because many clients do not follow `Link`. This many tags of usual length take less than 1 MiB.
 const MAX_ENTRIES: usize = 10_000;
 
 impl PageAsked {
-    /// How many entries to list, at least one: whether there are more is only known of a list with a last entry.
+    /// Number of entries to list, at least one, because the link to a next page needs a last entry.
     pub fn count(&self) -> usize {
         self.n.unwrap_or(MAX_ENTRIES).clamp(1, MAX_ENTRIES)
     }
 
-    /// Whether the client asked for an empty list.
+    /// Whether the client requested an empty list.
     pub fn is_empty(&self) -> bool {
         self.n == Some(0)
     }
 }
 
-/// The answer to a list, with the `Link` to the page after `last`, if there is one.
+/// The response to a list, with a `Link` to the next page if `next` is given.
 pub fn answer(content: Bytes, kind: HeaderValue, next: Option<String>) -> Response {
     let mut response = Response::new(Body::from(content));
     let map = response.headers_mut();
@@ -35,7 +35,7 @@ pub fn answer(content: Bytes, kind: HeaderValue, next: Option<String>) -> Respon
     response
 }
 
-/// The path and query of the next page. `filter` is written before the other parameters.
+/// The path and query of the next page. `filter` precedes the other parameters.
 pub fn next(path: &str, filter: Option<(&str, &str)>, page: &PageAsked, last: &str) -> String {
     let filter = filter.map(|(name, value)| format!("{name}={}&", encode(value))).unwrap_or_default();
     format!("{path}?{filter}n={}&last={}", page.count(), encode(last))
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_is_a_link_with_everything_that_was_asked() {
+    fn the_link_to_the_next_page_repeats_the_query() {
         let page = PageAsked { n: Some(2), last: Some("a".into()) };
         let next = next("/v2/x/referrers/d", Some(("artifactType", "a/b+c")), &page, "sha256:0");
         assert_eq!(next, "/v2/x/referrers/d?artifactType=a%2Fb%2Bc&n=2&last=sha256%3A0");
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_never_nothing_and_never_unbounded() {
+    fn a_count_is_never_zero_and_never_unlimited() {
         let count = |n| PageAsked { n, last: None }.count();
         assert_eq!((count(None), count(Some(0)), count(Some(7))), (MAX_ENTRIES, 1, 7));
         assert_eq!(count(Some(usize::MAX)), MAX_ENTRIES);

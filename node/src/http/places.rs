@@ -1,5 +1,6 @@
-//! Places for connections. When all are taken, the connection that was idle for the longest gives its place to a new one,
-//! so that connections may be kept idle for long and nobody can take all places with idle ones.
+//! Places for connections. When all places are taken, the connection that has been idle longest
+//! gives its place to a new one. So connections may stay idle for a long time, but idle ones cannot
+//! block new clients.
 
 use super::exchange::Exchange;
 use std::collections::HashMap;
@@ -7,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// A connection that was told to end and does not, because it has got a request before or its client does not agree over
-/// HTTP/2, is waited for so long before another is told.
+/// How long to wait for a connection that was told to close before another one is told. A
+/// connection may stay open because it received a request first, or because its HTTP/2 client does
+/// not agree.
 const STEP: Duration = Duration::from_millis(100);
 
 /// The places of one listener. Clones share them.
@@ -25,7 +27,7 @@ struct Taken {
     next: u64,
 }
 
-/// A place, and what the connection that has it is doing. The place is free again when it is dropped.
+/// A place and what its connection is doing. Dropping it frees the place.
 pub struct Place {
     pub exchange: Arc<Exchange>,
     number: u64,
@@ -42,7 +44,7 @@ impl Places {
         }
     }
 
-    /// Takes a place, as soon as there is one.
+    /// Takes a place, as soon as one is free.
     pub async fn take(&self) -> Place {
         loop {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
@@ -68,7 +70,7 @@ impl Places {
         Place { exchange, number, places: self.clone(), _permit: permit }
     }
 
-    /// Tells the connection that was idle for the longest to end. Returns whether there was one.
+    /// Tells the connection that has been idle longest to close. Returns whether there was one.
     fn end_longest_idle(&self) -> bool {
         let taken = self.taken();
         let idle = taken.exchanges.values().filter_map(|exchange| Some((exchange.idle()?, exchange)));
@@ -93,7 +95,7 @@ mod tests {
     use futures::FutureExt;
 
     #[tokio::test]
-    async fn the_connection_that_was_idle_for_the_longest_is_told_to_end_and_no_other() {
+    async fn only_the_connection_that_was_idle_longest_is_told_to_close() {
         let places = Places::new(3);
         let mut held = Vec::new();
         for _ in 0..3 {
@@ -102,7 +104,7 @@ mod tests {
         let busy = held[0].exchange.begin(Kind::Serial);
         for number in [2, 1] {
             drop(held[number].exchange.begin(Kind::Serial));
-            // The clock tells them apart.
+            // Makes sure that the idle times differ.
             while held[number].exchange.idle() == Some(Duration::ZERO) {}
         }
         assert!(places.end_longest_idle());
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_place_gets_that_of_a_connection_that_becomes_idle() {
+    async fn a_new_connection_gets_the_place_of_one_that_becomes_idle() {
         let places = Places::new(1);
         let held = places.take().await;
         let told = || held.exchange.told_to_end().now_or_never().is_some();
@@ -127,7 +129,8 @@ mod tests {
         assert!((&mut waiting).now_or_never().is_none() && !told());
         drop(busy);
         assert!((&mut waiting).now_or_never().is_none() && told());
-        // It got a request before it was told, and is told again when that is over.
+        // The connection received a request before it could close, and is told again when the
+        // request ends.
         drop(held.exchange.begin(Kind::Serial));
         tokio::time::advance(2 * STEP).await;
         assert!((&mut waiting).now_or_never().is_none() && told());
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_does_not_end_keeps_nobody_waiting_while_others_are_idle() {
+    async fn a_connection_that_does_not_close_blocks_no_client_while_others_are_idle() {
         let places = Places::new(2);
         let held = [places.take().await, places.take().await];
         for place in &held {

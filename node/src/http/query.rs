@@ -1,4 +1,4 @@
-//! The query of a URL: bounded, percent-decoded, the first of each name.
+//! The query of a URL: limited in size, percent-decoded; the first value of each name counts.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::borrow::Cow;
@@ -7,36 +7,37 @@ use std::fmt::Display;
 /// More parameters than any request of the specification has.
 const MAX_PARAMETERS: usize = 16;
 
-/// Everything but RFC 3986's unreserved characters.
+/// All characters except the unreserved ones of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The parameters of a request, not yet decoded. A `+` is a plus and not a space: media types have one, and clients
-/// send it as it is.
+/// The parameters of a request, not yet decoded. `+` is a plus sign and not a space, because media
+/// types contain it and clients do not encode it.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a>(&'a str);
 
-/// A query that is refused.
+/// Why a query is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    #[error("the query has more than {MAX_PARAMETERS} parameters")]
+    #[error("the query must not have more than {MAX_PARAMETERS} parameters")]
     TooMany,
-    #[error("a parameter of the query is not UTF-8")]
+    #[error("query parameters must be percent-encoded UTF-8")]
     NotUtf8,
 }
 
 impl<'a> Query<'a> {
     /// # Errors
-    /// When it has too many parameters.
+    /// If it has too many parameters.
     pub fn new(text: Option<&'a str>) -> Result<Query<'a>, QueryError> {
         let text = text.unwrap_or_default();
         let separators = text.bytes().filter(|byte| *byte == b'&').count();
         if separators >= MAX_PARAMETERS { Err(QueryError::TooMany) } else { Ok(Query(text)) }
     }
 
-    /// The first value of a parameter; one without a value, or with an empty one, is as if it were not there.
+    /// The first value of a parameter. A parameter without a value, or with an empty one, counts as
+    /// missing.
     ///
     /// # Errors
-    /// When it is not UTF-8.
+    /// If the value is not UTF-8.
     pub fn get(&self, name: &str) -> Result<Option<Cow<'a, str>>, QueryError> {
         self.values(name).next().transpose()
     }
@@ -44,7 +45,7 @@ impl<'a> Query<'a> {
     /// All values of a parameter that may be repeated, in their order.
     ///
     /// # Errors
-    /// When one is not UTF-8.
+    /// If a value is not UTF-8.
     pub fn all(&self, name: &str) -> Result<Vec<Cow<'a, str>>, QueryError> {
         self.values(name).collect()
     }
@@ -56,7 +57,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// A value as it is written into a query.
+/// Encodes a value for a query.
 pub fn encode(value: &str) -> impl Display + '_ {
     utf8_percent_encode(value, ENCODED)
 }

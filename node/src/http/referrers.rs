@@ -10,7 +10,7 @@ use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 use axum::http::header::HeaderValue;
 use axum::response::Response;
 
-/// An unknown subject has an empty list: never 404.
+/// Lists the referrers of a subject. The list of an unknown subject is empty: never 404.
 pub async fn list(
     services: &Services,
     repository: &Repository,
@@ -40,11 +40,12 @@ pub async fn list(
 
 struct Index {
     text: String,
-    /// How many referrers are in it.
+    /// Number of referrers in the text.
     entries: usize,
 }
 
-/// The index of the first referrers, as many as a client accepts in one manifest, at least one.
+/// An index of the first referrers: as many as fit into the largest manifest that clients accept,
+/// but at least one.
 fn index(items: &[Referrer], limit: usize) -> Result<Index, ApiError> {
     let mut text = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX_MEDIA_TYPE}","manifests":["#);
     let mut entries = 0;
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_an_index_that_reads_back() {
+    fn the_list_is_a_valid_index() {
         let items = [referrer(0), referrer(1)];
         let index = index(&items, MAX_MANIFEST_BYTES).unwrap();
         assert_eq!(crate::oci::manifest::fallback_referrers(index.text.as_bytes()).unwrap(), items);
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_never_grows_larger_than_a_manifest_and_never_stands_still() {
+    fn a_list_is_never_larger_than_a_manifest_and_never_empty() {
         let items: Vec<Referrer> = (0..100).map(referrer).collect();
         let some = index(&items, 2000).unwrap();
         assert!(some.entries > 1 && some.entries < 100 && some.text.len() <= 2000);

@@ -1,17 +1,17 @@
-//! `X-Request-Id`: the client's, or a new one.
+//! `X-Request-Id`: the client's ID, or a new one.
 
 use super::headers::REQUEST_ID;
 use axum::http::header::{HeaderMap, HeaderValue};
 
-/// Longer than any usual id, such as a UUID or a trace id.
+/// Longer than any usual ID, such as a UUID or a trace ID.
 const MAX_LENGTH: usize = 128;
 
-/// Identifies a request in the log and in the message of a failure.
+/// Identifies a request in the log and in error messages.
 #[derive(Clone, Debug)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id that the client sent, if it is one that may be written into a log, or else a new one.
+    /// The ID that the client sent, if it is safe to write into a log; otherwise a new one.
     pub fn of(headers: &HeaderMap) -> RequestId {
         match headers.get(REQUEST_ID) {
             Some(value) if is_id(value.as_bytes()) => RequestId(value.clone()),
@@ -20,7 +20,8 @@ impl RequestId {
     }
 
     fn new() -> RequestId {
-        // From the thread's generator: the system's would cost a system call a request.
+        // The thread's generator is used because the system's would cost one system call per
+        // request.
         let uuid = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
         let mut buffer = uuid::Uuid::encode_buffer();
         let text = uuid.hyphenated().encode_lower(&mut buffer);

@@ -1,7 +1,8 @@
-//! What a request asks for, from its method, path and query alone.
+//! Which operation a request is for, from its method, path and query alone.
 //!
-//! Repository names contain slashes, so a path is read from its right end (distribution-spec, "Endpoints"). Everything
-//! in it is parsed into the types of `oci`; no text of a path goes any further.
+//! Repository names contain slashes, so a path is parsed from its right end (distribution-spec,
+//! "Endpoints"). All of its parts are parsed into the types of `oci`; unparsed text of a path never
+//! leaves this module.
 
 use super::error::ApiError;
 use super::query::Query;
@@ -10,27 +11,27 @@ use axum::http::Method;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// Which part of a list is asked for.
+/// The requested part of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageAsked {
-    /// At most so many; none: as many as this registry gives.
+    /// Maximum number of entries. `None`: the maximum of this registry.
     pub n: Option<usize>,
-    /// What comes after this.
+    /// The list continues after this entry.
     pub last: Option<String>,
 }
 
-/// How an upload begins.
+/// How an upload starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// With a session.
+    /// By opening a session.
     Session,
     /// With the whole blob in the body of this request.
     Whole(Digest),
-    /// With a blob that another repository has.
+    /// By mounting a blob of another repository.
     Mount { digest: Digest, from: Repository },
 }
 
-/// A request that this registry knows.
+/// A request that this registry supports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     Home,
@@ -52,7 +53,7 @@ pub enum Route {
         repository: Repository,
         reference: Reference,
     },
-    /// `tags` are those of the query.
+    /// `tags` are the tags of the query.
     PushManifest {
         repository: Repository,
         reference: Reference,
@@ -78,7 +79,7 @@ pub enum Route {
         repository: Repository,
         id: SessionId,
     },
-    /// `offset`: where the bytes begin, as the session's `Location` said.
+    /// `offset`: the position of the first byte, from the session's `Location`.
     AppendUpload {
         repository: Repository,
         id: SessionId,
@@ -97,11 +98,11 @@ pub enum Route {
 }
 
 impl Route {
-    /// Reads a request; `query` is the text after `?`.
+    /// Parses a request; `query` is the text after `?`.
     ///
     /// # Errors
-    /// With the answer: 404 for no route, 405 for a method that the path does not have, 400 for a name or digest that
-    /// cannot be.
+    /// Returns the error of the response: 404 for an unknown path, 405 for a method that the path
+    /// does not support, 400 for an invalid name or digest.
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Route, ApiError> {
         let endpoint = Endpoint::of(path);
         let allowed = endpoint.kind.methods();
@@ -133,7 +134,8 @@ impl Route {
         }
     }
 
-    /// Whether it changes the registry, and so is refused by one that is read-only.
+    /// Whether a read-only registry refuses the request with 405. That includes every request of an
+    /// upload session, also `GET`.
     pub fn writes(&self) -> bool {
         match self {
             Route::Home
@@ -155,7 +157,8 @@ impl Route {
     }
 }
 
-/// What a path is of; for metrics and the log too, so that they have a fixed set of values.
+/// The endpoint of a path; also a label of metrics and the log, which so have a fixed set of
+/// values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Home,
@@ -192,7 +195,7 @@ impl Kind {
         }
     }
 
-    /// As in `Allow`; empty: no method at all, for there is no such path.
+    /// The methods, as in `Allow`. Empty if there is no such path.
     pub fn methods(self) -> &'static str {
         match self {
             Kind::Home | Kind::Version | Kind::Catalog | Kind::Tags | Kind::Referrers => "GET, HEAD",
@@ -205,11 +208,11 @@ impl Kind {
     }
 }
 
-/// A path cut into its parts, which are as the client sent them.
+/// A path split into its parts, still as the client sent them.
 struct Endpoint<'a> {
     kind: Kind,
     name: &'a str,
-    /// What follows the kind: a reference, a digest, a session.
+    /// The part after the kind: a reference, a digest or a session.
     item: &'a str,
 }
 
@@ -230,7 +233,7 @@ impl<'a> Endpoint<'a> {
             return cut(Kind::Uploads, name, "");
         }
         let Some((head, item)) = rest.rsplit_once('/') else { return bare(Kind::Unknown) };
-        // The longest first: `…/blobs/uploads` ends with no other.
+        // None of these is a suffix of another, so their order does not matter.
         let kinds = [
             ("/blobs/uploads", Kind::Session),
             ("/manifests", Kind::Manifest),
@@ -262,8 +265,9 @@ impl<'a> Endpoint<'a> {
                 let reference = Reference::parse(&item).map_err(ApiError::PushedReference)?;
                 let tags = match reference {
                     Reference::Digest(_) => pushed_tags(query)?,
-                    // The specification has them for a push by digest only. They are not created, which the client
-                    // sees because the answer does not name them.
+                    // The specification defines `tag` only for a push by digest. For a push by tag
+                    // no further tags are created. The client can tell, because the response does
+                    // not list them.
                     Reference::Tag(_) => Vec::new(),
                 };
                 Route::PushManifest { repository, reference, tags }
@@ -282,10 +286,10 @@ impl<'a> Endpoint<'a> {
     }
 
     fn session(&self, method: &Method, repository: Repository, query: &Query<'_>) -> Result<Route, ApiError> {
-        // An id that is none of ours is an id of no session.
+        // An ID that this registry cannot have generated belongs to no session.
         let id = SessionId::parse(&decode(self.item)?).map_err(|_| ApiError::UnknownSession)?;
         let offset = query.get("offset")?;
-        // A Location with any other text is none of ours, and so leads to no session.
+        // This registry never sends a `Location` with any other text, so there is no such session.
         let offset = offset.map(|text| parse_offset(&text).ok_or(ApiError::UnknownSession)).transpose()?;
         Ok(match *method {
             Method::PATCH => Route::AppendUpload { repository, id, offset },
@@ -302,8 +306,8 @@ impl<'a> Endpoint<'a> {
         Ok(Digest::parse(&decode(self.item)?)?)
     }
 
-    /// A reference to something that is there already. What cannot be a tag is a tag that is not there: 404, as the
-    /// conformance suite asks of `.INVALID_MANIFEST_NAME`.
+    /// A reference to something that should exist. An invalid tag cannot exist, so it is answered
+    /// with 404, as the conformance suite requires for `.INVALID_MANIFEST_NAME`.
     fn known_reference(&self) -> Result<Reference, ApiError> {
         let item = decode(self.item)?;
         if item.contains(':') {
@@ -313,8 +317,8 @@ impl<'a> Endpoint<'a> {
     }
 }
 
-/// Percent-decodes a part of a path. A slash that is encoded is refused: it would be another path to whoever looks at
-/// the URL before it is decoded, such as a proxy with rules on paths.
+/// Percent-decodes a part of a path. An encoded slash is refused, because a program that checks the
+/// URL before it is decoded, such as a proxy with rules on paths, would see another path.
 fn decode(part: &str) -> Result<Cow<'_, str>, ApiError> {
     if !part.contains('%') {
         return Ok(Cow::Borrowed(part));
@@ -329,19 +333,21 @@ fn page(query: &Query<'_>) -> Result<PageAsked, ApiError> {
     Ok(PageAsked { n, last: query.get("last")?.map(Cow::into_owned) })
 }
 
-/// A plain decimal number; one that is too large for any list is as large as can be.
+/// Parses a plain decimal number. A number that is larger than any list is reduced to the largest
+/// possible one.
 fn parse_count(text: &str) -> Option<usize> {
     let plain = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().unwrap_or(usize::MAX))
 }
 
-/// A plain decimal number of bytes.
+/// Parses a plain decimal number of bytes.
 fn parse_offset(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The tags that a manifest gets beside its digest, each once (distribution-spec, "Pushing Manifests", end-7b). The
-/// bound on parameters is a bound on them; at least ten are to be supported.
+/// The tags that a manifest gets in addition to its digest, without duplicates (distribution-spec,
+/// "Pushing Manifests", end-7b). The limit on query parameters also limits the tags; the
+/// specification requires support for at least ten.
 fn pushed_tags(query: &Query<'_>) -> Result<Vec<Tag>, ApiError> {
     let mut tags: Vec<Tag> = Vec::new();
     for text in query.all("tag")? {
@@ -353,7 +359,8 @@ fn pushed_tags(query: &Query<'_>) -> Result<Vec<Tag>, ApiError> {
     Ok(tags)
 }
 
-/// A mount whose source cannot be is an upload like any other, as one whose source does not have the blob.
+/// How an upload starts. A mount from an invalid repository opens a session, as does a mount from a
+/// repository that does not have the blob.
 fn begin(query: &Query<'_>) -> Result<Begin, ApiError> {
     if let Some(digest) = query.get("mount")? {
         let digest = Digest::parse(&digest)?;

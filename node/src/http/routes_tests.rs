@@ -92,7 +92,7 @@ fn every_refusal_has_its_status() {
 }
 
 #[test]
-fn a_push_by_digest_has_the_tags_of_its_query_and_one_by_tag_has_not() {
+fn only_a_push_by_digest_has_the_tags_of_its_query() {
     let pushed = |reference: &str, query: &str| match Route::parse(
         &Method::PUT,
         &format!("/v2/a/manifests/{reference}"),
@@ -110,7 +110,7 @@ fn a_push_by_digest_has_the_tags_of_its_query_and_one_by_tag_has_not() {
 }
 
 #[test]
-fn a_mount_without_a_possible_source_begins_a_session() {
+fn a_mount_from_an_invalid_repository_opens_a_session() {
     let begin = |query: &str| match Route::parse(&Method::POST, "/v2/a/blobs/uploads/", Some(query)).unwrap() {
         Route::BeginUpload { begin, .. } => begin,
         other => panic!("{other:?}"),
@@ -177,7 +177,7 @@ fn traversal_is_refused_in_every_position() {
 }
 
 #[test]
-fn what_changes_the_registry_is_known_to() {
+fn requests_that_write_are_recognised() {
     let writes = |method: &str, target: &str| {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         Route::parse(&Method::from_bytes(method.as_bytes()).unwrap(), path, query).unwrap().writes()
@@ -198,7 +198,7 @@ proptest! {
     }
 
     #[test]
-    fn a_repository_that_is_accepted_has_no_segment_that_leaves_its_folder(name in "([a-z0-9._/%-]|%2e|%2f|\\.\\.){1,20}") {
+    fn an_accepted_repository_has_no_segment_that_leaves_its_folder(name in "([a-z0-9._/%-]|%2e|%2f|\\.\\.){1,20}") {
         if let Ok(route) = Route::parse(&Method::GET, &format!("/v2/{name}/tags/list"), None)
             && let Some(repository) = route.repository()
         {

@@ -1,17 +1,19 @@
-//! Connections: how many there are, how slow a client may be, and how they end in order.
+//! Connections: how many there are, how slow a client may be, and how they are closed at shutdown.
 //!
-//! Whom a stall is blamed on depends on who waits for whom:
-//! - the head of a request: the client has `headerTimeout`, from the moment it connects or, of a later request, from its
-//!   first byte ([`super::exchange`]);
-//! - nobody: a connection on which nothing was asked for `idleTimeout` ends, and earlier when its place is needed
-//!   ([`super::places`]);
-//! - the body of a request: while the server waits for it ([`super::body::RequestBody`]), `stallTimeout`;
-//! - an answer: while the socket takes no byte, `stallTimeout`; over HTTP/2 while the stream takes none
-//!   ([`super::stall`]);
-//! - a server that takes its time (a slow bucket) runs into none of these.
+//! Which limit applies depends on which side is waiting:
+//! - The head of a request: the client has `headerTimeout`, counted from the start of the
+//!   connection or, for a later request, from the first byte of the head (`exchange`).
+//! - An idle connection: it is closed after `idleTimeout` without a request, or earlier when its
+//!   place is needed (`places`).
+//! - The body of a request: `stallTimeout` while the server waits for the client
+//!   (`body::RequestBody`).
+//! - A response: `stallTimeout` while the socket accepts no byte; over HTTP/2, while the stream
+//!   accepts none (`stall`).
+//! - A slow server, for example because of a slow bucket, is not subject to any of these limits.
 //!
-//! `axum::serve` has none of these limits, not even on the time for a head or on the number of connections, and takes
-//! no builder of hyper's that would: so connections are accepted here and the routers served through hyper-util.
+//! `axum::serve` has none of these limits, not even a timeout for the head or a maximum number of
+//! connections, and does not accept a configured hyper builder. So connections are accepted here
+//! and the routers are served through hyper-util.
 
 use super::body::Watched;
 use super::exchange::{Due, Exchange, Heard, Held, Kind};
@@ -38,30 +40,33 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// Holds the head of a request, so this is also the most that a head may have before it is read. Bodies are read in
-/// pieces of at most this size.
+/// The read buffer holds the head of a request, so this is also the maximum size of a head. Bodies
+/// are read in pieces of at most this size.
 const READ_BUFFER: usize = 256 * 1024;
 
-/// Requests of one HTTP/2 connection at once.
+/// Maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
-/// What one HTTP/2 request may send before it is read: enough to keep a fast line full.
+/// Bytes that one HTTP/2 request may send before the server reads them: enough to use all of a fast
+/// link.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 
-/// The same for all requests of one HTTP/2 connection together.
+/// The same limit for all requests of one HTTP/2 connection together.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// Bytes that a socket takes beyond what it has sent already (`TCP_NOTSENT_LOWAT`). What waits behind a line that is
-/// busy does not speed it up, it only grows cold in the processor's caches: over loopback four readers of a blob are
-/// served a tenth faster than without a bound, and 64 a third. Anything from 64 to 112 KiB does as well; 56 KiB, less
-/// than the kernel hands over at once, costs a tenth, and so does 128 KiB. What is sent and not acknowledged is not
-/// bounded by it, so a long line is filled as before.
+/// Maximum number of unsent bytes in a socket's buffer (`TCP_NOTSENT_LOWAT`). More data behind a
+/// busy link does not speed it up and leaves the CPU caches. Compared with no limit, over loopback,
+/// four readers of a blob are served 10 % faster and 64 readers 33 % faster. Values from 64 to 112
+/// KiB perform the same. 56 KiB, which is less than the kernel sends at once, is 10 % slower, and
+/// so is 128 KiB. Data that is sent but not acknowledged does not count, so a link with a high
+/// latency is still used fully.
 const UNSENT: u32 = 96 * 1024;
 
-/// Pause after the system refused a connection, such as for want of file descriptors; others may end meanwhile.
+/// Pause after the system refused a connection, for example because file descriptors ran out. Other
+/// connections may be closed in the meantime.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener and whoever answers what arrives there.
+/// A listener and the router that handles its requests.
 pub struct Server {
     listener: TcpListener,
     router: Router,
@@ -77,7 +82,7 @@ struct Limits {
 }
 
 impl Server {
-    /// The router is told the peer of a request as [`ConnectInfo`].
+    /// The router receives the peer of a request as [`ConnectInfo`].
     pub fn new(listener: TcpListener, router: Router, config: &config::Http) -> Server {
         let limits = Limits {
             connections: config.max_connections as usize,
@@ -88,14 +93,15 @@ impl Server {
         Server { listener, router, limits }
     }
 
-    /// Serves until `stop`, then takes no more connections and lets the requests in flight end for as long as
-    /// `patience`. Returns how many connections were cut off after that.
+    /// Serves until `stop`. Then it accepts no more connections and waits up to `patience` for
+    /// requests in flight. Returns the number of connections that were closed after that.
     pub async fn serve(self, stop: impl Future<Output = ()>, patience: Duration) -> usize {
         let places = Places::new(self.limits.connections);
         let stopping = CancellationToken::new();
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
-        // Kept when another branch is taken: it may have a connection that waits for its place.
+        // The future is kept when another branch is selected, because it may hold a connection that
+        // waits for its place.
         let mut accepting = Box::pin(accept(&self.listener, &places));
         loop {
             tokio::select! {
@@ -130,14 +136,16 @@ impl Server {
     }
 }
 
-/// A connection and a place for it. What the system refuses is waited out: it is never the end.
+/// Accepts a connection and takes a place for it. An error of the system is retried; it never ends
+/// the server.
 async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAddr, Place) {
     loop {
-        // The place comes second: that of an idle connection is taken only when somebody is there to need it.
+        // The place is taken second, so that an idle connection is closed only when a client needs
+        // its place.
         match listener.accept().await {
             Ok((stream, peer)) => return (stream, peer, places.take().await),
             Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
+                tracing::warn!(%error, "cannot accept a connection; retrying");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -148,7 +156,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "a request panicked and its connection ended");
+        tracing::error!(%error, "a request panicked; its connection was closed");
     }
 }
 
@@ -174,6 +182,7 @@ async fn connection(
     let service = service_fn(|mut request: Request<Incoming>| {
         let multiplexed = request.version() == Version::HTTP_2;
         let taken = multiplexed.then(|| Arc::clone(&answers));
+        // Both bodies hold it: the connection is busy until the last of them is dropped.
         let in_progress = exchange.begin(if multiplexed { Kind::Multiplexed } else { Kind::Serial });
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = router.clone().oneshot(request.map(|body| Held::new(body, Arc::clone(&in_progress))));
@@ -198,7 +207,7 @@ async fn connection(
         tokio::select! {
             result = served.as_mut() => {
                 if let Err(error) = result {
-                    tracing::debug!(%peer, %error, "a connection ended");
+                    tracing::debug!(%peer, %error, "a connection was closed after an error");
                 }
                 return;
             }
@@ -207,12 +216,12 @@ async fn connection(
                 served.as_mut().graceful_shutdown();
             }
             what = &mut late => return tracing::debug!(%peer, "{what}"),
-            () = &mut stalled => return tracing::debug!(%peer, "a client does not take its answer"),
+            () = &mut stalled => return tracing::debug!(%peer, "a client does not read its response"),
         }
     }
 }
 
-/// Resolves when the client has taken too long, with what it did not do.
+/// Resolves when the client exceeds a timeout, with a description of what it failed to do.
 async fn late(exchange: &Exchange, limits: Limits) -> &'static str {
     loop {
         match exchange.due(limits.header_timeout, limits.idle_timeout) {
@@ -220,15 +229,16 @@ async fn late(exchange: &Exchange, limits: Limits) -> &'static str {
             Due::IdleOver => {
                 exchange.end_if_idle();
             }
-            Due::HeadLate => return "a client did not send the head of its request in time",
-            Due::EndLate => return "a client did not let its idle connection end",
+            Due::HeadLate => return "a client did not send the head of its request within http.headerTimeout",
+            Due::EndLate => return "a client did not close its idle connection when told to",
         }
     }
 }
 
 fn protocols(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    // The time for a head is measured by `late`. Scripts look for the names of headers as other registries write them.
+    // `late` enforces the timeout for a head. Scripts expect header names as other registries write
+    // them.
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -12,19 +12,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
-/// Short, so that the tests are; what must not time out takes several times as long.
+/// Short, so that the tests are fast. Operations that must not time out take several times as long.
 const TIMEOUT: config::Duration = config::Duration::from_millis(300);
-/// A large answer: far more than sockets hold, and not so much that a server that piles it up takes the machine along.
+/// A large response: far more than sockets hold, but little enough that a server that buffers it
+/// does not exhaust the machine's memory.
 const PIECE: usize = 65536;
 const PIECES: usize = 2048;
-/// Nothing in these tests takes so long unless it hangs.
+/// Nothing in these tests takes this long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Default)]
 struct Example {
-    /// Answers that were begun and are not over.
+    /// Responses in progress.
     running: Arc<AtomicUsize>,
-    /// Pieces of large answers that were made.
+    /// Pieces of large responses that were created.
     produced: Arc<AtomicUsize>,
     release: Arc<Notify>,
 }
@@ -75,7 +76,7 @@ struct Started {
 }
 
 impl Started {
-    /// Tells the server to stop, and returns how many connections it cut off.
+    /// Tells the server to stop, and returns the number of connections that it closed.
     async fn stop(mut self) -> usize {
         self.stop.send(()).unwrap();
         within(self.server.join_next()).await.unwrap().unwrap()
@@ -109,7 +110,7 @@ async fn start_with(connections: u32, patience: Duration, idle_timeout: config::
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.expect("it hangs")
+    tokio::time::timeout(DEADLINE, future).await.expect("timed out")
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -121,7 +122,7 @@ async fn until(condition: impl Fn() -> bool) {
     .await;
 }
 
-/// Sends that and returns all that comes until the server closes the connection.
+/// Sends the request and returns all data until the server closes the connection.
 async fn exchange(started: &Started, request: &str) -> String {
     let mut stream = started.connect().await;
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -134,7 +135,7 @@ async fn exchange(started: &Started, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_send_its_head_in_time_is_cut_off_wherever_it_stops() {
+async fn a_client_that_does_not_complete_its_head_in_time_is_disconnected() {
     let started = start(8, DEADLINE).await;
     for beginning in ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n", "PRI * HTTP/2.0\r\n"] {
         let answer = exchange(&started, beginning).await;
@@ -151,7 +152,7 @@ async fn an_idle_connection_ends_after_the_idle_time() {
     assert_eq!(started.stop().await, 0);
 }
 
-/// Asks on a connection that is kept, and returns the answer.
+/// Sends a request on a persistent connection, and returns the response.
 async fn ask_again(stream: &mut TcpStream) -> String {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
@@ -168,7 +169,7 @@ async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
     let mut stream = started.connect().await;
     for _ in 0..2 {
         ask_again(&mut stream).await;
-        // Nothing is waited for: it is the time itself that must not end the connection.
+        // This waits for nothing: the point is that time alone must not close the connection.
         tokio::time::sleep(TIMEOUT.get() * 3).await;
     }
     ask_again(&mut stream).await;
@@ -177,7 +178,7 @@ async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
 }
 
 #[tokio::test]
-async fn a_later_head_that_is_begun_and_not_sent_in_time_ends_the_connection() {
+async fn a_later_head_that_is_not_completed_in_time_closes_the_connection() {
     let started = start_with(8, DEADLINE, config::Duration::from_secs(60)).await;
     for beginning in ["G", "GET / HTTP/1.1\r\nHost: a\r\n"] {
         let mut stream = started.connect().await;
@@ -190,7 +191,7 @@ async fn a_later_head_that_is_begun_and_not_sent_in_time_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_sent_byte_by_byte_ends_the_connection() {
+async fn a_head_that_is_sent_byte_by_byte_closes_the_connection() {
     let started = start_with(8, DEADLINE, config::Duration::from_secs(60)).await;
     let mut stream = started.connect().await;
     ask_again(&mut stream).await;
@@ -206,7 +207,7 @@ async fn a_head_that_is_sent_byte_by_byte_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn when_all_places_are_taken_the_connection_that_was_idle_for_the_longest_ends() {
+async fn the_connection_that_was_idle_longest_is_closed_when_all_places_are_taken() {
     let started = start_with(3, DEADLINE, config::Duration::from_secs(60)).await;
     let mut busy = started.connect().await;
     busy.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -216,9 +217,9 @@ async fn when_all_places_are_taken_the_connection_that_was_idle_for_the_longest_
     ask_again(&mut younger).await;
     let mut new = started.connect().await;
     ask_again(&mut new).await;
-    assert_eq!(within(older.read(&mut [0; 1])).await.unwrap(), 0, "the older ended in order");
+    assert_eq!(within(older.read(&mut [0; 1])).await.unwrap(), 0, "the older one was closed cleanly");
     ask_again(&mut younger).await;
-    // Now it is the younger that was asked last.
+    // Now the younger connection had the last request.
     let mut newer = started.connect().await;
     ask_again(&mut newer).await;
     assert_eq!(within(new.read(&mut [0; 1])).await.unwrap(), 0);
@@ -230,7 +231,7 @@ async fn when_all_places_are_taken_the_connection_that_was_idle_for_the_longest_
 }
 
 #[tokio::test]
-async fn a_client_with_many_idle_connections_keeps_no_other_out() {
+async fn a_client_with_many_idle_connections_does_not_block_others() {
     let started = start_with(4, DEADLINE, config::Duration::from_secs(60)).await;
     let mut kept = Vec::new();
     for _ in 0..32 {
@@ -243,7 +244,7 @@ async fn a_client_with_many_idle_connections_keeps_no_other_out() {
 }
 
 #[tokio::test]
-async fn an_idle_http_2_connection_ends_after_the_idle_time_and_one_that_is_asked_does_not() {
+async fn an_http_2_connection_is_closed_after_the_idle_time_only_without_requests() {
     let started = start_with(8, DEADLINE, config::Duration::from_millis(900)).await;
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(started.connect().await))
@@ -251,7 +252,8 @@ async fn an_idle_http_2_connection_ends_after_the_idle_time_and_one_that_is_aske
             .unwrap();
     let mut ended = JoinSet::new();
     ended.spawn(connection);
-    // Several times the idle time in all: neither the answer that takes long nor a pause ends it.
+    // In total several times the idle timeout: neither a slow response nor a pause closes the
+    // connection.
     for path in ["/slow", "/", "/slow"] {
         let request = Request::get(format!("http://a{path}")).body(Empty::<Bytes>::new()).unwrap();
         let answer = within(sender.send_request(request)).await.unwrap();
@@ -261,21 +263,21 @@ async fn an_idle_http_2_connection_ends_after_the_idle_time_and_one_that_is_aske
 }
 
 #[tokio::test]
-async fn headers_over_http_1_are_named_as_scripts_know_them() {
+async fn header_names_over_http_1_are_in_title_case() {
     let started = start(8, DEADLINE).await;
     let answer = ask_again(&mut started.connect().await).await;
     assert!(answer.contains("\r\nContent-Length: 5\r\n"), "{answer}");
 }
 
 #[tokio::test]
-async fn a_client_that_stops_in_the_middle_of_its_body_is_told_so_and_cut_off() {
+async fn a_client_that_stops_in_the_middle_of_its_body_gets_an_error_and_is_disconnected() {
     let started = start(8, DEADLINE).await;
     let answer = exchange(&started, "PUT /read HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
     assert!(answer.ends_with("Err(TimedOut)"), "{answer}");
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_byte_of_its_answer_is_cut_off_and_nothing_piles_up() {
+async fn a_client_that_reads_nothing_of_its_response_is_disconnected() {
     let started = start(8, DEADLINE).await;
     let mut stream = started.connect().await;
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -285,7 +287,7 @@ async fn a_client_that_takes_no_byte_of_its_answer_is_cut_off_and_nothing_piles_
 }
 
 #[tokio::test]
-async fn a_slow_client_that_goes_on_and_a_slow_server_are_not_cut_off() {
+async fn slow_clients_and_slow_servers_are_not_cut_off() {
     let started = start(8, DEADLINE).await;
     let answer = exchange(&started, "GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.ends_with("slow"), "{answer}");
@@ -301,7 +303,7 @@ async fn a_slow_client_that_goes_on_and_a_slow_server_are_not_cut_off() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
+async fn connections_above_the_limit_wait_for_a_place() {
     let started = start(1, DEADLINE).await;
     let mut first = started.connect().await;
     first.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -317,7 +319,7 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
 }
 
 #[tokio::test]
-async fn a_stop_waits_for_requests_in_flight_and_takes_no_new_connection() {
+async fn a_stop_waits_for_requests_in_flight_and_accepts_no_connection() {
     let started = start(8, DEADLINE).await;
     let (address, handler) = (started.address, started.handler.clone());
     let mut idle = started.connect().await;
@@ -338,7 +340,7 @@ async fn a_stop_waits_for_requests_in_flight_and_takes_no_new_connection() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_within_the_patience_is_cut_off_and_counted() {
+async fn connections_that_outlive_the_patience_are_closed_and_counted() {
     let started = start(8, Duration::from_millis(50)).await;
     let mut stream = started.connect().await;
     stream.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -349,7 +351,7 @@ async fn what_does_not_end_within_the_patience_is_cut_off_and_counted() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_to_clients_that_begin_with_it() {
+async fn clients_that_start_with_http_2_are_served_over_http_2() {
     let started = start(8, DEADLINE).await;
     let client: hyper_util::client::legacy::Client<_, Empty<Bytes>> =
         hyper_util::client::legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
@@ -360,7 +362,7 @@ async fn http_2_is_spoken_to_clients_that_begin_with_it() {
 }
 
 #[tokio::test]
-async fn an_http_2_client_that_takes_no_byte_of_its_answer_is_cut_off() {
+async fn an_http_2_client_that_reads_nothing_of_its_response_is_disconnected() {
     let started = start(8, DEADLINE).await;
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(started.connect().await))

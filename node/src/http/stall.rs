@@ -1,20 +1,21 @@
-//! Answers over HTTP/2 that their client does not take. Its connection may be busy with others and its socket never
-//! full, so that what holds for HTTP/1.1, a write that makes no progress, is not seen: here an answer is stalled when
-//! a piece of it was handed over and the next is not asked for.
+//! Responses over HTTP/2 that their client does not read. The connection may be busy with other
+//! responses, so its socket may never be full, and the rule of HTTP/1.1 (a write makes no progress)
+//! does not detect them. Here a response is stalled when a piece of it was handed to hyper and the
+//! next one is not requested.
 
 use crate::run::clock::Stopwatch;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-/// The answers of one connection.
+/// The responses of one connection.
 #[derive(Default)]
 pub struct Answers(Mutex<Vec<Weak<Taken>>>);
 
-/// How long the client has had what was handed over last; nothing while the server itself is waited for.
+/// How long the client has had the last piece. `None` while the client waits for the server.
 pub struct Taken(Mutex<Option<Stopwatch>>);
 
 impl Answers {
-    /// A new answer, which its client is to take from now on.
+    /// Starts a response, which its client should read from now on.
     pub fn begin(&self) -> Arc<Taken> {
         let taken = Arc::new(Taken(Mutex::new(Some(Stopwatch::start()))));
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -23,7 +24,7 @@ impl Answers {
         taken
     }
 
-    /// Resolves when an answer was not taken for `stall`, at most a quarter of it late.
+    /// Resolves when the client read nothing of a response for `stall`, at most `stall / 4` late.
     pub async fn stalled(&self, stall: Duration) {
         loop {
             tokio::time::sleep(stall / 4).await;
@@ -36,12 +37,12 @@ impl Answers {
 }
 
 impl Taken {
-    /// The client has room for more.
+    /// The client can receive more.
     pub fn asked(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A piece was handed over.
+    /// A piece was handed to hyper.
     pub fn handed(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopwatch::start());
     }

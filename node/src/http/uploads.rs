@@ -1,4 +1,5 @@
-//! `/v2/<name>/blobs/uploads/…` (distribution-spec, "Pushing blobs"), at the node that has the session.
+//! `/v2/<name>/blobs/uploads/…` (distribution-spec, "Pushing blobs"), at the node that owns the
+//! session.
 
 use super::body::RequestBody;
 use super::dispatch::Services;
@@ -13,7 +14,8 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, LOCATION, RAN
 use axum::response::Response;
 use http_body::Body as _;
 
-/// `POST`: a mount, a whole blob, or a session. What cannot be mounted is uploaded.
+/// `POST`: mounts a blob, uploads a whole blob, or opens a session. If a mount is not possible, a
+/// session is opened.
 pub async fn begin(
     services: &Services,
     repository: &Repository,
@@ -33,7 +35,8 @@ pub async fn begin(
     Ok(progress(StatusCode::ACCEPTED, repository, &status))
 }
 
-/// A blob in one request. A failure leaves no session behind, for the client does not know of any.
+/// Uploads a blob in one request. A failure leaves no session behind, because the client does not
+/// know its URL.
 async fn whole(
     services: &Services,
     repository: &Repository,
@@ -43,26 +46,28 @@ async fn whole(
     let session = services.uploads.open(repository).await?;
     match services.uploads.finish(repository, &session.id, digest, None, body).await {
         Ok(()) => Ok(created(repository, digest)),
-        // It goes on, and ends the session itself.
+        // The commit continues in the background and ends the session itself.
         Err(error @ UploadError::Unfinished) => Err(error.into()),
         Err(error) => {
             match services.uploads.cancel(repository, &session.id).await {
-                // A digest that does not match ended it.
+                // A digest mismatch has already ended the session.
                 Ok(()) | Err(UploadError::UnknownSession) => {}
-                Err(error) => tracing::warn!(%error, "a session of a failed upload stays until it expires"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot remove the session of a failed upload; it will expire")
+                }
             }
             Err(error.into())
         }
     }
 }
 
-/// `GET`: how far the session is.
+/// `GET`: how many bytes the session has received.
 pub async fn status(services: &Services, repository: &Repository, id: &SessionId) -> Result<Response, ApiError> {
     let status = services.uploads.status(repository, id).await?;
     Ok(progress(StatusCode::NO_CONTENT, repository, &status))
 }
 
-/// `PATCH`: a chunk, or all that there is in one stream.
+/// `PATCH`: a chunk, or the whole content in one stream.
 pub async fn append(
     services: &Services,
     repository: &Repository,
@@ -77,7 +82,7 @@ pub async fn append(
     Ok(progress(StatusCode::ACCEPTED, repository, &status))
 }
 
-/// `PUT`: the last chunk, if there is one, and the digest of the whole.
+/// `PUT`: the last chunk, if any, and the digest of the whole content.
 pub async fn finish(
     services: &Services,
     repository: &Repository,
@@ -92,7 +97,7 @@ pub async fn finish(
     Ok(created(repository, digest))
 }
 
-/// `PUT` to a session whose node is gone: it may be the repetition of one that did its work.
+/// `PUT` to a session whose owner is unreachable. It may repeat a request that was completed.
 pub async fn finish_without_owner(
     services: &Services,
     repository: &Repository,
@@ -102,7 +107,7 @@ pub async fn finish_without_owner(
     Ok(created(repository, digest))
 }
 
-/// `DELETE`.
+/// `DELETE`: removes the session.
 pub async fn cancel(services: &Services, repository: &Repository, id: &SessionId) -> Result<Response, ApiError> {
     services.uploads.cancel(repository, id).await?;
     let mut response = Response::new(Body::empty());
@@ -110,8 +115,9 @@ pub async fn cancel(services: &Services, repository: &Repository, id: &SessionId
     Ok(response)
 }
 
-/// Where the body belongs. `Content-Range` says more than the `Location` that the client has used, which may be one of
-/// before. Without a body there is no chunk, whatever the client says of it.
+/// The position of the body in the upload. `Content-Range` takes precedence over the offset in the
+/// URL, because the client may have used an older `Location`. A request without a body has no
+/// chunk, whatever its headers state.
 fn place(offset: Option<u64>, asked: &HeaderMap, body: &RequestBody) -> Result<Option<Place>, ApiError> {
     if body.is_end_stream() {
         return Ok(None);

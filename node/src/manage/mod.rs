@@ -1,19 +1,21 @@
 //! Content management: deletion of tags, manifests and blobs from a repository.
 //!
-//! Only links are removed; the bytes stay in the bucket for other repositories (CNCF Distribution's `garbage-collect`
-//! removes what nothing links). Other nodes may serve what they store of a deleted manifest or blob for
-//! `fetch.linksFreshFor`; a deleted tag is gone at every node at once.
+//! This flow only removes links. It never removes content from the bucket, because other
+//! repositories may link it (CNCF Distribution's `garbage-collect` removes unlinked content). Other
+//! nodes may serve a deleted manifest or blob from their store for `fetch.linksFreshFor`. A deleted
+//! tag is gone at every node at once.
 //!
-//! Deleting a manifest: its tags, its entry among referrers, its link, and then its tags again. A push of the same
-//! manifest writes link, tag, and looks at the link again (`upload::manifest`).
+//! The deletion of a manifest removes (1) its tags, (2) its entry among referrers and its link, and
+//! (3) its tags again. A push of the same manifest writes the link and the tag, and then checks the
+//! link again (`upload::manifest`).
 //!
-//! | what happens | between | result |
+//! | event | time | result |
 //! |---|---|---|
-//! | a tag is moved to another manifest | reading it and removing it | the tag stays |
-//! | the manifest is pushed with a tag | the tags and the link | the second look finds the tag and removes it |
-//! | the same, and the push sees that the link is gone | the link and the second look | link and tag are made anew and stay |
-//! | crash | the tags and the link | the manifest by digest; repeated, the deletion goes on |
-//! | crash | the link and the second look | repeated, the deletion removes tags that were pushed meanwhile |
+//! | a tag is moved to another manifest | between its read and its removal | the tag stays |
+//! | the manifest is pushed with a tag | between 1 and 2 | step 3 removes the tag |
+//! | the same, and the push sees that the link is gone | between 2 and 3 | the push recreates both; they stay |
+//! | crash | between 1 and 2 | the manifest exists by digest; a repeated deletion continues |
+//! | crash | between 2 and 3 | a repeated deletion removes tags that were pushed since |
 
 mod protect;
 
@@ -32,7 +34,7 @@ pub enum ManageError {
     #[error("not found")]
     NotFound,
     /// An immutable tag needs the content.
-    #[error("the tag {0} matches tags.immutable and needs this content; it cannot be deleted")]
+    #[error("this content cannot be deleted: tag {0} needs it and is immutable (tags.immutable)")]
     Protected(Tag),
     #[error(transparent)]
     Tag(TagError),
@@ -50,7 +52,7 @@ impl From<TagError> for ManageError {
     }
 }
 
-/// What content management is made of.
+/// The parts of content management.
 pub struct ManageParts {
     pub bucket: Arc<dyn Bucket>,
     pub layout: Layout,
@@ -72,19 +74,20 @@ impl Manage {
         Manage { parts: Arc::new(parts) }
     }
 
-    /// Removes a tag; the manifest stays. What an interrupted push or deletion left of a tag is removed as well.
+    /// Removes a tag; its manifest stays. Also removes the remains of a tag after an interrupted
+    /// push or deletion.
     ///
     /// # Errors
-    /// When there is no such tag, it is immutable, or the bucket fails.
+    /// If there is no such tag, it is immutable, or the bucket fails.
     pub async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), ManageError> {
         Ok(self.parts.tags.remove(repository, tag).await?)
     }
 
-    /// Removes a manifest from a repository, with the tags that point to it and its entry among referrers. Reads the
-    /// link of every tag of the repository twice.
+    /// Removes a manifest from a repository, with the tags that refer to it and its entry among
+    /// referrers. Reads the link of every tag of the repository twice.
     ///
     /// # Errors
-    /// When it is not there, an immutable tag needs it, or the bucket fails.
+    /// If it does not exist, an immutable tag needs it, or the bucket fails.
     pub async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), ManageError> {
         let ManageParts { links, tags, .. } = &*self.parts;
         let linked = links.ask(repository, LinkKind::Revision, digest).await?;
@@ -97,13 +100,15 @@ impl Manage {
             tags.remove_if(repository, tag, digest).await?;
         }
         crash::point("delete.tags-removed");
-        // An entry among referrers must not outlive the manifest that it names.
+        // An entry among referrers must not outlive its manifest, so it is removed before the link.
         if let Some(subject) = self.subject_of(digest).await? {
             self.parts.bucket.delete(&self.parts.layout.referrer(repository, &subject, digest)).await?;
             self.parts.fallback.remove(repository, &subject, digest).await?;
         }
         links.remove(repository, LinkKind::Revision, digest).await?;
         crash::point("delete.link-removed");
+        // An immutable tag may have been pushed since the check above: its push relies on this
+        // link.
         if let Some(tag) = self.protected_by(repository, digest).await? {
             links.write(repository, LinkKind::Revision, digest).await?;
             return Err(ManageError::Protected(tag));
@@ -111,8 +116,8 @@ impl Manage {
         self.remove_late_tags(repository, digest).await
     }
 
-    /// Removes tags that were pushed to the manifest while it was deleted, unless it was linked again: then the push
-    /// came after the deletion.
+    /// Removes tags that were pushed for the manifest during its deletion. If the manifest is
+    /// linked again, the push came after the deletion, and its tags stay.
     async fn remove_late_tags(&self, repository: &Repository, digest: &Digest) -> Result<(), ManageError> {
         let ManageParts { links, tags, .. } = &*self.parts;
         for tag in tags.pointing_to(repository, digest).await? {
@@ -120,8 +125,8 @@ impl Manage {
                 return Ok(());
             }
             let removed = tags.remove_if(repository, &tag, digest).await?;
-            // Where the version of a link is derived from its content, a push that has just written the same link
-            // again cannot be told from the link that was there before.
+            // If the version of a link is derived from its content, a link that a push has just
+            // rewritten cannot be told from the one that was there before.
             if removed && links.ask(repository, LinkKind::Revision, digest).await? {
                 let current = tags.current(repository, &tag).await?;
                 if current.is_absent() {
@@ -132,13 +137,13 @@ impl Manage {
         Ok(())
     }
 
-    /// Removes a blob from a repository; others that link it keep it.
+    /// Removes a blob from a repository; other repositories that link it keep it.
     ///
     /// # Errors
-    /// When it is not there, an immutable tag needs it, or the bucket fails.
+    /// If it does not exist, an immutable tag needs it, or the bucket fails.
     pub async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), ManageError> {
         let links = &self.parts.links;
-        // A pending blob would get its link after the deletion and be back.
+        // A pending blob would get its link after the deletion and so return.
         self.parts.replicator.durable(repository, digest).await?;
         if !links.ask(repository, LinkKind::Layer, digest).await? {
             return Err(ManageError::NotFound);
@@ -146,8 +151,8 @@ impl Manage {
         self.refuse_protected(repository, digest).await?;
         links.remove(repository, LinkKind::Layer, digest).await?;
         crash::point("delete.blob-unlinked");
-        // An immutable tag that was pushed meanwhile may rely on the link: its push looked at the link after it had
-        // written its own.
+        // An immutable tag that was pushed in the meantime may rely on the link: its push checked
+        // the link after writing its own.
         if let Some(tag) = self.protected_by(repository, digest).await? {
             links.write(repository, LinkKind::Layer, digest).await?;
             return Err(ManageError::Protected(tag));
@@ -155,8 +160,8 @@ impl Manage {
         Ok(())
     }
 
-    /// The manifest that the manifest refers to. A manifest that cannot be read has no entry among referrers that could
-    /// be found.
+    /// The subject of the manifest. A manifest that cannot be read has no entry among referrers
+    /// that could be found.
     async fn subject_of(&self, digest: &Digest) -> Result<Option<Digest>, BucketError> {
         let content = self.content_of(digest).await?;
         Ok(content.and_then(|content| Manifest::parse(&content, None).ok()).and_then(|manifest| manifest.subject))

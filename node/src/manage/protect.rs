@@ -1,4 +1,4 @@
-//! Content that an immutable tag needs is not deleted: the tag would keep its name and lose what it names.
+//! Content that an immutable tag needs is not deleted, because the tag could no longer be pulled.
 
 use super::{Manage, ManageError};
 use crate::oci::{Digest, Manifest, Repository, Tag};
@@ -13,8 +13,8 @@ impl Manage {
         }
     }
 
-    /// An immutable tag of the repository that needs the content. Costs nothing if no tag is immutable; else it reads
-    /// all immutable tags of the repository and their manifests.
+    /// An immutable tag of the repository that needs the content. Sends no request if no tag is
+    /// immutable; otherwise it reads all immutable tags of the repository and their manifests.
     pub(super) async fn protected_by(
         &self,
         repository: &Repository,
@@ -32,7 +32,7 @@ impl Manage {
         Ok(None)
     }
 
-    /// Whether the manifest, or one below it that was not seen before, is or names the content.
+    /// Whether the manifest, or one below it that is not in `seen`, is or references the content.
     async fn needs(&self, manifest: Digest, digest: &Digest, seen: &mut HashSet<Digest>) -> Result<bool, BucketError> {
         let mut open = vec![manifest];
         while let Some(next) = open.pop() {

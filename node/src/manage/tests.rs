@@ -5,7 +5,8 @@ use crate::store::bucket::ListOptions;
 use crate::testing::{Node, Setup, manifest_push, repository};
 use bytes::Bytes;
 
-/// A repository with one image under tags. Its one blob is also its subject: manifest and subject are returned.
+/// A repository with one image under several tags. Its only blob is also its subject. Returns
+/// manifest and subject.
 async fn image(node: &Node, name: &str, tags: &[&str]) -> (Digest, Digest) {
     let blob = node.push(&repository(name), b"layer").await;
     let descriptor = serde_json::json!({"mediaType": "m", "digest": blob.to_string(), "size": 5});
@@ -29,7 +30,7 @@ fn tag(name: &str) -> Tag {
 }
 
 #[tokio::test]
-async fn a_deleted_tag_leaves_nothing_and_the_manifest_stays() {
+async fn a_deleted_tag_is_removed_completely_and_its_manifest_stays() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");
@@ -45,7 +46,7 @@ async fn a_deleted_tag_leaves_nothing_and_the_manifest_stays() {
 }
 
 #[tokio::test]
-async fn a_deleted_manifest_takes_its_tags_and_its_entry_among_referrers_along() {
+async fn deleting_a_manifest_removes_its_tags_and_its_referrers_entry() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");
@@ -66,7 +67,7 @@ async fn a_deleted_manifest_takes_its_tags_and_its_entry_among_referrers_along()
 }
 
 #[tokio::test]
-async fn a_deleted_blob_is_gone_from_its_repository_only() {
+async fn a_deleted_blob_is_removed_only_from_its_repository() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(folder.path(), Setup::default());
     let digest = node.push(&repository("a"), b"layer").await;
@@ -78,7 +79,7 @@ async fn a_deleted_blob_is_gone_from_its_repository_only() {
 }
 
 #[tokio::test]
-async fn what_is_immutable_is_not_deleted_by_its_tag_nor_by_its_digest() {
+async fn immutable_content_is_not_deleted_by_tag_or_digest() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(folder.path(), Setup { immutable: &["v*"], ..Setup::default() });
     let name = repository("a");

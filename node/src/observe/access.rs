@@ -1,6 +1,8 @@
-//! One request as an operator sees it: a span while it runs, one line and its metrics when it ends.
+//! One request for the operator of a registry: a span while it runs, a log line and metrics when it
+//! ends.
 //!
-//! A request ends with the last byte of its answer. When the level is off, no span and no line is made.
+//! A request ends with the last byte of its response. If the log level is disabled, no span and no
+//! line is created.
 
 use super::Metrics;
 use super::series::Series;
@@ -11,32 +13,32 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Span;
 
-/// The target of access lines, so that a filter can leave them out: `info,access=off`.
+/// The target of access log lines, so that a filter can exclude them: `info,access=off`.
 const TARGET: &str = "access";
 
-/// What is known of a request at its beginning.
+/// What is known of a request when it starts.
 pub struct Asked<'a> {
-    /// What it counts for.
+    /// The metrics of its route and method.
     pub series: Arc<Series>,
     pub repository: Option<&'a str>,
     pub request_id: &'a str,
     pub peer: SocketAddr,
 }
 
-/// A request that is being answered. When it is dropped, the request has ended.
+/// A request in progress. The request ends when this is dropped.
 pub struct Access {
     metrics: Arc<Metrics>,
     series: Arc<Series>,
     span: Span,
     begun: Stopwatch,
     status: u16,
-    /// Bytes that the body will have, if that is known.
+    /// Size of the body in bytes, if known.
     expected: Option<u64>,
     sent: u64,
     end: End,
-    /// Why a failure is one; for the log only.
+    /// The cause of a failure; only for the log.
     cause: Option<String>,
-    /// The request's place among those that run at once.
+    /// Holds one of the concurrent requests (`http.maxRequests`) until the last byte was sent.
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -72,28 +74,28 @@ impl Access {
         }
     }
 
-    /// The span in which the request is answered.
+    /// The span of the request.
     pub fn span(&self) -> &Span {
         &self.span
     }
 
-    /// The head of the answer is known; `expected` is the length of its body in bytes.
+    /// Records the status of the response; `expected` is the size of its body in bytes.
     pub fn answered(&mut self, status: u16, expected: Option<u64>) {
         self.status = status;
         self.expected = expected;
     }
 
-    /// Why the answer is a failure.
+    /// Records the cause of a failure.
     pub fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.cause = Some(chain(error));
     }
 
-    /// So many bytes more were handed to the connection.
+    /// Records bytes that were handed to the connection.
     pub fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
-    /// The answer ends short.
+    /// Records that the response ended early.
     pub fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.end = End::Broken(chain(error));
     }
@@ -103,17 +105,22 @@ impl Access {
     }
 
     fn log(&self, seconds: f64) {
-        // Whole microseconds: the rest is noise, and most of the digits to write.
+        // Whole microseconds: further digits are noise, and cost most of the time to write the
+        // number.
         let (status, bytes, duration_ms) = (self.status, self.sent, (seconds * 1e6).round() / 1e3);
         let gone = matches!(self.end, End::None) && self.expected != Some(self.sent);
         match (&self.end, &self.cause) {
             (End::Broken(error), _) => {
-                tracing::warn!(target: TARGET, status, bytes, duration_ms, error, "the answer ended short");
+                tracing::warn!(target: TARGET, status, bytes, duration_ms, error, "response aborted before completion");
             }
-            (_, Some(error)) => tracing::warn!(target: TARGET, status, bytes, duration_ms, error, "failed"),
-            _ if self.status == 0 => tracing::info!(target: TARGET, duration_ms, "the client went away, unanswered"),
-            _ if gone => tracing::info!(target: TARGET, status, bytes, duration_ms, "the client went away"),
-            _ => tracing::info!(target: TARGET, status, bytes, duration_ms, "answered"),
+            (_, Some(error)) => tracing::warn!(target: TARGET, status, bytes, duration_ms, error, "request failed"),
+            _ if self.status == 0 => {
+                tracing::info!(target: TARGET, duration_ms, "client disconnected before the response")
+            }
+            _ if gone => {
+                tracing::info!(target: TARGET, status, bytes, duration_ms, "client disconnected during the response")
+            }
+            _ => tracing::info!(target: TARGET, status, bytes, duration_ms, "request completed"),
         }
     }
 }
@@ -127,7 +134,7 @@ impl Drop for Access {
     }
 }
 
-/// An error with what caused it.
+/// An error with its causes.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -138,7 +145,8 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// A transparent error repeats its source; once is enough.
+/// Appends a cause, unless the text already ends with it. A transparent error has the text of its
+/// source.
 fn append(text: &mut String, cause: impl Display) {
     let cause = cause.to_string();
     if !text.ends_with(&cause) {
@@ -172,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_not_repeated() {
         let inner = io::Error::other("no answer");
         let outer = crate::store::disk::StoreError::Io { action: "read", path: "x".into(), source: inner };
         assert_eq!(chain(&outer), "read x: no answer");

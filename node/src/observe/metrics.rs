@@ -1,44 +1,49 @@
-//! Every metric of a node. Labels have few, fixed values: no label ever holds a repository, a tag, a digest or an
-//! address, so that the number of series does not grow with use.
+//! All metrics of a node. Labels have few, fixed values: no label ever contains a repository, a
+//! tag, a digest or an address, so the number of series does not grow with use.
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
-/// Upper bounds in seconds: from a stored manifest (well below a millisecond) to a large layer over a slow line.
+/// Upper bounds in seconds: from a stored manifest (well below a millisecond) to a large layer over
+/// a slow connection.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0];
 
-/// The metrics of one node and the registry that they are in.
+/// The metrics of one node, and the Prometheus registry that contains them.
 pub struct Metrics {
     registry: Registry,
-    /// By `route`, `method` and `status`.
+    /// By `route`, `method` and `status`. Status `000`: the client disconnected before the
+    /// response.
     pub requests: IntCounterVec,
-    /// By `route` and `method`; until the last byte of the answer.
+    /// By `route` and `method`; measured until the last byte of the response.
     pub request_seconds: HistogramVec,
-    /// Requests being answered.
+    /// Requests in progress.
     pub requests_running: IntGauge,
-    /// Bytes of content served, by `source`: `store`, `fill` or `bucket`.
+    /// Bytes of content served, by `source`: `store`, `fill` (a running download) or `bucket`.
     pub served_bytes: IntCounterVec,
     /// Bytes of content received from clients.
     pub received_bytes: IntCounter,
-    /// Fetches by `result`: `hit` (stored), `joined` (a running fill), `fill` (a new one), `through` (not stored).
+    /// Blob and manifest reads, by `result`: `hit` (stored), `joined` (shared a running download),
+    /// `fill` (started one), `through` (not stored).
     pub fetches: IntCounterVec,
-    /// Fills by `result`: `stored`, `mismatch`, `failed`, `no_room`.
+    /// Downloads from the bucket, by `result`: `stored`, `mismatch`, `failed`, `no_room`.
     pub fills: IntCounterVec,
     pub fills_running: IntGauge,
-    /// Removed from the store, by `reason`: `policy` (a victim), `session` (unused), `corrupt`.
+    /// Removed from the store, by `reason`: `policy` (evicted), `session` (unused upload),
+    /// `corrupt`.
     pub evictions: IntCounterVec,
     pub evicted_bytes: IntCounter,
     /// Content that did not match its digest, by `place`: `store`, `bucket`, `upload`.
     pub mismatches: IntCounterVec,
-    /// Blobs that are not yet durable.
+    /// Blobs that are not in the bucket yet.
     pub pending: IntGauge,
     pub pending_bytes: IntGauge,
-    /// Blobs whose only copy, this node's, was damaged before they were durable.
+    /// Blobs whose only copy, on this node, was damaged before they reached the bucket.
     pub pending_damaged: IntCounter,
-    /// Bytes of stored content read to see whether it is sound.
+    /// Bytes of stored content that the scrub read to verify it.
     pub scrubbed_bytes: IntCounter,
-    /// When all stored content was read so: seconds since the epoch.
+    /// Time at which the scrub last finished verifying all stored content, in seconds since the
+    /// Unix epoch.
     pub scrub_completed: IntGauge,
     /// By `operation` and `result`: `ok`, or the kind of error.
     pub bucket_requests: IntCounterVec,
@@ -46,7 +51,7 @@ pub struct Metrics {
     pub bucket_seconds: HistogramVec,
     pub bucket_sent_bytes: IntCounter,
     pub bucket_received_bytes: IntCounter,
-    /// Tags served without asking the bucket because it failed.
+    /// Tags served with their last known value because the bucket failed.
     pub stale_tags: IntCounter,
     pub sessions: IntGauge,
     pub store_capacity: IntGauge,
@@ -54,7 +59,7 @@ pub struct Metrics {
     pub store_free: IntGauge,
     pub store_low_free: IntGauge,
     pub store_target_free: IntGauge,
-    /// Duration of a cleaning.
+    /// Duration of an eviction run.
     pub clean_seconds: Histogram,
 }
 
@@ -62,62 +67,96 @@ impl Metrics {
     /// All metrics, at zero.
     ///
     /// # Errors
-    /// When two have one name, which a test rules out.
+    /// If two metrics have the same name. A test rules that out.
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let add = Add { registry: &registry };
         Ok(Metrics {
-            requests: add.counters("http_requests_total", "Requests answered.", &["route", "method", "status"])?,
+            requests: add.counters(
+                "http_requests_total",
+                "Total number of HTTP requests, by route, method and status; status 000: the client disconnected \
+                 before the response.",
+                &["route", "method", "status"],
+            )?,
             request_seconds: add.histograms(
                 "http_request_duration_seconds",
-                "Time from the head of a request to the last byte of its answer.",
+                "Time from the head of a request to the last byte of its response, in seconds, by route and method.",
                 &["route", "method"],
             )?,
-            requests_running: add.gauge("http_requests_running", "Requests being answered.")?,
-            served_bytes: add.counters("served_bytes_total", "Bytes of content served.", &["source"])?,
-            received_bytes: add.counter("received_bytes_total", "Bytes of content received from clients.")?,
-            fetches: add.counters("fetches_total", "Blobs and manifests asked for.", &["result"])?,
-            fills: add.counters("fills_total", "Fills from the bucket into the store.", &["result"])?,
-            fills_running: add.gauge("fills_running", "Fills in progress.")?,
-            evictions: add.counters("evictions_total", "Content and sessions removed from the store.", &["reason"])?,
-            evicted_bytes: add.counter("evicted_bytes_total", "Bytes removed from the store.")?,
+            requests_running: add.gauge("http_requests_running", "Number of HTTP requests in progress.")?,
+            served_bytes: add.counters(
+                "served_bytes_total",
+                "Total bytes of content sent to clients, by source: store (cached), fill (a running download), bucket \
+                 (not cached).",
+                &["source"],
+            )?,
+            received_bytes: add.counter("received_bytes_total", "Total bytes of content received from clients.")?,
+            fetches: add.counters(
+                "fetches_total",
+                "Total number of blob and manifest reads, by result: hit (cached), joined (shared a running download), \
+                 fill (started one), through (not cached).",
+                &["result"],
+            )?,
+            fills: add.counters(
+                "fills_total",
+                "Total number of downloads from the bucket into the store, by result: stored, mismatch (digest), \
+                 failed, no_room.",
+                &["result"],
+            )?,
+            fills_running: add.gauge("fills_running", "Downloads from the bucket into the store in progress.")?,
+            evictions: add.counters(
+                "evictions_total",
+                "Total number of items removed from the store, by reason: policy (evicted content), session (unused \
+                 upload), corrupt (digest mismatch).",
+                &["reason"],
+            )?,
+            evicted_bytes: add.counter("evicted_bytes_total", "Total bytes removed from the store.")?,
             mismatches: add.counters(
                 "digest_mismatches_total",
-                "Content that did not match its digest.",
+                "Total number of times that content did not match its digest, by place: store, bucket, upload.",
                 &["place"],
             )?,
-            pending: add.gauge("pending_blobs", "Blobs that are not yet durable.")?,
-            pending_bytes: add.gauge("pending_bytes", "Bytes that are not yet durable.")?,
-            pending_damaged: add
-                .counter("pending_damaged_total", "Blobs whose only copy was damaged before they were durable.")?,
-            scrubbed_bytes: add.counter("scrubbed_bytes_total", "Bytes of stored content verified by the scrub.")?,
+            pending: add.gauge("pending_blobs", "Number of blobs not yet uploaded to the bucket.")?,
+            pending_bytes: add.gauge("pending_bytes", "Bytes not yet uploaded to the bucket.")?,
+            pending_damaged: add.counter(
+                "pending_damaged_total",
+                "Total number of blobs that were damaged on this node before they were uploaded to the bucket; push \
+                 them again.",
+            )?,
+            scrubbed_bytes: add
+                .counter("scrubbed_bytes_total", "Total bytes that the scrub read to verify stored content.")?,
             scrub_completed: add.gauge(
                 "scrub_completed_timestamp_seconds",
-                "When the scrub had last verified all stored content, since the epoch.",
+                "Time at which the scrub last finished verifying all stored content, in seconds since the Unix epoch.",
             )?,
             bucket_requests: add.counters(
                 "bucket_requests_total",
-                "Requests to the bucket.",
+                "Total number of requests to the bucket, by operation and result (ok or the kind of error).",
                 &["operation", "result"],
             )?,
             bucket_seconds: add.histograms(
                 "bucket_request_duration_seconds",
-                "Time until the bucket began to answer.",
+                "Time until the bucket started its response, in seconds, by operation.",
                 &["operation"],
             )?,
-            bucket_sent_bytes: add.counter("bucket_sent_bytes_total", "Bytes of content sent to the bucket.")?,
+            bucket_sent_bytes: add.counter("bucket_sent_bytes_total", "Total bytes of content sent to the bucket.")?,
             bucket_received_bytes: add
-                .counter("bucket_received_bytes_total", "Bytes of content read from the bucket.")?,
-            stale_tags: add.counter("stale_tags_total", "Tags served from memory because the bucket failed.")?,
-            sessions: add.gauge("upload_sessions", "Unfinished uploads.")?,
-            store_capacity: add.gauge("store_capacity_bytes", "Capacity of the store.")?,
-            store_used: add.gauge("store_used_bytes", "Bytes stored, with unfinished uploads.")?,
-            store_free: add.gauge("store_free_bytes", "Free capacity of the store.")?,
-            store_low_free: add.gauge("store_low_free_bytes", "First threshold: below it cleaning starts.")?,
-            store_target_free: add.gauge("store_target_free_bytes", "Second threshold: at it cleaning stops.")?,
-            clean_seconds: add.histogram("clean_duration_seconds", "Duration of a cleaning.")?,
+                .counter("bucket_received_bytes_total", "Total bytes of content read from the bucket.")?,
+            stale_tags: add.counter(
+                "stale_tags_total",
+                "Total number of tag reads served with the last known value because the bucket failed.",
+            )?,
+            sessions: add.gauge("upload_sessions", "Number of unfinished uploads.")?,
+            store_capacity: add.gauge("store_capacity_bytes", "Capacity of the store in bytes.")?,
+            store_used: add.gauge("store_used_bytes", "Bytes used in the store, including unfinished uploads.")?,
+            store_free: add.gauge("store_free_bytes", "Free bytes in the store.")?,
+            store_low_free: add
+                .gauge("store_low_free_bytes", "Free bytes below which eviction starts (store.lowFree).")?,
+            store_target_free: add
+                .gauge("store_target_free_bytes", "Free bytes at which eviction stops (store.targetFree).")?,
+            clean_seconds: add.histogram("clean_duration_seconds", "Duration of eviction runs in seconds.")?,
             registry,
         })
     }
@@ -125,20 +164,20 @@ impl Metrics {
     /// The metrics in Prometheus' text format.
     ///
     /// # Errors
-    /// When a metric cannot be written, which these types give no cause for.
+    /// If a metric cannot be encoded, which these types rule out.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
 
-    /// The registry, for metrics of the process itself.
+    /// The Prometheus registry, to register further metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 }
 
-/// Makes metrics of one name space and registers them.
+/// Creates metrics with the prefix `entrepot` and registers them.
 struct Add<'a> {
     registry: &'a Registry,
 }
@@ -181,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_metrics_have_names_of_their_own() {
+    fn all_metrics_have_unique_names() {
         let metrics = Metrics::new().unwrap();
         metrics.pending.set(3);
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! What an operator of nodes sees: metrics, traces, the access log.
+//! What the operator of a registry observes: metrics, tracing and the access log. This module never
+//! changes what a request does.
 
 pub mod access;
 pub mod metrics;

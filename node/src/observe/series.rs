@@ -1,11 +1,12 @@
-//! The metrics of requests, found without looking labels up: a table by route and method, each place of which is
-//! filled by the first request that needs it.
+//! The metrics of requests, without a label lookup per request: a table by route and method, whose
+//! entries are created by the first request that needs them.
 
 use super::Metrics;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 use std::sync::{Arc, OnceLock};
 
-/// Different statuses that one route and method usually have, with room to spare; more are counted too, only slower.
+/// Number of statuses per route and method that are counted without a label lookup, more than
+/// usually occur. Further ones are counted too, but slower.
 const STATUSES: usize = 8;
 
 /// The series of all routes and methods.
@@ -25,13 +26,13 @@ pub struct Series {
 }
 
 impl AllSeries {
-    /// A table for so many routes and methods, nothing of which is in the metrics yet.
+    /// A table for this many routes and methods. Nothing is registered yet.
     pub fn new(routes: usize, methods: usize) -> AllSeries {
         AllSeries { places: (0..routes * methods).map(|_| OnceLock::new()).collect(), methods }
     }
 
-    /// The series of a route and a method, each with its number in the table and its label. A number outside of the
-    /// table has its labels looked up.
+    /// The series of a route and a method, each given as its index in the table and its label. For
+    /// an index outside the table, the labels are looked up.
     pub fn of(&self, metrics: &Metrics, route: (usize, &'static str), method: (usize, &'static str)) -> Arc<Series> {
         let make = || Arc::new(Series::new(metrics, route.1, method.1));
         match self.places.get(route.0 * self.methods + method.0) {
@@ -52,7 +53,8 @@ impl Series {
         }
     }
 
-    /// Counts a request that took so long; `status` is 0 for a client that went away before its answer.
+    /// Counts a request and its duration. `status` is 0 if the client disconnected before the
+    /// response.
     pub fn count(&self, status: u16, seconds: f64) {
         self.seconds.observe(seconds);
         let known = self.by_status.iter().map(|place| place.get_or_init(|| (status, self.counter(status))));
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_is_counted_also_more_than_the_table_holds() {
+    fn every_status_is_counted_even_if_the_table_is_full() {
         let metrics = Metrics::new().unwrap();
         let series = Series::new(&metrics, "blob", "GET");
         for status in (200..).take(2 * STATUSES).chain([0, 200]) {
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_of_the_table_is_of_one_route_and_method() {
+    fn an_entry_of_the_table_belongs_to_one_route_and_method() {
         let (metrics, table) = (Metrics::new().unwrap(), AllSeries::new(2, 2));
         let of = |route, method| table.of(&metrics, (route, ["a", "b"][route]), (method, ["GET", "PUT"][method]));
         for (route, method) in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 1)] {

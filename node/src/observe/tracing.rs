@@ -1,24 +1,24 @@
-//! What the node writes to its standard error.
+//! The log of the node, on standard error.
 
 use entrepot_config::{Log, LogFormat};
 use std::io::IsTerminal;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-/// Why nothing can be logged.
+/// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    #[error("{variable}: {source}")]
+    #[error("{variable}: invalid log filter: {source}")]
     Filter { variable: &'static str, source: ParseError },
-    #[error("logging: {0}")]
+    #[error("cannot initialise logging: {0}")]
     Init(#[from] TryInitError),
 }
 
-/// Begins to log as the configuration says; once in a process. The environment variable `RUST_LOG` goes before
-/// `log.level`.
+/// Starts logging as configured; called once per process. The environment variable `RUST_LOG` takes
+/// precedence over `log.level`.
 ///
 /// # Errors
-/// When the filter cannot be read, or something logs already.
+/// If the filter is invalid, or a logger is already installed.
 pub fn init(config: &Log) -> Result<(), LogError> {
     let filter = filter(config, std::env::var("RUST_LOG").ok().as_deref())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -46,14 +46,14 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_goes_before_the_configuration() {
+    fn the_environment_takes_precedence_over_the_configuration() {
         assert_eq!(filter(&log("info"), None).unwrap().to_string(), "info");
         assert_eq!(filter(&log("info"), Some("")).unwrap().to_string(), "info");
         assert_eq!(filter(&log("info"), Some("debug")).unwrap().to_string(), "debug");
     }
 
     #[test]
-    fn a_filter_that_cannot_be_read_is_refused_by_its_name() {
+    fn the_error_for_an_invalid_filter_contains_its_source() {
         assert!(filter(&log("=,=x"), None).unwrap_err().to_string().starts_with("log.level: "));
         assert!(filter(&log("info"), Some("a=b=c")).unwrap_err().to_string().starts_with("RUST_LOG: "));
     }

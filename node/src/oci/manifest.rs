@@ -1,4 +1,4 @@
-//! Manifests: what a registry has to know of them. The bytes are kept as the client sent them.
+//! The parts of a manifest that a registry reads. The bytes are stored as the client sent them.
 
 use super::digest::{Algorithm, Digest, DigestError};
 use serde::de::IgnoredAny;
@@ -6,70 +6,71 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// The largest manifest accepted, in bytes (distribution-spec, "Pushing Manifests": at least 4 MiB are to be
-/// supported).
+/// Maximum size of an accepted manifest, in bytes (distribution-spec, "Pushing Manifests", requires
+/// support for at least 4 MiB).
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-/// Docker's schema 1, with and without signatures: read from a bucket that another registry filled, never taken.
+/// Docker's schema 1, with and without signatures: served from a bucket that another registry wrote
+/// to, never accepted in a push.
 const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 const DOCKER_SCHEMA_1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
-/// What an index without a `mediaType` of its own is served as, and what referrers are listed in.
+/// Media type of an index without a `mediaType`, and of referrers lists.
 pub const INDEX_MEDIA_TYPE: &str = OCI_INDEX;
 
-/// One piece of content that a manifest names.
+/// A reference to content in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     pub media_type: String,
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,
-    /// Where else the content lies; a layer with one of these need not be in the registry.
+    /// Other places that have the content. A layer with such URLs need not be in the registry.
     pub urls: Vec<String>,
 }
 
-/// A manifest or index, read far enough to know what it refers to.
+/// A manifest or index, parsed as far as needed to know what it references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// What it is served as.
+    /// The media type with which it is served.
     pub media_type: String,
-    /// What kind of artifact it is: `artifactType`, or else the config's media type (distribution-spec, "Listing
-    /// Referrers").
+    /// The artifact type: `artifactType`, or else the config's media type (distribution-spec,
+    /// "Listing Referrers").
     pub artifact_type: Option<String>,
-    /// Config and layers: blobs.
+    /// Config and layers, which are blobs.
     pub blobs: Vec<Descriptor>,
     /// Manifests that an index lists.
     pub manifests: Vec<Descriptor>,
-    /// The manifest that this one refers to; it need not exist.
+    /// The manifest that this one refers to. It need not exist.
     pub subject: Option<Digest>,
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Why bytes are not a manifest.
+/// Why bytes are not an accepted manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    #[error("the manifest is not readable: {0}")]
+    #[error("invalid manifest: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("schemaVersion is {0}; only 2 is supported (Docker's schema 1 is not)")]
+    #[error("unsupported schemaVersion {0}; must be 2 (Docker's schema 1 is not supported)")]
     SchemaVersion(u64),
     #[error("mediaType is {inside:?} and Content-Type is {outside:?}; they must be the same")]
     MediaTypes { inside: String, outside: String },
-    /// A registry keeps the bytes and nothing else of a manifest, so that it could only guess the type later.
+    /// A registry stores only the bytes of a manifest, so it would have to guess the type later.
     #[error(
         "Content-Type is {0:?} and the manifest has no mediaType; put \"mediaType\": {0:?} into the manifest, because \
-         a registry keeps nothing but its bytes"
+         the registry stores only its bytes"
     )]
     MediaTypeMissing(String),
-    #[error("the media type {0:?} is not one of an OCI or Docker manifest or index")]
+    #[error("unsupported manifest media type {0:?}; must be that of an OCI or Docker manifest or index")]
     UnknownMediaType(String),
-    #[error("the manifest has neither config and layers nor manifests")]
+    #[error("invalid manifest: must have either config and layers (an image) or manifests (an index)")]
     NoContent,
-    #[error("the manifest has both layers and manifests; it is either an image or an index")]
+    #[error("invalid manifest: must not have both layers (an image) and manifests (an index)")]
     BothKinds,
-    #[error("{field} of the manifest: {source}")]
+    #[error("invalid manifest: {field}: {source}")]
     Digest { field: &'static str, source: DigestError },
 }
 
@@ -87,8 +88,8 @@ struct Document {
     annotations: Option<BTreeMap<String, String>>,
 }
 
-/// A member of a JSON object of which it counts whether it is there. Go writes an empty list as `null`, and an index
-/// without entries is an index.
+/// Whether a member of a JSON object is present. `null` counts as present, because Go writes an
+/// empty list as `null` and an index without entries is still an index.
 #[derive(Default)]
 enum Member<T> {
     #[default]
@@ -131,13 +132,15 @@ impl RawDescriptor {
 }
 
 impl Manifest {
-    /// Reads a manifest (image-spec, manifest.md and image-index.md; Docker's v2 schema 2 and manifest list).
+    /// Parses a manifest (image-spec, manifest.md and image-index.md; Docker's v2 schema 2 and
+    /// manifest list).
     ///
-    /// `content_type` is what the client or the store says it is; where there is none, the manifest's own `mediaType`
-    /// counts, or else its shape.
+    /// `content_type` is the type that the client or the store states. Without it, the manifest's
+    /// own `mediaType` counts, or else its structure.
     ///
     /// # Errors
-    /// When it is not JSON of that form, of another schema version, its media types disagree, or a digest is wrong.
+    /// If it is not JSON of that structure, has another schema version, has media types that
+    /// disagree, or contains an invalid digest.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, ManifestError> {
         let document: Document = serde_json::from_slice(bytes)?;
         if document.schema_version != 2 {
@@ -183,7 +186,8 @@ impl Manifest {
         })
     }
 
-    /// The descriptor with which a referrers list names this manifest (distribution-spec, "Listing Referrers").
+    /// The descriptor of this manifest in a referrers list (distribution-spec, "Listing
+    /// Referrers").
     pub fn referrer(&self, digest: Digest, size: u64) -> Referrer {
         Referrer {
             media_type: self.media_type.clone(),
@@ -213,17 +217,18 @@ pub struct Referrer {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// `null`, as Go writes an empty map or list, is an empty one.
+/// `null`, which Go writes for an empty map or list, is read as an empty one.
 fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Reads the entries of an index that a client keeps under the fallback tag `<alg>-<hex>` of a subject
-/// (distribution-spec, "Referrers Tag Schema"), so that referrers pushed before this registry are still listed. An
-/// entry that is not readable is left out and hides no other: clients write these indexes, and nobody checks them.
+/// Parses the entries of an index that a client maintains under the fallback tag `<alg>-<hex>` of a
+/// subject (distribution-spec, "Referrers Tag Schema"), so that referrers that were pushed before
+/// this registry existed are still listed. An invalid entry is left out and hides no other, because
+/// clients write these indexes and no registry validates them.
 ///
 /// # Errors
-/// When the bytes are not an index.
+/// If the bytes are not an index.
 pub fn fallback_referrers(bytes: &[u8]) -> Result<Vec<Referrer>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Index<'a> {
@@ -234,7 +239,8 @@ pub fn fallback_referrers(bytes: &[u8]) -> Result<Vec<Referrer>, serde_json::Err
     Ok(entries.into_iter().filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect())
 }
 
-/// The media type to serve stored bytes as; what is not readable is served as an OCI manifest, as it was accepted.
+/// The media type with which stored bytes are served. Bytes that cannot be parsed are served as an
+/// OCI manifest.
 pub fn media_type_of(bytes: &[u8]) -> String {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -265,10 +271,12 @@ pub fn media_type_of(bytes: &[u8]) -> String {
     media_type.into()
 }
 
-/// The tag under which clients keep the referrers of `subject` at a registry without the referrers API.
+/// The tag under which clients store the referrers of `subject` in a registry without the referrers
+/// API.
 pub fn fallback_tag(subject: &Digest) -> String {
     let hexadecimal = subject.hex();
-    // The specification cuts the hash to 64 characters; the tag then has at most 71 of the 128 that one may have.
+    // The specification truncates the hash to 64 characters. The tag then has at most 71 of the 128
+    // allowed characters.
     let algorithm: Algorithm = subject.algorithm();
     format!("{}-{}", algorithm.name(), &hexadecimal[..64])
 }
@@ -293,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_artifact_type_of_the_manifest_goes_before_that_of_the_config() {
+    fn the_artifact_type_of_the_manifest_takes_precedence_over_that_of_the_config() {
         let manifest = Manifest::parse(image(r#","artifactType":"a/b""#).as_bytes(), None).unwrap();
         assert_eq!(manifest.artifact_type.as_deref(), Some("a/b"));
     }
@@ -314,9 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn a_docker_type_that_only_content_type_says_is_refused_with_what_to_do() {
+    fn a_docker_type_that_is_only_in_content_type_is_refused_with_advice() {
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{CONFIG}]}}"#);
-        // The last two are of the wrong kind beside: an image as a list and an index as an image.
+        // The last two also are of the wrong kind: an image as a list, and an index as an image.
         for (text, outside) in [
             (image(""), DOCKER_MANIFEST),
             (index.clone(), DOCKER_LIST),
@@ -333,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_one_kind_inside_and_another_outside_or_has_the_shape_of_another_is_refused() {
+    fn a_manifest_whose_type_contradicts_its_structure_is_refused() {
         let says = |media_type: &str| image(&format!(r#","mediaType":"{media_type}""#));
         let outside = |text: &str, kind| Manifest::parse(text.as_bytes(), Some(kind)).unwrap_err();
         assert!(matches!(outside(&says(OCI_MANIFEST), DOCKER_LIST), ManifestError::MediaTypes { .. }));
@@ -342,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_go_wrote_as_null_is_empty() {
+    fn a_null_list_is_empty() {
         let index = r#"{"schemaVersion":2,"manifests":null}"#;
         let typed = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":null,"annotations":null}}"#);
         for (text, media_type) in [(index, OCI_INDEX), (&typed, DOCKER_LIST)] {
@@ -355,13 +363,13 @@ mod tests {
         assert_eq!((parsed.blobs.len(), parsed.media_type.as_str()), (1, OCI_MANIFEST));
         assert_eq!(media_type_of(image.as_bytes()), OCI_MANIFEST);
         assert!(fallback_referrers(index.as_bytes()).unwrap().is_empty());
-        // Nothing but `layers: null` is neither: Go's image manifest always has a config.
+        // A document with only `layers: null` is neither: Go's image manifest always has a config.
         let neither = Manifest::parse(br#"{"schemaVersion":2,"layers":null}"#, None);
         assert!(matches!(neither, Err(ManifestError::NoContent)));
     }
 
     #[test]
-    fn schema_1_of_another_registry_is_served_as_what_it_is() {
+    fn schema_1_of_another_registry_is_served_with_its_own_type() {
         let signed = r#"{"schemaVersion":1,"name":"a","fsLayers":[],"history":[],"signatures":[{"header":{}}]}"#;
         assert_eq!(media_type_of(signed.as_bytes()), DOCKER_SCHEMA_1_SIGNED);
         assert_eq!(media_type_of(br#"{"schemaVersion":1,"name":"a","fsLayers":[]}"#), DOCKER_SCHEMA_1);
@@ -372,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_entry_of_a_fallback_index_hides_no_other() {
+    fn an_invalid_entry_of_a_fallback_index_hides_no_other() {
         let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let good = format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"annotations":null}}"#);
         for odd in ["7", "null", "[]", "{}", r#"{"mediaType":"a/b","size":"1"}"#, r#"{"annotations":{"a":1}}"#] {

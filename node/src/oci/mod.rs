@@ -1,8 +1,9 @@
-//! The words of the OCI distribution-spec as types: parsed once, at the edge, and valid for ever after.
+//! The terms of the OCI distribution-spec as types. They are parsed once, at the edge, and are
+//! valid from then on.
 //!
-//! Nothing here does I/O, knows HTTP or knows a bucket. Every `parse` refuses what the specification refuses, so that
-//! no other module checks a name, a digest or a range a second time, and so that no path or key can be built from
-//! text that a client chose freely.
+//! This module never does I/O and knows neither HTTP nor the bucket. Every `parse` refuses what the
+//! specification refuses. So no other module checks a name, a digest or a range again, and no path
+//! or key can be built from arbitrary text of a client.
 
 pub mod digest;
 pub mod manifest;

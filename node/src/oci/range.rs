@@ -1,42 +1,45 @@
-//! Two kinds of range: what a reader asks for (`Range: bytes=…`) and where an upload's chunk lies
-//! (`Content-Range: <start>-<end>`).
+//! Two kinds of range: the part that a reader requests (`Range: bytes=…`), and the position of an
+//! upload's chunk (`Content-Range: <start>-<end>`).
 
 use http_range_header::{SyntacticallyCorrectRange, parse_range_header_with_max_ranges};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-/// The most ranges of one request: as many as containers/storage asks for when it pulls a `zstd:chunked` layer in part
-/// (`maxNumberMissingChunks`). More are ignored, as RFC 9110, section 14.2, allows.
+/// Maximum number of ranges in one request. containers/storage requests as many when it pulls a
+/// `zstd:chunked` layer in part (`maxNumberMissingChunks`). A request with more ranges gets the
+/// whole content, as RFC 9110, section 14.2, allows.
 const MAX_RANGES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
-/// What a `Range` header asks for, once the size of the content is known.
+/// The meaning of a `Range` header, once the size of the content is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestRange {
-    /// Everything: there was no `Range`, or one that RFC 9110 (section 14.2) lets a server ignore: another unit,
-    /// not well formed, or ranges that overlap so much that they have more bytes than the content.
+    /// The whole content: there was no `Range`, or one that RFC 9110 (section 14.2) lets a server
+    /// ignore: another unit, invalid syntax, or ranges that overlap so much that together they are
+    /// larger than the content.
     Whole,
     /// One satisfiable range, end exclusive, within the content.
     Part(Range<u64>),
-    /// Several such ranges, in the order in which they were asked for. They are not joined, though RFC 9110, section
-    /// 15.3.7.2, allows it: containers/image takes as many parts as it asked for, in that order, and fails otherwise.
-    /// Together they have at most as many bytes as the content.
+    /// Several such ranges, in the order of the request. They are not merged, although RFC 9110,
+    /// section 15.3.7.2, allows it: containers/image expects as many parts as it requested, in that
+    /// order, and fails otherwise. Together they are not larger than the content.
     Parts(Vec<Range<u64>>),
 }
 
-/// The range lies outside the content: 416 with `Content-Range: bytes */<size>`.
+/// The range is outside the content: 416 with `Content-Range: bytes */<size>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the range lies outside the content of {size} bytes")]
+#[error("range not satisfiable: the content has {size} bytes")]
 pub struct RangeRefused {
     /// Size of the content in bytes.
     pub size: u64,
 }
 
 impl RequestRange {
-    /// Resolves a `Range` header against content of `size` bytes (RFC 9110, section 14).
+    /// Resolves a `Range` header for content of `size` bytes (RFC 9110, section 14).
     ///
     /// # Errors
-    /// When the header is well formed and no byte of the content lies in it, or its end lies before its start: that
-    /// may be rejected or ignored (RFC 9110, 14.2), and whoever miscounted is better told than sent the whole.
+    /// If the header is valid but contains no byte of the content, or its end is before its start.
+    /// A server may reject or ignore the second case (RFC 9110, 14.2); rejecting it shows the
+    /// client its mistake instead of sending everything.
     pub fn resolve(header: Option<&str>, size: u64) -> Result<RequestRange, RangeRefused> {
         if header.is_some_and(ends_before_it_starts) {
             return Err(RangeRefused { size });
@@ -44,7 +47,7 @@ impl RequestRange {
         let Some(parsed) = header.and_then(|text| parse_range_header_with_max_ranges(text, MAX_RANGES).ok()) else {
             return Ok(RequestRange::Whole);
         };
-        // Of several ranges those that lie outside are left out (RFC 9110, section 15.3.7.2).
+        // Of several ranges, those outside the content are left out (RFC 9110, section 15.3.7.2).
         let ranges: Vec<_> = parsed.into_ranges().into_iter().filter_map(|range| within(range, size)).collect();
         match ranges.as_slice() {
             [] => Err(RangeRefused { size }),
@@ -57,7 +60,7 @@ impl RequestRange {
     }
 }
 
-/// The part of content of `size` bytes that lies in the range. `None` when no byte does.
+/// The part of content of `size` bytes that is in the range. `None` if there is none.
 fn within(range: SyntacticallyCorrectRange, size: u64) -> Option<Range<u64>> {
     let range = match range {
         SyntacticallyCorrectRange::FromStart(start) => start..size,
@@ -73,8 +76,8 @@ fn ends_before_it_starts(header: &str) -> bool {
     numbers.is_some_and(|(start, end)| end < start)
 }
 
-/// Where a chunk of an upload lies: `Content-Range: <start>-<end>`, both inclusive, and no unit
-/// (distribution-spec, "Pushing a blob in chunks").
+/// The position of a chunk of an upload: `Content-Range: <start>-<end>`, both inclusive and without
+/// a unit (distribution-spec, "Pushing a blob in chunks").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadRange {
     start: u64,
@@ -83,14 +86,14 @@ pub struct UploadRange {
 
 /// Why a text is not the range of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Content-Range of a chunk is <first byte>-<last byte>, as in 0-1023")]
+#[error("invalid Content-Range: must have the form <start>-<end>, for example 0-1023")]
 pub struct UploadRangeError;
 
 impl UploadRange {
     /// Parses `<start>-<end>`.
     ///
     /// # Errors
-    /// When either is not a plain decimal number or the end lies before the start.
+    /// If either is not a plain decimal number, or the end is before the start.
     pub fn parse(text: &str) -> Result<UploadRange, UploadRangeError> {
         let number = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn several_ranges_are_kept_as_they_were_asked_for_without_those_that_lie_outside() {
+    fn several_ranges_keep_their_order_without_those_outside_the_content() {
         let resolve = |header| RequestRange::resolve(Some(header), 100);
         assert_eq!(resolve("bytes=0-9,10-19"), Ok(RequestRange::Parts(vec![0..10, 10..20])));
         assert_eq!(resolve("bytes=50-, 0-0,-1"), Ok(RequestRange::Parts(vec![50..100, 0..1, 99..100])));
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn no_range_lies_in_empty_content() {
+    fn empty_content_satisfies_no_range() {
         assert_eq!(RequestRange::resolve(Some("bytes=0-0"), 0), Err(RangeRefused { size: 0 }));
     }
 
@@ -180,7 +183,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_a_chunk_range_overflow(text in "[0-9]{0,22}-?[0-9]{0,22}") {
+        fn no_text_overflows_a_chunk_range(text in "[0-9]{0,22}-?[0-9]{0,22}") {
             if let Ok(range) = UploadRange::parse(&text) {
                 prop_assert!(range.start().checked_add(range.length()).is_some());
             }

@@ -1,4 +1,4 @@
-//! A manifest's reference: a tag or a digest.
+//! A reference to a manifest: a tag or a digest.
 
 use super::digest::{Digest, DigestError};
 use std::fmt;
@@ -12,7 +12,7 @@ impl Tag {
     /// Parses a tag (distribution-spec, "Pulling manifests").
     ///
     /// # Errors
-    /// When it is empty, longer than 128 characters, or has other characters.
+    /// If it is empty, longer than 128 characters, or contains other characters.
     pub fn parse(text: &str) -> Result<Tag, ReferenceError> {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let mut bytes = text.bytes();
@@ -33,7 +33,7 @@ impl fmt::Display for Tag {
     }
 }
 
-/// What a manifest is asked for by.
+/// A reference to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
     Tag(Tag),
@@ -43,17 +43,17 @@ pub enum Reference {
 /// Why a text is neither a tag nor a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    #[error("a tag is 1 to 128 letters, digits, '_', '.' or '-', and begins with a letter, a digit or '_'")]
+    #[error("invalid tag: must be 1 to 128 letters, digits, '_', '.' or '-', and start with a letter, digit or '_'")]
     Tag,
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
 
 impl Reference {
-    /// Parses a tag or a digest; a colon makes it a digest, for a tag has none.
+    /// Parses a tag or a digest. Text with a colon is a digest, because a tag has none.
     ///
     /// # Errors
-    /// When it is neither.
+    /// If it is neither.
     pub fn parse(text: &str) -> Result<Reference, ReferenceError> {
         if text.contains(':') {
             Ok(Reference::Digest(Digest::parse(text)?))
@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_reference_that_parses_is_written_back_unchanged(text in "\\PC{0,140}") {
+        fn any_valid_reference_is_displayed_unchanged(text in "\\PC{0,140}") {
             if let Ok(reference) = Reference::parse(&text) {
                 prop_assert_eq!(reference.to_string(), text);
             }

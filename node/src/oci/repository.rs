@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Clients limit host and name together to 255 characters (distribution-spec, "Pulling manifests"); the name alone
-/// is held to it here.
+/// Clients limit host and name together to 255 characters (distribution-spec, "Pulling manifests").
+/// Here the limit applies to the name alone.
 const MAX_NAME: usize = 255;
 
 /// A valid repository name. Cheap to clone.
@@ -14,10 +14,11 @@ pub struct Repository(Arc<str>);
 /// Why a text is not a repository name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RepositoryError {
-    #[error("a repository name has 1 to {MAX_NAME} characters")]
+    #[error("invalid repository name: must be 1 to {MAX_NAME} characters long")]
     Length,
     #[error(
-        "a component of a repository name is lower-case letters and digits, joined by one '.', one or two '_', or '-'"
+        "invalid repository name: each path component must consist of lowercase letters and digits, separated by '.', \
+         '_', '__' or dashes"
     )]
     Component,
 }
@@ -26,9 +27,9 @@ impl Repository {
     /// Parses a repository name (distribution-spec, "Pulling manifests").
     ///
     /// # Errors
-    /// When it is empty, longer than 255 characters, or has a component that the grammar does not know. Such
-    /// components include `.`, `..`, and everything that begins with `_`, so a name never reaches out of its folder
-    /// and never meets a folder of the layout.
+    /// If it is empty, longer than 255 characters, or has an invalid component. Invalid components
+    /// include `.`, `..`, and everything that begins with `_`. So a name never leads out of its
+    /// directory and never collides with a directory of the layout.
     pub fn parse(text: &str) -> Result<Repository, RepositoryError> {
         if text.is_empty() || text.len() > MAX_NAME {
             return Err(RepositoryError::Length);
@@ -104,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_is_what_the_regular_expression_accepts(text in "[a-cA.0_/-]{0,12}") {
+        fn a_name_is_accepted_if_the_regular_expression_accepts_it(text in "[a-cA.0_/-]{0,12}") {
             let expected = regex::Regex::new(
                 r"\A[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*\z").unwrap();
             prop_assert_eq!(Repository::parse(&text).is_ok(), expected.is_match(&text), "{}", text);

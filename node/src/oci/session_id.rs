@@ -1,19 +1,20 @@
-//! Upload session ids: `<node>.<uuid>`, so that every node knows from the id whose session it is.
+//! Upload session IDs: `<node>.<uuid>`, so that every node can tell from the ID which node owns the
+//! session.
 
 use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The name of a node: a DNS label (RFC 1123), in a StatefulSet the pod's name.
+/// The name of a node: a DNS label (RFC 1123). In a StatefulSet it is the name of the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeName(Arc<str>);
 
-/// Why a text is not a session id or a node name.
+/// Why a text is not a session ID or a node name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionIdError {
-    #[error("a node name is a DNS label: 1 to 63 lower-case letters, digits and '-', not at an end")]
+    #[error("must be a DNS label: 1 to 63 lowercase letters, digits or '-', and start and end with a letter or digit")]
     NodeName,
-    #[error("not an upload session id of this registry")]
+    #[error("not an upload session ID of this registry")]
     Form,
 }
 
@@ -21,8 +22,8 @@ impl NodeName {
     /// Parses a DNS label.
     ///
     /// # Errors
-    /// When it is not one. This is what keeps a session id, which a client sends, from naming any other host than a
-    /// peer.
+    /// If it is not one. This prevents a session ID, which a client sends, from addressing any host
+    /// but a peer.
     pub fn parse(text: &str) -> Result<NodeName, SessionIdError> {
         let valid = (1..=63).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -42,7 +43,7 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The id of an upload session.
+/// The ID of an upload session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId {
     owner: NodeName,
@@ -50,7 +51,8 @@ pub struct SessionId {
 }
 
 impl SessionId {
-    /// A new id of a session that `owner` keeps. It is random, so that nobody guesses another's session.
+    /// A new ID of a session that `owner` stores. It is random, so that no client can guess the ID
+    /// of another session.
     pub fn new(owner: NodeName) -> SessionId {
         SessionId { owner, uuid: Uuid::new_v4() }
     }
@@ -58,7 +60,8 @@ impl SessionId {
     /// Parses `<node>.<uuid>`.
     ///
     /// # Errors
-    /// When the first part is not a DNS label or the second not a UUID in its lower-case hyphenated form.
+    /// If the first part is not a DNS label, or the second is not a UUID in lowercase hyphenated
+    /// form.
     pub fn parse(text: &str) -> Result<SessionId, SessionIdError> {
         let (owner, uuid) = text.split_once('.').ok_or(SessionIdError::Form)?;
         let id = SessionId {
@@ -68,7 +71,7 @@ impl SessionId {
         if id.to_string() == text { Ok(id) } else { Err(SessionIdError::Form) }
     }
 
-    /// The node that keeps the session.
+    /// The node that owns the session.
     pub fn owner(&self) -> &NodeName {
         &self.owner
     }
@@ -86,14 +89,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_new_id_is_read_back_and_names_its_owner() {
+    fn a_new_id_is_valid_and_contains_its_owner() {
         let id = SessionId::new(NodeName::parse("images-0").unwrap());
         assert_eq!(SessionId::parse(&id.to_string()).unwrap(), id);
         assert_eq!(id.owner().as_str(), "images-0");
     }
 
     #[test]
-    fn an_id_cannot_name_another_host_or_leave_its_folder() {
+    fn an_id_cannot_address_another_host_or_leave_its_directory() {
         let uuid = Uuid::new_v4();
         for owner in ["", "a.b", "evil.example:80/", "..", "a/b", "A", "-a", "a@b"] {
             assert!(SessionId::parse(&format!("{owner}.{uuid}")).is_err(), "{owner}");
@@ -104,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_id_that_parses_is_written_back_unchanged(text in "\\PC{0,120}") {
+        fn any_valid_id_is_displayed_unchanged(text in "\\PC{0,120}") {
             if let Ok(id) = SessionId::parse(&text) {
                 prop_assert_eq!(id.to_string(), text);
             }

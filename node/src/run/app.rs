@@ -1,4 +1,4 @@
-//! The wiring: a node from its configuration, from start to stop.
+//! The wiring of a node from its configuration, and its life from start to stop.
 
 use super::bucket_health::BucketHealth;
 use super::live::LiveConfig;
@@ -29,8 +29,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// How long the start waits for the bucket to say that it is there. It is only to tell what is wrong early: a node
-/// starts, and serves what it stores, while the bucket is away.
+/// How long the start waits for the bucket's response. The check only reports problems early: a
+/// node starts and serves its store even if the bucket is unreachable.
 const PROBE: Duration = Duration::from_secs(2);
 
 /// Why a node did not start.
@@ -46,30 +46,31 @@ pub enum StartError {
     Bucket(#[from] OpenError),
     #[error("store.path: {0}")]
     Store(#[from] StoreError),
-    #[error("metrics: {0}")]
+    #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    #[error("log: {0}")]
+    #[error(transparent)]
     Log(#[from] observe::tracing::LogError),
-    #[error("the system refuses {what}: {source}")]
+    #[error("cannot {what}: {source}")]
     System { what: &'static str, source: io::Error },
 }
 
-/// Runs a node until SIGTERM or SIGINT, and takes over what changes in `file`, where its configuration is from. Returns when everything that was accepted is finished, or the grace period is
-/// over.
+/// Runs a node until SIGTERM or SIGINT, and applies changes of `file`, the source of its
+/// configuration. Returns when all accepted work is finished, or the grace period is over.
 ///
 /// # Errors
-/// When the node cannot start.
+/// If the node cannot start.
 pub fn run(config: NodeConfig, file: Option<PathBuf>) -> Result<(), StartError> {
     observe::tracing::init(&config.log)?;
-    let runtime = Runtime::new().map_err(|source| StartError::System { what: "threads", source })?;
+    let runtime = Runtime::new().map_err(|source| StartError::System { what: "start threads", source })?;
     let result = runtime.block_on(async {
-        let mut signals = Signals::catch().map_err(|source| StartError::System { what: "signals", source })?;
+        let mut signals =
+            Signals::catch().map_err(|source| StartError::System { what: "install signal handlers", source })?;
         let node = Node::start(config, file).await?;
         node.announce();
         node.until_stopped(&mut signals).await;
         Ok(())
     });
-    // What did not finish within the grace period is not waited for any longer.
+    // Work that did not finish within the grace period is abandoned.
     runtime.shutdown_timeout(Duration::ZERO);
     result
 }
@@ -123,7 +124,8 @@ impl Node {
         })
     }
 
-    /// The first lines on standard output: where it listens, where data lies, and how to push something.
+    /// The first lines on standard output: the addresses, where the data is, and how to push an
+    /// image.
     fn announce(&self) {
         let usage = self.store.usage();
         let gibibytes = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
@@ -136,7 +138,7 @@ impl Node {
         println!("operations  http://{}/metrics", self.operations_address);
         println!("bucket      {bucket}");
         println!(
-            "store       folder {}: {}, cleaned below {} free until {} are free",
+            "store       folder {}: {}, evicts below {} free until {} are free",
             self.config.store.path.display(),
             gibibytes(usage.capacity),
             gibibytes(usage.low_free),
@@ -149,7 +151,8 @@ impl Node {
         let (stop_registry, registry_stopped) = tokio::sync::oneshot::channel::<()>();
         let grace = self.config.shutdown.grace_period.get();
         let registry = self.registry.serve(async { drop(registry_stopped.await) }, grace);
-        // The operations listener serves to the very end, so that probes and metrics see the node stop.
+        // The operations listener serves to the very end, so that probes and metrics show the
+        // shutdown.
         self.tasks.spawn("operations", {
             let tasks = self.tasks.clone();
             async move {
@@ -158,27 +161,31 @@ impl Node {
         });
         let stopped = async {
             let grace = drain(&self.readiness, &self.config.shutdown).await;
+            // The listener closes only after the drain delay; its future then waits for requests in
+            // flight.
             drop(stop_registry);
             grace
         };
         tokio::pin!(registry);
         let name = tokio::select! {
             name = signals.next() => name,
-            _ = &mut registry => "the listener's end",
+            _ = &mut registry => "listener closed",
         };
-        tracing::info!(signal = name, "stopping: finishing what is in flight and pending");
+        tracing::info!(signal = name, "shutting down: finishing in-flight requests and pending uploads");
         let orderly = async {
             let (cut_off, grace) = tokio::join!(registry, stopped);
             if cut_off > 0 {
-                tracing::warn!(connections = cut_off, "cut off at the end of the grace period");
+                tracing::warn!(connections = cut_off, "connections closed at the end of the grace period");
             }
             self.tasks.stop(grace.left()).await
         };
         if unless_again(signals, orderly).await == Some(false) {
-            tracing::warn!("some tasks did not end in the grace period; what is pending goes on at the next start");
+            tracing::warn!(
+                "some tasks did not finish within the grace period; pending uploads resume at the next start"
+            );
         }
         if let Err(error) = self.store.close() {
-            tracing::error!(%error, "the store could not be closed in order; it is verified at the next start");
+            tracing::error!(%error, "the store could not be closed cleanly; it is verified at the next start");
         }
     }
 }
@@ -269,7 +276,7 @@ impl Shared {
         let policy = config.store.eviction_policy;
         let sessions = Arc::new(uploads.clone());
         clean::start(&self.tasks, self.store.clone(), policy, sessions, self.metrics.clone());
-        let threads = |source| StartError::System { what: "threads", source };
+        let threads = |source| StartError::System { what: "start threads", source };
         let (bulk, hands) = (Bulk::new().map_err(threads)?, Hands::new().map_err(threads)?);
         let fetch = self.fetch(&layout, &links, replicator.clone(), bulk, hands.clone(), config);
         let scrub = Scrub {
@@ -332,21 +339,21 @@ impl Shared {
         })
     }
 
-    /// Says early what is wrong with the bucket or its credentials.
+    /// Logs early if the bucket or its credentials do not work.
     async fn probe(&self, config: &NodeConfig) {
         let prefix = Layout::new(&config.bucket.prefix).repositories();
         let asked = self.bucket.list(ListOptions { prefix, delimiter: true, after: None, max: 1 });
         match tokio::time::timeout(PROBE, asked).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "the bucket does not answer as it should; serving what is stored")
+                tracing::error!(%error, "bucket check failed; until the bucket works, only stored content is served")
             }
-            Err(_) => tracing::error!("the bucket does not answer; serving what is stored"),
+            Err(_) => tracing::error!("bucket check timed out; until the bucket works, only stored content is served"),
         }
     }
 }
 
-/// What the scrub removed is fetched again.
+/// Downloads content that the scrub removed.
 struct Refills(Fetch);
 
 impl Refill for Refills {

@@ -1,5 +1,5 @@
-//! How the bucket answers, for `/status`. It is asked when somebody asks this node, and not otherwise: an idle node
-//! costs no requests.
+//! The state of the bucket, for `/status`. The bucket is asked only when a client asks this node,
+//! so an idle node sends no requests.
 
 use crate::run::clock::Stopwatch;
 use crate::store::Bucket;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// For how long an answer is good.
+/// How long a result is reused.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// A bucket that has not answered by then is taken to be away.
+/// The bucket counts as unreachable if it has not responded within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks the bucket, one request at a time.
@@ -25,12 +25,13 @@ pub struct BucketHealth {
 
 impl BucketHealth {
     pub fn new(bucket: Arc<dyn Bucket>, prefix: &str) -> BucketHealth {
-        // There is none of this key: a get of it costs the least, and says what is wrong where a head cannot.
+        // No object has this key. A GET of it is the cheapest request, and its response explains an
+        // error, which the response to a HEAD cannot.
         let key = Key::new(format!("{}_entrepot/probe", Layout::new(prefix).repositories()));
         BucketHealth { bucket, key, last: Mutex::new(None) }
     }
 
-    /// How the bucket answers, as of a few seconds ago at most.
+    /// The state of the bucket, at most a few seconds old.
     pub async fn ask(&self) -> BucketStatus {
         let mut last = self.last.lock().await;
         if let Some((asked, status)) = &*last
@@ -41,7 +42,7 @@ impl BucketHealth {
         let status = match tokio::time::timeout(PATIENCE, self.bucket.get(&self.key, GetOptions::default())).await {
             Ok(Ok(_)) => BucketStatus { state: BucketState::Reachable, message: String::new() },
             Ok(Err(error)) => told(&error),
-            Err(_) => BucketStatus { state: BucketState::Unreachable, message: "no answer in time".into() },
+            Err(_) => BucketStatus { state: BucketState::Unreachable, message: "request timed out".into() },
         };
         *last = Some((Stopwatch::start(), status.clone()));
         status
@@ -84,7 +85,7 @@ mod tests {
             (BucketErrorKind::WrongRegion, BucketState::WrongRegion),
             (BucketErrorKind::Server, BucketState::Failing),
         ] {
-            // Whatever the cause says, which is for people.
+            // The state does not depend on the text of the cause, which is for people.
             let error = BucketError::new(Operation::Get, "probe", kind).because("code PermanentRedirect: no");
             let told = told(&error);
             assert!(told.state == state && told.message.contains("PermanentRedirect"), "{told:?}");
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_bucket_is_asked_once_for_all_who_ask_at_a_time() {
+    async fn concurrent_callers_share_one_request_to_the_bucket() {
         let faults = Faults::default();
         let bucket = Arc::new(Faulty::new(Arc::new(Memory::default()), &faults));
         faults.add(Fault::new(Operation::Get, Effect::Error(BucketErrorKind::NoBucket)).times(1));

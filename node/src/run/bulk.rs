@@ -1,10 +1,12 @@
-//! Async work on what arrives in bulk, apart from that which answers requests.
+//! A low-priority async runtime that receives downloads, separate from the one that serves
+//! requests.
 //!
-//! A runtime polls what is ready in the order in which it became so. Where each of a dozen fills has something to receive
-//! on a few connections, a request that needs no more than some microseconds waits for a hundred polls, each longer than
-//! its own; twice, for it asks the bucket. So fills are received on threads of their own, which give way. Blobs of a few
-//! kilobytes that were missed beside fills of many megabytes, on two busy cores, had their first byte after 6.0 to 6.6 ms
-//! instead of 8.3, with as many bytes a second in all.
+//! A runtime polls ready tasks in the order in which they became ready. If a dozen downloads
+//! receive data on several connections, a request that needs only some microseconds waits for a
+//! hundred polls, each longer than its own. It waits twice, because it also asks the bucket. So
+//! downloads run on threads of their own, with a lower priority. On two busy cores, with downloads
+//! of many megabytes in parallel, the first byte of missed blobs of a few kilobytes took 6.0 to 6.6
+//! ms instead of 8.3 ms, at the same total throughput.
 
 use super::pool::{Pool, threads};
 use std::io;
@@ -12,33 +14,33 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Where bulk is received. Clones share it.
+/// The runtime. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Bulk {
     handle: Handle,
-    /// Keeps what is the handle's, unless that is somebody else's.
+    /// Keeps the runtime of the handle alive, unless another owner does.
     _pool: Option<Arc<Pool>>,
 }
 
 impl Bulk {
-    /// A thread for each core.
+    /// One thread per core.
     ///
     /// # Errors
-    /// When the system gives no runtime.
+    /// If the system cannot start the runtime.
     pub fn new() -> io::Result<Bulk> {
         let pool = Pool::build(Builder::new_multi_thread().worker_threads(threads()).enable_all())?;
         Ok(Bulk { handle: pool.handle().clone(), _pool: Some(Arc::new(pool)) })
     }
 
-    /// On a runtime that is there: that of a test, whose clock it may have stopped.
+    /// Uses an existing runtime: that of a test, whose clock may be paused.
     pub fn on(handle: Handle) -> Bulk {
         Bulk { handle, _pool: None }
     }
 
-    /// Does the work there. It ends when the caller goes away.
+    /// Runs the work on this runtime. The work is cancelled if the caller is dropped.
     ///
     /// # Errors
-    /// When the work panicked or the threads have ended, as an I/O error.
+    /// If the work panicked or the runtime has shut down, as an I/O error.
     pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
         AbortOnDropHandle::new(self.handle.spawn(work)).await.map_err(io::Error::other)
     }
@@ -51,7 +53,7 @@ mod tests {
     use std::thread;
 
     #[tokio::test]
-    async fn work_is_done_on_threads_that_give_way_and_a_panic_is_an_error() {
+    async fn work_runs_on_low_priority_threads_and_a_panic_is_an_error() {
         let bulk = Bulk::new().unwrap();
         let priority = || rustix::process::getpriority_process(None).unwrap();
         let (thread, there) = bulk.run(async move { (thread::current().id(), priority()) }).await.unwrap();
@@ -62,7 +64,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_ends_with_its_caller_and_with_the_threads() {
+    async fn work_ends_with_its_caller_and_with_the_runtime() {
         let bulk = Bulk::new().unwrap();
         let held = Arc::new(());
         let mut work = Box::pin(bulk.run({

@@ -1,4 +1,4 @@
-//! The only place that asks the system what time it is, so that tests can say.
+//! The only module that reads the system's time, so that tests can set it.
 #![allow(clippy::disallowed_methods)]
 
 use std::sync::Arc;
@@ -10,33 +10,35 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// How long ago `earlier` was; zero when it lies ahead, as after the system's clock was set back.
+    /// Time since `earlier`; zero if that is in the future, for example after the system's clock
+    /// was set back.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A point in time since the machine was booted, in milliseconds. Setting the system's clock does not affect it, and it
-/// goes on while the machine sleeps: ages that something relies on are measured with it. It survives a restart of the
-/// process, but not of the machine: [`boot`] tells one boot from the next.
+/// A point in time since the machine booted, in milliseconds. Setting the system's clock does not
+/// affect it, and it advances while the machine is suspended. Ages that decisions depend on are
+/// measured with it. It is valid across restarts of the process, but not of the machine: [`boot`]
+/// distinguishes boots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Uptime(pub u64);
 
 impl Uptime {
-    /// How long ago `earlier` was.
+    /// Time since `earlier`.
     pub fn since(self, earlier: Uptime) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// The identifier of this boot of the machine; a random one where the system has none, so that nothing of an earlier
-/// process is taken to be of this boot.
+/// The ID of this boot of the machine. It is random if the system has none, so that no value of an
+/// earlier process is taken as one of this boot.
 pub fn boot() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned());
     id.ok().filter(|id| !id.is_empty()).unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
 }
 
-/// Tells the time. Clones of a manual clock show the same time.
+/// Reads the time. Clones of a manual clock share their time.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     manual: Option<Arc<Manual>>,
@@ -54,7 +56,7 @@ impl Clock {
         Clock { manual: None }
     }
 
-    /// A clock that stands still until it is told to [`Clock::advance`].
+    /// A clock that does not move until [`Clock::advance`] is called.
     pub fn manual(start: Timestamp) -> Clock {
         Clock { manual: Some(Arc::new(Manual { wall: AtomicU64::new(start.0), uptime: AtomicU64::new(start.0) })) }
     }
@@ -70,7 +72,7 @@ impl Clock {
         }
     }
 
-    /// Time since the machine was booted.
+    /// Time since the machine booted.
     pub fn uptime(&self) -> Uptime {
         match &self.manual {
             Some(manual) => Uptime(manual.uptime.load(Ordering::SeqCst)),
@@ -82,7 +84,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock; the system's clock is not moved.
+    /// Advances a manual clock. Does nothing to the system's clock.
     pub fn advance(&self, by: Duration) {
         if let Some(manual) = &self.manual {
             let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
@@ -91,7 +93,8 @@ impl Clock {
         }
     }
 
-    /// Sets the wall clock of a manual clock, as an administrator sets the system's: no time passes.
+    /// Sets the wall clock of a manual clock, as an administrator sets the system's. The uptime
+    /// does not change.
     pub fn set(&self, to: Timestamp) {
         if let Some(manual) = &self.manual {
             manual.wall.store(to.0, Ordering::SeqCst);
@@ -99,7 +102,7 @@ impl Clock {
     }
 }
 
-/// Measures a span of time for a metric or a deadline; not affected by setting the clock.
+/// Measures a duration for a metric or a deadline. Setting the clock does not affect it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
@@ -108,7 +111,7 @@ impl Stopwatch {
         Stopwatch(Instant::now())
     }
 
-    /// One that has measured so much already, for tests of what takes long.
+    /// A stopwatch that was started `span` ago, for tests of long durations.
     #[cfg(test)]
     pub fn started_before(span: Duration) -> Stopwatch {
         let now = Instant::now();

@@ -1,21 +1,21 @@
-//! Named points at which a test lets the process die as `kill -9` would. Nothing of it is in a released node: without
-//! the feature `crash-points`, [`point`] is empty.
+//! Named points at which a test ends the process as `kill -9` would. They are not part of a
+//! released node: without the feature `crash-points`, [`point`] is empty.
 
-/// Dies here if the environment variable `ENTREPOT_CRASH_AT` names this point.
+/// Ends the process here if the environment variable `ENTREPOT_CRASH_AT` has this name.
 #[cfg(feature = "crash-points")]
 pub fn point(name: &str) {
     if std::env::var("ENTREPOT_CRASH_AT").is_ok_and(|chosen| chosen == name) {
-        // Abort runs no destructor and flushes nothing: what is on disk now is what a kill leaves.
+        // Abort runs no destructor and flushes nothing: the disk is left as after a kill.
         std::process::abort();
     }
 }
 
-/// Nothing, in a released node.
+/// Does nothing in a released node.
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
 pub fn point(_name: &str) {}
 
-/// Every point there is, so that the test of crashes leaves none out. Each lies between two steps of a flow.
+/// All points, so that the crash test covers each of them. Each is between two steps of a flow.
 pub const POINTS: &[&str] = &[
     "upload.session-created",
     "upload.bytes-appended",

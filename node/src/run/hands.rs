@@ -1,9 +1,9 @@
-//! Threads that write and hash what arrives in bulk: one for each core, and with less of a right to it than those that
-//! answer requests.
+//! A low-priority pool of blocking threads that write and hash downloads, one thread per core.
 //!
-//! More would get no further, for a core is all that they need. And they would stand before the async threads, which have
-//! a little to do for each of many that wait. On two busy cores, the first byte of a missed blob took 42 ms with a thread
-//! for whatever there was to write and 15 with two; and later 27 ms with two of the priority of all and 8 to 10 with these.
+//! More threads would not help, because the work is CPU-bound, and they would delay the request
+//! threads, which do little work for each of many clients. On two busy cores, the first byte of a
+//! missed blob took 42 ms with unlimited threads and 15 ms with two. In a later measurement it took
+//! 27 ms with two threads of normal priority, and 8 to 10 ms with two of low priority.
 #![allow(clippy::disallowed_methods)]
 
 use super::pool::{Pool, threads};
@@ -15,14 +15,14 @@ use tokio::runtime::Builder;
 /// The threads. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Hands {
-    /// Of which only the blocking threads are used.
+    /// Only the blocking threads of this runtime are used.
     pool: Arc<Pool>,
     threads: usize,
-    /// What is being done or waits for a thread.
+    /// Number of jobs that run or wait for a thread.
     begun: Arc<AtomicUsize>,
 }
 
-/// Counts work until its end, also when it panics.
+/// Counts a job until it ends, also if it panics.
 struct Begun(Arc<AtomicUsize>);
 
 impl Drop for Begun {
@@ -32,31 +32,32 @@ impl Drop for Begun {
 }
 
 impl Hands {
-    /// One for each core.
+    /// One thread per core.
     ///
     /// # Errors
-    /// When the system gives no runtime.
+    /// If the system cannot start the runtime.
     pub fn new() -> io::Result<Hands> {
         let threads = threads();
         let pool = Pool::build(Builder::new_current_thread().max_blocking_threads(threads))?;
         Ok(Hands { pool: Arc::new(pool), threads, begun: Arc::default() })
     }
 
-    /// Whether more work would begin at once.
+    /// Whether another job would start at once.
     pub fn are_free(&self) -> bool {
         self.begun.load(Ordering::Relaxed) < self.threads
     }
 
-    /// How much waits for a thread.
+    /// Number of jobs that wait for a thread.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
         self.begun.load(Ordering::Relaxed).saturating_sub(self.threads)
     }
 
-    /// Runs blocking work when its turn comes. It goes on to its end when the caller goes away.
+    /// Runs blocking work as soon as a thread is free. The work runs to its end even if the caller
+    /// is dropped.
     ///
     /// # Errors
-    /// When the work panicked, as an I/O error.
+    /// If the work panicked, as an I/O error.
     pub async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         let begun = Begun(Arc::clone(&self.begun));
@@ -77,7 +78,7 @@ mod tests {
     use std::thread;
 
     #[tokio::test]
-    async fn as_many_as_cores_work_at_once_and_give_way_to_others() {
+    async fn there_is_one_low_priority_thread_per_core() {
         let hands = Hands::new().unwrap();
         let here = rustix::process::getpriority_process(None).unwrap();
         let work = || {
@@ -88,22 +89,26 @@ mod tests {
         let threads: HashSet<_> = done.iter().map(|done| done.as_ref().unwrap().0).collect();
         assert!(threads.len() <= hands.threads && !threads.contains(&thread::current().id()));
         assert!(done.iter().all(|done| done.as_ref().unwrap().1 > here));
-        assert_eq!(rustix::process::getpriority_process(None).unwrap(), here, "of those threads alone");
+        assert_eq!(
+            rustix::process::getpriority_process(None).unwrap(),
+            here,
+            "only those threads have a lower priority"
+        );
     }
 
     #[tokio::test]
-    async fn they_are_free_until_each_has_work_and_again_when_one_panics() {
+    async fn the_pool_is_free_until_each_thread_is_busy_and_again_after_a_panic() {
         let hands = Hands::new().unwrap();
         let (release, released): (Vec<_>, Vec<_>) = (0..hands.threads).map(|_| mpsc::channel::<()>()).unzip();
         let mut busy = Vec::new();
         for wait in released {
             assert!(hands.are_free());
-            let mut work = Box::pin(hands.work(move || wait.recv().expect("told to end")));
+            let mut work = Box::pin(hands.work(move || wait.recv().expect("the sender was dropped")));
             assert!(futures::poll!(work.as_mut()).is_pending());
             busy.push(work);
         }
         assert!(!hands.are_free());
-        // Without a word, each of them panics.
+        // Without a message, each job panics.
         drop(release);
         assert!(join_all(busy).await.iter().all(Result::is_err));
         assert!(hands.are_free());

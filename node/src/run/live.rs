@@ -1,5 +1,6 @@
-//! A configuration that changes while the node runs. The file is read every few seconds and compared: that sees every
-//! way in which it may be exchanged, also the kubelet's, which swaps a symbolic link two folders above.
+//! Configuration changes while the node runs. The file is read every few seconds and its text is
+//! compared. That detects every way to replace it, including the kubelet's, which swaps a symbolic
+//! link two directories above.
 
 use crate::run::Tasks;
 use crate::run::tasks::blocking;
@@ -10,17 +11,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Between two readings of a file of a few hundred bytes. The kubelet itself takes up to a minute or two.
+/// Time between two reads of a file of a few hundred bytes. The kubelet itself takes one to two
+/// minutes.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// What is in force, and what became of the last file. Clones share it.
+/// The configuration in use, and the result of the last file. Clones share it.
 #[derive(Clone)]
 pub struct LiveConfig {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// As the node was started.
+    /// The configuration with which the node started.
     started: NodeConfig,
     store: Store,
     state: Mutex<State>,
@@ -31,21 +33,26 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// The text that was looked at last.
+    /// The text that was processed last.
     seen: Option<String>,
     status: ConfigStatus,
 }
 
 impl LiveConfig {
     /// # Errors
-    /// When the metrics have names that are taken.
+    /// If a metric with the same name is already registered.
     pub fn new(started: NodeConfig, store: Store, registry: &Registry) -> Result<LiveConfig, prometheus::Error> {
         let options = |name: &str, help: &str| Opts::new(name, help).namespace("entrepot");
-        let refusals = IntCounter::with_opts(options("config_refusals_total", "Configuration files refused."))?;
-        let refused =
-            IntGauge::with_opts(options("config_refused", "Whether the file is refused and the one before in force."))?;
-        let waiting =
-            IntGauge::with_opts(options("config_waiting_for_restart", "Fields of the file that need a restart."))?;
+        let refusals =
+            IntCounter::with_opts(options("config_refusals_total", "Total number of invalid configuration files."))?;
+        let refused = IntGauge::with_opts(options(
+            "config_refused",
+            "1 if the current configuration file is invalid and the previous one is in use, else 0.",
+        ))?;
+        let waiting = IntGauge::with_opts(options(
+            "config_waiting_for_restart",
+            "Number of changed fields that take effect after a restart.",
+        ))?;
         registry.register(Box::new(refusals.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(waiting.clone()))?;
@@ -53,12 +60,12 @@ impl LiveConfig {
         Ok(LiveConfig { inner: Arc::new(inner) })
     }
 
-    /// What became of the last file.
+    /// The result of the last file.
     pub fn status(&self) -> ConfigStatus {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).status.clone()
     }
 
-    /// Reads the file again and again, until the node stops.
+    /// Reads the file repeatedly, until the node stops.
     pub fn watch(&self, path: PathBuf, tasks: &Tasks) {
         let (live, stopping) = (self.clone(), tasks.clone());
         tasks.spawn("config", async move {
@@ -77,7 +84,7 @@ impl LiveConfig {
         });
     }
 
-    /// Applies a file's text as far as a running node can.
+    /// Applies the text of a file, as far as a running node can.
     pub fn take(&self, text: &str) {
         if self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).seen.as_deref() == Some(text) {
             return;
@@ -95,11 +102,11 @@ impl LiveConfig {
         if (before.low_free, before.target_free) != (after.low_free, after.target_free) {
             tracing::info!(
                 low_free = %config.store.low_free, target_free = %config.store.target_free,
-                "new thresholds are in force"
+                "applied new eviction thresholds"
             );
         }
         if !waiting.is_empty() {
-            tracing::warn!(fields = waiting.join(", "), "changed in the configuration, and in force after a restart");
+            tracing::warn!(fields = waiting.join(", "), "changed configuration fields take effect after a restart");
         }
         self.inner.refused.set(0);
         self.inner.waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
@@ -108,12 +115,15 @@ impl LiveConfig {
             State { seen: Some(text.to_owned()), status };
     }
 
-    /// What is in force stays so.
+    /// Reports an invalid file. The configuration in use does not change.
     fn refuse(&self, text: Option<&str>, why: &str) {
         let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Said once, and not at every reading.
+        // Logged once, not at every read.
         if state.status.refused.as_deref() != Some(why) {
-            tracing::error!(error = why, "the new configuration is refused; the one before stays in force");
+            tracing::error!(
+                error = why,
+                "invalid or unreadable configuration file; keeping the previous configuration"
+            );
             self.inner.refusals.inc();
         }
         self.inner.refused.set(1);
@@ -136,7 +146,7 @@ mod tests {
         folder: tempfile::TempDir,
     }
 
-    /// A node of 1000 bytes that was started with thresholds of 10 and 20 percent.
+    /// A node with a store of 1000 bytes, started with thresholds of 10 % and 20 %.
     fn setup() -> Setup {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -168,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn thresholds_are_in_force_at_once() {
+    async fn thresholds_take_effect_at_once() {
         let setup = setup();
         setup.live.take(&setup.text(", lowFree: 30%, targetFree: 400"));
         assert_eq!(setup.thresholds(), (300, 400));
@@ -178,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_invalid_file_is_refused_and_what_was_in_force_stays() {
+    async fn an_invalid_file_is_refused_and_the_previous_configuration_stays() {
         let setup = setup();
         setup.live.take(&setup.text(", lowFree: 30%, targetFree: 40%"));
         for _ in 0..3 {
@@ -193,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_change_live_is_named_and_thresholds_beside_it_are_taken() {
+    async fn fields_that_need_a_restart_are_reported_and_thresholds_still_apply() {
         let setup = setup();
         setup.live.take(&format!("readOnly: true\n{}", setup.text(", lowFree: 1%")));
         assert_eq!(setup.live.status().waiting_for_restart, ["readOnly"]);
@@ -202,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_the_kubelet_exchanges_is_seen() {
+    async fn a_file_that_the_kubelet_replaces_is_detected() {
         let setup = setup();
         let mounted = setup.folder.path().join("config");
         let version = |name: &str, text: &str| {
@@ -222,15 +232,15 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(600), seen).await.expect("the change was not seen");
-        // A file that is away for a moment changes nothing.
+        tokio::time::timeout(Duration::from_secs(600), seen).await.expect("the change was not detected");
+        // A file that is missing for a moment changes nothing.
         std::fs::remove_file(mounted.join("config.yaml")).unwrap();
         let refused = async {
             while setup.live.status().refused.is_none() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(600), refused).await.expect("it was not told");
+        tokio::time::timeout(Duration::from_secs(600), refused).await.expect("the missing file was not reported");
         assert_eq!(setup.thresholds().0, 50);
         assert!(tasks.stop(Duration::from_secs(60)).await);
     }

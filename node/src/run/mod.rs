@@ -1,4 +1,6 @@
-//! How the node runs: the clock, supervised tasks, retries, crash points for tests, the wiring and the way down.
+//! How the node runs: the clock, supervised tasks, thread pools, retries, crash points for tests,
+//! health checks, the wiring and the shutdown. It owns the start and stop of every flow, and never
+//! handles content itself.
 
 pub mod app;
 pub mod bucket_health;

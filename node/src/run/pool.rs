@@ -1,29 +1,31 @@
-//! Threads beside those of the node's own runtime, which give way to them.
+//! Thread pools with a lower priority than the node's main runtime.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Nice value of the threads: of a core that both want, an async thread of the node's runtime has nine parts of ten.
+/// Nice value of the threads: on a contended core, a thread of the main runtime gets about 90 % of
+/// the time.
 const NICE: i32 = 10;
 
-/// A runtime that may be let go of where nothing may wait for it.
+/// A runtime that can be dropped from async code: it shuts down in the background instead of
+/// blocking.
 #[derive(Debug)]
 pub(super) struct Pool {
     handle: Handle,
-    /// There until the drop takes it.
+    /// `Some` until it is dropped.
     runtime: Option<Runtime>,
 }
 
-/// How many threads get all that there is to get: one for each core.
+/// Number of threads: one per core. More would not help, because the work is CPU-bound.
 pub(super) fn threads() -> usize {
     available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 impl Pool {
     /// # Errors
-    /// When the system gives no runtime.
+    /// If the system cannot start the threads.
     pub(super) fn build(builder: &mut Builder) -> io::Result<Pool> {
         let runtime = builder.on_thread_start(give_way).build()?;
         Ok(Pool { handle: runtime.handle().clone(), runtime: Some(runtime) })
@@ -42,9 +44,9 @@ impl Drop for Pool {
     }
 }
 
-/// Lowers the priority of this thread alone, as Linux has it.
+/// Lowers the priority of this thread only; on Linux the call applies to a single thread.
 fn give_way() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "a thread keeps its priority");
+        tracing::debug!(%error, "cannot lower the priority of a thread");
     }
 }

@@ -1,4 +1,4 @@
-//! Trying again: growing pauses with jitter, under one budget of time for the whole operation.
+//! Retries: growing pauses with jitter, within one time budget for the whole operation.
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::future::Future;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::clock::Stopwatch;
 
-/// First pause; small, for most failures of object storage are gone at once.
+/// First pause. It is short, because most failures of object storage are brief.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Longest pause, so that a long outage ends soon after the bucket is back.
+/// Longest pause, so that a long outage ends soon after the bucket is reachable again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Pauses between tries: exponential, with jitter, without end. The budget ends the retries.
+/// Pauses between attempts: exponential, with jitter, without end. The budget ends the retries.
 pub fn pauses() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(FIRST_PAUSE)
@@ -21,11 +21,11 @@ pub fn pauses() -> impl Iterator<Item = Duration> + Send {
         .build()
 }
 
-/// Runs `attempt` until it succeeds, fails in a way that `is_transient` denies, or the budget would be exceeded by the
-/// next pause.
+/// Runs `attempt` until it succeeds, fails with an error that is not transient, or the next pause
+/// would exceed the budget.
 ///
 /// # Errors
-/// The last attempt's.
+/// The error of the last attempt.
 pub async fn within<T, E, F>(
     budget: Duration,
     is_transient: impl Fn(&E) -> bool,

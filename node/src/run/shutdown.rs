@@ -1,4 +1,5 @@
-//! The way down: SIGTERM or SIGINT, then not ready, then drained, then stopped; a second signal ends it at once.
+//! Shutdown: after SIGTERM or SIGINT the node is no longer ready, then drains, then stops. A second
+//! signal stops it immediately.
 
 use crate::run::clock::Stopwatch;
 use entrepot_config as config;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Whether load balancers may send requests here: false at first. Clones share it.
+/// Whether load balancers may send requests to this node; false at first. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
@@ -23,7 +24,7 @@ impl Readiness {
     }
 }
 
-/// SIGTERM and SIGINT, caught from its making on.
+/// SIGTERM and SIGINT, caught from the creation of this value on.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -31,12 +32,12 @@ pub struct Signals {
 
 impl Signals {
     /// # Errors
-    /// When the system does not let them be caught.
+    /// If the system does not let them be caught.
     pub fn catch() -> io::Result<Signals> {
         Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one and returns its name.
+    /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -45,7 +46,7 @@ impl Signals {
     }
 }
 
-/// What is left of the grace period, from which all that has to finish takes.
+/// The rest of the grace period, which all shutdown steps share.
 #[derive(Clone, Copy, Debug)]
 pub struct Grace {
     period: Duration,
@@ -57,26 +58,26 @@ impl Grace {
         Grace { period, spent: Stopwatch::start() }
     }
 
-    /// Zero when it is over.
+    /// Zero if the period is over.
     pub fn left(&self) -> Duration {
         self.period.saturating_sub(self.spent.elapsed())
     }
 }
 
-/// Not ready any more, but still serving for the drain delay, in which load balancers notice. Then the grace period
-/// begins.
+/// Makes the node not ready, and keeps serving for the drain delay, so that load balancers notice.
+/// Then the grace period begins.
 pub async fn drain(readiness: &Readiness, config: &config::Shutdown) -> Grace {
     readiness.set(false);
     tokio::time::sleep(config.drain_delay.get()).await;
     Grace::begin(config.grace_period.get())
 }
 
-/// Runs the orderly way down, unless a further signal ends it: then `None`.
+/// Runs the orderly shutdown. Returns `None` if another signal ends it.
 pub async fn unless_again<T>(signals: &mut Signals, orderly: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         done = orderly => Some(done),
         name = signals.next() => {
-            tracing::warn!(signal = name, "a second signal: stopping at once");
+            tracing::warn!(signal = name, "received a second signal; stopping immediately");
             None
         }
     }
@@ -88,7 +89,7 @@ mod tests {
     use std::pin::pin;
 
     #[tokio::test(start_paused = true)]
-    async fn a_draining_node_is_not_ready_from_the_first_moment_and_serves_until_the_delay_is_over() {
+    async fn a_draining_node_is_not_ready_and_serves_until_the_delay_is_over() {
         let readiness = Readiness::default();
         readiness.set(true);
         let config = config::Shutdown {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_signal_ends_the_way_down() {
+    async fn a_second_signal_ends_the_orderly_shutdown() {
         let mut signals = Signals::catch().unwrap();
         let own = rustix::process::getpid();
         rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();

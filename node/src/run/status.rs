@@ -1,4 +1,4 @@
-//! What the node says of itself at `/status`.
+//! The node's status at `/status`.
 
 use super::bucket_health::BucketHealth;
 use super::live::LiveConfig;
@@ -7,7 +7,7 @@ use crate::store::Store;
 use entrepot_config::{NodeStatus, StoreStatus};
 use std::sync::Arc;
 
-/// Puts a status together when it is asked for.
+/// Creates a status on request.
 pub struct Reporter {
     pub node: String,
     pub health: BucketHealth,
@@ -17,7 +17,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// The status of this moment.
+    /// The current status.
     pub async fn report(&self) -> NodeStatus {
         let bucket = self.health.ask().await;
         let usage = self.store.usage();

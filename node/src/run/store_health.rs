@@ -1,5 +1,6 @@
-//! Whether this node can write to its store, for `/readyz`: a node that cannot takes no pushes, and load balancers are to
-//! send them to another. A full store is no such case: it serves what it has, and the cleaner makes room.
+//! Whether this node can write to its store, for `/readyz`. A node that cannot write accepts no
+//! pushes, and load balancers should send them to another node. A full store does not count as a
+//! failure: the node still serves its content, and eviction frees space.
 
 use super::clock::Stopwatch;
 use super::tasks::begin_blocking;
@@ -10,23 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 
-/// For how long an answer is given again. Each asks the disk for a write and a sync, and kubelet comes every few seconds.
+/// How long a result is reused. Each check costs the disk a write and a sync, and the kubelet asks
+/// every few seconds.
 const FRESH: Duration = Duration::from_secs(5);
-/// For how long a question waits for the disk: less than the second that kubelet waits for the answer. A disk that takes
-/// longer is taken to be as it was before, until it hangs.
+/// How long a request waits for the disk: less than the kubelet's timeout of one second. If the
+/// disk takes longer, the previous result is returned, until `HANGS` has passed.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// A disk that says nothing for so long hangs: on a busy one a sync took up to two seconds.
+/// A disk that does not respond for this long counts as failed. On a busy disk a sync took up to
+/// two seconds.
 const HANGS: Duration = Duration::from_secs(10);
 
-/// Whether the store takes what is written to it.
+/// Whether the store can be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreVerdict {
     Writable,
-    /// Why not, in words.
+    /// The reason, as text.
     Failing(String),
 }
 
-/// Asks the store's disk, one question at a time: a disk that hangs keeps one thread and no more.
+/// Checks the store's disk, one check at a time, so that a disk that hangs blocks only one thread.
 pub struct StoreHealth {
     probe: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
     state: Mutex<State>,
@@ -38,7 +41,7 @@ struct State {
 }
 
 impl StoreHealth {
-    /// Of the store in this folder.
+    /// Checks the store in this directory.
     pub fn new(folder: &Path) -> StoreHealth {
         let file = folder.join("probe");
         StoreHealth::probing(move || write_and_remove(&file))
@@ -48,7 +51,7 @@ impl StoreHealth {
         StoreHealth { probe: Arc::new(probe), state: Mutex::new(State { last: None, running: None }) }
     }
 
-    /// Whether the store can be written to, as of a few seconds ago at most.
+    /// Whether the store can be written to, at most a few seconds old.
     pub async fn ask(&self) -> StoreVerdict {
         let mut state = self.state.lock().await;
         if let Some((asked, verdict)) = &state.last
@@ -59,12 +62,12 @@ impl StoreHealth {
         let (since, mut answer) = state.running.take().unwrap_or_else(|| self.begin());
         let verdict = match tokio::time::timeout(PATIENCE, &mut answer).await {
             Ok(Ok(result)) => told(result),
-            Ok(Err(_)) => StoreVerdict::Failing("the probe was cut off".into()),
+            Ok(Err(_)) => StoreVerdict::Failing("the check was cancelled".into()),
             Err(_) => {
                 let hangs = since.elapsed() >= HANGS;
                 let before = state.last.as_ref().map_or(StoreVerdict::Writable, |(_, verdict)| verdict.clone());
                 state.running = Some((since, answer));
-                return if hangs { StoreVerdict::Failing("the disk does not answer".into()) } else { before };
+                return if hangs { StoreVerdict::Failing("the disk does not respond".into()) } else { before };
             }
         };
         state.last = Some((Stopwatch::start(), verdict.clone()));
@@ -89,7 +92,7 @@ fn told(result: io::Result<()>) -> StoreVerdict {
     }
 }
 
-/// With a sync: a disk may take bytes that it then loses.
+/// Includes a sync, because a disk may accept bytes and then lose them.
 fn write_and_remove(path: &Path) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(b"entrepot\n")?;
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_store_that_takes_a_file_is_writable_and_keeps_nothing_of_it() {
+    async fn a_writable_store_keeps_no_file_of_the_check() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(StoreHealth::new(folder.path()).ask().await, StoreVerdict::Writable);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_that_fails_is_told_and_a_full_one_is_not() {
+    async fn a_disk_that_fails_is_reported_and_a_full_one_is_not() {
         assert!(matches!(verdict(io::ErrorKind::ReadOnlyFilesystem).await, StoreVerdict::Failing(_)));
         assert!(matches!(verdict(io::ErrorKind::Other).await, StoreVerdict::Failing(_)));
         assert_eq!(verdict(io::ErrorKind::StorageFull).await, StoreVerdict::Writable);
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_disk_is_asked_once_for_all_who_ask_at_a_time() {
+    async fn concurrent_callers_share_one_check_of_the_disk() {
         let asked = Arc::new(AtomicU64::new(0));
         let counted = asked.clone();
         let health = StoreHealth::probing(move || {
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_that_hangs_keeps_one_thread_and_is_told_only_when_it_does_so_for_long() {
+    async fn a_disk_that_hangs_blocks_one_thread_and_is_reported_after_a_while() {
         let (release, released) = sync_channel(1);
         let released = std::sync::Mutex::new(released);
         let asked = Arc::new(AtomicU64::new(0));

@@ -1,4 +1,5 @@
-//! Supervised background tasks: each has a name, none is forgotten, all are told to stop and waited for.
+//! Supervised background tasks. Each has a name; at shutdown all are told to stop and are waited
+//! for.
 #![allow(clippy::disallowed_methods)]
 
 use std::future::Future;
@@ -19,7 +20,8 @@ impl Tasks {
         Tasks::default()
     }
 
-    /// Runs a task in the background. A panic in it is logged with its name and ends that task only.
+    /// Runs a task in the background. A panic is logged with the task's name and ends only that
+    /// task.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let span = tracing::debug_span!("task", name);
         self.tracker.spawn(async move {
@@ -32,7 +34,7 @@ impl Tasks {
         });
     }
 
-    /// Resolves when the tasks are to stop; long-lived tasks wait for it beside their work.
+    /// Resolves when the tasks should stop. Long-lived tasks wait for it in addition to their work.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
@@ -49,17 +51,17 @@ impl Tasks {
     }
 }
 
-/// Runs work that nobody waits for and that ends by itself: at the latest when `limit` is over.
+/// Runs unsupervised work that ends by itself, or after `limit`.
 pub fn brief(limit: Duration, work: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(tokio::time::timeout(limit, work));
 }
 
-/// Begins blocking work at once; its end may be waited for later or not at all.
+/// Starts blocking work immediately. The caller may wait for its end later or not at all.
 pub fn begin_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Begun<T> {
     Begun(tokio::task::spawn_blocking(work))
 }
 
-/// Blocking work under way.
+/// Blocking work in progress.
 #[derive(Debug)]
 pub struct Begun<T>(tokio::task::JoinHandle<T>);
 
@@ -67,7 +69,7 @@ impl<T> Begun<T> {
     /// Waits for the end.
     ///
     /// # Errors
-    /// When the work panicked or the runtime is going down, as an I/O error.
+    /// If the work panicked or the runtime is shutting down, as an I/O error.
     pub async fn result(self) -> std::io::Result<T> {
         self.0.await.map_err(std::io::Error::other)
     }
@@ -76,7 +78,7 @@ impl<T> Begun<T> {
 /// Runs blocking work (disk, hashing) off the async threads.
 ///
 /// # Errors
-/// When the work panicked or the runtime is going down, as an I/O error.
+/// If the work panicked or the runtime is shutting down, as an I/O error.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
     begin_blocking(work).result().await
 }

@@ -1,13 +1,15 @@
-//! Scrub: reads what is stored, in turn and at a bounded rate, to find what has decayed. A round over everything takes
-//! `store.scrub.period`.
+//! Scrub: reads all stored content in turn, at a limited rate, to find content that was damaged on
+//! disk. One round over everything takes `store.scrub.period`.
 //!
-//! Content that does not match its digest is removed by the store, which counts and logs it, and is filled again from the
-//! bucket. Content that is not durable yet has no other copy: it is removed all the same, because it must not be sent,
-//! and the log says that it has to be pushed again.
+//! The store removes content that does not match its digest, counts and logs it, and it is
+//! downloaded from the bucket again. Content that is not in the bucket yet has no other copy. It is
+//! removed as well, because it must not be uploaded, and the log states that it must be pushed
+//! again.
 //!
-//! It goes on after an orderly restart where it was, and after an unclean stop at a random place: a node that is always
-//! killed comes past everything in time, too. It counts as no use, keeps nothing in the system's memory that was not
-//! there, and writes nothing.
+//! After an orderly restart the scrub continues where it was. After an unclean stop it continues at
+//! a random position, so that a node that is always killed also verifies everything in time. The
+//! scrub never counts as a use of the content, never leaves anything in the page cache that was not
+//! there, and never writes.
 
 mod schedule;
 #[cfg(test)]

@@ -1,23 +1,24 @@
-//! How fast to read: pure.
+//! The reading rate of the scrub, as pure functions.
 
 use std::time::Duration;
 
-/// What some content counts beside its bytes: opening a file costs a disk about what reading this much does.
+/// Bytes that an item counts in addition to its size. Opening a file costs a disk about as much as
+/// reading this much.
 const OVERHEAD: u64 = 64 << 10;
 
-/// While a file is read, it is read at least this fast: so that a file is open for minutes and not for days where
-/// little is stored. A twentieth of what a single hard disk gives.
+/// Minimum rate in bytes per second at which a file is read, so that in a small store a file is
+/// open for minutes and not for days. It is a twentieth of the rate of a single hard disk.
 const SLOWEST: u64 = 8 << 20;
 
-/// The part of a round that some content takes, when `stored` bytes are stored in `contents` files.
+/// The part of a round for one item, if `stored` bytes are stored in `contents` files.
 pub(super) fn share(period: Duration, size: u64, stored: u64, contents: u64) -> Duration {
     let whole = stored.saturating_add(contents.saturating_mul(OVERHEAD)).max(1);
     let part = size.saturating_add(OVERHEAD).min(whole);
     period.mul_f64(part as f64 / whole as f64)
 }
 
-/// The pause after reading `bytes` of a file, so that it is read neither faster than its share of the round asks for nor
-/// slower than [`SLOWEST`].
+/// The pause after `bytes` of a file were read, so that the file is read no faster than its share
+/// of the round requires, and no slower than [`SLOWEST`].
 pub(super) fn pause(share: Duration, size: u64, bytes: u64) -> Duration {
     let evenly = share.mul_f64(bytes as f64 / size.max(bytes).max(1) as f64);
     evenly.min(Duration::from_secs_f64(bytes as f64 / SLOWEST as f64))
@@ -32,7 +33,7 @@ mod tests {
 
     #[test]
     fn a_large_store_is_read_evenly_and_a_small_one_in_short_reads() {
-        // 100 TiB in a week are 180 MB/s.
+        // 100 TiB per week are 180 MB/s.
         let evenly = share(WEEK, 1 << 30, 100 << 40, 100 << 10);
         assert_eq!(pause(evenly, 1 << 30, 1 << 20), evenly.mul_f64(1.0 / 1024.0));
         assert!(pause(evenly, 1 << 30, 1 << 20) < Duration::from_millis(7));

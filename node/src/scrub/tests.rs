@@ -1,5 +1,5 @@
-//! The scrub in a store of its own, in time that passes when nothing is to be done.
-// The time that these tests let pass is tokio's, which no stopwatch shows.
+//! The scrub with a store of its own, in paused time.
+// These tests pass time with tokio's clock, which a stopwatch does not show.
 #![allow(clippy::disallowed_methods)]
 
 use super::worker::{Refill, Scrub};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Keeps what is to be filled again.
+/// Records what should be downloaded again.
 #[derive(Default)]
 struct Asked(Mutex<Vec<Digest>>);
 
@@ -30,7 +30,7 @@ struct Setup {
 }
 
 impl Setup {
-    /// A store with so much in it, at the beginning of a round.
+    /// A store with this much content, at the beginning of a round.
     async fn new(contents: u64, length: usize) -> Setup {
         let fixture = Fixture::roomy();
         let store = fixture.open();
@@ -52,7 +52,7 @@ impl Setup {
         Setup { scrub, asked, fixture, digests }
     }
 
-    /// How long a round takes.
+    /// The duration of a round.
     async fn round(&self) -> Duration {
         let begun = tokio::time::Instant::now();
         self.scrub.round(PERIOD).await;
@@ -83,7 +83,7 @@ async fn a_round_takes_the_period_and_reads_everything_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn damaged_content_is_removed_and_asked_for_again() {
+async fn damaged_content_is_removed_and_downloaded_again() {
     let setup = Setup::new(5, 50_000).await;
     let mut damaged = vec![setup.digests[1], setup.digests[3]];
     corrupt(&setup.fixture.file_of(&damaged[0]));
@@ -97,14 +97,14 @@ async fn damaged_content_is_removed_and_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_store_is_left_alone_and_a_round_from_the_middle_is_no_whole_one() {
+async fn an_empty_store_is_not_scrubbed_and_a_partial_round_does_not_count() {
     let setup = Setup::new(0, 0).await;
     assert!(setup.round().await >= Duration::from_secs(60));
     assert_eq!(setup.fixture.metrics.scrub_completed.get(), 0);
 
     let setup = Setup::new(4, 1000).await;
     let Setup { scrub: Scrub { hands, refill, clock, metrics, store }, fixture, digests, asked } = setup;
-    // Not in order, so that the next start begins at a random place.
+    // Not closed cleanly, so that the next start begins at a random position.
     drop(store);
     let scrub = Scrub { store: fixture.open(), hands, refill, clock, metrics };
     let setup = Setup { scrub, asked, fixture, digests };
@@ -115,12 +115,12 @@ async fn an_empty_store_is_left_alone_and_a_round_from_the_middle_is_no_whole_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_does_not_wait_for_the_end_of_a_pause_and_no_period_is_no_scrub() {
+async fn a_stop_does_not_wait_for_a_pause_and_a_zero_period_disables_the_scrub() {
     let setup = Setup::new(2, 3_000_000).await;
     let (tasks, metrics) = (Tasks::new(), setup.fixture.metrics.clone());
     let week = config::Scrub { period: config::Duration::from_secs(PERIOD.as_secs()) };
     setup.scrub.start(&tasks, &week);
-    // Without a timer of this test, time passes only while the scrub pauses.
+    // Without a timer in this test, time passes only while the scrub pauses.
     while metrics.scrubbed_bytes.get() == 0 {
         tokio::task::yield_now().await;
     }

@@ -13,22 +13,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// Contents chosen at once: choosing looks at all that is stored.
+/// Number of items chosen at once, because choosing looks at all stored content.
 const CHOSEN: usize = 1024;
 
-/// How long a store is left alone that is empty, or whose threads cannot be had.
+/// Pause if the store is empty or no thread is available.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Brings back what the scrub removed.
+/// Restores content that the scrub removed.
 pub trait Refill: Send + Sync + 'static {
-    /// Begins to fill the store with content that it lost, if the bucket has it.
+    /// Starts a download of content that the store lost, if the bucket has it.
     fn refill(&self, digest: &Digest);
 }
 
-/// What the scrub flow is made of.
+/// The parts of the scrub flow.
 pub struct Scrub {
     pub store: Store,
-    /// Where it reads and hashes: threads that give way to requests.
+    /// Reads and hashes on these threads, which have a lower priority than requests.
     pub hands: Hands,
     pub refill: Arc<dyn Refill>,
     pub clock: Clock,
@@ -36,7 +36,7 @@ pub struct Scrub {
 }
 
 impl Scrub {
-    /// Scrubs in the background until the tasks stop; not at all when the period is zero.
+    /// Scrubs in the background until the tasks stop. Does nothing if the period is zero.
     pub fn start(self, tasks: &Tasks, config: &config::Scrub) {
         let period = config.period.get();
         if period.is_zero() {
@@ -45,7 +45,7 @@ impl Scrub {
         let stop = tasks.clone();
         tasks.spawn("scrub", async move {
             tokio::select! {
-                // Between two pieces of a file is as good a place to stop as any.
+                // The scrub can stop between any two pieces of a file, because it writes nothing.
                 () = stop.stopping() => {}
                 () = self.run(period) => {}
             }
@@ -58,7 +58,7 @@ impl Scrub {
         }
     }
 
-    /// Scrubs what is left of a round.
+    /// Scrubs the rest of a round.
     pub(super) async fn round(&self, period: Duration) {
         loop {
             let chosen = self.store.to_scrub(CHOSEN);
@@ -72,7 +72,7 @@ impl Scrub {
         }
     }
 
-    /// Everything was read that was stored since the last end of a round.
+    /// Ends a round: all content that was stored at its beginning was read.
     async fn end_round(&self) {
         let whole = self.store.end_round();
         if self.store.count() == 0 {
@@ -80,11 +80,11 @@ impl Scrub {
         } else if whole {
             let seconds = self.clock.now().0 / 1000;
             self.metrics.scrub_completed.set(i64::try_from(seconds).unwrap_or(i64::MAX));
-            tracing::info!("all stored content was verified once more");
+            tracing::info!("scrub finished a round; all stored content was verified");
         }
     }
 
-    /// Scrubs one content, and waits until the next one's turn.
+    /// Scrubs one item, and waits until the next one is due.
     async fn one(&self, digest: &Digest, period: Duration) {
         let spent = Stopwatch::start();
         let mut paused = Duration::ZERO;
@@ -112,15 +112,15 @@ impl Scrub {
                 }
                 Ok(Step::Done(Scrubbed::Kept)) => {}
                 Ok(Step::Done(Scrubbed::Removed)) => self.refill.refill(&digest),
-                Err(error) => tracing::error!(%digest, %error, "stored content cannot be verified"),
+                Err(error) => tracing::error!(%digest, %error, "cannot verify stored content"),
             }
         }
         sleep(share_of.saturating_sub(paused.max(spent.elapsed()))).await;
     }
 }
 
-/// A thread panicked, or the node is going down.
+/// A thread panicked, or the node is shutting down.
 async fn failed(digest: &Digest, error: io::Error) {
-    tracing::error!(%digest, %error, "the scrub failed");
+    tracing::error!(%digest, %error, "the scrub of an item failed; continuing after a pause");
     sleep(PAUSE).await;
 }

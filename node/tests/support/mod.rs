@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// How a test's node differs from the usual.
+/// How a test's node differs from the default.
 #[derive(Clone, Default)]
 pub struct Setup {
     pub read_only: bool,
@@ -36,7 +36,7 @@ pub struct Setup {
     pub namespaces: &'static [&'static str],
 }
 
-/// A node that listens on loopback. It is named by its port, so that others find it.
+/// A node that listens on loopback. Its name is its port, so that other nodes can find it.
 pub struct Node {
     pub address: SocketAddr,
     pub metrics: Arc<Metrics>,
@@ -45,7 +45,7 @@ pub struct Node {
     _folder: tempfile::TempDir,
 }
 
-/// What a node answered.
+/// A response of a node.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -54,7 +54,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's value; empty when it is not there.
+    /// The value of a header; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -102,7 +102,7 @@ impl Node {
         Node { address, metrics, client, _serving: serving, _folder: folder }
     }
 
-    /// Asks with headers and a body. `target` is a path, or what a `Location` said.
+    /// Sends a request with headers and a body. `target` is a path or a `Location`.
     pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
         let mut request = hyper::Request::builder().method(method).uri(format!("http://{}{target}", self.address));
         for (name, value) in headers {
@@ -110,7 +110,7 @@ impl Node {
         }
         let request = request.body(Full::new(body.into())).unwrap();
         let answer = tokio::time::timeout(Duration::from_secs(30), self.client.request(request));
-        let (head, body) = answer.await.expect("it hangs").unwrap().into_parts();
+        let (head, body) = answer.await.expect("timed out").unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status.as_u16(), headers: head.headers, body }
     }
@@ -129,7 +129,7 @@ impl Node {
         digest
     }
 
-    /// Pushes a manifest, and returns the answer.
+    /// Pushes a manifest, and returns the response.
     pub async fn push_manifest(&self, repository: &str, reference: &str, content: &str) -> Answer {
         let target = format!("/v2/{repository}/manifests/{reference}");
         self.ask("PUT", &target, &[("content-type", MANIFEST)], content.to_owned()).await
@@ -139,7 +139,7 @@ impl Node {
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// A manifest of one blob, which is its config and its layer; `extra` is further JSON members.
+/// A manifest with one blob as config and layer. `extra` is further JSON members.
 pub fn manifest(blob: &Digest, size: usize, extra: &str) -> String {
     let descriptor = format!(r#"{{"mediaType":"application/x","digest":"{blob}","size":{size}}}"#);
     format!(r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{descriptor},"layers":[{descriptor}]{extra}}}"#)

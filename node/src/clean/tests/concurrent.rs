@@ -1,4 +1,4 @@
-//! The cleaner beside writers and readers that do not wait for each other.
+//! Eviction in parallel with independent writers and readers.
 
 use super::no_sessions;
 use crate::clean::start;
@@ -16,7 +16,7 @@ const TARGET: u64 = 256 << 10;
 const TASKS: u64 = 8;
 const STEPS: u64 = 150;
 
-/// Asks for contents at random; stores what is not stored. Returns how often there was no room.
+/// Reads random content, and stores what is missing. Returns how often there was no space.
 async fn pull(store: Store, seed: u64) -> u64 {
     let mut random = StdRng::seed_from_u64(seed);
     let mut refused = 0;
@@ -24,7 +24,7 @@ async fn pull(store: Store, seed: u64) -> u64 {
         let number = random.random_range(0..200);
         let (digest, bytes) = content(number, usize::try_from(1024 + number * 311).unwrap());
         match read(&store, &digest).await {
-            Some(stored) => assert!(stored == bytes, "{digest} is not what was stored"),
+            Some(stored) => assert!(stored == bytes, "{digest} differs from what was stored"),
             None => match store_content(&store, &digest, &bytes).await {
                 Ok(()) => {}
                 Err(error) => {
@@ -40,7 +40,7 @@ async fn pull(store: Store, seed: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn capacity_is_never_passed_nothing_wrong_is_served_and_pinned_content_stays() {
+async fn capacity_is_never_exceeded_and_pinned_content_stays() {
     let fixture = Fixture::new(CAPACITY, LOW, TARGET);
     let (store, tasks) = (fixture.open(), Tasks::new());
     start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
@@ -56,7 +56,7 @@ async fn capacity_is_never_passed_nothing_wrong_is_served_and_pinned_content_sta
     drop(sender);
     for _ in 0..TASKS {
         let refused = refused.recv().await.expect("no puller panics");
-        assert_eq!(refused, 0, "a victim was always there");
+        assert_eq!(refused, 0, "there was always content to evict");
     }
 
     assert!(fixture.evictions("policy") > 100);
@@ -67,8 +67,8 @@ async fn capacity_is_never_passed_nothing_wrong_is_served_and_pinned_content_sta
         }
     })
     .await
-    .expect("the last cleaning ends");
-    // It may still be on its way to the target: the accounts are of one moment only when nobody removes any more.
+    .expect("the last eviction run ends");
+    // An eviction may still be running. The accounts are consistent only after the last removal.
     assert!(tasks.stop(Duration::from_secs(20)).await);
     store.close().unwrap();
     let stored: u64 = store.records().iter().map(|record| record.size).sum();

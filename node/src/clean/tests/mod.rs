@@ -1,4 +1,4 @@
-//! What the cleaner promises.
+//! The guarantees of eviction.
 
 mod concurrent;
 mod reference;

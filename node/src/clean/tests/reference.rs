@@ -1,4 +1,4 @@
-//! The cleaner against a naive model of it, step by step.
+//! Eviction compared step by step with a naive model.
 
 use super::no_sessions;
 use crate::clean::worker::Cleaner;
@@ -12,33 +12,33 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const CAPACITY: u64 = 1 << 20;
-/// Larger than any one content, so that nothing waits and each step's outcome is known.
+/// Larger than any one item, so that nothing waits and the result of each step is known.
 const LOW: u64 = 96 << 10;
 const TARGET: u64 = 256 << 10;
 const STEP: Duration = Duration::from_secs(600);
 const STEPS: u64 = 1500;
-/// So often is the store closed and opened again.
+/// Number of times the store is closed and reopened.
 const RESTART: u64 = 211;
 
-/// A stored content as the model knows it.
+/// A stored item in the model.
 struct Modelled {
     digest: Digest,
     size: u64,
     /// The step of the last use.
     used: u64,
-    /// Uses, halved with every eight requests for each stored content.
+    /// Number of uses, halved with every eight requests per stored item.
     count: f64,
     pinned: bool,
 }
 
-/// The naive model: a list, looked through from end to end at each step.
+/// The naive model: a list that is searched completely at each step.
 struct Model {
     policy: EvictionPolicy,
     stored: Vec<Modelled>,
 }
 
 impl Model {
-    /// One request passes.
+    /// Counts one request.
     fn age(&mut self) {
         let factor = 0.5f64.powf(1.0 / (8.0 * self.stored.len().max(1) as f64));
         self.stored.iter_mut().for_each(|content| content.count *= factor);
@@ -77,9 +77,9 @@ impl Model {
     }
 }
 
-/// A long stream of inserts and reads, some contents read much more often than others, with restarts in between: at
-/// each step the store holds exactly what the model says.
-async fn the_store_is_as_the_model_says(policy: EvictionPolicy) {
+/// A long sequence of inserts and reads, with some content read much more often than other content,
+/// and restarts in between. At each step the store must contain exactly what the model contains.
+async fn the_store_matches_the_model(policy: EvictionPolicy) {
     let fixture = Fixture::new(CAPACITY, LOW, TARGET);
     let mut random = StdRng::seed_from_u64(7);
     let mut model = Model { policy, stored: Vec::new() };
@@ -91,7 +91,7 @@ async fn the_store_is_as_the_model_says(policy: EvictionPolicy) {
     for step in 1..=STEPS {
         fixture.clock.advance(STEP);
         model.age();
-        // A third of the reads is of the first twenty contents.
+        // A third of the reads are of the first twenty items.
         let asked = match random.random_range(0..6) {
             0 | 1 if known.len() > 20 => Some(random.random_range(0..20)),
             2 | 3 if !known.is_empty() => Some(random.random_range(known.len().saturating_sub(80)..known.len())),
@@ -105,7 +105,7 @@ async fn the_store_is_as_the_model_says(policy: EvictionPolicy) {
                 fresh
             }
         };
-        // As a fetch does: from the store, or else into it.
+        // As a fetch does: reads from the store, or else inserts into it.
         let stored = read(&store, &digest).await;
         assert_eq!(stored.is_some(), model.use_it(&digest, step), "step {step}");
         match stored {
@@ -144,16 +144,16 @@ async fn the_store_is_as_the_model_says(policy: EvictionPolicy) {
 }
 
 #[tokio::test]
-async fn the_least_recently_used_content_goes_across_restarts() {
-    the_store_is_as_the_model_says(EvictionPolicy::LeastRecentlyUsed).await;
+async fn least_recently_used_eviction_works_across_restarts() {
+    the_store_matches_the_model(EvictionPolicy::LeastRecentlyUsed).await;
 }
 
 #[tokio::test]
-async fn the_least_frequently_used_content_goes_across_restarts() {
-    the_store_is_as_the_model_says(EvictionPolicy::LeastFrequentlyUsed).await;
+async fn least_frequently_used_eviction_works_across_restarts() {
+    the_store_matches_the_model(EvictionPolicy::LeastFrequentlyUsed).await;
 }
 
-/// Ten contents that are asked for all the time, under a stream of contents that are asked for once.
+/// Ten items that are requested all the time, in a stream of items that are requested once.
 async fn hot_content_stays(policy: EvictionPolicy, reads_between: u64) {
     let fixture = Fixture::new(CAPACITY, LOW, TARGET);
     let store = fixture.open();
@@ -182,12 +182,12 @@ async fn hot_content_stays(policy: EvictionPolicy, reads_between: u64) {
 }
 
 #[tokio::test]
-async fn content_that_is_read_again_and_again_stays() {
+async fn frequently_read_content_stays() {
     hot_content_stays(EvictionPolicy::LeastRecentlyUsed, 5).await;
 }
 
 #[tokio::test]
-async fn content_that_is_read_now_and_then_outlives_a_stream_of_content_that_is_read_once() {
-    // In between, all that the store has room for is replaced twice.
+async fn occasionally_read_content_outlives_content_that_is_read_once() {
+    // Between two reads the whole content of the store is replaced twice.
     hot_content_stays(EvictionPolicy::LeastFrequentlyUsed, 50).await;
 }

@@ -1,4 +1,4 @@
-//! Those who wait for room.
+//! Requests that wait for space.
 
 use super::no_sessions;
 use crate::clean::worker::{Cleaner, Round};
@@ -12,14 +12,14 @@ use entrepot_config::Threshold;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Far more than any of it takes.
+/// Far longer than any operation of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(PATIENCE, future).await.expect("timed out")
 }
 
-/// A session that expires once, and keeps the cleaner for ever if it is told so.
+/// A session that expires once, and can block eviction forever if configured to.
 struct OneSession {
     held: Mutex<Option<Reservation>>,
     endless: bool,
@@ -43,7 +43,7 @@ impl UnusedSessions for OneSession {
 }
 
 #[tokio::test]
-async fn a_reservation_that_does_not_fit_is_given_the_room_of_victims() {
+async fn a_reservation_that_does_not_fit_gets_the_space_of_evicted_content() {
     let fixture = Fixture::new(1000, 0, 100);
     let (store, tasks) = (fixture.open(), Tasks::new());
     start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
@@ -61,7 +61,7 @@ async fn a_reservation_that_does_not_fit_is_given_the_room_of_victims() {
 }
 
 #[tokio::test]
-async fn room_that_others_make_on_the_disk_goes_to_those_who_wait() {
+async fn space_that_other_programs_free_goes_to_waiting_requests() {
     let fixture = Fixture::new(1000, 0, 100);
     let (store, tasks) = (fixture.open(), Tasks::new());
     start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
@@ -72,7 +72,7 @@ async fn room_that_others_make_on_the_disk_goes_to_those_who_wait() {
 }
 
 #[tokio::test]
-async fn everything_pinned_is_no_room_promptly_and_room_again_when_it_is_durable() {
+async fn a_fully_pinned_store_refuses_promptly_until_content_is_in_the_bucket() {
     let fixture = Fixture::new(1000, 200, 300);
     let (store, tasks) = (fixture.open(), Tasks::new());
     start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
@@ -86,7 +86,7 @@ async fn everything_pinned_is_no_room_promptly_and_room_again_when_it_is_durable
     assert!(soon(store.reserve(100)).await.is_ok());
     assert_eq!(store.usage().used, 900);
     drop(pins);
-    // The last pin's end wakes the cleaner, for less than the first threshold is free.
+    // The end of the last pin wakes the cleaner, because less than `lowFree` is free.
     soon(async {
         while store.usage().free < 300 {
             tokio::task::yield_now().await;
@@ -97,16 +97,16 @@ async fn everything_pinned_is_no_room_promptly_and_room_again_when_it_is_durable
     assert!(tasks.stop(PATIENCE).await);
 }
 
-/// Whoever comes after the round began must not be told that there is no room because of what the round found.
+/// A request that came after the round began must not be refused because of its result.
 #[tokio::test]
-async fn a_round_that_came_too_late_says_so_and_not_that_nothing_can_be_removed() {
+async fn a_round_that_came_too_late_is_outdated_and_does_not_refuse_requests() {
     let fixture = Fixture::new(1000, 0, 100);
     let store = fixture.open();
     let cleaner = Cleaner::new(store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
     assert_eq!(cleaner.remove_victims(100).await, Round::NothingRemovable);
     let (digest, bytes) = content(1, 100);
     store_content(&store, &digest, &bytes).await.unwrap();
-    assert_eq!(cleaner.remove_victims(100).await, Round::Outdated, "nobody waits and enough is free");
+    assert_eq!(cleaner.remove_victims(100).await, Round::Outdated, "no request waits and enough is free");
     assert_eq!(store.size(&digest), Some(100));
     store.set_thresholds(Threshold::percent(95), Threshold::percent(95));
     assert_eq!(cleaner.remove_victims(50).await, Round::Freed(100));
@@ -114,7 +114,7 @@ async fn a_round_that_came_too_late_says_so_and_not_that_nothing_can_be_removed(
 }
 
 #[tokio::test]
-async fn expired_sessions_go_before_any_content() {
+async fn expired_sessions_are_removed_before_any_content() {
     let fixture = Fixture::new(1000, 0, 0);
     let (store, tasks) = (fixture.open(), Tasks::new());
     let (digest, bytes) = content(1, 100);
@@ -129,18 +129,18 @@ async fn expired_sessions_go_before_any_content() {
 }
 
 #[tokio::test]
-async fn who_waits_is_answered_as_soon_as_there_is_room_and_not_when_cleaning_ends() {
+async fn a_waiting_request_gets_space_before_the_eviction_run_ends() {
     let fixture = Fixture::new(1000, 0, 0);
     let (store, tasks) = (fixture.open(), Tasks::new());
     let held = Mutex::new(Some(store.reserve(900).await.unwrap()));
     let sessions = Arc::new(OneSession { held, endless: true });
     start(&tasks, store.clone(), LeastRecentlyUsed, sessions, fixture.metrics.clone());
     assert!(soon(store.reserve(500)).await.is_ok());
-    assert!(tasks.stop(PATIENCE).await, "a cleaner in the middle of its work stops too");
+    assert!(tasks.stop(PATIENCE).await, "eviction stops in the middle of a run, too");
 }
 
 #[tokio::test]
-async fn when_the_tasks_stop_nobody_is_left_waiting() {
+async fn no_request_is_left_waiting_when_the_tasks_stop() {
     let fixture = Fixture::new(1000, 0, 0);
     let (store, tasks) = (fixture.open(), Tasks::new());
     let _held = store.reserve(900).await.unwrap();
@@ -153,7 +153,7 @@ async fn when_the_tasks_stop_nobody_is_left_waiting() {
 }
 
 #[tokio::test]
-async fn the_gauges_say_how_full_the_store_is() {
+async fn the_gauges_report_the_usage_of_the_store() {
     let fixture = Fixture::new(1000, 100, 200);
     let store = fixture.open();
     let (digest, bytes) = content(1, 300);

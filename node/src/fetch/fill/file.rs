@@ -1,4 +1,4 @@
-//! The file of a fill.
+//! The file that a download is written to.
 
 use crate::run::tasks;
 use crate::store::disk::make_folder;
@@ -24,7 +24,8 @@ impl Batch {
         self.pieces.iter().map(|piece| piece.len() as u64).sum()
     }
 
-    /// The beginning of a range, as far as one piece goes; `None` when it does not begin in this batch.
+    /// The beginning of a range, up to the end of one piece. `None` if the range does not begin in
+    /// this batch.
     pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
         let mut next = self.at;
         self.pieces.iter().find_map(|piece| {
@@ -35,30 +36,30 @@ impl Batch {
     }
 }
 
-/// The beginning of a range, as far as a piece that is at `at` has it.
+/// The beginning of a range, as far as it is in a piece at offset `at`.
 pub(super) fn part(piece: &Bytes, at: u64, range: &Range<u64>) -> Option<Bytes> {
     let from = usize::try_from(range.start.checked_sub(at)?).ok().filter(|from| *from < piece.len())?;
     let to = usize::try_from(range.end - at).map_or(piece.len(), |to| to.min(piece.len()));
     Some(piece.slice(from..to))
 }
 
-/// A file of known size that is written in any order and read meanwhile.
+/// A file of known size that is written in any order and read at the same time.
 #[derive(Debug)]
 pub(in crate::fetch) struct FillFile {
     path: PathBuf,
     size: u64,
     file: OnceLock<File>,
-    /// It is not to be, even if it is still being made.
+    /// The file was removed and must not exist, even if it is still being created.
     gone: AtomicBool,
 }
 
 impl FillFile {
-    /// A file that is still to be made.
+    /// A file that is not created yet.
     pub(in crate::fetch) fn new(path: PathBuf, size: u64) -> FillFile {
         FillFile { path, size, file: OnceLock::new(), gone: AtomicBool::new(false) }
     }
 
-    /// A file that a test made.
+    /// A file that a test created.
     #[cfg(test)]
     pub(in crate::fetch) fn over(path: PathBuf, size: u64, file: File) -> FillFile {
         FillFile { path, size, file: file.into(), gone: AtomicBool::new(false) }
@@ -68,18 +69,19 @@ impl FillFile {
         &self.path
     }
 
-    /// Makes the file with all its room on disk, so that a full disk is found before much is received. Blocks.
+    /// Creates the file and allocates its space on disk, so that a full disk is noticed before much
+    /// is received. Blocks.
     ///
     /// # Errors
-    /// When the disk is full or fails.
+    /// If the disk is full or fails.
     pub(super) fn create(&self) -> io::Result<()> {
         let make = || OpenOptions::new().read(true).write(true).create_new(true).open(&self.path);
         let file = make().or_else(|error| match self.path.parent() {
-            // Somebody may have removed the folder of fills under the running node.
+            // The directory may have been deleted while the node runs.
             Some(folder) if make_folder(folder).is_ok_and(|made| made) => make(),
             _ => Err(error),
         })?;
-        // Whoever removed it meanwhile may have come too early to find it.
+        // `remove` may have run before the file existed and found nothing.
         if self.gone.load(Ordering::SeqCst) {
             unlink(&self.path);
         }
@@ -89,29 +91,30 @@ impl FillFile {
     }
 
     /// # Errors
-    /// When it was not made.
+    /// If it was not created.
     pub(in crate::fetch) fn opened(&self) -> io::Result<&File> {
         self.file.get().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn preallocate(&self, file: &File) -> io::Result<()> {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, self.size) {
-            // Without it a full disk is found when it is written to, and readers go on without the disk.
+            // Without preallocation a full disk is noticed on a write, and readers continue from
+            // the bucket.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(self.size),
             done => Ok(done?),
         }
     }
 
-    /// Removes the file, made or not; open readers keep it.
+    /// Removes the file, whether or not it was created. Readers that have it open keep it.
     pub(in crate::fetch) async fn remove(&self) {
         self.gone.store(true, Ordering::SeqCst);
         let path = self.path.clone();
         if let Err(error) = tasks::blocking(move || unlink(&path)).await {
-            tracing::warn!(path = %self.path.display(), %error, "an unfinished fill stays until the next start");
+            warn_left_behind(&self.path, &error);
         }
     }
 
-    /// Writes a batch where it belongs, without copying it together. Blocks.
+    /// Writes a batch at its offset, without joining its pieces in memory. Blocks.
     pub(super) fn write(&self, batch: &Batch) -> io::Result<()> {
         let file = self.opened()?;
         let mut slices: Vec<IoSlice<'_>> = batch.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
@@ -136,22 +139,27 @@ fn unlink(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %path.display(), %error, "an unfinished fill stays until the next start");
+        warn_left_behind(path, &error);
     }
+}
+
+fn warn_left_behind(path: &Path, error: &io::Error) {
+    let path = path.display();
+    tracing::warn!(%path, %error, "cannot remove an incomplete download; it will be removed at the next start");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A node that stops gives up a fill whose file a thread is still making.
+    /// A node that shuts down cancels a download whose file a thread is still creating.
     #[tokio::test]
-    async fn a_file_that_is_removed_before_it_is_made_does_not_stay() {
+    async fn a_file_that_is_removed_before_it_is_created_does_not_remain() {
         let folder = tempfile::tempdir().unwrap();
         let file = FillFile::new(folder.path().join("fill"), 4096);
         file.remove().await;
         file.create().unwrap();
         assert!(!file.path().exists());
-        assert!(file.opened().is_ok(), "who writes to it meanwhile does no harm");
+        assert!(file.opened().is_ok(), "later writes still succeed");
     }
 }

@@ -1,9 +1,11 @@
-//! Hashing what was written, in order, by whoever has just written it.
+//! Hashes written bytes in order, on the thread that has just written them.
 //!
-//! Ranges arrive beside each other and a hash wants one order. Who has written the batch that is next hashes it while its
-//! core still has the bytes at hand; what arrived before its turn is read back from the file, which is in the page cache
-//! then. One hashes at a time: who finds another at it leaves the bytes to that one, or to the end. So nobody waits for
-//! the hash, and it needs neither a thread nor memory of its own.
+//! Ranges arrive in parallel, but a hash needs one order. The thread that writes the next
+//! contiguous batch hashes it while the bytes are still in its core's cache. Batches that arrived
+//! too early are read back later from the file, which is in the page cache then. Only one thread
+//! hashes at a time: a thread that finds the hash locked leaves its bytes to the other thread, or
+//! to the end of the download. So no thread waits for the hash, and the hash needs no thread or
+//! queue of its own.
 
 use super::Fill;
 use super::file::Batch;
@@ -12,17 +14,18 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Read back from the file at once; fits into a core's second-level cache, so that it is hashed from there.
+/// Bytes read back from the file at once. They fit into a core's second-level cache, so they are
+/// hashed from there.
 const READ_BACK: usize = 256 << 10;
 
-/// The hash of a fill, and how far it is.
+/// The hash of a download, and its position.
 pub(super) struct Hash {
     state: Mutex<State>,
 }
 
 struct State {
     hasher: Hasher,
-    /// The next byte to hash.
+    /// Position of the next byte to hash.
     at: u64,
     buffer: Vec<u8>,
 }
@@ -32,10 +35,11 @@ impl Hash {
         Hash { state: Mutex::new(State { hasher: Hasher::new(algorithm), at: 0, buffer: Vec::new() }) }
     }
 
-    /// Hashes what can be, after a batch was written; nothing when another is at it.
+    /// Hashes all contiguous bytes after a batch was written. Does nothing if another thread is
+    /// hashing.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub(super) fn after(&self, batch: &Batch, fill: &Fill) -> io::Result<()> {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
@@ -46,20 +50,20 @@ impl Hash {
         state.catch_up(fill)
     }
 
-    /// Whether bytes are left when no more is written.
+    /// Whether unhashed bytes are left after the last write.
     pub(super) fn is_behind(&self, fill: &Fill) -> bool {
         self.state().at < fill.size
     }
 
-    /// Hashes what is left when no more is written.
+    /// Hashes the rest after the last write.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub(super) fn catch_up(&self, fill: &Fill) -> io::Result<()> {
         self.state().catch_up(fill)
     }
 
-    /// The digest. `None` when bytes are missing.
+    /// The digest. `None` if bytes are missing.
     pub(super) fn finish(&self, fill: &Fill) -> Option<Digest> {
         let mut state = self.state();
         let hasher = std::mem::replace(&mut state.hasher, Hasher::new(fill.digest.algorithm()));
@@ -72,7 +76,7 @@ impl Hash {
 }
 
 impl State {
-    /// Hashes a batch that is the next one; of any other the file will tell.
+    /// Hashes a batch if it is the next one. Any other batch is read from the file later.
     fn take(&mut self, batch: &Batch) {
         if batch.at == self.at {
             for piece in batch.pieces.iter() {
@@ -82,7 +86,7 @@ impl State {
         }
     }
 
-    /// Hashes what is written beyond the hash, from the file.
+    /// Hashes contiguous written bytes after the current position, from the file.
     fn catch_up(&mut self, fill: &Fill) -> io::Result<()> {
         loop {
             let readable = fill.in_file(self.at).saturating_sub(self.at);

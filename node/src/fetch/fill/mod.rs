@@ -1,16 +1,18 @@
-//! A fill: content on its way from the bucket into a file of the store, readable as it grows.
+//! A fill: a download of content from the bucket into a file of the store, readable while it grows.
 //!
 //! ```text
-//!  range ─ gather ─ write ┐                    readers: what is written, but for the last
-//!  range ─ gather ─ write ┼─ progress ──────►  bytes, which wait for the digest
-//!  range ─ gather ─ write ┘
-//!                      └── hash: in order, by whoever has written what is next
+//!  range ─ collect ─ write ┐                   readers: everything written, except the last
+//!  range ─ collect ─ write ┼─ progress ─────►  bytes, which wait for the digest
+//!  range ─ collect ─ write ┘
+//!                       └── hash: in order, by the thread that writes the next contiguous batch
 //! ```
 //!
-//! The very first bytes are given before the file is made: who waits for them waits for no disk.
+//! The first bytes are readable before the file exists, so a reader that waits for them does not
+//! wait for the disk.
 //!
-//! Receiving, writing and hashing overlap, and none holds more than a few batches: the memory of a fill does not grow
-//! with its content. A fill knows nothing of requests and readers; they look at it.
+//! Receiving, writing and hashing overlap, and each holds only a few batches: the memory of a
+//! download does not depend on the size of its content. This module never knows requests or
+//! readers; they observe the fill.
 
 mod file;
 mod hash;
@@ -40,28 +42,28 @@ use window::Window;
 
 type Pieces = BoxStream<'static, Result<Bytes, Failure>>;
 
-/// How far a fill is, beside its bytes.
+/// The state of a download, apart from its bytes.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Filling,
-    /// All bytes are in the file and are those of the digest.
+    /// All bytes are in the file and match the digest.
     Verified,
     Failed(Failure),
 }
 
-/// Content being filled, or just filled. It stays readable for as long as someone holds it.
+/// Content that is being downloaded, or just was. It stays readable as long as it is referenced.
 pub(super) struct Fill {
     pub(super) digest: Digest,
     /// Size of the whole content in bytes.
     pub(super) size: u64,
     pub(super) file: FillFile,
-    /// What is read from the bucket by one request each.
+    /// The ranges of the object. One request reads each.
     ranges: Ranges,
     /// The first bytes, as they arrived.
     head: OnceLock<Bytes>,
     /// Bytes written of each range, from its start.
     written: Box<[AtomicU64]>,
-    /// Ranges before this one are being read or were.
+    /// Index of the next range to read. The ones before it are read or being read.
     claimed: AtomicUsize,
     hash: Hash,
     phase: watch::Sender<Phase>,
@@ -69,7 +71,7 @@ pub(super) struct Fill {
 }
 
 impl Fill {
-    /// A fill of content of `size` bytes into `file`, of which nothing is written.
+    /// A download of `size` bytes into `file`, of which nothing is written yet.
     pub(super) fn new(digest: Digest, size: u64, ranges: Ranges, file: FillFile) -> Fill {
         Fill {
             digest,
@@ -78,7 +80,7 @@ impl Fill {
             ranges,
             head: OnceLock::new(),
             written: std::iter::repeat_with(AtomicU64::default).take(ranges.count(size)).collect(),
-            // The first range is under way: its answer told the size.
+            // The first range is already requested, because its response contained the size.
             claimed: AtomicUsize::new(1),
             hash: Hash::new(digest.algorithm()),
             phase: watch::Sender::new(Phase::Filling),
@@ -86,7 +88,8 @@ impl Fill {
         }
     }
 
-    /// The phase; also notified of each progress. Holding it shows that someone reads.
+    /// The phase. The receiver is also notified of each progress. Holding it shows that there is a
+    /// reader.
     pub(super) fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
@@ -96,13 +99,13 @@ impl Fill {
         self.phase.closed().await;
     }
 
-    /// The beginning of a range that can be read, if it is still in memory.
+    /// The beginning of a readable range, if it is still in memory.
     pub(super) fn in_memory(&self, range: &Range<u64>) -> Option<Bytes> {
         let head = self.head.get().and_then(|head| part(head, 0, range));
         head.or_else(|| self.window.get(range))
     }
 
-    /// Ends the fill, once: a later end changes nothing.
+    /// Ends the download. Only the first call has an effect.
     pub(super) fn end(&self, phase: Phase) {
         self.window.clear();
         self.phase.send_if_modified(|current| {
@@ -114,13 +117,14 @@ impl Fill {
         });
     }
 
-    /// The end of the bytes that can be read from `at` on; not above `at` when there are none.
+    /// The end of the contiguous bytes that can be read from `at` on; not above `at` if there are
+    /// none.
     pub(super) fn readable(&self, at: u64) -> u64 {
         let head = self.head.get().map_or(0, |head| head.len() as u64);
         self.in_file(at).max(head)
     }
 
-    /// The end of the bytes that can be read from the file.
+    /// The end of the contiguous bytes that can be read from the file.
     fn in_file(&self, at: u64) -> u64 {
         match self.range_of(at) {
             Some(range) => self.reached(range),
@@ -128,7 +132,8 @@ impl Fill {
         }
     }
 
-    /// Whether the byte at `at` is there or soon will be: a range under way is less than one range short of it.
+    /// Whether the byte at `at` is readable or will be soon: a range in progress is less than one
+    /// range short of it.
     pub(super) fn is_near(&self, at: u64) -> bool {
         let Some(range) = self.range_of(at) else { return true };
         let claimed = self.claimed.load(Ordering::SeqCst);
@@ -136,7 +141,8 @@ impl Fill {
         near(range) || range.checked_sub(1).is_some_and(near)
     }
 
-    /// Content that is read through one request is one large range: there, what a parallel range would be is near.
+    /// Content that one request reads has one large range. There, the size of a parallel range
+    /// counts as near.
     fn near_distance(&self) -> u64 {
         self.ranges.largest().min(NEAR)
     }
@@ -149,26 +155,26 @@ impl Fill {
         self.ranges.get(index, self.size)
     }
 
-    /// The end of what is written of a range.
+    /// The end of the written part of a range.
     fn reached(&self, index: usize) -> u64 {
         let written = self.written.get(index).map_or(0, |written| written.load(Ordering::SeqCst));
         self.ranges.start(index) + written
     }
 
-    /// Takes the next range to read, if there is one.
+    /// Takes the next range to read, if any.
     fn claim(&self) -> Option<usize> {
         let next = self.claimed.fetch_add(1, Ordering::SeqCst);
         (next < self.written.len()).then_some(next)
     }
 
-    /// Gives readers the first bytes, from memory.
+    /// Makes the first bytes readable, from memory.
     fn show(&self, head: Bytes) {
-        // There is only one first piece.
+        // This is called once, so the cell is empty.
         let _ = self.head.set(head);
         self.phase.send_modify(|_| {});
     }
 
-    /// Makes the file, with the first bytes in it. Blocks.
+    /// Creates the file and writes the first bytes to it. Blocks.
     fn create(&self) -> io::Result<()> {
         self.file.create()?;
         match self.head.get() {
@@ -177,16 +183,18 @@ impl Fill {
         }
     }
 
-    /// Writes a batch of a range, makes it readable and hashes what can be. Blocks.
+    /// Writes a batch of a range, makes it readable and hashes all contiguous bytes. Blocks.
     fn keep(&self, index: usize, batch: &Batch) -> io::Result<()> {
         self.file.write(batch)?;
         self.publish(index, batch);
         self.hash.after(batch, self)
     }
 
-    /// Makes bytes of a range readable, which were written, and wakes those that wait for them.
+    /// Makes written bytes of a range readable, and wakes their readers.
     fn publish(&self, index: usize, batch: &Batch) {
         let bytes = batch.len();
+        // The window comes first: a reader that sees the new progress must find the batch in
+        // memory.
         self.window.push(batch.clone());
         if let Some(written) = self.written.get(index) {
             written.fetch_add(bytes, Ordering::SeqCst);
@@ -195,15 +203,16 @@ impl Fill {
     }
 }
 
-/// The largest distance that a reader waits for instead of asking the bucket itself: what a fill of 100 MB/s reaches
-/// in a sixth of a second, about what a request of its own would cost.
+/// The largest distance for which a reader waits instead of sending a request to the bucket. A
+/// download at 100 MB/s covers it in a sixth of a second, which is about the cost of a separate
+/// request.
 const NEAR: u64 = 16 << 20;
 
-/// Gives readers the first bytes as they arrive, and then makes the file. `first` is the answer to the first request,
-/// which begins at byte 0; what is left of its range is returned.
+/// Makes the first bytes readable as they arrive, and then creates the file. `first` is the
+/// response to the first request, which starts at byte 0. Returns the rest of its range.
 ///
 /// # Errors
-/// When the bucket fails, or the disk is full or fails.
+/// If the bucket fails, or the disk is full or fails.
 pub(super) async fn begin(fill: &Arc<Fill>, origin: &Origin, first: Object) -> Result<Pieces, Failure> {
     let mut pieces = origin.bytes(fill.size, fill.range(0), Some(first));
     if let Some(head) = pieces.try_next().await? {
@@ -214,10 +223,10 @@ pub(super) async fn begin(fill: &Arc<Fill>, origin: &Origin, first: Object) -> R
     Ok(pieces)
 }
 
-/// Verifies what [`receive`] has brought, all of which is in the file.
+/// Verifies the file after [`receive`] has written all bytes.
 ///
 /// # Errors
-/// When it is other content, or cannot be read back.
+/// If the content does not match, or cannot be read back.
 pub(super) async fn verify(fill: &Arc<Fill>, origin: &Origin, hands: &Hands) -> Result<(), Failure> {
     if fill.hash.is_behind(fill) {
         let fill = fill.clone();

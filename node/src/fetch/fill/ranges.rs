@@ -1,12 +1,13 @@
-//! How an object is cut into ranges, each of which one request reads.
+//! How an object is split into ranges, each of which is read by one request.
 
 use std::ops::Range;
 
-/// What the first request asks for, in bytes. It is answered before the size is known: most blobs are smaller and need no
-/// other, and of a larger one this much arrives in about the time that the next requests take to be answered.
+/// Size of the first range in bytes. The first response arrives before the size of the object is
+/// known. Most blobs are smaller and need no other request. Of a larger one, this much arrives in
+/// about the time that the next requests need for their first byte.
 const FIRST: u64 = 1 << 20;
 
-/// A short range, and then others of one size.
+/// One short range, followed by ranges of equal size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::fetch) struct Ranges {
     first: u64,
@@ -20,28 +21,28 @@ impl Ranges {
         Ranges { first: others.min(FIRST), others }
     }
 
-    /// Everything at once, for a bucket that gains nothing by ranges.
+    /// One range for the whole object, for a bucket that is not faster with parallel ranges.
     pub(in crate::fetch) fn all() -> Ranges {
         Ranges { first: u64::MAX, others: u64::MAX }
     }
 
-    /// What the first request asks for; `None`: all there is.
+    /// The range of the first request. `None`: the whole object.
     pub(in crate::fetch) fn first(self) -> Option<Range<u64>> {
         (self.first < u64::MAX).then_some(0..self.first)
     }
 
-    /// The most that one request reads, in bytes.
+    /// The largest number of bytes that one request reads.
     pub(super) fn largest(self) -> u64 {
         self.others
     }
 
-    /// How many it takes for an object of so many bytes; one when it has none.
+    /// Number of ranges of an object of `size` bytes; one if it is empty.
     pub(super) fn count(self, size: u64) -> usize {
         let others = size.saturating_sub(self.first).div_ceil(self.others);
         usize::try_from(others).map_or(usize::MAX, |others| others.saturating_add(1))
     }
 
-    /// The range in which a byte is.
+    /// The index of the range that contains a byte.
     pub(super) fn of_byte(self, at: u64) -> usize {
         let others = at.checked_sub(self.first).map_or(0, |beyond| beyond / self.others + 1);
         usize::try_from(others).unwrap_or(usize::MAX)
@@ -64,7 +65,8 @@ impl Ranges {
 mod tests {
     use super::*;
 
-    /// All ranges of an object, which must follow one another and in which each byte must be found.
+    /// The sizes of all ranges of an object. Asserts that they are contiguous and that each byte is
+    /// found in its range.
     fn cut(ranges: Ranges, size: u64) -> Vec<u64> {
         let cut: Vec<_> = (0..ranges.count(size)).map(|index| ranges.get(index, size)).collect();
         assert_eq!(cut.iter().fold(0, |end, range| if range.start == end { range.end } else { u64::MAX }), size);
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_range_is_followed_by_others_of_one_size() {
+    fn a_short_range_is_followed_by_ranges_of_equal_size() {
         let ranges = Ranges::of(16 * FIRST);
         assert_eq!(ranges.first(), Some(0..FIRST));
         assert_eq!(cut(ranges, 0), [0]);
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn no_range_is_larger_than_was_asked_for() {
+    fn no_range_is_larger_than_requested() {
         assert_eq!(cut(Ranges::of(10), 25), [10, 10, 5]);
         assert_eq!(cut(Ranges::of(0), 2), [1, 1]);
     }

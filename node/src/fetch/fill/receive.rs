@@ -1,4 +1,5 @@
-//! Receiving the ranges of a fill: several at once, each gathered into batches that are written as the next arrives.
+//! Receives the ranges of a download in parallel. Each is collected into batches; one batch is
+//! written while the next arrives.
 
 use super::file::Batch;
 use super::{Fill, Pieces};
@@ -11,22 +12,24 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Written at once. Large enough that handing it to a thread costs little beside the copy (tens of microseconds
-/// against hundreds), small enough that ranges, two batches each, take a few MiB in all.
+/// Bytes of one write. It is large enough that handing it to a thread is cheap compared with the
+/// copy (tens of microseconds against hundreds), and small enough that all ranges, with two batches
+/// each, take a few MiB.
 const BATCH_BYTES: usize = 512 << 10;
-/// Pieces in a batch: what one `pwritev` takes (IOV_MAX).
+/// Maximum number of pieces in a batch: what one `pwritev` accepts (IOV_MAX).
 const BATCH_PIECES: usize = 1024;
-/// Bytes that arrived wait this long for more to be written with them: readers of a slow bucket wait no longer.
+/// How long arrived bytes wait for more to be written with them, and so the longest extra delay for
+/// readers of a slow bucket.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Reads what is left after [`super::begin`], at most `parallel` ranges at once; `rest` is what is left of the first.
-/// Returns when every byte is in the file.
+/// Reads everything after [`super::begin`], at most `parallel` ranges at once; `rest` is the rest
+/// of the first range. Returns when every byte is in the file.
 ///
-/// Where threads wait for bytes, another range brings them sooner; where bytes wait for a thread, it brings only more that
-/// wait. So others are begun as long as there is a thread without work.
+/// If threads wait for bytes, another range delivers them sooner. If bytes wait for a thread,
+/// another range only adds to the queue. So a range is started only while a thread is idle.
 ///
 /// # Errors
-/// When the bucket or the disk fails.
+/// If the bucket or the disk fails.
 pub(in crate::fetch) async fn receive(
     fill: &Arc<Fill>,
     origin: &Origin,
@@ -49,7 +52,8 @@ pub(in crate::fetch) async fn receive(
     }
 }
 
-/// Reads one range, with an item for each batch: it is written, made readable and hashed while the next is gathered.
+/// Reads one range and yields an item per batch. A batch is written, made readable and hashed while
+/// the next is collected.
 fn one(fill: &Arc<Fill>, index: usize, body: Pieces, hands: &Hands) -> impl Stream<Item = Result<(), Failure>> + use<> {
     let (fill, hands) = (fill.clone(), hands.clone());
     let batches = batches(fill.reached(index), body).boxed();
@@ -68,7 +72,7 @@ fn one(fill: &Arc<Fill>, index: usize, body: Pieces, hands: &Hands) -> impl Stre
     })
 }
 
-/// Gathers pieces into batches that follow one another from `at` on.
+/// Collects pieces into contiguous batches, starting at offset `at`.
 fn batches(at: u64, body: Pieces) -> impl Stream<Item = Result<Batch, Failure>> {
     stream::try_unfold(Gathering { at, body, failure: None }, Gathering::step)
 }
@@ -76,7 +80,7 @@ fn batches(at: u64, body: Pieces) -> impl Stream<Item = Result<Batch, Failure>> 
 struct Gathering {
     at: u64,
     body: Pieces,
-    /// Came after pieces that are written first.
+    /// A failure that followed pieces; it is returned after they are written.
     failure: Option<Failure>,
 }
 

@@ -1,6 +1,7 @@
-//! What of a fill was written last, still in memory: readers close behind it are given the very bytes that arrived.
+//! The last written batches of a download, still in memory. Readers that are close behind get the
+//! received buffers themselves.
 //!
-//! Reading them back from the file would copy each once more, into a buffer of its own.
+//! Reading from the file would copy each batch once more, into another buffer.
 
 use super::file::Batch;
 use bytes::Bytes;
@@ -8,7 +9,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes kept of one fill: eight batches, two of each range that is read at once by default.
+/// Bytes kept per download: eight batches, two for each of the ranges that are read in parallel by
+/// default.
 const KEPT_BYTES: u64 = 4 << 20;
 
 /// The batches written last, oldest first.
@@ -38,13 +40,13 @@ impl Window {
         }
     }
 
-    /// The beginning of the range, as far as one piece goes.
+    /// The beginning of the range, up to the end of one piece.
     pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
         let kept = self.kept();
         kept.batches.iter().find_map(|batch| batch.get(range))
     }
 
-    /// Lets go of all: the fill is over, and who still reads it finds the file.
+    /// Drops all batches. The download has ended, and its readers use the file.
     pub(super) fn clear(&self) {
         *self.kept() = Kept::default();
     }
@@ -59,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_given_as_far_as_its_piece_goes() {
+    fn a_range_is_returned_up_to_the_end_of_its_piece() {
         let window = Window::default();
         window.push(batch(10, &[b"abc", b"defg"]));
         window.push(batch(40, &[b"xyz"]));
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_let_go_of_when_there_are_too_many() {
+    fn the_oldest_batches_are_dropped_above_the_limit() {
         static PIECE: [u8; 1 << 20] = [7; 1 << 20];
         let window = Window::default();
         for number in 0..6 {

@@ -1,18 +1,18 @@
-//! Objects of the bucket that were seen to be damaged, and content that the store lost.
+//! Damaged objects of the bucket, and content that the store lost.
 
 use super::*;
 use crate::store::bucket::Operation;
 use crate::store::bucket::fault::Fault;
 
 impl Setup {
-    /// Large content whose object is damaged, after a mismatch of it was seen.
+    /// Large content whose object is damaged, after a mismatch was detected.
     async fn seen_damaged(&self, size: usize) -> Digest {
         let digest = self.damaged_blob(size).await;
         self.fails(&digest).await;
         digest
     }
 
-    /// Reads the whole, which ends short.
+    /// Reads the whole content, which ends early.
     async fn fails(&self, digest: &Digest) {
         let content = self.open(digest).await;
         let size = content.size;
@@ -36,7 +36,7 @@ impl Setup {
 const SIZE: usize = 5 * RANGE as usize;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_object_that_did_not_match_is_not_served_and_has_no_size_until_it_is_replaced() {
+async fn an_object_that_did_not_match_is_not_served_until_it_is_replaced() {
     let setup = Setup::new();
     let digest = setup.seen_damaged(SIZE).await;
     assert!(setup.damaged.is_damaged(&digest));
@@ -64,10 +64,10 @@ async fn damage_that_was_on_the_way_is_over_with_the_next_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_object_that_is_asked_for_all_the_time_is_hardly_read() {
+async fn a_damaged_object_that_is_requested_often_is_rarely_read() {
     let setup = Setup::new();
     let digest = setup.seen_damaged(SIZE).await;
-    // Once more, because it may have been damaged on the way.
+    // The next request reads it again, because it may have been damaged on the way.
     assert!(setup.is_refused(&digest).await);
     let (gets, heads) = (setup.gate.gets("/data"), setup.gate.heads.load(Ordering::SeqCst));
     for _ in 0..50 {
@@ -91,7 +91,7 @@ async fn a_push_that_replaced_it_ends_the_refusal_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stored_copy_is_served_whatever_the_object_is() {
+async fn a_stored_copy_is_served_even_if_the_object_is_damaged() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(SIZE).await;
     assert!(setup.read(&digest).await == bytes);
@@ -102,10 +102,10 @@ async fn a_stored_copy_is_served_whatever_the_object_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_room_a_damaged_object_is_read_to_its_end_before_anything_is_given() {
+async fn without_space_a_damaged_object_is_read_to_its_end_before_it_is_served() {
     let setup = Setup::on(Fixture::new(1000, 0, 0), true);
     let digest = setup.seen_damaged(SIZE).await;
-    assert!(setup.damaged.is_damaged(&digest), "a mismatch of what passes through is seen too");
+    assert!(setup.damaged.is_damaged(&digest), "a mismatch is also detected in pass-through content");
     assert!(setup.is_refused(&digest).await);
     let bytes = setup.repair(&digest, SIZE).await;
     setup.clock.advance(Duration::from_secs(60));
@@ -118,7 +118,7 @@ async fn without_room_a_damaged_object_is_read_to_its_end_before_anything_is_giv
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_store_lost_is_filled_again_without_a_reader() {
+async fn content_that_the_store_lost_is_downloaded_again_without_a_reader() {
     let setup = Setup::new();
     for size in [1000, SIZE] {
         let (digest, _) = setup.blob(size).await;
@@ -131,11 +131,11 @@ async fn what_the_store_lost_is_filled_again_without_a_reader() {
     }
     let (digest, _) = content(3, 3);
     setup.fetch.refill(&digest);
-    eventually("it is not there", || setup.fills("failed") == 1).await;
+    eventually("the object is missing", || setup.fills("failed") == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_stored_copy_is_replaced_from_the_bucket_by_the_request_that_finds_it() {
+async fn a_request_replaces_a_damaged_stored_copy_from_the_bucket() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(SIZE).await;
     assert!(setup.read(&digest).await == bytes);
@@ -148,7 +148,7 @@ async fn a_damaged_stored_copy_is_replaced_from_the_bucket_by_the_request_that_f
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_of_fills_that_was_removed_is_made_again() {
+async fn a_deleted_download_directory_is_recreated() {
     let setup = Setup::new();
     std::fs::remove_dir(setup.disk.config.path.join("fills")).unwrap();
     for size in [1000, SIZE] {
@@ -160,7 +160,7 @@ async fn a_folder_of_fills_that_was_removed_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_bucket_is_away_a_damaged_object_is_an_error_of_the_bucket() {
+async fn a_damaged_object_is_a_bucket_error_while_the_bucket_is_unreachable() {
     let setup = Setup::new();
     let digest = setup.seen_damaged(SIZE).await;
     setup.faults.add(Fault::error(Operation::Head, crate::store::bucket::BucketErrorKind::Denied).on_key("/data"));

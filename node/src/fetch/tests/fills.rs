@@ -1,10 +1,10 @@
-//! One fill for all who ask.
+//! One download for all requests of a digest.
 
 use super::*;
 use futures::future::join_all;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_readers_share_one_fill_and_each_has_bytes_before_it_ends() {
+async fn sixty_four_readers_share_one_download_and_read_before_it_ends() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1 << 20).await;
     setup.gate.hold_before(u64::MAX);
@@ -21,11 +21,11 @@ async fn sixty_four_readers_share_one_fill_and_each_has_bytes_before_it_ends() {
         assert!(all == bytes);
     }
     assert_eq!((setup.fills("stored"), setup.fetches("fill"), setup.fetches("joined")), (1, 1, 63));
-    assert_eq!(setup.gate.gets("/data"), 16, "each range is asked for once");
+    assert_eq!(setup.gate.gets("/data"), 16, "each range is requested once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missed_blob_costs_its_link_and_its_ranges_and_a_stored_one_nothing() {
+async fn a_missed_blob_costs_link_and_range_requests_and_a_stored_one_none() {
     let setup = Setup::new();
     for (size, ranges) in [(1, 1), (RANGE as usize, 1), (RANGE as usize + 1, 2), (10 * RANGE as usize, 10)] {
         let (digest, bytes) = setup.blob(size).await;
@@ -41,7 +41,7 @@ async fn a_missed_blob_costs_its_link_and_its_ranges_and_a_stored_one_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_that_gains_nothing_by_ranges_is_read_in_one_request() {
+async fn a_bucket_without_parallel_ranges_is_read_in_one_request() {
     let setup = Setup::on(Fixture::roomy(), false);
     let (digest, bytes) = setup.blob(1 << 20).await;
     assert!(setup.read(&digest).await == bytes);
@@ -49,7 +49,7 @@ async fn a_bucket_that_gains_nothing_by_ranges_is_read_in_one_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_blob_of_no_bytes_is_filled_and_served() {
+async fn an_empty_blob_is_stored_and_served() {
     for parallel in [true, false] {
         let setup = Setup::on(Fixture::roomy(), parallel);
         let (digest, _) = setup.blob(0).await;
@@ -64,7 +64,7 @@ async fn a_blob_of_no_bytes_is_filled_and_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fill_goes_on_when_its_readers_leave() {
+async fn a_download_continues_when_its_readers_leave() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(500_000).await;
     setup.gate.hold_before(u64::MAX);
@@ -79,7 +79,7 @@ async fn a_fill_goes_on_when_its_readers_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopping_node_gives_up_a_fill_that_nobody_reads_and_finishes_one_that_is_read() {
+async fn a_stopping_node_cancels_a_download_without_readers_and_finishes_others() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(300_000).await;
     let (unread, _) = setup.blob(200_000).await;
@@ -87,7 +87,7 @@ async fn a_stopping_node_gives_up_a_fill_that_nobody_reads_and_finishes_one_that
     let reader = setup.open(&digest).await.read(0..300_000);
     drop(setup.open(&unread).await);
     let (ended, all) = tokio::join!(setup.tasks.stop(PATIENCE), async {
-        eventually("given up", || setup.metrics.fills_running.get() == 1).await;
+        eventually("cancelled", || setup.metrics.fills_running.get() == 1).await;
         setup.gate.open();
         reader.try_collect::<Vec<Bytes>>().await.unwrap().concat()
     });
@@ -96,7 +96,7 @@ async fn a_stopping_node_gives_up_a_fill_that_nobody_reads_and_finishes_one_that
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_no_thread_is_free_no_further_range_is_asked_for() {
+async fn no_further_range_is_requested_while_every_thread_is_busy() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(4 * RANGE as usize).await;
     let (release, released) = std::sync::mpsc::channel::<()>();
@@ -109,7 +109,7 @@ async fn while_no_thread_is_free_no_further_range_is_asked_for() {
         busy.push(work);
     }
     let (read, ()) = tokio::join!(setup.read(&digest), async {
-        eventually("what has arrived waits", || setup.hands.waiting() == 1).await;
+        eventually("arrived bytes wait", || setup.hands.waiting() == 1).await;
         assert_eq!(setup.gate.gets("/data"), 1);
         drop(release);
     });
@@ -129,7 +129,7 @@ async fn both_algorithms_are_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_link_leads_to_is_not_found_however_it_is_stored() {
+async fn content_without_a_link_is_not_found_even_if_it_is_stored() {
     let setup = Setup::new();
     let (digest, _) = setup.blob(10).await;
     setup.read(&digest).await;
@@ -137,7 +137,7 @@ async fn what_no_link_leads_to_is_not_found_however_it_is_stored() {
     let other = Repository::parse("other").unwrap();
     assert!(matches!(setup.fetch.blob(&other, &digest).await, Err(FetchError::NotFound)));
     assert!(matches!(setup.fetch.blob_size(&other, &digest).await, Err(FetchError::NotFound)));
-    // A link that was removed is relied on for a while, and then no longer.
+    // A removed link is trusted for a while, and then no longer.
     setup.memory.delete(&setup.layout.link(&setup.repository, LinkKind::Layer, &digest)).await.unwrap();
     setup.read(&digest).await;
     setup.clock.advance(Duration::from_secs(601));
@@ -145,7 +145,7 @@ async fn what_no_link_leads_to_is_not_found_however_it_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_repository_that_joined_a_fill_is_remembered_with_its_content() {
+async fn every_repository_that_joined_a_download_is_remembered_with_its_content() {
     let setup = Setup::new();
     let (digest, _) = setup.blob(200_000).await;
     let other = Repository::parse("other").unwrap();
@@ -163,13 +163,13 @@ async fn every_repository_that_joined_a_fill_is_remembered_with_its_content() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_size_is_known_without_a_fill() {
+async fn the_size_is_known_without_a_download() {
     let setup = Setup::new();
     let (digest, _) = setup.blob(300_000).await;
     let size = || setup.fetch.blob_size(&setup.repository, &digest);
     assert_eq!(size().await.unwrap(), 300_000);
     assert_eq!((setup.gate.heads.load(Ordering::SeqCst), setup.gate.gets("/data")), (1, 0));
-    // The bucket is asked each time: a client that pushes does not send what this finds.
+    // The bucket is asked each time, because a client does not push a blob that it finds.
     setup.gate.hold_before(u64::MAX);
     setup.gate.let_pass(1);
     let _content = setup.open(&digest).await;

@@ -1,11 +1,12 @@
-//! Content that is not stored is asked for beside its link, and is nothing to anybody before that is seen.
+//! Missing content is requested in parallel with its link, and is not available before the link is
+//! confirmed.
 
 use super::*;
 use crate::store::bucket::fault::{Effect, Fault};
 use crate::store::bucket::{BucketErrorKind, Operation};
 
 impl Setup {
-    /// From now on links are not answered.
+    /// From now on link requests get no response.
     fn hold_links(&self) {
         self.faults.add(Fault::new(Operation::Get, Effect::Hang).on_key("/link"));
     }
@@ -18,12 +19,12 @@ impl Setup {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn content_and_its_link_are_asked_for_at_once() {
+async fn content_and_its_link_are_requested_in_parallel() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1000).await;
     setup.hold_links();
     let answered = async {
-        eventually("asked for", || setup.gate.gets("/data") == 1 && setup.gate.gets("/link") == 1).await;
+        eventually("requested", || setup.gate.gets("/data") == 1 && setup.gate.gets("/link") == 1).await;
         assert!(!setup.has_begun_a_fill());
         setup.faults.clear();
     };
@@ -33,13 +34,13 @@ async fn content_and_its_link_are_asked_for_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_turns_out_not_to_be_linked_is_neither_served_nor_filled() {
+async fn content_that_turns_out_not_to_be_linked_is_neither_served_nor_stored() {
     let setup = Setup::new();
     let (digest, bytes) = content(1, 1000);
     setup.put(&setup.layout.data(&digest), bytes.clone()).await;
     setup.hold_links();
     let answered = async {
-        eventually("asked for", || setup.gate.gets("/data") == 2).await;
+        eventually("requested", || setup.gate.gets("/data") == 2).await;
         setup.faults.clear();
     };
     let (blob, manifest) =
@@ -47,47 +48,47 @@ async fn what_turns_out_not_to_be_linked_is_neither_served_nor_filled() {
     let (blob, manifest, ()) = tokio::join!(blob, manifest, answered);
     assert!(matches!(blob, Err(FetchError::NotFound)));
     assert!(matches!(manifest, Err(FetchError::NotFound)));
-    eventually("let go of", || setup.gate.bodies() == 0).await;
+    eventually("dropped", || setup.gate.bodies() == 0).await;
     assert!(!setup.has_begun_a_fill());
     assert_eq!(setup.store.size(&digest), None);
-    // The next request begins anew.
+    // The next request starts again.
     setup.link(LinkKind::Layer, &digest).await;
     assert!(setup.read(&digest).await == bytes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_waits_for_any_more_is_asked_for_no_longer() {
+async fn a_download_that_no_request_waits_for_is_cancelled() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1000).await;
     setup.link(LinkKind::Revision, &digest).await;
-    // The client leaves while neither is answered.
+    // The client disconnects before either has a response.
     let links = setup.faults.add(Fault::new(Operation::Get, Effect::Hang).on_key("/link"));
     setup.faults.add(Fault::new(Operation::Get, Effect::Hang).on_key("/data"));
     let leaves = async {
-        eventually("asked for", || setup.gate.gets("/data") == 2 && setup.faults.hits(links) == 2).await;
+        eventually("requested", || setup.gate.gets("/data") == 2 && setup.faults.hits(links) == 2).await;
     };
     let (blob, manifest) =
         (setup.fetch.blob(&setup.repository, &digest), setup.fetch.manifest(&setup.repository, &digest));
     tokio::select! {
-        _ = blob => panic!("it was not to be answered"),
-        _ = manifest => panic!("it was not to be answered"),
+        _ = blob => panic!("there must be no response"),
+        _ = manifest => panic!("there must be no response"),
         () = leaves => {}
     }
     let nothing_runs = || setup.fetch.shared.fills.is_empty() && setup.fetch.shared.manifests.is_empty();
-    eventually("given up", nothing_runs).await;
+    eventually("cancelled", nothing_runs).await;
     setup.faults.clear();
     assert!(!setup.has_begun_a_fill());
     assert!(setup.read(&digest).await == bytes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_may_have_it_is_served_beside_one_that_may_not() {
+async fn a_repository_with_the_link_is_served_in_parallel_with_one_without() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1000).await;
     let other = Repository::parse("other").unwrap();
     setup.hold_links();
     let answered = async {
-        eventually("asked for", || setup.gate.gets("/link") == 2 && setup.gate.gets("/data") == 1).await;
+        eventually("requested", || setup.gate.gets("/link") == 2 && setup.gate.gets("/data") == 1).await;
         setup.faults.clear();
     };
     let (refused, served, ()) = tokio::join!(setup.fetch.blob(&other, &digest), setup.open(&digest), answered);
@@ -96,29 +97,29 @@ async fn one_that_may_have_it_is_served_beside_one_that_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_is_given_back_while_the_link_takes_long() {
+async fn an_open_response_is_dropped_while_the_link_check_is_slow() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(100_000).await;
     setup.hold_links();
     let answered = async {
-        eventually("asked for", || setup.gate.bodies() == 1).await;
-        eventually("given back", || setup.gate.bodies() == 0).await;
+        eventually("requested", || setup.gate.bodies() == 1).await;
+        eventually("dropped", || setup.gate.bodies() == 0).await;
         setup.faults.clear();
     };
     let (content, ()) = tokio::join!(setup.open(&digest), answered);
     assert!(collect(content, 0..100_000).await.unwrap() == bytes);
-    assert_eq!(setup.gate.gets("/data"), 3, "one of the first range again");
+    assert_eq!(setup.gate.gets("/data"), 3, "the first range is requested again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_manifest_and_its_link_are_asked_for_at_once() {
+async fn a_manifest_and_its_link_are_requested_in_parallel() {
     let setup = Setup::new();
     let (digest, bytes) = content(1, 1000);
     setup.put(&setup.layout.data(&digest), bytes.clone()).await;
     setup.link(LinkKind::Revision, &digest).await;
     setup.hold_links();
     let answered = async {
-        eventually("asked for", || setup.gate.gets("/data") == 1).await;
+        eventually("requested", || setup.gate.gets("/data") == 1).await;
         assert_eq!(setup.store.size(&digest), None);
         setup.faults.clear();
     };
@@ -128,9 +129,9 @@ async fn a_manifest_and_its_link_are_asked_for_at_once() {
     assert_eq!(setup.gate.gets("/data"), 1);
 }
 
-/// With as few requests at once as can be, those that ask for content leave room for those that ask for its link.
+/// Even with the minimum of concurrent requests, content requests leave a slot for link checks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_wait_for_each_other_get_on() {
+async fn requests_that_wait_for_each_other_do_not_deadlock() {
     let setup = Setup::limited_to(2);
     let mut blobs = Vec::new();
     for size in 1..40 {
@@ -141,7 +142,7 @@ async fn requests_that_wait_for_each_other_get_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_is_asked_for_once_while_its_content_is_filled() {
+async fn a_link_is_requested_once_while_its_content_is_downloaded() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1 << 20).await;
     setup.gate.hold_before(u64::MAX);
@@ -154,17 +155,18 @@ async fn a_link_is_asked_for_once_while_its_content_is_filled() {
     let (first, again) = tokio::join!(collect(first, 0..1 << 20), collect(again, 0..1 << 20));
     assert!(first.unwrap() == bytes && again.unwrap() == bytes);
     assert!(setup.read(&digest).await == bytes);
-    assert_eq!(setup.gate.gets("/link"), 2, "that of the other repository, and no other");
+    assert_eq!(setup.gate.gets("/link"), 2, "only the link of the other repository");
 }
 
-/// Content in memory is given before it is stored; whoever had it has it again, though the bucket be gone.
+/// Content in memory is served before it is stored. A client that got it can get it again, even if
+/// the bucket is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_content_is_served_again_before_it_is_stored() {
     let setup = Setup::on(Fixture::new(1500, 0, 0), true);
     let _room = setup.store.reserve(1000).await.unwrap();
     let (digest, bytes) = setup.blob(1000).await;
     setup.link(LinkKind::Revision, &digest).await;
-    // Storing waits for a cleaner.
+    // Storing waits for an eviction.
     let cleaner = setup.store.pressure();
     let manifest = || setup.fetch.manifest(&setup.repository, &digest);
     assert!(setup.read(&digest).await == bytes && manifest().await.unwrap() == bytes);
@@ -176,13 +178,13 @@ async fn small_content_is_served_again_before_it_is_stored() {
     assert_eq!(setup.gate.gets(""), before);
     assert_eq!((setup.store.size(&digest), setup.metrics.fills_running.get()), (None, 2));
     drop(cleaner);
-    eventually("given up", || setup.fills("no_room") == 2).await;
+    eventually("cancelled", || setup.fills("no_room") == 2).await;
     let forgotten = |kind| setup.store.link_age(&setup.repository, kind, &digest).is_none();
     eventually("forgotten", || forgotten(LinkKind::Layer) && forgotten(LinkKind::Revision)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_that_is_removed_while_its_content_is_filled_does_not_come_back() {
+async fn a_link_that_is_removed_during_a_download_does_not_return() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1 << 20).await;
     setup.gate.hold_before(u64::MAX);

@@ -26,7 +26,7 @@ async fn a_manifest_is_fetched_once_and_then_served_without_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_manifest_of_other_bytes_is_an_error_and_not_stored() {
+async fn a_manifest_that_does_not_match_is_an_error_and_not_stored() {
     let setup = Setup::new();
     let (digest, _) = manifest(&setup, 5000).await;
     setup.put(&setup.layout.data(&digest), "{}").await;
@@ -36,7 +36,7 @@ async fn a_manifest_of_other_bytes_is_an_error_and_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_manifest_whose_body_breaks_off_goes_on() {
+async fn a_manifest_whose_body_breaks_off_is_resumed() {
     let setup = Setup::new();
     let (digest, bytes) = manifest(&setup, 5000).await;
     setup.faults.add(Fault::new(Operation::Get, Effect::Reset { after: 2000 }).on_key("/data").times(2));
@@ -44,7 +44,7 @@ async fn a_manifest_whose_body_breaks_off_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_manifest_is_served_though_it_cannot_be_stored() {
+async fn a_manifest_is_served_even_if_it_cannot_be_stored() {
     let setup = Setup::on(Fixture::new(1000, 0, 0), true);
     let (digest, bytes) = manifest(&setup, 5000).await;
     assert_eq!(setup.fetch.manifest(&setup.repository, &digest).await.unwrap(), bytes);
@@ -53,7 +53,7 @@ async fn a_manifest_is_served_though_it_cannot_be_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_larger_than_a_manifest_may_be_is_refused_unread() {
+async fn an_object_larger_than_a_manifest_may_be_is_refused_unread() {
     let setup = Setup::new();
     let (digest, _) = manifest(&setup, crate::oci::MAX_MANIFEST_BYTES + 1).await;
     assert!(matches!(setup.fetch.manifest(&setup.repository, &digest).await, Err(FetchError::Bucket(_))));

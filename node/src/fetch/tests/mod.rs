@@ -1,4 +1,4 @@
-//! The fetch flow on a bucket in memory whose bodies the tests hold back, and on a real store.
+//! The fetch flow on a bucket in memory whose bodies the tests delay, and on a real store.
 
 mod damaged;
 mod fills;
@@ -30,11 +30,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 
-/// Size of the ranges in which these tests fetch.
+/// Size of the ranges that these tests fetch.
 const RANGE: u64 = 64 << 10;
-/// Size of the pieces in which the bucket's bodies come.
+/// Size of the pieces of the bucket's bodies.
 const PIECE: usize = 8 << 10;
-/// How long a condition may take to come true.
+/// How long a condition may take to become true.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Counts requests, and lets the pieces of bodies pass one by one.
@@ -42,7 +42,7 @@ struct Gate {
     inner: Arc<dyn Bucket>,
     gets: Mutex<Vec<(String, Option<Range<u64>>)>>,
     heads: AtomicU64,
-    /// Bodies of ranges that begin before this offset wait for a permit for each piece.
+    /// Bodies of ranges that begin before this offset wait for a permit per piece.
     held_before: AtomicU64,
     permits: Semaphore,
     /// Bodies of content that are being read, or could be.
@@ -63,7 +63,7 @@ impl Gate {
         self.permits.add_permits(pieces);
     }
 
-    /// Nothing passes any more.
+    /// From now on no piece passes.
     fn close(&self) {
         self.hold_before(u64::MAX);
         self.permits.forget_permits(usize::MAX);
@@ -74,7 +74,7 @@ impl Gate {
         self.permits.add_permits(1 << 20);
     }
 
-    /// Gets so far of keys that contain `part`.
+    /// Number of gets so far of keys that contain `part`.
     fn gets(&self, part: &str) -> usize {
         self.gets.lock().unwrap().iter().filter(|(key, _)| key.contains(part)).count()
     }
@@ -175,10 +175,10 @@ impl Bucket for Handle {
     }
 }
 
-/// The gate as the flow holds it.
+/// The gate in the form that the flow needs.
 struct Handle(Arc<Gate>);
 
-/// A node's fetch flow and all around it.
+/// A node's fetch flow and its dependencies.
 struct Setup {
     disk: Fixture,
     memory: Arc<Memory>,
@@ -204,7 +204,7 @@ impl Setup {
         Setup::over(disk, parallel_ranges, |bucket| bucket)
     }
 
-    /// With at most so many requests at the bucket at once.
+    /// A node with at most `requests` concurrent requests to the bucket.
     fn limited_to(requests: u32) -> Setup {
         Setup::over(Fixture::roomy(), true, |bucket| Arc::new(Limited::new(bucket, requests, 1 << 20)))
     }
@@ -288,7 +288,7 @@ impl Setup {
         (digest, bytes)
     }
 
-    /// Puts bytes into the bucket that are not those of the digest they are under.
+    /// Puts bytes into the bucket under a digest that they do not match.
     async fn damaged_blob(&self, size: usize) -> Digest {
         let (digest, bytes) = self.blob(size).await;
         let mut bytes = bytes.to_vec();
@@ -332,5 +332,5 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("timed out waiting: {what}"));
 }

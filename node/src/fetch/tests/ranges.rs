@@ -1,4 +1,4 @@
-//! Ranges of content that is being filled.
+//! Ranges of content that is being downloaded.
 
 use super::*;
 use crate::fetch::reader::HELD_BACK;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_range_far_ahead_of_the_fill_is_answered_at_once_while_the_fill_goes_on() {
+async fn a_range_far_ahead_of_the_download_is_served_at_once() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1 << 20).await;
     setup.gate.hold_before(700_000);
@@ -20,13 +20,13 @@ async fn a_range_far_ahead_of_the_fill_is_answered_at_once_while_the_fill_goes_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_range_that_is_there_or_near_is_read_from_the_fill() {
+async fn a_range_that_is_written_or_near_is_read_from_the_download() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1 << 20).await;
     setup.gate.hold_before(u64::MAX);
     setup.gate.let_pass(4);
     let near = setup.open(&digest).await;
-    eventually("ranges are asked for", || setup.gate.gets("/data") == 4).await;
+    eventually("ranges are requested", || setup.gate.gets("/data") == 4).await;
     let near = near.read(50_000..60_000);
     setup.gate.open();
     assert!(near.try_collect::<Vec<Bytes>>().await.unwrap().concat() == bytes[50_000..60_000]);
@@ -34,8 +34,8 @@ async fn a_range_that_is_there_or_near_is_read_from_the_fill() {
     assert_eq!((setup.fetches("through"), setup.gate.gets("/data")), (0, 16));
 }
 
-/// The size of a blob, how many pieces pass before the readers begin, whether the bucket is read by parallel ranges,
-/// and the cuts of what is read, as parts of the size.
+/// The size of a blob, the number of pieces that pass before the readers start, whether the bucket
+/// supports parallel ranges, and the bounds of the ranges to read, as fractions of the size.
 type Case = (usize, usize, bool, Vec<(f64, f64)>);
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -44,7 +44,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 #[test]
-fn any_range_read_at_any_moment_of_a_fill_is_that_range_of_the_content() {
+fn any_range_read_at_any_moment_of_a_download_is_correct() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let setups = runtime.block_on(async { [false, true].map(|parallel| Setup::on(Fixture::roomy(), parallel)) });
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) });
@@ -63,7 +63,7 @@ async fn read_while_filling(
     let (digest, bytes) = setup.blob(size).await;
     setup.store.remove(&digest).await.unwrap();
     setup.gate.close();
-    // Small content is not open before all of it has arrived.
+    // Small content is not readable before all of it has arrived.
     setup.gate.let_pass(if size as u64 <= HELD_BACK { size.div_ceil(PIECE) } else { passed });
     let at = |cut: f64| (cut * size as f64) as usize;
     let ranges: Vec<_> = cuts.iter().map(|(one, other)| at(one.min(*other))..at(one.max(*other)) + 1).collect();

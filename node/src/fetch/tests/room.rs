@@ -1,4 +1,4 @@
-//! Without room, and with a disk that fails.
+//! The fetch flow without free space, and with a disk that fails.
 
 use super::*;
 use crate::fetch::failure::Failure;
@@ -8,7 +8,7 @@ use crate::store::bucket::fault::{Effect, Fault};
 use crate::store::bucket::{Object, Operation};
 use std::io::ErrorKind;
 
-/// A fill of a blob of 600,000 bytes into a file, and the answer to its first request.
+/// A download of a blob of 600,000 bytes into a file, and the response to its first request.
 async fn filling(setup: &Setup, digest: Digest, file: FillFile) -> (Arc<Fill>, Origin, Object) {
     let origin = setup.fetch.shared.origin(&digest);
     let first = origin.open(Some(0..RANGE)).await.unwrap();
@@ -21,11 +21,11 @@ fn cramped() -> Setup {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn content_that_does_not_fit_passes_through_verified_with_the_answer_that_was_open() {
+async fn content_that_does_not_fit_passes_through_verified() {
     let setup = cramped();
     let (digest, bytes) = setup.blob(300_000).await;
     assert!(setup.read(&digest).await == bytes);
-    assert_eq!(setup.gate.gets("/data"), 2, "the open answer is the beginning, a second request the rest");
+    assert_eq!(setup.gate.gets("/data"), 2, "the open response has the beginning, a second request the rest");
     assert_eq!((setup.fills("no_room"), setup.fetches("through"), setup.store.size(&digest)), (1, 1, None));
 
     let readers: Vec<_> = futures::future::join_all((0..8).map(|_| setup.read(&digest))).await;
@@ -38,7 +38,7 @@ async fn content_that_does_not_fit_passes_through_verified_with_the_answer_that_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pass_through_that_breaks_off_goes_on() {
+async fn a_pass_through_that_breaks_off_is_resumed() {
     let setup = cramped();
     let (digest, bytes) = setup.blob(300_000).await;
     setup.faults.add(Fault::new(Operation::Get, Effect::Reset { after: 50_000 }).on_key("/data").times(4));
@@ -46,7 +46,7 @@ async fn a_pass_through_that_breaks_off_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_range_of_content_that_does_not_fit_is_the_only_thing_read() {
+async fn of_content_that_does_not_fit_only_the_requested_range_is_read() {
     let setup = cramped();
     let (digest, bytes) = setup.blob(300_000).await;
     for range in [0..10, 0..200_000, 100_000..300_000, 299_999..300_000] {
@@ -56,10 +56,11 @@ async fn a_range_of_content_that_does_not_fit_is_the_only_thing_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_takes_no_file_is_done_without() {
+async fn content_is_served_without_a_store_that_accepts_no_file() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(300_000).await;
-    // The folder of fills is one of the system's now: whoever runs the tests, no fill can be made.
+    // The download directory is now one of the system's, so that no user who runs the tests can
+    // create a file in it.
     let fills = setup.disk.config.path.join("fills");
     std::fs::remove_dir(&fills).unwrap();
     std::os::unix::fs::symlink("/proc/self", &fills).unwrap();
@@ -71,7 +72,7 @@ async fn a_store_that_takes_no_file_is_done_without() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_bytes_are_given_without_the_disk() {
+async fn the_first_bytes_are_served_without_the_disk() {
     use crate::fetch::reader::Reader;
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(600_000).await;
@@ -84,7 +85,7 @@ async fn the_first_bytes_are_given_without_the_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_of_a_fill_whose_disk_fails_go_on_from_the_bucket() {
+async fn readers_of_a_download_whose_disk_fails_continue_from_the_bucket() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(600_000).await;
     setup.gate.hold_before(u64::MAX);
@@ -101,7 +102,7 @@ async fn readers_of_a_fill_whose_disk_fails_go_on_from_the_bucket() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_is_full_in_the_middle_of_a_fill_is_the_disks_failure() {
+async fn a_disk_that_fills_up_during_a_download_is_a_local_failure() {
     let setup = Setup::new();
     let (digest, _) = setup.blob(600_000).await;
     let full = std::fs::OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
@@ -119,7 +120,7 @@ async fn stored_content_that_cannot_be_read_is_read_from_the_bucket() {
     setup.read(&digest).await;
     setup.stored(&digest).await;
     let content = setup.open(&digest).await;
-    // The file loses its end behind the node's back.
+    // The end of the file is cut off without the node's knowledge.
     let file = std::fs::OpenOptions::new().write(true).open(setup.disk.file_of(&digest)).unwrap();
     file.set_len(900_000).unwrap();
     assert!(collect(content, 0..2_000_000).await.unwrap() == bytes);

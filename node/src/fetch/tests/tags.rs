@@ -1,4 +1,4 @@
-//! What a tag is now.
+//! The current value of a tag.
 
 use super::*;
 use crate::store::bucket::fault::{Effect, Fault};
@@ -35,7 +35,7 @@ fn digest(text: &str) -> Digest {
 }
 
 #[tokio::test]
-async fn a_tag_is_asked_for_each_time_and_a_push_elsewhere_is_seen_at_once() {
+async fn a_tag_is_requested_each_time_and_a_push_at_another_node_is_seen_at_once() {
     let tagged = Tagged::new().await;
     for text in ["one", "two", "two", "three"] {
         tagged.push(text).await;
@@ -45,7 +45,7 @@ async fn a_tag_is_asked_for_each_time_and_a_push_elsewhere_is_seen_at_once() {
 }
 
 #[tokio::test]
-async fn a_tag_that_is_not_there_or_names_nothing_is_not_found() {
+async fn a_tag_that_is_missing_or_has_an_invalid_link_is_not_found() {
     let tagged = Tagged::new().await;
     tagged.resolve().await.unwrap();
     let key = tagged.setup.layout.tag_current(&tagged.setup.repository, &tagged.tag);
@@ -59,7 +59,7 @@ async fn a_tag_that_is_not_there_or_names_nothing_is_not_found() {
 }
 
 #[tokio::test]
-async fn within_its_fresh_time_a_tag_costs_no_request() {
+async fn a_fresh_tag_costs_no_request() {
     let mut tagged = Tagged::new().await;
     let parts = &mut Arc::get_mut(&mut tagged.setup.fetch.shared).unwrap().parts;
     parts.tags.fresh_for = config::Duration::from_secs(10);
@@ -73,7 +73,7 @@ async fn within_its_fresh_time_a_tag_costs_no_request() {
 }
 
 #[tokio::test]
-async fn while_the_bucket_fails_a_known_tag_is_served_stale_at_once_and_only_for_so_long() {
+async fn a_known_tag_is_served_stale_for_a_limited_time_while_the_bucket_fails() {
     let tagged = Tagged::new().await;
     tagged.resolve().await.unwrap();
     tagged.setup.faults.add(Fault::error(Operation::Get, BucketErrorKind::Connection));
@@ -82,7 +82,7 @@ async fn while_the_bucket_fails_a_known_tag_is_served_stale_at_once_and_only_for
     for _ in 0..10 {
         assert!(tagged.resolve().await.unwrap().stale);
     }
-    assert_eq!(tagged.requests(), before, "the failure just now is remembered");
+    assert_eq!(tagged.requests(), before, "the recent failure is remembered");
     assert_eq!(tagged.setup.metrics.stale_tags.get(), 11);
 
     tagged.setup.clock.advance(Duration::from_secs(3601));
@@ -90,18 +90,18 @@ async fn while_the_bucket_fails_a_known_tag_is_served_stale_at_once_and_only_for
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_that_says_nothing_is_not_waited_for_where_the_tag_is_known() {
+async fn a_known_tag_does_not_wait_for_a_bucket_that_does_not_respond() {
     let tagged = Tagged::new().await;
     tagged.resolve().await.unwrap();
     tagged.setup.faults.add(Fault::new(Operation::Get, Effect::Hang));
     for _ in 0..3 {
         assert_eq!(tagged.resolve().await.unwrap(), Resolved { digest: digest("one"), stale: true });
     }
-    assert_eq!(tagged.requests(), 2, "the silence just now is remembered");
+    assert_eq!(tagged.requests(), 2, "the recent timeout is remembered");
 }
 
 #[tokio::test]
-async fn the_bucket_is_found_again_by_one_probe() {
+async fn one_probe_detects_that_the_bucket_works_again() {
     let tagged = Tagged::new().await;
     tagged.resolve().await.unwrap();
     tagged.setup.faults.add(Fault::error(Operation::Get, BucketErrorKind::Denied));
@@ -110,7 +110,7 @@ async fn the_bucket_is_found_again_by_one_probe() {
     tagged.push("two").await;
     tagged.setup.clock.advance(Duration::from_secs(1));
     let before = tagged.requests();
-    assert!(tagged.resolve().await.unwrap().stale, "the probe is not waited for");
+    assert!(tagged.resolve().await.unwrap().stale, "the request does not wait for the probe");
     eventually("probed", || tagged.requests() == before + 1).await;
     let known = || tagged.setup.store.known_tag(&tagged.setup.repository, &tagged.tag).map(|known| known.digest);
     eventually("remembered", || known() == Some(digest("two"))).await;

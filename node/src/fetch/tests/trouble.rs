@@ -1,4 +1,4 @@
-//! A bucket that breaks off, lies, or is away.
+//! A bucket that breaks off, returns wrong bytes, or is unreachable.
 
 use super::*;
 use crate::store::bucket::fault::{Effect, Fault};
@@ -9,7 +9,7 @@ fn on_get(effect: Effect) -> Fault {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bytes_of_another_digest_end_the_reader_short_and_are_not_stored() {
+async fn bytes_of_another_digest_end_the_stream_early_and_are_not_stored() {
     let setup = Setup::new();
     for size in [RANGE as usize + 1, 3 * RANGE as usize, 1 << 20] {
         let digest = setup.damaged_blob(size).await;
@@ -49,8 +49,8 @@ async fn small_content_of_another_digest_is_refused_before_its_first_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_breaks_off_in_any_range_goes_on_from_the_byte_it_reached() {
-    // Every answer breaks off so that a range of 65,536 bytes takes this many.
+async fn a_body_that_breaks_off_in_any_range_is_resumed_at_the_byte_it_reached() {
+    // Every response breaks off, so that a range of 65,536 bytes takes this many responses.
     for (effect, answers) in [
         (Effect::Reset { after: 20_000 }, 4),
         (Effect::Truncate { after: 40_000 }, 2),
@@ -66,7 +66,7 @@ async fn a_body_that_breaks_off_in_any_range_goes_on_from_the_byte_it_reached() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_breaks_off_while_it_goes_on_is_read_to_its_end() {
+async fn a_body_that_breaks_off_but_makes_progress_is_read_to_its_end() {
     let setup = Setup::on(Fixture::roomy(), false);
     let (digest, bytes) = setup.blob(300_000).await;
     setup.faults.add(on_get(Effect::Reset { after: 40_000 }));
@@ -75,7 +75,7 @@ async fn a_body_that_breaks_off_while_it_goes_on_is_read_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_never_goes_on_fails_the_fill_and_the_next_request_begins_anew() {
+async fn a_body_without_progress_fails_the_download_and_the_next_request_retries() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(4 * RANGE as usize).await;
     setup.faults.add(on_get(Effect::Truncate { after: 100 }).times(1));
@@ -90,16 +90,17 @@ async fn a_body_that_never_goes_on_fails_the_fill_and_the_next_request_begins_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_reaches_all_that_wait_and_the_next_request_begins_anew() {
+async fn a_refusal_reaches_all_waiting_requests_and_the_next_one_retries() {
     let setup = Setup::new();
     let (digest, bytes) = setup.blob(1000).await;
     setup.faults.add(on_get(Effect::Hang).times(1));
     let wait = || setup.fetch.blob(&setup.repository, &digest);
     let failing = async {
-        eventually("asked", || setup.gate.gets("/data") == 1).await;
+        eventually("requested", || setup.gate.gets("/data") == 1).await;
         setup.faults.clear();
     };
-    // The one request hangs until it is let go on; who asked meanwhile shares its answer.
+    // The one request hangs until it is released. Requests that arrive in the meantime share its
+    // result.
     let (first, second, ()) = tokio::join!(wait(), wait(), failing);
     assert!(first.is_ok() && second.is_ok());
     setup.stored(&digest).await;
