@@ -36,7 +36,7 @@ impl Fallback {
     /// Adds a referrer to the index of its subject.
     ///
     /// # Errors
-    /// If the bucket fails, or if other changes came first [`TRIES`] times.
+    /// If the bucket fails, or if other changes came first too often.
     pub async fn add(&self, repository: &Repository, subject: &Digest, referrer: &Referrer) -> Result<(), TagError> {
         let Ok(entry) = serde_json::to_value(referrer) else { return Ok(()) };
         self.change(repository, subject, |entries| {
