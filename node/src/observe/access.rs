@@ -183,7 +183,7 @@ mod tests {
     fn a_cause_is_not_repeated() {
         let inner = io::Error::other("no answer");
         let outer = crate::store::disk::StoreError::Io { action: "read", path: "x".into(), source: inner };
-        assert_eq!(chain(&outer), "read x: no answer");
-        assert_eq!(chain(&crate::upload::UploadError::from(outer)), "read x: no answer");
+        assert_eq!(chain(&outer), "cannot read x: no answer");
+        assert_eq!(chain(&crate::upload::UploadError::from(outer)), "cannot read x: no answer");
     }
 }

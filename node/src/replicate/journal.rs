@@ -1,9 +1,11 @@
-//! The pending journal: a small file for each blob that is not yet durable.
+//! The pending journal: one small file for each blob that is not yet durable.
 //!
-//! An entry appears whole (written beside, then renamed) and disappears when its blob is durable. There is nothing to
-//! compact. A file that was not renamed yet was never acknowledged, and is removed. A file of an entry that cannot be
-//! read was damaged by others, and its blob may have been acknowledged: the file is set aside, and its name tells the
-//! digest and, unless that is very long, the repository, so that the blob is sent all the same.
+//! An entry appears as a whole (written under another name, then renamed) and is removed when its
+//! blob is durable, so there is nothing to compact. A file that was not renamed yet belongs to a
+//! blob that was never acknowledged; the next start removes it. An entry that cannot be read was
+//! damaged by something else, and its blob may have been acknowledged. The journal sets that file
+//! aside. Its name contains the digest and, unless it is very long, the repository, so the blob can
+//! still be sent.
 //!
 //! ```text
 //! <alg>-<hex>.<uuid>.<repository, + for />.json       an entry
@@ -27,13 +29,14 @@ const ENTRY: &str = ".json";
 const UNFINISHED: &str = ".new";
 const UNREADABLE: &str = ".unreadable";
 
-/// The longest name of a file (Linux, NAME_MAX), less what setting an entry aside appends.
+/// The longest file name (Linux, NAME_MAX), minus the suffix that is appended when an entry is set
+/// aside.
 const LONGEST_NAME: usize = 255 - UNREADABLE.len();
 
-/// Files set aside that are kept. They are for a person to look at; only damage of the disk makes any.
+/// Limit of set-aside files. They are kept for manual inspection; only disk damage creates them.
 const MOST_SET_ASIDE: usize = 1000;
 
-/// The entry as it lies on disk.
+/// The entry as stored on disk.
 #[derive(Serialize, Deserialize)]
 struct Line {
     repository: String,
@@ -42,25 +45,25 @@ struct Line {
     since: Timestamp,
 }
 
-/// The journal's folder.
+/// The journal, a directory on the store's disk.
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
     folder: PathBuf,
 }
 
-/// What earlier runs left.
+/// What earlier runs left in the journal.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     /// Blobs that are not yet durable.
     pub entries: Vec<Journaled>,
-    /// Blobs that may not be.
+    /// Blobs that may not be durable.
     pub unreadable: Vec<Unreadable>,
-    /// Entries that cannot be read, to be set aside when their blobs are journaled anew: a crash before that finds them
-    /// once more.
+    /// Entries that cannot be read. The caller sets them aside after it has journaled their blobs
+    /// again, so a crash before that finds them once more.
     pub aside: Vec<PathBuf>,
 }
 
-/// An entry that cannot be read, as far as its name tells.
+/// The part of an unreadable entry that its file name contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable {
     pub digest: Digest,
@@ -72,14 +75,14 @@ impl Journal {
         Journal { folder }
     }
 
-    /// Writes an entry; with `sync`, it and its name are on disk when this returns.
+    /// Writes an entry. With `sync`, the entry and its name are on disk when this returns.
     pub async fn write(&self, pending: Pending, sync: bool) -> Result<Journaled, StoreError> {
         let journal = self.clone();
         let failed = StoreError::io("write a journal entry in", &self.folder);
         blocking(move || journal.write_now(pending, sync)).await.map_err(failed)?
     }
 
-    /// The same. Blocking.
+    /// The same as [`Journal::write`], blocking.
     pub fn write_now(&self, pending: Pending, sync: bool) -> Result<Journaled, StoreError> {
         let id = Uuid::new_v4();
         let unfinished = self.folder.join(format!("{}{UNFINISHED}", id.simple()));
@@ -90,10 +93,11 @@ impl Journal {
             size: pending.size,
             since: pending.since,
         };
-        // Somebody may have removed the folder under the running node.
+        // Something may have removed the directory while the node runs.
         let create = || match File::create_new(&unfinished) {
             Err(error) if make_folder(&self.folder).is_ok_and(|made| made) => {
-                tracing::error!(folder = %self.folder.display(), %error, "the journal's folder was gone");
+                tracing::error!(folder = %self.folder.display(), %error,
+                    "the journal directory was removed while the node runs; created it again");
                 File::create_new(&unfinished)
             }
             created => created,
@@ -123,7 +127,8 @@ impl Journal {
             .map_err(StoreError::io("remove the journal entry", &journaled.entry))
     }
 
-    /// What earlier runs left pending. Nothing that lies in the folder keeps a node from starting. Blocking.
+    /// Reads what earlier runs left pending. No content of the directory prevents the node from
+    /// starting. Blocking.
     pub fn left(&self) -> Left {
         let mut left = Left::default();
         let mut set_aside = Vec::new();
@@ -139,7 +144,7 @@ impl Journal {
             } else {
                 let lost = told_by(name);
                 tracing::error!(path = %path.display(), blob = ?lost,
-                    "a journal entry cannot be read; setting it aside and counting its blob as not durable");
+                    "cannot read a journal entry; setting it aside and treating its blob as not durable");
                 if lost.as_ref().is_some_and(|lost| lost.repository.is_some()) {
                     left.aside.push(path);
                 } else {
@@ -152,25 +157,26 @@ impl Journal {
         left
     }
 
-    /// Renames an entry that cannot be read, so that somebody can look at it. Returns where it is now.
+    /// Renames an entry that cannot be read, for manual inspection. Returns its new path.
     pub fn set_aside(&self, path: &Path) -> Option<PathBuf> {
         let mut aside = path.to_owned().into_os_string();
         aside.push(UNREADABLE);
         let renamed = fs::rename(path, &aside);
         if let Err(error) = &renamed {
-            tracing::error!(path = %path.display(), %error, "a journal entry cannot be set aside");
+            tracing::error!(path = %path.display(), %error,
+                "cannot rename an unreadable journal entry; it is read again at the next start");
         }
         renamed.is_ok().then(|| aside.into())
     }
 
-    /// Of what was set aside by now, also by earlier runs, the blobs whose repository nothing tells: the others have
-    /// been journaled anew.
+    /// The blobs of set-aside entries, also those of earlier runs, whose repository is unknown. The
+    /// others have been journaled again. Also removes the oldest set-aside files above the limit.
     fn still_lost(&self, mut set_aside: Vec<PathBuf>, known: &[Unreadable]) -> Vec<Unreadable> {
         let age = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
         set_aside.sort_by_key(age);
         let too_many = set_aside.len().saturating_sub(MOST_SET_ASIDE);
         for path in set_aside.drain(..too_many) {
-            tracing::warn!(path = %path.display(), "removing the oldest journal entry that was set aside");
+            tracing::warn!(path = %path.display(), "too many unreadable journal entries; removing the oldest");
             remove(&path);
         }
         let names = set_aside.iter().filter_map(|path| path.file_name()?.to_str()?.strip_suffix(UNREADABLE));
@@ -178,37 +184,37 @@ impl Journal {
         lost.filter(|lost| !known.contains(lost)).collect()
     }
 
-    /// The files in the folder, as far as the disk tells them.
+    /// The files in the directory, as far as they can be listed.
     fn files(&self) -> Vec<PathBuf> {
         let listed: io::Result<Vec<_>> = fs::read_dir(&self.folder).and_then(Iterator::collect);
         let found = listed.unwrap_or_else(|error| {
             tracing::error!(folder = %self.folder.display(), %error,
-                "the journal cannot be read; what is pending in it is not sent before the next start");
+                "cannot read the journal; blobs pending from earlier runs are not sent before the next start");
             Vec::new()
         });
-        // A folder in the place of an entry is an entry that cannot be read.
+        // A directory with the name of an entry counts as an unreadable entry.
         let is_foreign = |entry: &DirEntry| {
             let told = entry.file_name().to_str().and_then(told_by);
             told.is_none() && entry.file_type().is_ok_and(|kind| kind.is_dir())
         };
         let (folders, files): (Vec<_>, Vec<_>) = found.into_iter().partition(is_foreign);
         for folder in folders {
-            tracing::warn!(folder = %folder.path().display(), "leaving alone a folder that is not the journal's");
+            tracing::warn!(folder = %folder.path().display(), "ignoring an unknown directory in the journal");
         }
         files.into_iter().map(|file| file.path()).collect()
     }
 }
 
-/// The name of an entry, which tells the most important of it again.
+/// The file name of an entry. It repeats the digest and the repository.
 fn name(pending: &Pending, id: Uuid) -> String {
     let Pending { repository, digest, .. } = pending;
     let blob = format!("{}-{}.{}", digest.algorithm().name(), digest.hex(), id.simple());
-    // No repository has a + in its name.
+    // A repository name cannot contain `+`.
     let whole = format!("{blob}.{}{ENTRY}", repository.as_str().replace('/', "+"));
     if whole.len() <= LONGEST_NAME { whole } else { format!("{blob}{ENTRY}") }
 }
 
-/// What the name of an entry tells.
+/// The digest and the repository that a file name contains.
 fn told_by(name: &str) -> Option<Unreadable> {
     let (algorithm, rest) = name.strip_suffix(ENTRY)?.split_once('-')?;
     let algorithm = Algorithm::ALL.into_iter().find(|known| known.name() == algorithm)?;
@@ -217,9 +223,9 @@ fn told_by(name: &str) -> Option<Unreadable> {
     Some(Unreadable { digest: Digest::from_hex(algorithm, hex).ok()?, repository })
 }
 
-/// The entry, if the file is one and its name does not tell of another blob.
+/// Reads an entry. `None` if the file is not a valid entry, or if its name contains another blob.
 fn read(path: &Path) -> Option<Pending> {
-    // A pipe would never end.
+    // Reading a named pipe would block forever.
     if !fs::symlink_metadata(path).ok()?.is_file() {
         return None;
     }
@@ -233,7 +239,7 @@ fn read(path: &Path) -> Option<Pending> {
 
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
-        tracing::error!(path = %path.display(), %error, "a file of the journal cannot be removed");
+        tracing::error!(path = %path.display(), %error, "cannot remove a file of the journal");
     }
 }
 
@@ -254,13 +260,13 @@ mod tests {
         journal.left().entries.into_iter().map(|journaled| journaled.pending).collect()
     }
 
-    /// A name that does not fit into the name of a file beside a digest.
+    /// A repository name that does not fit into a file name next to a digest.
     fn long() -> String {
         ["a"; 60].join("/") + "/bc-d.e__f" + &"g".repeat(100)
     }
 
     #[tokio::test]
-    async fn an_entry_is_there_until_it_is_removed() {
+    async fn an_entry_exists_until_it_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path().into());
         for (repository, sync) in [("library/alpine", true), ("a", false), (&long(), true)] {
@@ -273,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_crash_left_unfinished_is_removed() {
+    async fn an_entry_that_a_crash_left_unfinished_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path().into());
         fs::write(folder.path().join("a.new"), b"{\"repository\":\"a\"").unwrap();
@@ -283,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_entry_is_set_aside_and_its_name_tells_the_blob() {
+    async fn a_damaged_entry_is_set_aside_and_its_name_identifies_the_blob() {
         let damage: [fn(&Path); 5] = [
             |path| fs::write(path, b"").unwrap(),
             |path| fs::write(path, b"{\"rep").unwrap(),
@@ -292,7 +298,7 @@ mod tests {
                 fs::remove_file(path).unwrap();
                 std::os::unix::fs::symlink("/nowhere", path).unwrap();
             },
-            // Another entry's text.
+            // The text of another entry.
             |path| {
                 let text = fs::read_to_string(path).unwrap().replace("\"digest\":\"sha512:", "\"digest\":\"sha512:0");
                 fs::write(path, text).unwrap();
@@ -309,19 +315,19 @@ mod tests {
             for path in &left.aside {
                 assert!(
                     path.symlink_metadata().is_ok(),
-                    "{repository}: a crash before it is journaled anew finds it again"
+                    "{repository}: a crash before the blob is journaled again finds it once more"
                 );
                 journal.set_aside(path);
             }
             assert_eq!((left.entries.len(), left.unreadable), (0, vec![told]), "{repository}");
             assert!(!journaled.entry.exists(), "{repository}");
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{repository}: it can be looked at");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{repository}: it is kept for inspection");
             assert_eq!(journal.left().unreadable, [], "{repository}: it is recovered once");
         }
     }
 
     #[tokio::test]
-    async fn a_blob_whose_repository_is_lost_is_told_at_each_start() {
+    async fn a_blob_whose_repository_is_lost_is_reported_at_each_start() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path().into());
         let journaled = journal.write(pending(&long()), false).await.unwrap();
@@ -332,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_entry_that_was_renamed_is_read_all_the_same() {
+    async fn an_entry_that_was_renamed_is_still_read() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path().into());
         let journaled = journal.write(pending("a"), false).await.unwrap();
@@ -342,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_is_bounded_and_folders_are_left_alone() {
+    fn set_aside_files_are_bounded_and_folders_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path().into());
         for number in 0..MOST_SET_ASIDE + 5 {
@@ -352,11 +358,11 @@ mod tests {
         assert_eq!(journal.left().unreadable, []);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), MOST_SET_ASIDE + 1);
         fs::remove_dir_all(folder.path()).unwrap();
-        assert_eq!(journal.left().entries.len(), 0, "a folder that is not there holds nothing");
+        assert_eq!(journal.left().entries.len(), 0, "a missing directory has no entries");
     }
 
     #[tokio::test]
-    async fn a_journal_whose_folder_was_removed_under_the_node_is_made_again() {
+    async fn a_journal_whose_folder_was_removed_while_the_node_runs_is_created_again() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path().join("pending"));
         journal.write(pending("a"), true).await.unwrap();

@@ -1,14 +1,15 @@
-//! Markers in the bucket of blobs that a node has acknowledged and not yet made durable (WriteBack).
+//! Markers in the bucket for blobs that a node has acknowledged and not yet made durable
+//! (WriteBack).
 //!
-//! Behind a load balancer the manifest of such a blob, or a `HEAD` of it, may reach another node. That node finds no link.
-//! By the marker it knows that the blob is on its way, and waits for it instead of answering that it is unknown, which
-//! clients take as final.
+//! Behind a load balancer, the manifest of such a blob, or a `HEAD` of it, may reach another node.
+//! That node finds no link. From the marker it learns that the blob will arrive, and waits. Without
+//! the marker it would answer that the blob is unknown, which clients treat as final.
 //!
 //! | what happens | result |
 //! |---|---|
-//! | the bucket is away when the blob is acknowledged | no marker; other nodes cannot ask the bucket either |
-//! | the marker's node stops before the blob is durable | the marker is believed for an hour; then the blob is unknown |
-//! | the link is written and the marker removed between two looks | the node reads the link again |
+//! | the bucket is unreachable when the blob is acknowledged | no marker; other nodes cannot reach the bucket either |
+//! | the node of the marker stops before the blob is durable | it is trusted for an hour; then the blob is unknown |
+//! | the link is written and the marker removed between two checks | the other node reads the link again |
 
 use crate::oci::{Digest, NodeName, Repository};
 use crate::run::Clock;
@@ -22,17 +23,17 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An acknowledgement waits this long for its marker. WriteBack acknowledges while the bucket is away, so it does not
-/// wait for the whole retry budget.
+/// Longest time that an acknowledgement waits for its marker. WriteBack acknowledges while the
+/// bucket is unreachable, so it does not wait for the whole retry budget.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A marker that is older was left by a node that does not come back, or its blob takes very long.
+/// An older marker is ignored: its node does not return, or its blob takes very long.
 const BELIEVED: Duration = Duration::from_secs(3600);
 
-/// A marker has two short fields.
+/// Size limit of a marker. It has two short fields.
 const MAX_BYTES: usize = 1024;
 
-/// The longest pause between two looks at a blob that is pending elsewhere.
+/// The longest pause between two checks of a blob that is pending at another node.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Serialize, Deserialize)]
@@ -53,7 +54,8 @@ pub(super) struct Markers {
 }
 
 impl Markers {
-    /// Marks a blob that is about to be acknowledged. A failure is logged, because the blob is safe on this disk.
+    /// Writes the marker of a blob that is about to be acknowledged. A failure is only logged,
+    /// because the blob is safe on the local disk.
     pub async fn put(&self, pending: &Pending) {
         let marker = Marker { node: self.node.to_string(), since: pending.since };
         let Ok(content) = serde_json::to_vec(&marker) else { return };
@@ -61,8 +63,16 @@ impl Markers {
         let put = self.bucket.put(&key, PutBody::Bytes(content.into()), PutMode::Overwrite);
         match tokio::time::timeout(PATIENCE, put).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "other nodes do not learn that a blob is pending here"),
-            Err(_) => tracing::warn!(%key, "other nodes do not learn that a blob is pending here: no answer in time"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error,
+                    "cannot write the marker of a pending blob; \
+                     other nodes report the blob as unknown until it is durable")
+            }
+            Err(_) => {
+                tracing::warn!(%key,
+                    "timed out writing the marker of a pending blob; \
+                     other nodes report the blob as unknown until it is durable")
+            }
         }
     }
 
@@ -72,7 +82,7 @@ impl Markers {
             return;
         }
         if let Err(error) = self.bucket.delete(&self.layout.pending(&pending.repository, &pending.digest)).await {
-            tracing::warn!(%error, "the marker of a pending blob stays in the bucket");
+            tracing::warn!(%error, "cannot remove the marker of a blob; other nodes ignore it one hour after the push");
         }
     }
 
@@ -85,6 +95,8 @@ impl Markers {
         let mut pauses = retry::pauses();
         loop {
             let pending = self.is_pending(repository, digest).await?;
+            // The link is read after the marker: a marker is removed only after the link is
+            // written, so a blob that becomes durable between the two reads is found.
             if self.links.ask(repository, LinkKind::Layer, digest).await? {
                 return Ok(Elsewhere::Durable);
             }
@@ -99,12 +111,12 @@ impl Markers {
         }
     }
 
-    /// Whether another node says that the blob is on its way.
+    /// Whether a marker of another node says that the blob is pending there.
     async fn is_pending(&self, repository: &Repository, digest: &Digest) -> Result<bool, BucketError> {
         let key = self.layout.pending(repository, digest);
         let Some((content, _)) = get_small(&*self.bucket, &key, MAX_BYTES).await? else { return Ok(false) };
         let Ok(marker) = serde_json::from_slice::<Marker>(&content) else { return Ok(false) };
-        // This node would know.
+        // A marker of this node is ignored, because this node knows its own pending blobs.
         Ok(marker.node != self.node.as_str() && self.clock.now().since(marker.since) < BELIEVED)
     }
 }

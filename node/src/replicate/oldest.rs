@@ -1,4 +1,4 @@
-//! The age of the oldest pending blob, worked out when metrics are read.
+//! The age of the oldest pending blob, computed when metrics are read.
 
 use super::Replicate;
 use prometheus::core::{Collector, Desc};
@@ -13,9 +13,13 @@ pub struct OldestPending {
 
 impl OldestPending {
     /// # Errors
-    /// When the metric's name were not valid.
+    /// If the name of the metric is invalid.
     pub fn new(replicate: &Replicate) -> Result<OldestPending, prometheus::Error> {
-        let options = Opts::new("pending_oldest_age_seconds", "Age of the oldest pending blob.").namespace("entrepot");
+        let options = Opts::new(
+            "pending_oldest_age_seconds",
+            "Age in seconds of the oldest blob not yet uploaded to the bucket; 0 if there is none.",
+        )
+        .namespace("entrepot");
         Ok(OldestPending { replicate: replicate.clone(), gauge: Gauge::with_opts(options)? })
     }
 }

@@ -1,9 +1,10 @@
-//! In how many requests a blob is sent: pure.
+//! The number of requests in which a blob is sent. Pure functions.
 
 use crate::store::bucket::Capabilities;
 use std::ops::Range;
 
-/// S3 takes at most this many parts in one upload (Amazon S3, "Multipart upload limits").
+/// S3 accepts at most this many parts in one multipart upload (Amazon S3, "Multipart upload
+/// limits").
 const MOST_PARTS: u64 = 10_000;
 
 /// How a blob is sent.
@@ -11,11 +12,12 @@ const MOST_PARTS: u64 = 10_000;
 pub(super) enum Plan {
     /// In one request.
     One,
-    /// In parts: these bytes each.
+    /// In parts, each with these bytes.
     Parts(Vec<Range<u64>>),
 }
 
-/// Plans a blob of `size` bytes with parts of `part_size` bytes; parts are larger when there would be too many.
+/// Plans a blob of `size` bytes with parts of `part_size` bytes. Parts are larger if there would be
+/// more than [`MOST_PARTS`].
 pub(super) fn plan(size: u64, part_size: u64, bucket: Capabilities) -> Plan {
     if size <= part_size.max(bucket.part_threshold) {
         return Plan::One;
@@ -40,7 +42,7 @@ mod tests {
     };
 
     #[test]
-    fn up_to_the_part_size_one_request_is_enough() {
+    fn one_request_is_enough_up_to_the_part_size() {
         assert_eq!(plan(0, 10, S3), Plan::One);
         assert_eq!(plan(10, 10, S3), Plan::One);
         assert_eq!(plan(11, 10, S3), Plan::Parts(vec![0..10, 10..11]));
@@ -49,14 +51,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_cover_the_blob_once_and_in_order_and_are_not_too_many(size in 1u64..1 << 45, part in 1u64..1 << 33) {
+        fn parts_cover_the_blob_once_in_order_and_stay_within_the_limit(size in 1u64..1 << 45, part in 1u64..1 << 33) {
             if let Plan::Parts(parts) = plan(size, part, S3) {
                 prop_assert!(parts.len() as u64 <= MOST_PARTS && parts.len() > 1);
                 prop_assert_eq!(parts[0].start, 0);
                 prop_assert_eq!(parts[parts.len() - 1].end, size);
                 prop_assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
                 prop_assert!(parts.iter().all(|range| range.start < range.end));
-                // Only the last part may be smaller than the rest: S3 refuses small ones before it.
+                // Only the last part may be smaller than the others: S3 rejects a small part before
+                // it.
                 let first = parts[0].end;
                 prop_assert!(parts[..parts.len() - 1].iter().all(|range| range.end - range.start == first));
             }

@@ -18,27 +18,28 @@ pub(super) struct Sender {
     pub layout: Layout,
     pub links: Links,
     pub recent_puts: RecentPuts,
-    /// Objects that were seen to be damaged.
+    /// Objects in the bucket that are known to be damaged.
     pub damaged: Arc<Damaged>,
     /// Size of a part in bytes.
     pub part_size: u64,
-    /// Parts of one blob sent at once.
+    /// Number of parts of one blob that are sent at the same time.
     pub parallel_parts: usize,
 }
 
-/// Where the data in the bucket came from.
+/// The origin of the data in the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// This node has put it.
+    /// This node sent it.
     Put,
-    /// It was there.
+    /// It was there already.
     Found,
 }
 
 impl Sender {
-    /// Makes a blob durable that lies in `file`: 3 requests for a small one, whether it is new or the bucket has it.
+    /// Makes the blob in `file` durable. A small blob needs 3 requests, whether it is new or
+    /// already in the bucket.
     ///
-    /// `again`: an earlier attempt may have left a multipart upload behind, to be aborted first.
+    /// `again`: an earlier attempt may have left a multipart upload, which is aborted first.
     pub async fn send(&self, pending: &Pending, file: PathBuf, again: bool) -> Result<(), BucketError> {
         let sent = self.send_data(&pending.digest, pending.size, &file, again).await?;
         crash::point("replicate.data-written");
@@ -46,14 +47,15 @@ impl Sender {
         self.links.write(&pending.repository, LinkKind::Layer, &pending.digest).await?;
         crash::point("replicate.link-written");
         if sent == Sent::Found {
-            // Data that was there may have been removed before the link was. What removes data looks for links
-            // afterwards, so from here on the link keeps it.
+            // Data that was already there may have been removed before the link was written.
+            // Whatever removes data looks for links afterwards, so from here on the link protects
+            // it.
             self.send_data(&pending.digest, pending.size, &file, false).await?;
         }
         Ok(())
     }
 
-    /// Makes sure that the bucket has the data that lies in `file`.
+    /// Makes sure that the bucket has the data of `file`.
     pub async fn send_data(&self, digest: &Digest, size: u64, file: &Path, again: bool) -> Result<Sent, BucketError> {
         let key = self.layout.data(digest);
         let plan = plan(size, self.part_size, self.bucket.capabilities());
@@ -80,26 +82,28 @@ impl Sender {
         Ok(sent)
     }
 
-    /// How the data is to be put; `None` if it is there. Data of the same size is not sent again; data of another size
-    /// is damaged and is replaced.
+    /// How to put the data; `None` if the bucket has it. Data of the same size is not sent again.
+    /// Data of another size is damaged and is replaced.
     async fn mode(&self, digest: &Digest, key: &Key, size: u64) -> Result<Option<PutMode>, BucketError> {
-        // In a folder, the file becomes the object by its name alone. That costs less than to find out whether the
-        // object that is there is damaged.
+        // With a folder as bucket, the file becomes the object by a hard link. That costs less than
+        // checking whether an existing object is damaged.
         if self.bucket.capabilities().adopts_files || self.damaged.is_damaged(digest) {
             return Ok(Some(PutMode::Overwrite));
         }
         Ok(match self.bucket.head(key).await? {
             Some(meta) if meta.size == size => None,
             Some(meta) => {
-                tracing::error!(%key, expected = size, found = meta.size, "replacing data of a wrong size");
+                tracing::error!(%key, expected = size, found = meta.size,
+                    "the object in the bucket has the wrong size; replacing it");
                 Some(PutMode::Overwrite)
             }
             None => Some(PutMode::IfAbsent),
         })
     }
 
-    /// What a put found there is another node's work, or what a try of this put left that broke off half way: gateways
-    /// there are that keep the bytes they got as a whole object (versitygw 1.8).
+    /// The put found an existing object. Either another node wrote it, or an earlier try of this
+    /// put broke off half way: some gateways keep the bytes received so far as a whole object
+    /// (versitygw 1.8).
     async fn replace_if_cut_off(&self, key: &Key, size: u64, body: PutBody) -> Result<Sent, BucketError> {
         match self.bucket.head(key).await? {
             Some(meta) if meta.size == size => Ok(Sent::Found),
@@ -133,22 +137,24 @@ impl Sender {
             Ok(parts) => self.bucket.multipart_complete(key, &upload, parts, mode).await,
             Err(error) => Err(error),
         };
-        // When another node completed the same content first, these parts are of no use either.
+        // The parts are also useless if another node completed the same content first.
         if !matches!(completed, Ok(Put::Done(_))) {
             self.abort(key, &upload).await;
         }
         Ok(if completed? == Put::Exists { Sent::Found } else { Sent::Put })
     }
 
-    /// Gives up parts that are of no use any more. When that fails too, the next attempt tries again.
+    /// Aborts a multipart upload that is of no use any more. If this fails, the next attempt aborts
+    /// it.
     async fn abort(&self, key: &Key, upload: &MultipartId) {
         if let Err(error) = self.bucket.multipart_abort(key, upload).await {
-            tracing::warn!(%error, "a multipart upload is left behind for now");
+            tracing::warn!(%error, "cannot abort a multipart upload; the next attempt aborts it");
         }
     }
 
-    /// Aborts what an earlier attempt, perhaps of a process that was killed, left behind for this key. Should another
-    /// node be sending the same content at this moment, its attempt fails and is repeated.
+    /// Aborts multipart uploads that an earlier attempt, perhaps of a killed process, left for this
+    /// key. If another node sends the same content at this moment, its attempt fails and is
+    /// repeated.
     async fn abort_left(&self, key: &Key) -> Result<(), BucketError> {
         for upload in self.bucket.multipart_unfinished(key).await? {
             tracing::info!(%key, "aborting an unfinished multipart upload");
@@ -158,7 +164,7 @@ impl Sender {
     }
 }
 
-/// The part of a stored file as a body. Nothing of an empty blob is read.
+/// A range of a stored file as a request body. The file of an empty blob is not read.
 fn body(path: PathBuf, range: Range<u64>, checksum: Option<Checksum>) -> PutBody {
     if range.is_empty() { PutBody::Bytes(bytes::Bytes::new()) } else { PutBody::File { path, range, checksum } }
 }

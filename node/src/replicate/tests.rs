@@ -21,7 +21,7 @@ fn large() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_large_blob_is_sent_in_parts_and_is_whole() {
+async fn a_large_blob_is_sent_in_parts_and_arrives_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (bucket, requests) = counted();
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
@@ -31,17 +31,17 @@ async fn a_large_blob_is_sent_in_parts_and_is_whole() {
 }
 
 #[tokio::test]
-async fn data_that_is_there_is_not_sent_again_and_damaged_data_is_replaced() {
+async fn existing_data_is_not_sent_again_and_damaged_data_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let (bucket, requests) = counted();
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
     let digest = node.push(&repository("a"), b"layer").await;
-    assert_eq!((requests(Operation::Head), requests(Operation::Put)), (1, 2), "look, data, link");
+    assert_eq!((requests(Operation::Head), requests(Operation::Put)), (1, 2), "check, data, link");
     node.push(&repository("b"), b"layer").await;
     assert_eq!(
         (requests(Operation::Head), requests(Operation::Put)),
         (3, 3),
-        "look, the other repository's link, look"
+        "check, the other repository's link, check"
     );
     let key = node.layout.data(&digest);
     node.bucket.put(&key, PutBody::Bytes(Bytes::from_static(b"lay")), PutMode::Overwrite).await.unwrap();
@@ -56,18 +56,18 @@ async fn a_part_that_fails_leaves_no_multipart_upload_behind() {
     let node = Node::start(folder.path(), Setup { bucket, mode: ReplicationMode::WriteBack, ..Setup::default() });
     faults.add(Fault::error(Operation::MultipartPart, BucketErrorKind::Server).times(1));
     let digest = node.push(&repository("a"), &large()).await;
-    eventually("it is durable in the end", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
     assert_eq!(content(&*node.bucket, &digest).await.unwrap(), large());
     assert_eq!(node.bucket.multipart_unfinished(&node.layout.data(&digest)).await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn what_was_pending_at_a_stop_is_durable_after_the_next_start() {
+async fn a_blob_pending_at_a_stop_is_durable_after_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let (bucket, faults) = faulty();
     let setup = || Setup { bucket: bucket.clone(), mode: ReplicationMode::WriteBack, ..Setup::default() };
     let node = Node::start(folder.path(), setup());
-    // Completion and abortion fail: parts are left behind, as a killed node leaves them.
+    // Completion and abort fail, so parts are left behind, as a killed node leaves them.
     faults.add(Fault::error(Operation::MultipartComplete, BucketErrorKind::Server));
     let aborts = faults.add(Fault::error(Operation::MultipartAbort, BucketErrorKind::Server));
     let digest = node.push(&repository("a"), &large()).await;
@@ -96,7 +96,7 @@ async fn an_entry_whose_content_was_never_adopted_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_blob_whose_journal_entry_is_damaged_is_made_durable_all_the_same() {
+async fn a_blob_whose_journal_entry_is_damaged_is_still_made_durable() {
     for damaged in [&b""[..], b"{\"rep", b"\xff\xff"] {
         let folder = tempfile::tempdir().unwrap();
         let (bucket, faults) = faulty();
@@ -110,14 +110,16 @@ async fn a_blob_whose_journal_entry_is_damaged_is_made_durable_all_the_same() {
         std::fs::write(entry, damaged).unwrap();
 
         let node = Node::start(folder.path(), setup());
-        assert_eq!(node.store.link_age(&repository("a/b"), LinkKind::Layer, &digest), None, "nothing relies on it");
+        assert_eq!(node.store.link_age(&repository("a/b"), LinkKind::Layer, &digest), None, "no link is trusted");
         assert_eq!(node.store.remove(&digest).await.unwrap(), 0, "it may be the only copy");
         faults.clear();
-        eventually("it is durable in the end", || node.metrics.pending.get() == 0).await;
+        eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
         assert_eq!(content(&*bucket, &digest).await.unwrap(), &b"layer"[..]);
         assert!(node.links.exists(&repository("a/b"), LinkKind::Layer, &digest).await.unwrap());
-        eventually("one file is left, set aside", || std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 1)
-            .await;
+        eventually("one file is left, the set-aside one", || {
+            std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 1
+        })
+        .await;
         node.stop().await;
         let node = Node::start(folder.path(), setup());
         assert_eq!(node.metrics.pending.get(), 0);
@@ -146,7 +148,7 @@ async fn a_blob_whose_journal_entry_and_repository_are_lost_is_kept() {
 }
 
 #[tokio::test]
-async fn pending_content_is_no_victim_until_it_is_durable() {
+async fn pending_content_is_not_evicted_until_it_is_durable() {
     let folder = tempfile::tempdir().unwrap();
     let (bucket, faults) = faulty();
     let setup = Setup { bucket, mode: ReplicationMode::WriteBack, ..Setup::default() };
@@ -157,8 +159,8 @@ async fn pending_content_is_no_victim_until_it_is_durable() {
     node.clock.advance(Duration::from_secs(7));
     assert_eq!(node.replicate.oldest(), Duration::from_secs(7));
     faults.clear();
-    eventually("it is durable in the end", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
     assert_eq!(node.replicate.oldest(), Duration::ZERO);
-    eventually("its pin is gone", || node.metrics.pending_bytes.get() == 0).await;
+    eventually("the pin is released", || node.metrics.pending_bytes.get() == 0).await;
     assert_eq!(node.store.remove(&digest).await.unwrap(), 5);
 }

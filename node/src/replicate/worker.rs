@@ -1,4 +1,5 @@
-//! Who is pending, and the tasks that make them durable: several blobs at once, each until it is done.
+//! The pending blobs, and the tasks that make them durable. Several blobs are sent at the same
+//! time, each until it is durable.
 
 use super::journal::{Journal, Unreadable};
 use super::markers::Markers;
@@ -18,19 +19,20 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
 
-/// What the replicate flow is made of.
+/// The dependencies of the replicate flow.
 pub struct ReplicateParts {
     pub bucket: Arc<dyn Bucket>,
     pub layout: Layout,
     pub store: Store,
     pub links: Links,
-    /// Objects that were seen to be damaged: what is pushed again replaces them.
+    /// Objects in the bucket that are known to be damaged. The next push of the same content
+    /// replaces them.
     pub damaged: Arc<Damaged>,
     pub tasks: Tasks,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub recent_puts: RecentPuts,
-    /// Where blobs are marked that are acknowledged and not yet durable.
+    /// Marks blobs that are acknowledged and not yet durable.
     pub pending: PendingHere,
     /// The name of this node.
     pub node: NodeName,
@@ -38,7 +40,7 @@ pub struct ReplicateParts {
     pub retry_budget: Duration,
 }
 
-/// The replicate flow. Clones share it.
+/// The replicate flow. Clones share the state.
 #[derive(Clone)]
 pub struct Replicate {
     inner: Arc<Inner>,
@@ -48,48 +50,49 @@ struct Inner {
     store: Store,
     sender: Sender,
     journal: Journal,
-    /// Content that may not be durable and cannot be sent, because nothing tells its repository.
+    /// Pins of content that may not be durable and cannot be sent, because its repository is
+    /// unknown.
     kept: std::sync::Mutex<Vec<Pin>>,
     tasks: Tasks,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Blobs sent at once.
+    /// Limits the number of blobs sent at the same time.
     turns: Semaphore,
     pending: DashMap<Name, Vec<Waited>>,
     pending_here: PendingHere,
     markers: Markers,
-    /// Held while the data of a digest is sent, so that two repositories do not send it at the same time.
+    /// Held while the data of a digest is sent, so that two repositories do not send it at the same
+    /// time.
     sending: DashMap<Digest, Weak<Mutex<()>>>,
 }
 
 type Name = (Repository, Digest);
 
-/// One pending blob, as those see it who wait for it.
+/// One pending blob, as seen by the requests that wait for it.
 struct Waited {
     size: u64,
     since: Timestamp,
     progress: watch::Receiver<Progress>,
 }
 
-/// How far a pending blob is.
+/// Progress of a pending blob.
 #[derive(Clone, Debug)]
 enum Progress {
-    /// Not yet tried to the end.
+    /// The first attempt has not ended yet.
     Sending,
-    /// The bucket failed for a whole retry budget; it is tried again.
+    /// The bucket failed for a whole retry budget. The blob is tried again.
     Failing {
         operation: Operation,
         key: String,
         kind: BucketErrorKind,
     },
     Durable,
-    /// There is nothing to send: the store lost the content before it was durable.
+    /// Nothing can be sent: the store lost the content before it was durable.
     Lost,
 }
 
 impl Replicate {
-    /// Takes up what earlier runs left pending. Blocking, for it reads the journal.
-    ///
+    /// Resumes the blobs that earlier runs left pending. Blocking, because it reads the journal.
     pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Replicate {
         let journal = Journal::new(parts.store.pending_dir());
         let left = journal.left();
@@ -128,7 +131,7 @@ impl Replicate {
             }),
         };
         if !left.entries.is_empty() {
-            tracing::info!(blobs = left.entries.len(), "resuming blobs that are not yet durable");
+            tracing::info!(blobs = left.entries.len(), "resuming pending uploads of earlier runs");
         }
         for journaled in left.entries {
             let pin = replicate.inner.store.pin(&journaled.pending.digest);
@@ -140,18 +143,20 @@ impl Replicate {
         for path in left.aside {
             replicate.inner.journal.set_aside(&path);
         }
-        // What is pending is pinned by now.
+        // All pending content is pinned now.
         replicate.inner.store.let_go_of_shared();
         replicate
     }
 
-    /// Takes up a blob whose journal entry cannot be read: what its name tells is enough to send it again. Blocking.
+    /// Resumes a blob whose journal entry cannot be read. The digest and the repository in the file
+    /// name are enough to send it again. Blocking.
     fn recover(&self, lost: &Unreadable) {
         let Inner { store, journal, clock, kept, .. } = &*self.inner;
-        // Nothing is to rely on the bucket having it.
+        // A link seen earlier must not count as proof that the bucket has the content.
         store.forget_links(&lost.digest);
         if !store.contains(&lost.digest) {
-            tracing::error!(digest = %lost.digest, "the content of an unreadable journal entry is not stored");
+            tracing::error!(digest = %lost.digest,
+                "the content of an unreadable journal entry is not in the store; it cannot be sent");
             return;
         }
         let pin = store.pin(&lost.digest);
@@ -163,13 +168,15 @@ impl Replicate {
         match recovered {
             Some(Ok(journaled)) => self.begin(journaled, pin, true),
             Some(Err(error)) => {
-                tracing::error!(digest = %lost.digest, %error, "content that may not be durable is kept, and not sent");
+                tracing::error!(digest = %lost.digest, %error,
+                    "cannot journal content that may not be durable; \
+                     it is kept in the store while this node runs, and not sent");
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
             }
             None => {
                 tracing::error!(digest = %lost.digest,
-                    "the repository of content that may not be durable is lost; it is kept here until it is pushed again \
-                     and its set-aside journal entry is removed");
+                    "content may not be durable and its repository is unknown; \
+                     it is kept in the store until it is pushed again and its .unreadable journal entry is removed");
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
             }
         }
@@ -182,7 +189,7 @@ impl Replicate {
         ages.flat_map(|waited| waited.iter().map(|one| now.since(one.since)).max()).max().unwrap_or_default()
     }
 
-    /// `resumed`: an earlier run journaled it, and may have left it in any state.
+    /// `resumed`: an earlier run journaled the blob, and may have left it in any state.
     fn begin(&self, journaled: Journaled, pin: Pin, resumed: bool) {
         let (progress, receiver) = watch::channel(Progress::Sending);
         let Pending { repository, digest, size, since } = journaled.pending.clone();
@@ -196,19 +203,20 @@ impl Replicate {
             inner.until_durable(&journaled, &progress, resumed).await;
             inner.forget(&journaled.pending, &progress);
             drop(mark);
-            // Only now may it be a victim.
+            // The content may be evicted only from here on.
             drop(pin);
             if inner.sender.bucket.capabilities().adopts_files
                 && let Err(error) = inner.store.let_go_if_shared(&journaled.pending.digest).await
             {
-                tracing::warn!(%error, "content stays in the store as the same file as in the bucket");
+                tracing::warn!(%error, "cannot remove the cached hard link to an object in the bucket");
             }
         });
     }
 }
 
 impl Inner {
-    /// Sends a blob until it is durable or the node stops; then the journal keeps it for the next start.
+    /// Sends a blob until it is durable or the node stops. If the node stops, the journal keeps the
+    /// blob for the next start.
     async fn until_durable(&self, journaled: &Journaled, progress: &watch::Sender<Progress>, resumed: bool) {
         let pending = &journaled.pending;
         let mut pauses = retry::pauses();
@@ -216,7 +224,8 @@ impl Inner {
         loop {
             match self.attempt(pending, again).await {
                 Ok(Attempt::Durable) => {
-                    // After the link, so that another node that finds no marker finds the link.
+                    // The marker is removed after the link is written, so another node that finds
+                    // no marker finds the link.
                     self.markers.remove(pending).await;
                     self.finish(journaled).await;
                     progress.send_replace(Progress::Durable);
@@ -224,14 +233,15 @@ impl Inner {
                 }
                 Ok(Attempt::NothingToSend) => {
                     tracing::warn!(digest = %pending.digest, repository = %pending.repository,
-                        "a pending blob is not in the store; it was never acknowledged, or the disk lost it");
+                        "a pending blob is missing or damaged in the store; \
+                         it was never acknowledged, or the disk lost it");
                     self.markers.remove(pending).await;
                     self.finish(journaled).await;
                     progress.send_replace(Progress::Lost);
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(digest = %pending.digest, %error, "replicating failed, and is tried again");
+                    tracing::warn!(digest = %pending.digest, %error, "replication failed; retrying");
                     progress.send_replace(Progress::Failing {
                         operation: error.operation,
                         key: error.key,
@@ -252,7 +262,8 @@ impl Inner {
         let Ok(_turn) = self.turns.acquire().await else { return Ok(Attempt::NothingToSend) };
         let lock = self.lock_of(pending.digest);
         let _sending = lock.lock().await;
-        // A file that changed since it was verified is verified now: what is damaged must not become durable.
+        // A file that changed since it was verified is verified again, because damaged content must
+        // not become durable.
         match self.store.is_sound(&pending.digest).await {
             Ok(true) => {}
             Ok(false) => return Ok(Attempt::NothingToSend),
@@ -260,7 +271,7 @@ impl Inner {
         }
         let sent = self.sender.send(pending, self.store.content_path(&pending.digest), again).await;
         if sent.as_ref().is_err_and(|error| error.kind == BucketErrorKind::WrongContent) {
-            // The next attempt verifies the file, and gives it up if it is damaged.
+            // The next attempt verifies the file, and gives up the blob if the file is damaged.
             self.store.doubt(&pending.digest);
         }
         sent.map(|()| Attempt::Durable)
@@ -276,10 +287,12 @@ impl Inner {
         lock
     }
 
-    /// A journal entry that stays is harmless: the next start finds its blob durable and removes it.
+    /// A journal entry that cannot be removed is harmless: the next start finds its blob durable
+    /// and removes it.
     async fn finish(&self, journaled: &Journaled) {
         if let Err(error) = self.journal.remove(journaled).await {
-            tracing::error!(%error, "a journal entry of a durable blob stays");
+            tracing::error!(%error,
+                "cannot remove the journal entry of a replicated blob; it will be removed at the next start");
         }
         crash::point("replicate.journal-removed");
     }
@@ -349,13 +362,15 @@ impl Replicator for Replicate {
         }
         inner.sender.recent_puts.forget(digest);
         let _pin = inner.store.pin(digest);
-        // This verifies the content: what is damaged must not become durable.
+        // This verifies the content, because damaged content must not become durable.
         let sound = inner.store.is_sound(digest).await;
-        let sound = sound.inspect_err(|error| tracing::warn!(%digest, %error, "cannot read the store"));
+        let sound = sound.inspect_err(
+            |error| tracing::warn!(%digest, %error, "cannot read stored content; relying on the object in the bucket"),
+        );
         let Some(size) = inner.store.size(digest).filter(|_| sound.unwrap_or(false)) else {
             return Ok(found.is_some());
         };
-        tracing::warn!(%digest, "the bucket has lost this data; it is put again from the store");
+        tracing::warn!(%digest, "an object is missing or damaged in the bucket; uploading it again from the store");
         let lock = inner.lock_of(*digest);
         let _sending = lock.lock().await;
         let path = inner.store.content_path(digest);

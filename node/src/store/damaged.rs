@@ -1,8 +1,9 @@
-//! Objects of the bucket whose bytes this node saw not to match their digest.
+//! Objects in the bucket whose bytes did not match their digest when this node read them.
 //!
-//! What is marked is not served from the bucket before all of it was verified, and is overwritten by the next push of
-//! it. A mark goes when the object is another one, when a fill of it matches, or when a push through this node replaced
-//! it. It is in memory alone: without it, the next read of the object finds the damage again.
+//! A marked object is not served from the bucket before all of it was verified, and the next push
+//! of the same content overwrites it. A mark is removed when the object has changed, when a
+//! download of it matches, or when a push through this node replaced it. Marks are kept in memory
+//! only; without a mark, the next read of the object finds the damage again.
 
 use super::bucket::ObjectMeta;
 use crate::oci::Digest;
@@ -11,19 +12,19 @@ use crate::run::clock::Uptime;
 use quick_cache::sync::Cache;
 use std::time::Duration;
 
-/// Objects remembered, some 200 bytes each. Forgetting one costs reading it again.
+/// Number of objects remembered, about 200 bytes each. Forgetting one costs one more read of it.
 const MAX_MARKS: usize = 10_000;
 
-/// How often the bucket is asked whether a damaged object is still the same.
+/// How often the bucket is asked whether a damaged object has changed.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
-/// After the second mismatch of one object it is not read again for this long, and for twice as long after each further
-/// one: a large damaged object that is asked for all the time costs little. After the first it is read again at once,
-/// because the damage may have been on the way.
+/// Pause after the second mismatch of one object before it is read again. It doubles with each
+/// further mismatch, so frequent requests for a large damaged object cost little. After the first
+/// mismatch the object is read again at once, because the damage may have occurred in transit.
 const PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// The objects known to be damaged.
+/// The objects that are known to be damaged.
 pub struct Damaged {
     marks: Cache<Digest, Mark>,
     clock: Clock,
@@ -31,33 +32,33 @@ pub struct Damaged {
 
 #[derive(Clone)]
 struct Mark {
-    /// The version whose bytes did not match; `None` when it changed while it was read.
+    /// The version whose bytes did not match; `None` if the object changed while it was read.
     version: Option<ObjectMeta>,
     mismatches: u32,
     seen: Uptime,
     asked: Option<Uptime>,
 }
 
-/// What is known of an object without asking the bucket.
+/// What this node knows about an object without asking the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Nothing speaks against it.
+    /// No damage is known.
     Sound,
-    /// It is damaged, and it was seen a moment ago that it is so still.
+    /// The object is damaged, and the bucket confirmed a moment ago that it has not changed.
     Damaged,
-    /// It was damaged: the bucket is to be asked whether it is still the same object, and
-    /// [`Damaged::look`] to be told the answer.
+    /// The object was damaged. The caller must ask the bucket whether it has changed, and pass the
+    /// answer to [`Damaged::look`].
     Unknown,
 }
 
-/// What is to be done with an object that was damaged.
+/// What to do with an object that was damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
-    /// It is another object now: read it as any other.
+    /// The object has changed: read it as any other.
     Read,
-    /// Read it, and give nothing of it away before all of it is verified.
+    /// Read it, and serve nothing of it before all of it is verified.
     Verify,
-    /// It was read too lately.
+    /// Do not read it; the last read is too recent.
     Refuse,
 }
 
@@ -66,7 +67,8 @@ impl Damaged {
         Damaged { marks: Cache::new(MAX_MARKS), clock }
     }
 
-    /// The object did not match its digest. `version`: the object that was read, if it was one and the same.
+    /// Marks an object that did not match its digest. `version`: the object that was read, if it
+    /// did not change meanwhile.
     pub fn mark(&self, digest: &Digest, version: Option<ObjectMeta>) {
         let before = self.marks.get(digest).filter(|before| before.version == version);
         let mismatches = before.map_or(0, |before| before.mismatches).saturating_add(1);
@@ -78,14 +80,14 @@ impl Damaged {
         self.marks.contains_key(digest)
     }
 
-    /// The object was replaced by what its digest says, or was read and matched.
+    /// Removes the mark: the object was replaced by matching content, or was read and matched.
     pub fn repaired(&self, digest: &Digest) {
         if self.marks.remove(digest).is_some() {
-            tracing::info!(%digest, "the damaged object in the bucket is repaired");
+            tracing::info!(%digest, "a damaged object in the bucket was repaired");
         }
     }
 
-    /// What is known of an object.
+    /// What this node knows about an object.
     pub fn condition(&self, digest: &Digest) -> Condition {
         let Some(mark) = self.marks.get(digest) else { return Condition::Sound };
         let now = self.clock.uptime();
@@ -93,7 +95,7 @@ impl Damaged {
         if asked_lately && !is_due(&mark, now) { Condition::Damaged } else { Condition::Unknown }
     }
 
-    /// The bucket has said what the object is now; `None`: it is gone.
+    /// Decides with the current state of the object in the bucket; `None`: it does not exist.
     pub fn look(&self, digest: &Digest, now: Option<&ObjectMeta>) -> Course {
         let Some(mark) = self.marks.get(digest) else { return Course::Read };
         if mark.version.is_some() && mark.version.as_ref() != now {
@@ -134,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_did_not_match_is_verified_once_more_and_then_ever_more_rarely() {
+    fn a_damaged_object_is_verified_once_more_at_once_and_then_less_and_less_often() {
         let (damaged, clock, digest) = marked();
         assert_eq!(damaged.condition(&digest), Condition::Unknown);
         assert_eq!(damaged.look(&digest, Some(&version("a"))), Course::Verify);
         for pause in [10, 20, 40] {
             damaged.mark(&digest, Some(version("a")));
             assert_eq!(damaged.look(&digest, Some(&version("a"))), Course::Refuse);
-            assert_eq!(damaged.condition(&digest), Condition::Damaged, "nothing is asked");
+            assert_eq!(damaged.condition(&digest), Condition::Damaged, "the bucket is not asked");
             clock.advance(Duration::from_secs(5));
             assert_eq!(damaged.condition(&digest), Condition::Unknown, "it may have been replaced");
             assert_eq!(damaged.look(&digest, Some(&version("a"))), Course::Refuse);
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_changed_while_it_was_read_is_verified_whatever_it_is_now() {
+    fn an_object_that_changed_while_it_was_read_is_always_verified() {
         let (damaged, _, digest) = marked();
         damaged.mark(&digest, None);
         assert_eq!(damaged.look(&digest, Some(&version("b"))), Course::Verify);

@@ -1,9 +1,11 @@
-//! The referrers of a subject once more, in an index under the fallback tag `<alg>-<hex>` (distribution-spec, "Referrers
-//! Tag Schema"): for registries without the referrers API, such as CNCF Distribution, that may serve the bucket later.
-//! Maintained if `upload.referrersTag` says so.
+//! The fallback index of the referrers of a subject, under the tag `<alg>-<hex>`
+//! (distribution-spec, "Referrers Tag Schema"). It serves registries without the referrers API,
+//! such as CNCF Distribution, that may use the bucket later. Maintained if `upload.referrersTag` is
+//! set.
 //!
-//! The index is a manifest like any other. A change reads it, writes a new one, and moves the tag on the condition that it
-//! still points to the one that was read; if another change was first, it begins again.
+//! The index is a manifest like any other. A change reads it, writes a new one, and moves the tag
+//! on condition that it still points to the index that was read. If another change came first, it
+//! starts again.
 
 use super::bucket::{Bucket, BucketError, PutBody, PutMode, get_small};
 use super::layout::LinkKind;
@@ -15,10 +17,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// How often a change begins again because another one was first.
+/// Limit of attempts of one change. Each further attempt needs another change that came first.
 const TRIES: usize = 20;
 
-/// Maintains fallback tags. Clones share everything.
+/// Maintains fallback tags. Clones share the state.
 #[derive(Clone)]
 pub struct Fallback {
     pub bucket: Arc<dyn Bucket>,
@@ -34,7 +36,7 @@ impl Fallback {
     /// Adds a referrer to the index of its subject.
     ///
     /// # Errors
-    /// When the bucket fails, or others change the index all the time.
+    /// If the bucket fails, or if other changes came first too often.
     pub async fn add(&self, repository: &Repository, subject: &Digest, referrer: &Referrer) -> Result<(), TagError> {
         let Ok(entry) = serde_json::to_value(referrer) else { return Ok(()) };
         self.change(repository, subject, |entries| {
@@ -61,7 +63,7 @@ impl Fallback {
         .await
     }
 
-    /// `change` says whether it changed anything.
+    /// `change` returns whether it changed anything.
     async fn change(
         &self,
         repository: &Repository,
@@ -88,7 +90,7 @@ impl Fallback {
         Err(TagError::OutcomeUnknown)
     }
 
-    /// The entries of an index. One that is not readable has none, and is replaced.
+    /// The entries of an index. An unreadable index has none, and is replaced.
     async fn entries(&self, index: &Digest) -> Result<Vec<Value>, BucketError> {
         let content = match self.store.read_small(index).await {
             Ok(Some(content)) => Some(content),

@@ -1,17 +1,18 @@
-//! The keys of the bucket: CNCF Distribution's layout, and one folder of ours beside it (`docs/architecture.md`).
+//! The keys of the bucket: the layout of CNCF Distribution, plus one directory of our own for each
+//! repository (`docs/architecture.md`).
 //!
-//! Keys are built from parsed types only, so no text of a client reaches a key unchecked.
+//! Keys are built from parsed types only, so client input never reaches a key unchecked.
 
 use crate::oci::{Digest, Repository, Tag};
 use std::fmt;
 use std::sync::Arc;
 
-/// The key of an object in the bucket: segments joined by `/`, none of them empty, `.` or `..`.
+/// The key of an object in the bucket: segments joined by `/`, none of which is empty, `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// A key from text that this program made.
+    /// A key from text that this program created.
     pub(crate) fn new(text: impl Into<Arc<str>>) -> Key {
         Key(text.into())
     }
@@ -43,7 +44,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `prefix` is empty or ends where the folder `docker` is to begin: `""`, `"team-a/"`.
+    /// `prefix` is the part of a key before the directory `docker`, either empty or ending as
+    /// needed: `""`, `"team-a/"`.
     pub fn new(prefix: &str) -> Layout {
         Layout { root: format!("{prefix}docker/registry/v2/").into() }
     }
@@ -63,23 +65,23 @@ impl Layout {
         Key::new(format!("{}{folder}/{}/link", self.repository(repository), slashed(digest)))
     }
 
-    /// The link that says which manifest a tag is.
+    /// The link that names the manifest of a tag.
     pub fn tag_current(&self, repository: &Repository, tag: &Tag) -> Key {
         Key::new(format!("{}{tag}/current/link", self.tags(repository)))
     }
 
-    /// The entry of a tag's history, which CNCF Distribution writes.
+    /// The entry of a tag's history, as CNCF Distribution writes it.
     #[cfg(test)]
     pub fn tag_index(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Key {
         Key::new(format!("{}{tag}/index/{}/link", self.tags(repository), slashed(digest)))
     }
 
-    /// Everything of one tag, as a prefix that ends with `/`.
+    /// The prefix of all keys of one tag, ending with `/`.
     pub fn tag(&self, repository: &Repository, tag: &Tag) -> String {
         format!("{}{tag}/", self.tags(repository))
     }
 
-    /// All tags of a repository, as a prefix that ends with `/`.
+    /// The prefix of all tags of a repository, ending with `/`.
     pub fn tags(&self, repository: &Repository) -> String {
         format!("{}_manifests/tags/", self.repository(repository))
     }
@@ -90,7 +92,7 @@ impl Layout {
         Key::new(format!("{}{algorithm}-{hex}", self.referrers(repository, subject)))
     }
 
-    /// All referrers of a subject, as a prefix that ends with `/`.
+    /// The prefix of all referrers of a subject, ending with `/`.
     pub fn referrers(&self, repository: &Repository, subject: &Digest) -> String {
         format!("{}_entrepot/referrers/{}/", self.repository(repository), slashed(subject))
     }
@@ -101,28 +103,28 @@ impl Layout {
         Key::new(format!("{}_entrepot/pending/{algorithm}-{hex}", self.repository(repository)))
     }
 
-    /// Everything of a repository, as a prefix that ends with `/`.
+    /// The prefix of all keys of a repository, ending with `/`.
     pub fn repository(&self, repository: &Repository) -> String {
         format!("{}{repository}/", self.repositories())
     }
 
-    /// All repositories, as a prefix that ends with `/`.
+    /// The prefix of all repositories, ending with `/`.
     pub fn repositories(&self) -> String {
         format!("{}repositories/", self.root)
     }
 }
 
-/// `<alg>/<hex>`, as links name a digest in their key.
+/// `<alg>/<hex>`, the form of a digest in the key of a link.
 fn slashed(digest: &Digest) -> String {
     format!("{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-/// The content of a link: the digest, and no newline.
+/// The content of a link: the digest, without a newline.
 pub fn link_content(digest: &Digest) -> String {
     digest.to_string()
 }
 
-/// Reads a link. `None` for one that is empty or damaged: it then names nothing, as if it were not there.
+/// Reads a link. `None` if it is empty or damaged; such a link counts as missing.
 pub fn read_link(content: &[u8]) -> Option<Digest> {
     Digest::parse(std::str::from_utf8(content).ok()?.trim_end()).ok()
 }

@@ -1,8 +1,10 @@
-//! Links: what a repository makes visible. A blob or manifest is served only through a repository that links it.
+//! Links: they make content visible in a repository. A blob or manifest is served only through a
+//! repository that links it.
 //!
-//! Pulls and acknowledgements ask differently. A pull may rely on a link that was seen within `fetch.linksFreshFor`
-//! ([`Links::exists`]). Whatever is acknowledged relies on nothing that was seen before: [`Links::ask`] always asks the
-//! bucket. That a link is absent is never remembered, so that a push at another node is visible at once.
+//! Pulls and acknowledgements use links differently. A pull may rely on a link that was seen within
+//! `fetch.linksFreshFor` ([`Links::exists`]). An acknowledgement never relies on an earlier read:
+//! [`Links::ask`] always asks the bucket. The absence of a link is never remembered, so a push at
+//! another node is visible at once.
 
 use super::bucket::{Bucket, BucketError, Put, PutBody, PutMode, get_small};
 use super::disk::Store;
@@ -12,10 +14,10 @@ use crate::oci::{Digest, Repository};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A link is a digest; anything longer is not a link.
+/// Size limit of a link. A link contains a digest; longer content is not a link.
 pub const MAX_LINK_BYTES: usize = 1024;
 
-/// Reads, writes and remembers links. Clones share everything.
+/// Reads, writes and remembers links. Clones share the state.
 #[derive(Clone)]
 pub struct Links {
     bucket: Arc<dyn Bucket>,
@@ -27,8 +29,8 @@ pub struct Links {
 }
 
 impl Links {
-    /// `fresh_for`: how long a pull relies on a link that was seen; `stale_if_error`: the same while the bucket fails.
-    /// Where a read is cheap, as in a folder, the bucket is asked each time.
+    /// `fresh_for`: how long a pull relies on a link that was seen. `stale_if_error`: the same
+    /// while the bucket fails. If reads are cheap, as in a folder, the bucket is asked each time.
     pub fn new(
         bucket: Arc<dyn Bucket>,
         layout: Layout,
@@ -41,11 +43,12 @@ impl Links {
         Links { bucket, layout, store, pending, fresh_for, stale_if_error }
     }
 
-    /// Whether the repository links the content, for a pull. Costs nothing if the link was seen within
-    /// `fetch.linksFreshFor` or the content is a pending blob of this node; else one request.
+    /// Whether the repository links the content, for a pull. Costs no request if the link was seen
+    /// within `fetch.linksFreshFor` or the content is a pending blob of this node; otherwise one
+    /// request.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, and the link was not seen within `tags.staleIfError` either.
+    /// If the bucket fails, and the link was not seen within `tags.staleIfError` either.
     pub async fn exists(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<bool, BucketError> {
         let age = self.store.link_age(repository, kind, digest);
         if age.is_some_and(|age| age < self.fresh_for) || self.is_pending(repository, kind, digest) {
@@ -53,14 +56,15 @@ impl Links {
         }
         match self.ask(repository, kind, digest).await {
             Err(error) if age.is_some_and(|age| age <= self.stale_for()) => {
-                tracing::warn!(%repository, %digest, %error, "the bucket cannot be asked: relying on a link seen before");
+                tracing::warn!(%repository, %digest, %error,
+                    "bucket unavailable; using the cached link of the content in the repository");
                 Ok(true)
             }
             asked => asked,
         }
     }
 
-    /// Whether the link was seen so lately that it counts while the bucket cannot be asked.
+    /// Whether the link was seen recently enough to count while the bucket is unavailable.
     pub fn was_seen(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> bool {
         self.store.link_age(repository, kind, digest).is_some_and(|age| age <= self.stale_for())
     }
@@ -74,10 +78,10 @@ impl Links {
         kind == LinkKind::Layer && self.pending.contains(repository, digest)
     }
 
-    /// Whether the bucket has the link at this moment. One request.
+    /// Whether the bucket has the link now. One request.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     pub async fn ask(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<bool, BucketError> {
         let look = self.store.look(digest);
         let key = self.layout.link(repository, kind, digest);
@@ -93,19 +97,20 @@ impl Links {
         }
     }
 
-    /// Writes the link, over one that may be damaged: from now on every node serves the content through this repository.
+    /// Writes the link, and replaces an existing one, which may be damaged. From now on every node
+    /// serves the content through this repository.
     ///
     /// # Errors
-    /// When the bucket did not take it.
+    /// If the bucket fails.
     pub async fn write(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<(), BucketError> {
         self.put(repository, kind, digest, PutMode::Overwrite).await?;
         Ok(())
     }
 
-    /// Writes the link if there is none, and returns whether there was none. One that is there may be damaged.
+    /// Writes the link if none exists, and returns whether it did. An existing link may be damaged.
     ///
     /// # Errors
-    /// When the bucket did not take it.
+    /// If the bucket fails.
     pub async fn write_new(
         &self,
         repository: &Repository,
@@ -131,13 +136,15 @@ impl Links {
         Ok(put)
     }
 
-    /// Removes the link. Other nodes may serve what they store for `fetch.linksFreshFor`.
+    /// Removes the link. Other nodes may serve the content from their stores for up to
+    /// `fetch.linksFreshFor`.
     ///
     /// # Errors
-    /// When the bucket did not do it.
+    /// If the bucket fails.
     pub async fn remove(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<(), BucketError> {
-        // Before, so that a read that brings the link meanwhile is not remembered, and after, because a read that
-        // began in between may have brought it before it was gone.
+        // Forgotten before the deletion, so the result of a read that is running now is not
+        // remembered. Forgotten again afterwards, because a read that started in between may have
+        // found the link before it was deleted.
         self.store.forget_link(repository, kind, digest);
         let removed = self.bucket.delete(&self.layout.link(repository, kind, digest)).await;
         self.store.forget_link(repository, kind, digest);

@@ -1,5 +1,8 @@
-//! Where content lies: the bucket that all nodes share, this node's disk, and the layout of keys and links that makes
-//! content reachable through a repository.
+//! Content and its places: the bucket that all nodes share, this node's disk, and the layout of
+//! keys and links that makes content reachable through a repository.
+//!
+//! This module owns the keys of the bucket, links, tags, and the store's files. It knows nothing of
+//! HTTP, and never decides what to replicate or evict: the flows above it do.
 
 pub mod bucket;
 pub mod damaged;

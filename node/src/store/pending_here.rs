@@ -1,5 +1,5 @@
-//! Blobs that this node has acknowledged and not yet made durable, by repository. Their links are not in the bucket, but
-//! this node serves them.
+//! Blobs that this node has acknowledged and not yet made durable, by repository. Their links are
+//! not in the bucket yet, but this node serves them.
 
 use crate::oci::{Digest, Repository};
 use dashmap::DashMap;
@@ -9,25 +9,25 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 type Name = (Repository, Digest);
 
-/// The pending blobs of this node. Clones share them.
+/// The pending blobs of this node. Clones share the state.
 #[derive(Clone, Default)]
 pub struct PendingHere(Arc<Blobs>);
 
 #[derive(Default)]
 struct Blobs {
     counts: DashMap<Name, usize>,
-    /// How many marks there are: usually none, and then nothing is looked up.
+    /// Number of marks. It is usually 0, and then the map is not read.
     marks: AtomicUsize,
 }
 
-/// States that a blob is pending, for as long as this lives.
+/// Marks a blob as pending for as long as this value lives.
 pub struct PendingMark {
     pending: PendingHere,
     name: Name,
 }
 
 impl PendingHere {
-    /// Marks a blob as pending; one blob may be marked several times.
+    /// Marks a blob as pending. One blob may be marked several times.
     pub fn mark(&self, repository: &Repository, digest: &Digest) -> PendingMark {
         let name = (repository.clone(), *digest);
         *self.0.counts.entry(name.clone()).or_default() += 1;

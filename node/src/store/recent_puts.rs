@@ -1,6 +1,6 @@
-//! Data that this node put into the bucket itself, a moment ago. An acknowledgement need not look at it again, because
-//! whatever removes data from the bucket leaves young data alone (CNCF Distribution's `garbage-collect` runs while
-//! nobody writes).
+//! Data that this node put into the bucket a moment ago. An acknowledgement need not check it
+//! again, because whatever removes data from the bucket leaves recent data alone (CNCF
+//! Distribution's `garbage-collect` runs while nothing writes).
 
 use crate::oci::Digest;
 use crate::run::Clock;
@@ -9,14 +9,14 @@ use quick_cache::sync::Cache;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a put is recent. An image's manifest usually follows its last layer within seconds; one look more for the
-/// layers of a longer push is cheap.
+/// How long a put counts as recent. The manifest of an image usually follows its last layer within
+/// seconds. For a longer push, one more request per layer is cheap.
 const RECENT: Duration = Duration::from_secs(60);
 
-/// Puts remembered; forgetting one costs one request.
+/// Number of puts remembered. Forgetting one costs one request.
 const REMEMBERED: usize = 10_000;
 
-/// The data put recently. Clones share it.
+/// The data that was put recently. Clones share the state.
 #[derive(Clone)]
 pub struct RecentPuts {
     clock: Clock,
@@ -28,12 +28,12 @@ impl RecentPuts {
         RecentPuts { clock, puts: Arc::new(Cache::new(REMEMBERED)) }
     }
 
-    /// The time to give to [`RecentPuts::put`], taken before the put begins.
+    /// The time to pass to [`RecentPuts::put`], taken before the put starts.
     pub fn begin(&self) -> Uptime {
         self.clock.uptime()
     }
 
-    /// The bucket has acknowledged a put of the data that began at `began`.
+    /// Remembers that the bucket has acknowledged a put of the data, which started at `began`.
     pub fn put(&self, digest: &Digest, began: Uptime) {
         self.puts.insert(*digest, began);
     }
@@ -43,7 +43,7 @@ impl RecentPuts {
         self.puts.get(digest).is_some_and(|began| self.clock.uptime().since(began) < RECENT)
     }
 
-    /// The data was seen to be missing or damaged.
+    /// Forgets data that was found to be missing or damaged.
     pub fn forget(&self, digest: &Digest) {
         self.puts.remove(digest);
     }

@@ -1,6 +1,6 @@
-//! The seam between upload and replicate: what makes content durable.
+//! The interface between the flows that accept content and the one that makes it durable.
 //!
-//! `upload` and `manage` use it, `replicate` implements it, `run::app` joins them.
+//! `upload` and `manage` use it, `replicate` implements it, and `run::app` connects them.
 
 use super::bucket::BucketError;
 use super::disk::{Pin, StoreError};
@@ -9,7 +9,7 @@ use crate::run::clock::Timestamp;
 use async_trait::async_trait;
 use std::path::PathBuf;
 
-/// A blob that is to be durable, through a repository.
+/// A blob that must become durable, through a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     pub repository: Repository,
@@ -24,18 +24,19 @@ pub struct Pending {
 #[derive(Debug)]
 pub struct Journaled {
     pub pending: Pending,
-    /// The entry; removed when the blob is durable.
+    /// The journal entry. It is removed when the blob is durable.
     pub(crate) entry: PathBuf,
 }
 
 /// Makes blobs durable.
 #[async_trait]
 pub trait Replicator: Send + Sync + 'static {
-    /// Writes the journal entry of a blob that is about to be adopted by the store. With `sync` it is on disk when
-    /// this returns: it then survives a power failure, as what is acknowledged before it is durable must.
+    /// Writes the journal entry of a blob that the store is about to adopt. With `sync` the entry
+    /// is on disk when this returns. It then survives a power failure, as required for a blob that
+    /// is acknowledged before it is durable.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// If the disk fails.
     async fn journal(
         &self,
         repository: &Repository,
@@ -44,35 +45,36 @@ pub trait Replicator: Send + Sync + 'static {
         sync: bool,
     ) -> Result<Journaled, StoreError>;
 
-    /// Begins to send a journaled blob that the store has adopted; `pin` keeps it there. It goes on until the blob is
-    /// durable, whoever waits for it.
+    /// Starts to send a journaled blob that the store has adopted; `pin` keeps it there. The
+    /// sending continues until the blob is durable, whether or not a request waits for it.
     fn send(&self, journaled: Journaled, pin: Pin);
 
-    /// Waits until the blob is durable through the repository; returns at once when it is not pending.
+    /// Waits until the blob is durable through the repository. Returns at once if the blob is not
+    /// pending.
     ///
     /// # Errors
-    /// When the bucket failed for the whole retry budget. The blob stays pending and is tried again.
+    /// If the bucket failed for the whole retry budget. The blob stays pending and is tried again.
     async fn durable(&self, repository: &Repository, digest: &Digest) -> Result<(), BucketError>;
 
-    /// Whether the bucket has the data of a digest. Data that is missing or damaged there is put again if it is stored
-    /// here. One request if it is there.
+    /// Whether the bucket has the data of a digest. If the data is missing or damaged there and the
+    /// store has it, it is uploaded again. One request if the bucket has the data.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, or does not take the data.
+    /// If the bucket fails, or does not accept the data.
     async fn ensure_data(&self, digest: &Digest) -> Result<bool, BucketError>;
 
-    /// Waits for a blob that another node acknowledged and has not yet made durable, at most for the retry budget. To be
-    /// asked when the repository does not link it.
+    /// Waits, for the retry budget at most, for a blob that another node acknowledged and has not
+    /// yet made durable. Call it if the repository does not link the blob.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     async fn elsewhere(&self, repository: &Repository, digest: &Digest) -> Result<Elsewhere, BucketError>;
 }
 
-/// What another node does with a blob that the repository does not link.
+/// The state at other nodes of a blob that the repository does not link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// No node is known to have it.
+    /// No other node is known to have it.
     NotPending,
     /// It is durable and linked now.
     Durable,

@@ -1,20 +1,22 @@
-//! How old a session is, and which sessions go first when there are too many or the store has no room.
+//! The age of a session, and the order in which sessions are removed when there are too many or the
+//! store has no space.
 
 use crate::run::clock::Uptime;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-/// A session with bytes goes under pressure only after so much time without a request. It is longer than clients pause
-/// between two chunks, and than a client needs to find a node that was restarted.
+/// A session with bytes is removed under pressure only after this time without a request. It is
+/// longer than clients pause between two chunks, and longer than a client needs to find a restarted
+/// node.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 
-/// When a session was last used. It is measured by this process alone, so that a clock that is set makes no session
-/// older or younger.
+/// The last use of a session. It is measured with the monotonic clock of this process, so setting
+/// the system clock does not change the age of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LastUse {
     /// The last use, or the start of this process.
     at: Uptime,
-    /// How long it had been unused by then.
+    /// How long the session had been unused at `at`.
     before: Duration,
 }
 
@@ -23,23 +25,23 @@ impl LastUse {
         LastUse { at: now, before: Duration::ZERO }
     }
 
-    /// In an earlier run, which was `before` ago.
+    /// A last use in an earlier run, `before` ago.
     pub fn earlier(now: Uptime, before: Duration) -> LastUse {
         LastUse { at: now, before }
     }
 
-    /// For how long it is unused, restarts included.
+    /// Time since the last use, including restarts.
     pub fn age(self, now: Uptime) -> Duration {
         self.idle(now).saturating_add(self.before)
     }
 
-    /// For how long it is unused in this run of the node.
+    /// Time since the last use in this run of the node.
     pub fn idle(self, now: Uptime) -> Duration {
         now.since(self.at)
     }
 }
 
-/// What the order of removal depends on.
+/// The inputs of the removal order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     /// Bytes received.
@@ -48,13 +50,13 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Whether it may be removed so that others find a place. One without bytes costs its client nothing but another
-    /// `POST`.
+    /// Whether the session may be removed to make space for others. Losing a session without bytes
+    /// costs its client only another `POST`.
     pub fn may_go(self, now: Uptime) -> bool {
         self.bytes == 0 || self.used.idle(now) >= IDLE
     }
 
-    /// The place in the order of removal; the smallest goes first: empty ones, then others, the longest unused first.
+    /// The rank in the removal order, smallest first: empty sessions, then the longest unused.
     pub fn rank(self, now: Uptime) -> impl Ord + use<> {
         (self.bytes > 0, Reverse(self.used.age(now)))
     }
@@ -67,7 +69,7 @@ mod tests {
     use crate::run::clock::Timestamp;
 
     #[test]
-    fn empty_sessions_go_first_and_then_the_longest_unused() {
+    fn empty_sessions_are_removed_first_and_then_the_longest_unused() {
         let clock = Clock::manual(Timestamp(0));
         let start = clock.uptime();
         clock.advance(IDLE);
@@ -83,7 +85,7 @@ mod tests {
         order.sort_by_key(|facts| facts.rank(now));
         assert_eq!(order.map(|facts| facts.bytes), [0, 0, 3, 4, 5]);
         assert_eq!(order[0].used, LastUse::now(start));
-        // A client whose node was restarted has its time to come back.
+        // After a restart of the node, a client has the whole of `IDLE` to return.
         assert_eq!(order.map(|facts| facts.may_go(now)), [true, true, false, true, false]);
     }
 }

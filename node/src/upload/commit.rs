@@ -1,12 +1,15 @@
-//! Committing a session: from a verified spool file to a blob that is as durable as its acknowledgement says.
+//! Committing a session: turns a verified spool file into a blob that is as durable as its
+//! acknowledgement promises.
 //!
 //! The steps, and what a crash after each leaves:
-//! 1. verified: the session as it was; the client repeats the `PUT`.
-//! 2. journaled: a journal entry without content; the next start drops it, the session is still there.
-//! 3. adopted: the next start replicates the blob and removes the session's folder, which has lost its data.
+//! 1. verified: the unchanged session; the client repeats the `PUT`.
+//! 2. journaled: a journal entry without content. The next start removes the entry; the session
+//!    still exists.
+//! 3. adopted: the next start replicates the blob, and removes the session's directory, which has
+//!    no data file any more.
 //! 4. session removed: as 3.
 //!
-//! In none of these has the client been told 201.
+//! In none of these cases has the client received 201.
 
 use super::commits::Commit;
 use super::session::{Session, Writing};
@@ -19,7 +22,8 @@ use std::io;
 use std::sync::Arc;
 
 impl Uploads {
-    /// Verifies the digest and commits. On a mismatch the session ends. `commit` tells those who repeat the request.
+    /// Verifies the digest and commits. On a mismatch the session ends. `commit` reports progress
+    /// to repeated requests.
     pub(super) async fn commit(
         &self,
         session: Arc<Session>,
@@ -40,33 +44,37 @@ impl Uploads {
         crash::point("upload.verified");
         let write_back = self.inner.mode == ReplicationMode::WriteBack;
         let size = writing.offset();
-        // Pinned before it is in the store, so that at no moment it can be a victim.
+        // The blob is pinned before it is in the store, so it can never be evicted in between.
         let pin = self.inner.store.pin(&expected);
         let journaled = self.inner.replicator.journal(&session.repository, &expected, size, write_back).await?;
         crash::point("upload.journaled");
         let reservation = writing.reservation.take();
-        // WriteBack acknowledges what only this disk has, so it is synced. WriteThrough acknowledges what the bucket
-        // has; after a power failure the store verifies what it kept.
+        // WriteBack acknowledges content that only this disk has, so the content is synced.
+        // WriteThrough acknowledges content that the bucket has; after a power failure the store
+        // verifies what it kept.
         match self.inner.store.adopt(&expected, &session.data(), reservation, write_back).await {
             Ok(()) => {}
             Err(error @ StoreError::Io { .. }) if write_back => {
-                // A sync that failed once seems to succeed the next time: the client must send the bytes again.
+                // After a failed sync, the next sync can succeed without having written the bytes,
+                // so the client must send them again.
                 self.end(&session, writing).await?;
                 return Err(error.into());
             }
             Err(error) => {
-                // The bytes still lie in the session, which the client may finish again.
+                // The bytes are still in the session, so the client may finish it again.
                 writing.reservation = self.inner.store.readmit(size);
                 return Err(error.into());
             }
         }
         crash::point("upload.adopted");
         if let Err(error) = self.end(&session, writing).await {
-            tracing::warn!(%error, "the folder of a committed session stays on the disk until the next start");
+            tracing::warn!(%error,
+                "cannot remove the directory of a committed upload session; it will be removed at the next start");
         }
         crash::point("upload.session-removed");
         self.inner.replicator.send(journaled, pin);
-        // After it is sent: whoever repeats the request waits for what the replicator makes of it.
+        // Only after the blob was handed to the replicator: a repeated request waits for the
+        // replicator's result.
         commit.adopted();
         if write_back {
             return Ok(());
@@ -74,16 +82,16 @@ impl Uploads {
         Ok(self.inner.replicator.durable(&session.repository, &expected).await?)
     }
 
-    /// Ends a session of which the disk did not keep what was written.
+    /// Ends a session whose written bytes may not have reached the disk.
     pub(super) async fn lost(&self, session: &Session, writing: Writing, error: io::Error) -> UploadError {
         if let Err(error) = self.end(session, writing).await {
-            tracing::warn!(%error, "a failed session stays on the disk until the next start");
+            tracing::warn!(%error, "cannot remove the failed upload session; it will be removed at the next start");
         }
-        UploadError::Store(session.failed("keep")(error))
+        UploadError::Store(session.failed("store")(error))
     }
 
-    /// Forgets a session and removes its folder. Whoever waits for the right to write gets it only then, and finds the
-    /// session gone.
+    /// Forgets a session and removes its directory. A request that waits for the right to write
+    /// gets it only afterwards, and then finds that the session is gone.
     pub(super) async fn end(&self, session: &Session, writing: Writing) -> Result<(), UploadError> {
         if self.inner.sessions.remove(&session.id).is_some() {
             self.inner.metrics.sessions.dec();

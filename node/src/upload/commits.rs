@@ -1,18 +1,19 @@
-//! Which sessions are being committed, and which were: for the client that repeats its last `PUT` because it did not
-//! hear the answer to the first.
+//! The running and the recent commits of sessions, for a client that repeats its last `PUT` because
+//! it did not receive the answer to the first.
 //!
-//! In memory and bounded. What is forgotten costs a look at the bucket, and nothing else.
+//! They are in memory and bounded. A forgotten commit costs a request to the bucket, and nothing
+//! else.
 
 use crate::oci::{Digest, Repository, SessionId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// Commits that ended well are remembered up to this number: about 3 MiB. A client repeats a request within minutes,
-/// and a node commits fewer blobs in that time.
+/// Number of successful commits that are remembered; they take about 3 MiB. A client repeats a
+/// request within minutes, and a node commits fewer blobs in that time.
 const REMEMBERED: usize = 8192;
 
-/// How far a commit is.
+/// Progress of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Running,
@@ -20,7 +21,7 @@ enum Progress {
     Adopted,
 }
 
-/// A commit, for those who repeat the request.
+/// A commit, as repeated requests see it.
 pub(super) struct Known {
     pub repository: Repository,
     pub digest: Digest,
@@ -42,7 +43,7 @@ pub(super) struct Commits(Mutex<State>);
 #[derive(Default)]
 struct State {
     known: HashMap<SessionId, Arc<Known>>,
-    /// Those adopted, the oldest first.
+    /// The adopted commits, oldest first.
     adopted: VecDeque<SessionId>,
 }
 
@@ -52,7 +53,7 @@ impl Commits {
         self.state().known.get(id).cloned()
     }
 
-    /// Begins a commit. Whoever asks from now on waits for it.
+    /// Registers a commit. A repeated request waits for it from now on.
     pub fn begin(self: &Arc<Self>, id: &SessionId, repository: &Repository, digest: &Digest) -> Commit {
         let (progress, watched) = watch::channel(Progress::Running);
         let known = Arc::new(Known { repository: repository.clone(), digest: *digest, progress: watched });
@@ -65,7 +66,7 @@ impl Commits {
     }
 }
 
-/// A running commit. Dropped before the blob was adopted, it has failed.
+/// A running commit. If it is dropped before the blob was adopted, it has failed.
 pub(super) struct Commit {
     commits: Arc<Commits>,
     id: SessionId,
@@ -94,7 +95,7 @@ impl Drop for Commit {
             return;
         }
         let mut state = self.commits.state();
-        // A later commit of the same session may have begun already; that one stays.
+        // A later commit of the same session may already run; keep that one.
         if state.known.get(&self.id).is_some_and(|known| Arc::ptr_eq(known, &self.known)) {
             state.known.remove(&self.id);
         }
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_while_a_commit_runs_learns_how_it_ends() {
+    async fn a_request_during_a_commit_learns_its_outcome() {
         let (commits, id) = (Arc::new(Commits::default()), id());
         let commit = commits.begin(&id, &repository("a"), &sha256(b"x"));
         let known = commits.of(&id).unwrap();

@@ -1,9 +1,10 @@
-//! The last `PUT` of a session, once or several times: a client that did not hear the answer repeats it, at any node, and
-//! is told the same.
+//! The last `PUT` of a session, which may arrive several times: a client that did not receive the
+//! answer repeats it, at any node, and gets the same answer.
 //!
-//! The commit runs in the background, so that neither a client that goes away nor a proxy that loses patience stops it.
-//! Whoever repeats the request while it runs waits for the same commit. When nothing is remembered of the session, the
-//! bucket is asked whether the repository has the blob; nothing is ever written for a session that is not there.
+//! The commit runs in the background, so neither a client that disconnects nor a proxy that times
+//! out stops it. A request that is repeated meanwhile waits for the same commit. If the session is
+//! unknown, the bucket decides: the answer is whether the repository has the blob. Nothing is ever
+//! written for a session that does not exist.
 
 use super::place::Place;
 use super::session::{Session, Writing};
@@ -18,11 +19,13 @@ use std::io;
 use std::sync::Arc;
 
 impl Uploads {
-    /// Takes the last body, verifies the digest and commits. When it returns, the blob is as durable as
-    /// `replication.mode` says. Repeated after a commit, it does nothing and succeeds.
+    /// Receives the last body, verifies the digest and commits. When it returns, the blob is as
+    /// durable as `replication.mode` requires. Repeated after a commit, it does nothing and
+    /// succeeds.
     ///
     /// # Errors
-    /// A digest that does not match ends the session. `Unfinished` after `upload.answerWithin`; the commit goes on.
+    /// A digest that does not match ends the session. `Unfinished` after `upload.answerWithin`; the
+    /// commit continues.
     pub async fn finish(
         &self,
         repository: &Repository,
@@ -38,14 +41,15 @@ impl Uploads {
         self.in_time(self.to_the_end(async move { uploads.commit(session, writing, digest, commit).await })).await
     }
 
-    /// Whether the blob is durable and the repository links it, as a client asks that repeats the last `PUT` of a
-    /// session which is unknown here. The bucket is asked, whatever is remembered.
+    /// Whether the blob is durable and the repository links it. Answers a client that repeats the
+    /// last `PUT` of a session which is unknown here. Always asks the bucket, regardless of what is
+    /// remembered.
     ///
     /// # Errors
-    /// `UnknownSession` when it is not so; others when the bucket cannot be asked.
+    /// `UnknownSession` if the blob is not durable or not linked; other errors if the bucket fails.
     pub async fn finished(&self, repository: &Repository, digest: &Digest) -> Result<(), UploadError> {
         self.in_time(async {
-            // A commit of before the last start may still be on its way.
+            // A commit of an earlier run may still be replicating.
             self.inner.replicator.durable(repository, digest).await?;
             let there = self.inner.links.ask(repository, LinkKind::Layer, digest).await?
                 && self.inner.bucket.head(&self.inner.layout.data(digest)).await?.is_some();
@@ -54,11 +58,11 @@ impl Uploads {
         .await
     }
 
-    /// Waits for a blob that is on its way to the bucket from this node. `false`: it takes longer than
+    /// Waits for a blob that is pending at this node. `false`: it takes longer than
     /// `upload.answerWithin`.
     ///
     /// # Errors
-    /// When the bucket fails.
+    /// If the bucket fails.
     pub(super) async fn settled(&self, repository: &Repository, digest: &Digest) -> Result<bool, UploadError> {
         let durable = async { Ok(self.inner.replicator.durable(repository, digest).await?) };
         match self.in_time(durable).await {
@@ -68,16 +72,17 @@ impl Uploads {
         }
     }
 
-    /// Whether a `HEAD` may tell of a blob that is on its way to the bucket from this node. Under WriteThrough only when
-    /// it has arrived, because a client that finds a blob pushes its manifest next, perhaps to another node.
+    /// Whether a `HEAD` may report a blob that is pending at this node. Under WriteThrough it may
+    /// not before the blob is durable, because a client that finds a blob pushes its manifest next,
+    /// perhaps to another node.
     ///
     /// # Errors
-    /// When the bucket fails.
+    /// If the bucket fails.
     pub async fn may_be_found(&self, repository: &Repository, digest: &Digest) -> Result<bool, UploadError> {
         Ok(self.inner.mode == ReplicationMode::WriteBack || self.settled(repository, digest).await?)
     }
 
-    /// The session and the right to write to it; `None` when the blob is committed already.
+    /// The session and the right to write to it; `None` if the blob is already committed.
     async fn claim(
         &self,
         repository: &Repository,
@@ -99,7 +104,8 @@ impl Uploads {
             };
             match session.writing(OTHERS_WRITE).await {
                 Some(writing) if self.is_open(id) => return Ok(Some((session, writing))),
-                // It ended meanwhile, or is being committed: how, is known now.
+                // The session ended meanwhile, or is being committed. The next iteration finds out
+                // which.
                 Some(_) => {}
                 None if self.inner.commits.of(id).is_some() => {}
                 None => return Err(UploadError::Busy),
@@ -107,9 +113,9 @@ impl Uploads {
         }
     }
 
-    /// What to answer for a blob that this node has committed in this run.
+    /// The answer for a blob that this node has committed in this run.
     async fn committed(&self, repository: &Repository, digest: &Digest) -> Result<(), UploadError> {
-        // What is not durable yet is not a victim, so that it is stored.
+        // Content that is not durable yet is never evicted, so it is still in the store.
         if self.inner.mode == ReplicationMode::WriteBack && self.inner.store.size(digest).is_some() {
             return Ok(());
         }

@@ -1,21 +1,22 @@
 //! The manifest: the barrier after which an image is durable, in either mode.
 //!
-//! The steps, and what a crash after each leaves: tags read (nothing), data (bytes that nothing makes visible), revision
-//! link (a manifest by digest that was not acknowledged), references looked up (the same), referrer entry (the same,
-//! listed), current link of each tag. A retry completes it.
+//! The steps, and what a crash after each leaves: tags read (nothing), data (bytes that no link
+//! makes visible), revision link (an unacknowledged manifest that is readable by digest),
+//! references looked up (the same), referrer entry (the same, and listed as a referrer), current
+//! link of each tag. A repeated push completes it.
 //!
-//! The link is written before the references are looked up, and not after: whatever removes content removes it first
-//! and looks for links afterwards, so that one of the two sees the other.
+//! The link is written before the references are looked up: whatever removes content removes it
+//! first and looks for links afterwards, so one of the two sees the other.
 //!
 //! | what happens | between | result |
 //! |---|---|---|
-//! | a layer is deleted | anything and the lookup | refused with 400, the link is withdrawn |
+//! | a layer is deleted | any earlier step and the lookup | the push is rejected with 400, and the link is removed |
 //! | a layer is deleted | the lookup and the answer | as if it was deleted after the push |
-//! | the data of a layer is removed | the link and the lookup | put again from the store, else refused |
-//! | the manifest is deleted | the link and the last look | the last look finds no link and makes link and tags anew |
-//! | the manifest is deleted | the last look and the answer | the deletion finds the tags and removes them |
-//! | a tag is deleted | the tag and the last look | as if it was deleted after the push |
-//! | the same manifest is pushed elsewhere | the link and its withdrawal | the withdrawal looks again and restores it |
+//! | the data of a layer is removed | the link and the lookup | uploaded again from the store, or rejected |
+//! | the manifest is deleted | the link and the last check | the last check finds no link and writes both again |
+//! | the manifest is deleted | the last check and the answer | the deletion finds the tags and removes them |
+//! | a tag is deleted | the tag and the last check | as if it was deleted after the push |
+//! | another push relies on the same link | the link and its removal | the removal checks again and restores it |
 
 use super::{Accepted, ManifestPush, UploadError, Uploads};
 use crate::oci::{Algorithm, Digest, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag};
@@ -27,8 +28,8 @@ use crate::store::tags::{Conditions, Current, TagError};
 use bytes::Bytes;
 use futures::future::try_join_all;
 
-/// How often a push makes its link and tags anew because deletions remove them at the same time. Each time another
-/// deletion must have come between.
+/// How many times a push writes its link and tags again because concurrent deletions remove them.
+/// Each time needs another deletion.
 const LOOKS: usize = 5;
 
 impl Uploads {
@@ -44,9 +45,10 @@ impl Uploads {
             Reference::Digest(_) => tags,
         };
         let planned = self.plan_tags(repository, tags, &digest, &conditions).await?;
-        // Nothing is written yet: a push that is given up here changes no tag later.
+        // Nothing is written yet, so a push that is abandoned here changes no tag later.
         self.in_time(self.wait_for_pending(repository, &manifest)).await?;
 
+        // Taken before the write, so a deletion that comes later invalidates what `keep` remembers.
         let look = self.inner.store.look(&digest);
         self.put_data(&digest, content.clone()).await?;
         crash::point("manifest.data-written");
@@ -74,7 +76,8 @@ impl Uploads {
         Ok(Accepted { digest, subject: manifest.subject })
     }
 
-    /// Reads the tags that the manifest is to get, and refuses what can be refused before anything is written.
+    /// Reads the tags that the manifest will get, and rejects the push if they do not allow it,
+    /// before anything is written.
     async fn plan_tags(
         &self,
         repository: &Repository,
@@ -98,8 +101,8 @@ impl Uploads {
         try_join_all(read).await
     }
 
-    /// Overwritten and not skipped when it is there: the bytes are the same, and pushing an image again then repairs a
-    /// manifest that was damaged in the bucket, at the same cost.
+    /// Writes the data, also if it exists. The bytes are the same, and so a repeated push repairs a
+    /// manifest that is damaged in the bucket, at the same cost.
     async fn put_data(&self, digest: &Digest, content: Bytes) -> Result<(), UploadError> {
         let began = self.inner.recent_puts.begin();
         let key = self.inner.layout.data(digest);
@@ -108,8 +111,9 @@ impl Uploads {
         Ok(())
     }
 
-    /// Removes the link of a manifest that is refused, which this push has made. It removes first and looks afterwards:
-    /// another push of the same manifest may have relied on the link.
+    /// Removes the link of a rejected manifest, which this push has written. The link is removed
+    /// first and the references are checked afterwards, because another push of the same manifest
+    /// may have relied on the link.
     async fn withdraw(&self, repository: &Repository, digest: &Digest, blobs: &[Digest], manifests: &[Digest]) {
         let withdrawn = async {
             self.inner.links.remove(repository, LinkKind::Revision, digest).await?;
@@ -119,11 +123,11 @@ impl Uploads {
             Ok::<_, UploadError>(())
         };
         if let Err(error) = withdrawn.await {
-            tracing::warn!(%repository, %digest, %error, "the link of a refused manifest is left in the bucket");
+            tracing::warn!(%repository, %digest, %error, "cannot remove the link of a rejected manifest; it remains in the bucket");
         }
     }
 
-    /// The last look: what was written must still be there, or a deletion came between.
+    /// The last check: the link must still exist. If it does not, a deletion came in between.
     async fn look_again(&self, repository: &Repository, digest: &Digest, tags: &[Tag]) -> Result<(), UploadError> {
         let (links, all_tags) = (&self.inner.links, &self.inner.tags);
         for _ in 0..LOOKS {
@@ -156,17 +160,21 @@ impl Uploads {
         Ok(self.inner.fallback.add(repository, subject, &referrer).await?)
     }
 
-    /// Keeps the manifest in the store, so that the next pull of it at this node asks the bucket nothing but the tag.
-    /// It is durable already, so a full disk is no reason to refuse it.
+    /// Keeps the manifest in the store, so the next pull from this node asks the bucket only for
+    /// the tag. The manifest is already durable, so a full disk is no reason to reject the push.
     async fn keep(&self, look: &Look, repository: &Repository, digest: &Digest, content: Bytes) {
         match self.inner.store.insert_small(digest, content).await {
             Ok(()) => self.inner.store.remember_link(look, repository, LinkKind::Revision, digest),
-            Err(error) => tracing::warn!(%repository, %digest, %error, "a manifest is durable and not stored here"),
+            Err(error) => {
+                tracing::warn!(%repository, %digest, %error,
+                    "manifest was pushed to the bucket but could not be cached on this node")
+            }
         }
     }
 }
 
-/// The manifest's digest, in the algorithm that the client asks for; its content must have it.
+/// The manifest's digest, in the algorithm that the client names. If the client names a digest, the
+/// content must match it.
 fn digest_of(reference: &Reference, content: &[u8]) -> Result<Digest, UploadError> {
     match reference {
         Reference::Tag(_) => Ok(Digest::of(Algorithm::Sha256, content)),

@@ -1,5 +1,38 @@
-//! Upload: sessions that take bytes, verify them and commit them to the store; and the manifest, which is the
+//! Upload: sessions receive bytes, verify them and commit them to the store. The manifest is the
 //! barrier after which an image is durable.
+//!
+//! This module owns the unfinished sessions on this node's disk, their commits, and the push of
+//! manifests. It knows nothing of HTTP. It never sends a blob to the bucket itself (the replicator
+//! does), and never evicts stored content.
+//!
+//! # Consistency
+//!
+//! - A session has at most one writer. Its record is replaced before a request is acknowledged.
+//! - A blob enters the store only after its digest was verified.
+//! - Under WriteThrough a blob is acknowledged when the bucket has it and its link. Under WriteBack
+//!   it is acknowledged when this disk has it, synced and journaled.
+//! - A manifest is acknowledged only when it and everything that it refers to is durable, in either
+//!   mode. Its link is written before its references are looked up, and its tags last (see
+//!   `manifest`).
+//!
+//! # Retries
+//!
+//! The bucket retries its requests within the retry budget; this module does not repeat them. The
+//! client repeats: a repeated chunk replaces the bytes that were never acknowledged, and a repeated
+//! last `PUT` gets the result of the first one, also from another node (see `finish`). Writes of
+//! tags are conditional and are repeated when another write came first.
+//!
+//! # Cancellation
+//!
+//! A client that disconnects ends the receiving; the bytes received so far stay in the session. A
+//! commit or a manifest push continues in a background task, so no step is left half done. After
+//! `upload.answerWithin` the client gets `Unfinished`, and the commit continues.
+//!
+//! # Crash
+//!
+//! The next start restores the sessions from their directories without trusting their bytes, and
+//! removes directories without a session. The modules `commit` and `manifest` state what a crash
+//! between two of their steps leaves.
 
 mod age;
 mod commit;
@@ -36,41 +69,44 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How long a request waits for another that writes to the same session: a client that lost its connection and comes
-/// back is not to be refused because the node has not noticed the loss yet.
+/// How long a request waits for another one that writes to the same session. A client that lost its
+/// connection and returns must not be rejected only because the node has not noticed the loss yet.
 const OTHERS_WRITE: Duration = Duration::from_secs(10);
 
-/// Why an upload did not go on.
+/// Why an upload failed or was interrupted.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// There is no such session, at this node or any other.
-    #[error("there is no such upload session; start again with POST")]
+    /// The session exists neither at this node nor at any other.
+    #[error("unknown upload session; start a new upload with POST")]
     UnknownSession,
-    /// The chunk does not begin where the session ends.
-    #[error("the chunk does not begin at byte {offset}, where the upload ends")]
+    /// The chunk does not start where the session ends.
+    #[error("chunk out of order: expected it to start at byte {offset}")]
     OutOfOrder { offset: u64 },
-    /// The body has another length than its range or `Content-Length` says.
-    #[error("the body has another length than its Content-Range says")]
+    /// The length of the body differs from its `Content-Range` or `Content-Length`.
+    #[error("the body length does not match Content-Range or Content-Length")]
     Length { offset: u64 },
     /// Another request is writing to the session.
-    #[error("another request is writing to this upload session")]
+    #[error("another request is writing to this upload session; retry later")]
     Busy,
-    /// The work goes on without the client.
-    #[error("this takes longer than upload.answerWithin and goes on; repeat the request to learn how it ends")]
+    /// The work continues without the client.
+    #[error(
+        "the upload takes longer than upload.answerWithin and continues in the background; \
+         repeat the request to get its result"
+    )]
     Unfinished,
-    #[error("the content has the digest {actual}, not {expected}")]
+    #[error("digest mismatch: expected {expected}, but the content has {actual}")]
     DigestMismatch { expected: Box<Digest>, actual: Box<Digest> },
-    #[error("this node keeps {0} unfinished uploads already, and all are in use; retry later")]
+    #[error("too many unfinished uploads on this node (limit {0}, upload.maxSessions); retry later")]
     TooManySessions(u32),
-    #[error("the blob is larger than {0} bytes")]
+    #[error("the content is larger than the limit of {0} bytes")]
     TooLarge(u64),
-    /// The client's connection failed; the session stays as far as it got.
-    #[error("the request's body failed: {0}")]
+    /// The connection of the client failed. The session keeps the bytes received so far.
+    #[error("cannot read the request body: {0}")]
     Body(#[source] io::Error),
-    #[error("the manifest refers to content that this repository does not have")]
+    #[error("the manifest refers to content that is missing in this repository; push that content first")]
     MissingReferences { blobs: Vec<Digest>, manifests: Vec<Digest> },
     /// Another node acknowledged a blob and has not made it durable yet (WriteBack).
-    #[error("{0} is on its way to the bucket from another node; retry later")]
+    #[error("{0} is not in the bucket yet: another node is still uploading it; retry later")]
     Pending(Digest),
     #[error(transparent)]
     Tag(#[from] TagError),
@@ -82,7 +118,7 @@ pub enum UploadError {
     Store(#[from] StoreError),
 }
 
-/// How far a session is.
+/// Progress of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionStatus {
     pub id: SessionId,
@@ -95,11 +131,12 @@ pub struct SessionStatus {
 pub struct ManifestPush {
     /// The tag or digest in the path.
     pub reference: Reference,
-    /// Tags in the query (`?tag=`) that the manifest gets as well.
+    /// Tags in the query (`?tag=`), which the manifest gets in addition to `reference`.
     pub tags: Vec<Tag>,
     pub content_type: Option<String>,
     pub content: Bytes,
-    /// The client's `If-Match` and `If-None-Match`: of the tag, or of the manifest if it is pushed by digest.
+    /// The client's `If-Match` and `If-None-Match`. They apply to the tag, or to the manifest if it
+    /// is pushed by digest.
     pub conditions: Conditions,
 }
 
@@ -107,22 +144,22 @@ pub struct ManifestPush {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
     pub digest: Digest,
-    /// The manifest that it refers to, for `OCI-Subject`.
+    /// The manifest that this one refers to, for `OCI-Subject`.
     pub subject: Option<Digest>,
 }
 
-/// Who answers for a session.
+/// The node that handles the requests of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// This node.
     Here,
-    /// Another; the URL of its listener, without a path.
+    /// Another node, as the URL of its listener without a path.
     Peer(String),
-    /// A node that cannot be reached from here.
+    /// A node that this node cannot reach.
     Unknown,
 }
 
-/// What the upload flow is made of.
+/// The dependencies of the upload flow.
 pub struct UploadParts {
     pub bucket: Arc<dyn Bucket>,
     pub layout: Layout,
@@ -132,9 +169,9 @@ pub struct UploadParts {
     pub tasks: Tasks,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    /// This node's name, for the sessions that begin here.
+    /// The name of this node, for sessions that are opened here.
     pub node: NodeName,
-    /// How another node is reached, `{node}` standing for its name.
+    /// URL template of the other nodes; `{node}` stands for the name of the node.
     pub peers: Option<String>,
     pub mode: ReplicationMode,
     pub config: config::Upload,
@@ -143,7 +180,7 @@ pub struct UploadParts {
     pub recent_puts: RecentPuts,
 }
 
-/// The upload flow. Clones share it.
+/// The upload flow. Clones share the state.
 #[derive(Clone)]
 pub struct Uploads {
     inner: Arc<Inner>,
@@ -167,16 +204,17 @@ struct Inner {
     recent_puts: RecentPuts,
     sessions: DashMap<SessionId, Arc<Session>>,
     commits: Arc<Commits>,
-    /// What is received will have to be on disk when it is committed.
+    /// Received bytes are synced in the background, because they must be on disk when they are
+    /// committed.
     synced: bool,
 }
 
 impl Uploads {
-    /// Takes up the sessions of earlier runs, and removes what a crash left of others. Blocking, for it reads the
-    /// disk.
+    /// Restores the sessions of earlier runs, and removes what a crash left of others. Blocking,
+    /// because it reads the disk.
     ///
     /// # Errors
-    /// When the folder of sessions cannot be read.
+    /// If the directory of sessions cannot be read.
     pub fn start(parts: UploadParts) -> Result<Uploads, StoreError> {
         let sessions = restore(&parts)?;
         parts.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
@@ -207,7 +245,7 @@ impl Uploads {
         })
     }
 
-    /// Who answers for a session.
+    /// The node that handles the requests of a session.
     pub fn owner(&self, id: &SessionId) -> Owner {
         if *id.owner() == self.inner.node {
             return Owner::Here;
@@ -218,10 +256,10 @@ impl Uploads {
         }
     }
 
-    /// Opens a session. When there are as many as may be, the one that is missed the least ends.
+    /// Opens a session. At the limit (`upload.maxSessions`), it removes an unused session first.
     ///
     /// # Errors
-    /// When there are too many and all are in use, or the disk fails.
+    /// If the limit is reached and all sessions are in use, or if the disk fails.
     pub async fn open(&self, repository: &Repository) -> Result<SessionStatus, UploadError> {
         let most = self.inner.config.max_sessions;
         if self.inner.sessions.len() >= most as usize && !self.make_place().await {
@@ -242,20 +280,21 @@ impl Uploads {
         session.inspect(|session| session.touch(self.inner.clock.uptime())).ok_or(UploadError::UnknownSession)
     }
 
-    /// How far the session is.
+    /// The progress of the session.
     ///
     /// # Errors
-    /// When there is none of this id in this repository.
+    /// If this repository has no session with this ID.
     pub async fn status(&self, repository: &Repository, id: &SessionId) -> Result<SessionStatus, UploadError> {
         let session = self.session(repository, id)?;
         Ok(SessionStatus { id: id.clone(), offset: session.offset() })
     }
 
-    /// Takes a body and acknowledges all that the session has then. The body must begin where the session ends, or where
-    /// what was acknowledged ends: then it replaces what came after that. With a range, it must have the range's length.
+    /// Receives a body and acknowledges everything that the session then has. The body must start
+    /// where the session ends, or in the part that was never acknowledged; it then replaces the
+    /// bytes from there on. With a range, the body must have the length of the range.
     ///
     /// # Errors
-    /// Whatever is received before an error stays, until the same request comes again.
+    /// Bytes received before an error stay in the session until the request is repeated.
     pub async fn append(
         &self,
         repository: &Repository,
@@ -273,40 +312,44 @@ impl Uploads {
     /// Ends a session without a blob.
     ///
     /// # Errors
-    /// When there is none of this id in this repository.
+    /// If this repository has no session with this ID.
     pub async fn cancel(&self, repository: &Repository, id: &SessionId) -> Result<(), UploadError> {
         let session = self.session(repository, id)?;
         let writing = self.writing(&session).await?;
         self.end(&session, writing).await
     }
 
-    /// Links a blob that the repository `from` has. `false`: it does not have it, upload it instead.
+    /// Links a blob of the repository `from`. `false`: `from` does not have it, and the client must
+    /// upload it.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     pub async fn mount(
         &self,
         repository: &Repository,
         digest: &Digest,
         from: &Repository,
     ) -> Result<bool, UploadError> {
-        // Under WriteBack the source may be visible here and not yet durable; a link to it would be broken elsewhere.
+        // Under WriteBack the source may be visible here and not yet durable; a link to it would be
+        // broken at other nodes.
         if !self.settled(from, digest).await? {
             return Ok(false);
         }
         if !self.is_linked(from, LinkKind::Layer, digest).await? || !self.has_data(digest).await? {
             return Ok(false);
         }
-        // The link first, then the look at the data: what removes data removes it first and looks for links afterwards.
+        // The link is written before the data is checked: whatever removes data removes it first
+        // and looks for links afterwards.
         self.inner.links.write(repository, LinkKind::Layer, digest).await?;
         self.has_data(digest).await
     }
 
-    /// Takes a manifest: checks its references, waits until they are durable, and makes it visible, the tag last.
+    /// Accepts a manifest: checks its references, waits until they are durable, and makes the
+    /// manifest visible, the tag last.
     ///
     /// # Errors
-    /// When it is not a manifest, refers to what is not there, or the bucket fails. Then nothing is visible of it
-    /// that is broken.
+    /// If the content is not a valid manifest, if it refers to missing content, or if the bucket
+    /// fails. In these cases nothing that is visible is broken.
     pub async fn manifest(&self, repository: &Repository, push: ManifestPush) -> Result<Accepted, UploadError> {
         let (uploads, repository) = (self.clone(), repository.clone());
         self.to_the_end(async move { uploads.accept(&repository, push).await }).await
@@ -314,7 +357,7 @@ impl Uploads {
 
     async fn writing(&self, session: &Session) -> Result<session::Writing, UploadError> {
         let writing = session.writing(OTHERS_WRITE).await.ok_or(UploadError::Busy)?;
-        // It may have ended while this waited.
+        // The session may have ended during the wait.
         if self.is_open(&session.id) { Ok(writing) } else { Err(UploadError::UnknownSession) }
     }
 
@@ -322,30 +365,32 @@ impl Uploads {
         self.inner.sessions.contains_key(id)
     }
 
-    /// Runs steps that are not to be left half way when the client goes away.
+    /// Runs steps that must not be left half done when the client disconnects.
     async fn to_the_end<T: Send + 'static>(
         &self,
         steps: impl Future<Output = Result<T, UploadError>> + Send + 'static,
     ) -> Result<T, UploadError> {
         let (done, result) = oneshot::channel();
         self.inner.tasks.spawn("commit", async move {
-            // A client that went away does not learn the outcome; it asks again.
+            // A client that disconnected does not learn the outcome; it repeats the request.
             let _ = done.send(steps.await);
         });
-        result.await.unwrap_or_else(|_| Err(UploadError::Body(io::Error::other("the node stopped in the middle"))))
+        result
+            .await
+            .unwrap_or_else(|_| Err(UploadError::Body(io::Error::other("the node is shutting down; retry the upload"))))
     }
 }
 
-/// Sessions that a start finds; folders that hold none are removed. One folder that cannot be read or removed is left,
-/// and keeps no node from starting.
+/// Restores the sessions on disk and removes directories without a session. A directory that cannot
+/// be read or removed is left in place and does not prevent the node from starting.
 fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, StoreError> {
     let uploads = parts.store.uploads_dir();
     let sessions = DashMap::new();
-    for found in std::fs::read_dir(&uploads).map_err(StoreError::io("read the sessions", &uploads))? {
+    for found in std::fs::read_dir(&uploads).map_err(StoreError::io("read the upload sessions in", &uploads))? {
         let folder = match found {
             Ok(found) => found.path(),
             Err(error) => {
-                tracing::error!(%error, folder = %uploads.display(), "a session cannot be read");
+                tracing::error!(%error, folder = %uploads.display(), "cannot list the upload sessions");
                 continue;
             }
         };
@@ -354,9 +399,10 @@ fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, Stor
                 sessions.insert(session.id.clone(), Arc::new(session));
             }
             None => {
-                tracing::info!(folder = %folder.display(), "removing what a crash left of a session");
+                tracing::info!(folder = %folder.display(), "removing an upload session left by a crash");
                 if let Err(error) = std::fs::remove_dir_all(&folder) {
-                    tracing::error!(%error, folder = %folder.display(), "what is left of a session cannot be removed");
+                    tracing::error!(%error, folder = %folder.display(),
+                        "cannot remove an upload session left by a crash");
                 }
             }
         }

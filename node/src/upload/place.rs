@@ -1,24 +1,24 @@
-//! Where the bytes of a request belong in its session.
+//! The position of a request's bytes in its session.
 
 use crate::oci::UploadRange;
 
-/// Where a request says that its bytes belong. A request that says nothing of it appends.
+/// The position that a request states. A request that states none appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Where its `Content-Range` says (distribution-spec, "Pushing a blob in chunks").
+    /// The position in its `Content-Range` (distribution-spec, "Pushing a blob in chunks").
     Range(UploadRange),
-    /// At the offset in the `Location` that it was sent to.
+    /// The offset in the `Location` that it was sent to.
     Offset(u64),
 }
 
-/// What follows from the place.
+/// What to do with the bytes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The bytes follow those that the session has.
+    /// The bytes follow those of the session.
     Append,
-    /// The session has bytes from there on, of a request that was never answered: they are taken again.
+    /// The session has bytes from there on that were never acknowledged. They are replaced.
     Again { from: u64 },
-    /// The bytes do not follow, or those that the session has there were acknowledged.
+    /// The bytes do not follow those of the session, or the session has acknowledged bytes there.
     Refuse,
 }
 
@@ -31,7 +31,7 @@ impl Place {
         }
     }
 
-    /// The number of bytes, if the request says it.
+    /// The number of bytes, if the request states it.
     pub(super) fn length(self) -> Option<u64> {
         match self {
             Place::Range(range) => Some(range.length()),
@@ -39,8 +39,8 @@ impl Place {
         }
     }
 
-    /// What to do with bytes for this place, in a session of `end` bytes of which the first `answered` were
-    /// acknowledged.
+    /// What to do with bytes at this position, in a session of `end` bytes of which the first
+    /// `answered` were acknowledged.
     pub(super) fn step(self, answered: u64, end: u64) -> Step {
         match self.start() {
             start if start == end => Step::Append,
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_follow_the_end_or_replace_what_was_never_answered() {
+    fn bytes_follow_the_end_or_replace_what_was_never_acknowledged() {
         for (start, answered, end, expected) in [
             (0, 0, 0, Step::Append),
             (9, 0, 9, Step::Append),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_says_how_many_bytes_and_an_offset_does_not() {
+    fn a_range_has_a_length_and_an_offset_has_none() {
         let range = Place::Range(UploadRange::parse("3-7").unwrap());
         assert_eq!((range.start(), range.length()), (3, Some(5)));
         assert_eq!((Place::Offset(3).start(), Place::Offset(3).length()), (3, None));

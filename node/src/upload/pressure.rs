@@ -1,7 +1,9 @@
-//! Sessions that are removed: because they expired, because there are too many, or because the store has no room.
+//! Removal of sessions: because they expired, because there are too many, or because the store has
+//! no space.
 //!
-//! Never one that a request is writing to. The client of a removed session is told that there is none, and begins again:
-//! nothing of it was acknowledged but its progress.
+//! A session that a request writes to is never removed. The client of a removed session gets
+//! "unknown session" and starts again. It loses only the upload progress, because no blob was
+//! acknowledged.
 
 use super::Uploads;
 use super::age::Facts;
@@ -23,21 +25,22 @@ impl UnusedSessions for Uploads {
 }
 
 impl Uploads {
-    /// Removes sessions that received nothing for `upload.sessionExpiry`. Returns the bytes freed.
+    /// Removes sessions that were not used for `upload.sessionExpiry`. Returns the number of bytes
+    /// freed.
     pub async fn expire(&self) -> u64 {
         let now = self.inner.clock.uptime();
         let expiry = self.inner.config.session_expiry.get();
         let mut freed = 0;
         for session in self.sessions() {
             if let Some(writing) = session.idle().filter(|_| session.used().age(now) > expiry) {
-                freed += self.remove(&session, writing, "it expired").await;
+                freed += self.remove(&session, writing, "expired").await;
             }
         }
         freed
     }
 
-    /// Removes sessions that nobody used for a while, the longest unused first, until so many bytes are freed. Returns
-    /// the bytes freed.
+    /// Removes sessions that were not used for a while, longest unused first, until `bytes` are
+    /// freed. Returns the number of bytes freed.
     pub async fn give_way(&self, bytes: u64) -> u64 {
         let mut freed = 0;
         for session in self.in_order() {
@@ -45,17 +48,18 @@ impl Uploads {
                 break;
             }
             if let Some(writing) = self.removable(&session).filter(|writing| writing.offset() > 0) {
-                freed += self.remove(&session, writing, "the store has no room").await;
+                freed += self.remove(&session, writing, "not enough space in the store").await;
             }
         }
         freed
     }
 
-    /// Removes one session so that another finds a place: an empty one if there is one. `false`: all are in use.
+    /// Removes one session to make place for another; empty sessions first. `false`: all are in
+    /// use.
     pub(super) async fn make_place(&self) -> bool {
         for session in self.in_order() {
             if let Some(writing) = self.removable(&session) {
-                self.remove(&session, writing, "there are as many as upload.maxSessions").await;
+                self.remove(&session, writing, "limit upload.maxSessions reached").await;
                 return true;
             }
         }
@@ -66,7 +70,7 @@ impl Uploads {
         self.inner.sessions.iter().map(|session| session.clone()).collect()
     }
 
-    /// All sessions, in the order in which they go.
+    /// All sessions, in removal order.
     fn in_order(&self) -> Vec<Arc<Session>> {
         let now = self.inner.clock.uptime();
         let mut sessions = self.sessions();
@@ -74,8 +78,8 @@ impl Uploads {
         sessions
     }
 
-    /// The right to write to the session, if nobody has it and the session may be removed: looked at only now that it
-    /// cannot change.
+    /// The right to write to the session, if no request has it and the session may be removed. The
+    /// check comes after taking the right to write, because the session cannot change then.
     fn removable(&self, session: &Session) -> Option<Writing> {
         let now = self.inner.clock.uptime();
         session.idle().filter(|writing| self.is_open(&session.id) && facts(session, writing.offset()).may_go(now))
@@ -83,12 +87,13 @@ impl Uploads {
 
     async fn remove(&self, session: &Session, writing: Writing, why: &'static str) -> u64 {
         let bytes = writing.offset();
-        tracing::info!(session = %session.id, repository = %session.repository, bytes, why, "removing an upload session");
+        tracing::info!(session = %session.id, repository = %session.repository, bytes, why,
+            "removing an upload session");
         self.inner.metrics.evictions.with_label_values(&["session"]).inc();
         match self.end(session, writing).await {
             Ok(()) => bytes,
             Err(error) => {
-                tracing::error!(%error, "a removed session stays on the disk until the next start");
+                tracing::error!(%error, "cannot remove an upload session; it will be removed at the next start");
                 0
             }
         }

@@ -1,4 +1,5 @@
-//! Two nodes of one bucket, and what one does between the steps of the other. Requests of node `a` meet faults.
+//! Two nodes that share a bucket, and what one does between the steps of the other. Requests of
+//! node `a` meet faults.
 
 use super::{Accepted, UploadError};
 use crate::manage::ManageError;
@@ -49,7 +50,7 @@ impl Nodes {
         node.uploads.manifest(&self.name, manifest_push(reference, manifest)).await
     }
 
-    /// The next such request of node `a` waits until the faults are cleared.
+    /// Holds the next such request of node `a` until the faults are cleared.
     fn hold(&self, operation: Operation, key: &str) -> FaultId {
         self.faults.add(Fault::new(operation, Effect::Hang).on_key(key).times(1))
     }
@@ -80,7 +81,7 @@ impl Nodes {
         self.bucket.head(&self.b.layout.data(digest)).await.unwrap().is_some()
     }
 
-    /// After a minute, no put counts as recent.
+    /// Advances the clocks by more than a minute, so no put counts as recent.
     fn later(&self) {
         for node in [&self.a, &self.b] {
             node.clock.advance(Duration::from_secs(61));
@@ -101,17 +102,17 @@ fn index(children: &[Digest]) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_layer_deleted_at_another_node_is_not_relied_on_however_lately_it_was_seen() {
+async fn a_layer_deleted_at_another_node_is_not_trusted_even_if_it_was_just_seen() {
     let nodes = Nodes::new();
     let layer = nodes.a.push(&nodes.name, b"layer").await;
-    // Node a remembers the link that it has just written.
+    // Node `a` remembers the link that it has just written.
     nodes.b.manage.delete_blob(&nodes.name, &layer).await.unwrap();
     let manifest = image(&[layer]);
     let refused = nodes.push(&nodes.a, "v1", &manifest).await;
     assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
     assert!(!nodes.a.uploads.mount(&repository("other"), &layer, &nodes.name).await.unwrap());
     assert!(!nodes.b.links.ask(&repository("other"), LinkKind::Layer, &layer).await.unwrap());
-    // What was written for it is withdrawn.
+    // The link that the push has written is removed.
     assert!(!nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await);
     assert_eq!((nodes.tag("v1").await, nodes.is_listed("v1").await), (None, false));
     nodes.a.push(&nodes.name, b"layer").await;
@@ -119,7 +120,7 @@ async fn a_layer_deleted_at_another_node_is_not_relied_on_however_lately_it_was_
 }
 
 #[tokio::test]
-async fn a_layer_deleted_between_the_link_and_the_lookup_is_seen() {
+async fn a_layer_deleted_between_the_link_and_the_lookup_is_noticed() {
     let nodes = Nodes::new();
     let layer = nodes.a.push(&nodes.name, b"layer").await;
     let manifest = image(&[layer]);
@@ -148,7 +149,7 @@ async fn a_refused_push_keeps_the_link_of_an_earlier_one() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_restores_the_link_that_another_push_relies_on() {
+async fn the_withdrawal_of_a_link_restores_it_if_another_push_relies_on_it() {
     let nodes = Nodes::new();
     let layer = sha256(b"layer");
     let manifest = image(&[layer]);
@@ -165,7 +166,7 @@ async fn a_withdrawal_restores_the_link_that_another_push_relies_on() {
 }
 
 #[tokio::test]
-async fn data_that_the_bucket_lost_is_put_again_where_it_is_stored_and_refused_where_not() {
+async fn data_lost_by_the_bucket_is_put_again_if_it_is_stored_and_rejected_otherwise() {
     let nodes = Nodes::new();
     if nodes.bucket.capabilities().adopts_files {
         // The object is the stored file: no node has a second copy.
@@ -186,7 +187,7 @@ async fn data_that_the_bucket_lost_is_put_again_where_it_is_stored_and_refused_w
 }
 
 #[tokio::test]
-async fn data_that_goes_while_an_existing_blob_is_pushed_is_put_again() {
+async fn data_removed_while_an_existing_blob_is_pushed_is_put_again() {
     let nodes = Nodes::new();
     if nodes.bucket.capabilities().adopts_files {
         // Over a folder, node a has just put the data itself: it is not data that the node found.
@@ -203,19 +204,20 @@ async fn data_that_goes_while_an_existing_blob_is_pushed_is_put_again() {
     assert!(nodes.has_data(&layer).await);
 }
 
-/// Whatever the order of their steps, a push and a deletion of one manifest end as if one came after the other.
+/// Whatever the order of their steps, a push and a deletion of one manifest end as if one came
+/// after the other.
 #[tokio::test]
 async fn a_push_and_a_deletion_of_one_manifest_end_in_one_of_the_two_orders() {
     in_one_of_the_two_orders(|| (empty_bucket(), tempfile::tempdir().unwrap())).await;
 }
 
 #[tokio::test]
-async fn they_do_so_where_versions_are_derived_from_content() {
+async fn a_push_and_a_deletion_are_ordered_if_versions_are_derived_from_content() {
     in_one_of_the_two_orders(|| (Arc::new(Memory::with_versions_of_content()), tempfile::tempdir().unwrap())).await;
 }
 
 #[tokio::test]
-async fn they_do_so_over_a_folder() {
+async fn a_push_and_a_deletion_are_ordered_with_a_folder_as_bucket() {
     in_one_of_the_two_orders(|| {
         let folder = tempfile::tempdir().unwrap();
         (Arc::new(FileSystem::open(folder.path(), Clock::system()).unwrap()), folder)
@@ -277,7 +279,7 @@ async fn in_one_of_the_two_orders(bucket: impl Fn() -> (Arc<dyn Bucket>, TempDir
     }
 }
 
-/// No tag is listed and gone, and a tag of the manifest is there only with its link.
+/// Checks that every listed tag exists, and that a tag of the manifest exists only with its link.
 async fn consistent(nodes: &Nodes, digest: &Digest, what: &str) {
     let linked = nodes.is_linked(LinkKind::Revision, digest).await;
     for tag in ["v0", "v1", "v2"] {
@@ -292,7 +294,7 @@ async fn a_deletion_that_was_interrupted_is_completed_when_it_is_repeated() {
     let nodes = Nodes::new();
     let layer = nodes.a.push(&nodes.name, b"layer").await;
     let digest = nodes.push(&nodes.a, "v1", &image(&[layer])).await.unwrap().digest;
-    // As after a crash between the link and the second look, and a push whose last look came before the deletion.
+    // As after a crash between the link and the second check, and a push that was checked before.
     nodes.a.links.remove(&nodes.name, LinkKind::Revision, &digest).await.unwrap();
     nodes.b.manage.delete_manifest(&nodes.name, &digest).await.unwrap();
     assert_eq!((nodes.tag("v1").await, nodes.is_listed("v1").await), (None, false));
@@ -301,11 +303,11 @@ async fn a_deletion_that_was_interrupted_is_completed_when_it_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_tag_that_is_deleted_while_it_is_pushed_is_gone_and_the_manifest_stays() {
+async fn a_tag_deleted_while_it_is_pushed_is_gone_and_the_manifest_stays() {
     let nodes = Nodes::new();
     let layer = nodes.b.push(&nodes.name, b"layer").await;
     let manifest = image(&[layer]);
-    // After the tag was written, at the last look.
+    // After the tag was written, at the last check.
     let held = nodes.hold(Operation::Get, "/revisions/");
     let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
         nodes.held(held).await;
@@ -370,7 +372,7 @@ fn write_back() -> Setup {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_pending_at_another_node_is_waited_for_and_never_unknown() {
+async fn a_blob_pending_at_another_node_is_waited_for_and_never_unknown() {
     let nodes = Nodes::start(write_back);
     nodes.faults.add(Fault::error(Operation::Put, BucketErrorKind::Server).on_key("/blobs/"));
     let layer = nodes.a.push(&nodes.name, b"layer").await;
@@ -381,17 +383,17 @@ async fn a_blob_that_is_pending_at_another_node_is_waited_for_and_never_unknown(
     assert!(matches!(pending, Err(UploadError::Pending(_))), "{pending:?}");
     nodes.faults.clear();
     let name = nodes.name.clone();
-    eventually("it is durable", || nodes.a.metrics.pending.get() == 0).await;
+    eventually("the blob is durable", || nodes.a.metrics.pending.get() == 0).await;
     nodes.push(&nodes.b, "v1", &manifest).await.unwrap();
     let marker = nodes.a.layout.pending(&name, &layer);
     assert_eq!(nodes.bucket.head(&marker).await.unwrap(), None);
-    // What no node has is refused at once.
-    let refused = nodes.push(&nodes.b, "v2", &image(&[sha256(b"nobody has it")])).await;
+    // Content that no node has is rejected at once.
+    let refused = nodes.push(&nodes.b, "v2", &image(&[sha256(b"no node has it")])).await;
     assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
 }
 
 #[tokio::test]
-async fn the_marker_of_a_node_that_does_not_come_back_is_believed_for_an_hour() {
+async fn the_marker_of_a_node_that_does_not_return_is_trusted_for_an_hour() {
     let nodes = Nodes::start(write_back);
     nodes.faults.add(Fault::error(Operation::Put, BucketErrorKind::Server).on_key("/blobs/"));
     let layer = nodes.a.push(&nodes.name, b"layer").await;
@@ -409,16 +411,16 @@ async fn a_pending_blob_is_visible_at_its_node_and_its_manifest_waits() {
     assert!(!nodes.b.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
     nodes.faults.clear();
     nodes.a.replicate.durable(&nodes.name, &layer).await.ok();
-    eventually("it is durable", || nodes.a.metrics.pending.get() == 0).await;
+    eventually("the blob is durable", || nodes.a.metrics.pending.get() == 0).await;
     assert!(nodes.b.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_removal_is_not_undone_by_a_read_that_began_before_it() {
+async fn a_removal_is_not_undone_by_a_read_that_started_before_it() {
     let nodes = Nodes::new();
     let layer = nodes.a.push(&nodes.name, b"layer").await;
     let links = &nodes.a.links;
-    // The answer of the read is on its way: the body stands still.
+    // The response of the read is in transit: its body is stalled.
     nodes.faults.add(Fault::new(Operation::Get, Effect::Stall { after: 3 }).on_key("/_layers/").times(1));
     let (read, ()) = tokio::join!(links.ask(&nodes.name, LinkKind::Layer, &layer), async {
         links.remove(&nodes.name, LinkKind::Layer, &layer).await.unwrap();
@@ -430,7 +432,7 @@ async fn a_removal_is_not_undone_by_a_read_that_began_before_it() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_does_not_make_what_was_seen_younger() {
+async fn setting_the_clock_back_does_not_make_a_seen_link_younger() {
     let nodes = Nodes::new();
     if nodes.bucket.capabilities().cheap_reads {
         // Over a folder, links are not remembered.
@@ -446,7 +448,7 @@ async fn a_clock_that_is_set_back_does_not_make_what_was_seen_younger() {
 }
 
 #[tokio::test]
-async fn a_damaged_link_is_written_anew_by_a_push() {
+async fn a_damaged_link_is_replaced_by_a_push() {
     let nodes = Nodes::new();
     let layer = nodes.a.push(&nodes.name, b"layer").await;
     let manifest = image(&[layer]);
@@ -462,15 +464,15 @@ async fn a_damaged_link_is_written_anew_by_a_push() {
 }
 
 #[tokio::test]
-async fn a_file_of_an_upload_that_others_change_meanwhile_is_not_acknowledged() {
+async fn an_upload_whose_file_another_program_changes_is_not_acknowledged() {
     let nodes = Nodes::new();
     let id = nodes.a.open(&nodes.name).await;
     let place = Some(super::Place::Offset(0));
     nodes.a.uploads.append(&nodes.name, &id, place, body(&[b"the first half, "])).await.unwrap();
     let data = nodes.a.store.uploads_dir().join(id.to_string()).join("data");
-    // A file system stamps files with a clock that ticks some hundred times a second.
+    // A file system stamps files with a clock that ticks a few hundred times per second.
     let before = std::fs::metadata(&data).unwrap().modified().unwrap();
-    eventually("the time of the file is another", || {
+    eventually("the modification time of the file has changed", || {
         std::fs::write(&data, b"the wrong half, ").unwrap();
         std::fs::metadata(&data).unwrap().modified().unwrap() != before
     })
@@ -481,7 +483,7 @@ async fn a_file_of_an_upload_that_others_change_meanwhile_is_not_acknowledged() 
 }
 
 #[tokio::test]
-async fn referrers_are_also_kept_under_the_fallback_tag_where_that_is_configured() {
+async fn referrers_are_also_kept_under_the_fallback_tag_if_configured() {
     for referrers_tag in [false, true] {
         let nodes = Nodes::start(|| Setup { referrers_tag, ..Setup::default() });
         let layer = nodes.b.push(&nodes.name, b"layer").await;
@@ -494,7 +496,7 @@ async fn referrers_are_also_kept_under_the_fallback_tag_where_that_is_configured
         };
         let (first, second) = (referrer("1"), referrer("2"));
         let tag = crate::oci::manifest::fallback_tag(&subject);
-        // Both change the index at once: neither entry is lost.
+        // Both change the index at the same time: neither entry is lost.
         let held = nodes.hold(Operation::Put, &format!("/tags/{tag}/current/"));
         let by_digest = |content: &Bytes| sha256(content).to_string();
         let (first_digest, second_digest) = (by_digest(&first), by_digest(&second));
@@ -516,7 +518,7 @@ async fn referrers_are_also_kept_under_the_fallback_tag_where_that_is_configured
     }
 }
 
-/// The digests in the index that a tag points to; none if there is no such tag.
+/// The digests in the index that a tag points to; empty if the tag does not exist.
 async fn listed_under(nodes: &Nodes, tag: &str) -> Vec<String> {
     let Some(digest) = nodes.tag(tag).await else { return Vec::new() };
     assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
@@ -525,7 +527,7 @@ async fn listed_under(nodes: &Nodes, tag: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_tag_that_a_lost_deletion_left_without_a_link_gets_it_back() {
+async fn a_tag_left_without_a_link_by_an_interrupted_deletion_gets_it_back() {
     let nodes = Nodes::new();
     let layer = nodes.b.push(&nodes.name, b"layer").await;
     let manifest = image(&[layer]);
@@ -535,13 +537,13 @@ async fn a_tag_that_a_lost_deletion_left_without_a_link_gets_it_back() {
     let tag = Tag::parse("v1").unwrap();
     assert_eq!(nodes.a.uploads.relink(&nodes.name, &tag, &digest).await.unwrap(), Some(digest));
     assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
-    // The tag has moved: what it points to now is to be served.
+    // The tag has moved: the manifest that it points to now is served.
     let other = nodes.b.push(&nodes.name, b"other").await;
     let moved = nodes.push(&nodes.b, "v1", &image(&[other])).await.unwrap().digest;
     nodes.bucket.delete(&link).await.unwrap();
     assert_eq!(nodes.a.uploads.relink(&nodes.name, &tag, &digest).await.unwrap(), Some(moved));
     assert!(!nodes.is_linked(LinkKind::Revision, &digest).await);
-    // The bucket and the stores have lost the manifest: no link is made to nothing.
+    // The bucket and the stores have lost the manifest: no link to missing data is written.
     for node in [&nodes.a, &nodes.b] {
         node.store.remove(&moved).await.unwrap();
     }
@@ -551,7 +553,7 @@ async fn a_tag_that_a_lost_deletion_left_without_a_link_gets_it_back() {
 }
 
 #[tokio::test]
-async fn a_deletion_is_not_undone_by_a_read_of_the_tag_beside_it() {
+async fn a_deletion_is_not_undone_by_a_concurrent_read_of_the_tag() {
     for point in [(Operation::Put, "/revisions/"), (Operation::Get, "/tags/v1/current/")] {
         let nodes = Nodes::new();
         let layer = nodes.b.push(&nodes.name, b"layer").await;

@@ -1,5 +1,6 @@
-//! Receiving a body: pieces are gathered to large writes, and the next are received while those before are written and
-//! hashed. Never more than three gatherings of one upload are in memory.
+//! Receiving a body. Small pieces are collected into large writes, and the next batch is received
+//! while the previous ones are written and hashed. One upload never has more than three batches in
+//! memory.
 
 use super::place::{Place, Step};
 use super::session::{Session, Writing};
@@ -10,14 +11,16 @@ use futures::{Stream, StreamExt, stream};
 use std::io;
 use std::sync::Arc;
 
-/// Bytes gathered for one write. A hop to a blocking thread costs some 10 µs; hashing this much takes 50 times that.
+/// Bytes collected for one write. A switch to a blocking thread costs about 10 µs; hashing this
+/// many bytes takes 50 times as long.
 const GATHERED_BYTES: usize = 1 << 20;
 
 impl Uploads {
-    /// Checks where the bytes belong, and takes the body. What came before an error stays in the session.
+    /// Checks the position of the bytes, and receives the body. Bytes received before an error stay
+    /// in the session.
     ///
-    /// A request without a body says nothing of where the session ends, and is accepted wherever it was sent to: clients
-    /// send the last, empty `PUT` to a `Location` of before.
+    /// A request without a body is accepted at any position: clients send the last, empty `PUT` to
+    /// an earlier `Location`.
     pub(super) async fn receive(
         &self,
         session: &Arc<Session>,
@@ -47,7 +50,7 @@ impl Uploads {
         Ok(writing)
     }
 
-    /// Sees to it that the hash of what the session has is that of its file.
+    /// Makes sure that the hash of the session matches its file.
     async fn hashed(&self, session: &Session, writing: Writing) -> Result<Writing, UploadError> {
         let hashed = tokio::time::timeout(self.inner.config.answer_within.get(), session.hashed(writing));
         let (writing, hashed) = hashed.await.map_err(|_| UploadError::Unfinished)?.map_err(session.failed("read"))?;
@@ -57,10 +60,11 @@ impl Uploads {
         }
     }
 
-    /// Gives up the bytes of a request that broke off without an answer, because the same request comes again.
+    /// Discards the bytes of an interrupted, unacknowledged request, because the same request
+    /// arrives again.
     async fn take_again(&self, session: &Arc<Session>, writing: Writing, from: u64) -> Result<Writing, UploadError> {
         let writing = self.hashed(session, writing).await?;
-        tracing::debug!(session = %session.id, from, end = writing.offset(), "a request that broke off comes again");
+        tracing::debug!(session = %session.id, from, end = writing.offset(), "a client repeats an interrupted request");
         let store = self.inner.store.clone();
         Ok(session.give_up_from(writing, from, move |bytes| store.readmit(bytes)).await?)
     }
@@ -95,7 +99,7 @@ impl Uploads {
         }
     }
 
-    /// Hands pieces over that end at this offset of the blob. `false`: writing failed.
+    /// Hands over pieces that end at the offset `end` of the blob. `false`: writing failed.
     async fn hand_over(&self, writer: &Writer, pieces: Vec<Bytes>, end: u64) -> Result<bool, UploadError> {
         let most = self.inner.config.max_blob_size.get();
         if end > most {
@@ -108,7 +112,7 @@ impl Uploads {
     }
 }
 
-/// The first bytes of a body, or how it failed before them; `None`: it has none.
+/// The first bytes of a body, or the error before them; `None`: the body is empty.
 async fn first_piece(body: &mut (impl Stream<Item = io::Result<Bytes>> + Send + Unpin)) -> Option<io::Result<Bytes>> {
     loop {
         match body.next().await {
@@ -118,14 +122,14 @@ async fn first_piece(body: &mut (impl Stream<Item = io::Result<Bytes>> + Send + 
     }
 }
 
-/// Pieces of a body, and how the body ended if it did.
+/// Pieces of a body, and how the body ended, if it did.
 struct Gathered {
     pieces: Vec<Bytes>,
     end: Option<io::Result<()>>,
 }
 
-/// Gathers pieces until there are enough for a write or the body ends. A body longer than its range says ends in an
-/// error, and what lies beyond is not taken.
+/// Collects pieces until there are enough for a write, or the body ends. A body longer than its
+/// range ends with an error, and the piece that exceeds the range is dropped.
 async fn gather(
     body: &mut (impl Stream<Item = io::Result<Bytes>> + Send + Unpin),
     expected: &mut Option<u64>,
@@ -137,7 +141,7 @@ async fn gather(
             Some(Ok(piece)) => {
                 if let Some(left) = expected {
                     let Some(rest) = left.checked_sub(piece.len() as u64) else {
-                        gathered.end = Some(Err(io::Error::other("the body is longer than its Content-Range says")));
+                        gathered.end = Some(Err(io::Error::other("the body is longer than Content-Range states")));
                         break;
                     };
                     *left = rest;

@@ -1,8 +1,9 @@
-//! What a manifest refers to must be visible in the repository and durable: where a client of another node is led by
-//! this manifest, it must find something.
+//! The references of a manifest. Everything that a manifest refers to must be visible in the
+//! repository and durable, so a client of any node can follow the references.
 //!
-//! Each reference is looked up in the bucket, whatever was seen before: its link, and its data unless this node put it
-//! within the last minute. Data that is missing is put again from the store.
+//! Each reference is looked up in the bucket, regardless of what was seen before: its link, and its
+//! data unless this node put it within the last minute. Missing data is uploaded again from the
+//! store.
 
 use super::{UploadError, Uploads};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
@@ -11,7 +12,7 @@ use crate::store::replicator::Elsewhere;
 use entrepot_config::SparseIndexes;
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// References of one manifest looked up at once.
+/// Number of references of one manifest that are looked up at the same time.
 const LOOKUPS: usize = 16;
 
 impl Uploads {
@@ -32,7 +33,7 @@ impl Uploads {
         repository: &Repository,
         manifest: &Manifest,
     ) -> Result<(), UploadError> {
-        // A layer with URLs may lie elsewhere (image-spec, "Non-distributable layers").
+        // A layer with URLs may be stored elsewhere (image-spec, "Non-distributable layers").
         let blobs = distinct(manifest.blobs.iter().filter(|blob| blob.urls.is_empty()));
         let blobs = self.missing(blobs, |digest| self.has_blob(repository, digest)).await?;
         let manifests = distinct(manifest.manifests.iter());
@@ -44,7 +45,7 @@ impl Uploads {
         }
     }
 
-    /// Whether what was missing is there now. Looks no further than the first that is not.
+    /// Whether the missing references exist now. Stops at the first one that does not.
     pub(super) async fn has_all(
         &self,
         repository: &Repository,
@@ -83,8 +84,8 @@ impl Uploads {
         Ok(self.is_linked(repository, LinkKind::Layer, &digest).await? && self.has_data(&digest).await?)
     }
 
-    /// An index lists manifests, or blobs of the repository (a build cache of BuildKit). Some tools copy an index without
-    /// all of its manifests.
+    /// Whether an entry of an index is acceptable. An index lists manifests, or blobs of the
+    /// repository (a BuildKit build cache). Some tools copy an index without all of its manifests.
     async fn has_child(&self, repository: &Repository, digest: Digest) -> Result<bool, UploadError> {
         let linked = self.inner.links.ask(repository, LinkKind::Revision, &digest).await?
             || self.is_linked(repository, LinkKind::Layer, &digest).await?;
@@ -94,15 +95,16 @@ impl Uploads {
         Ok(match self.inner.config.sparse_indexes {
             SparseIndexes::Refuse => false,
             SparseIndexes::Allow => true,
-            // What is there but not linked was deleted from this repository, or never pushed to it.
+            // Data that exists without a link was deleted from this repository, or never pushed to
+            // it.
             SparseIndexes::AllowUnknown => {
                 !linked && self.inner.bucket.head(&self.inner.layout.data(&digest)).await?.is_none()
             }
         })
     }
 
-    /// Whether the repository links the content; waits for a blob that another node has acknowledged and not yet made
-    /// durable.
+    /// Whether the repository links the content. Waits for a blob that another node has
+    /// acknowledged and not yet made durable.
     pub(super) async fn is_linked(
         &self,
         repository: &Repository,

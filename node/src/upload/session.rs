@@ -1,8 +1,8 @@
-//! Sessions: an unfinished upload as it lies in `uploads/<id>/`, and as requests see it.
+//! Sessions: an unfinished upload, as stored in `uploads/<id>/` and as requests see it.
 //!
-//! `data` is the spool file; `record` says what it is: the repository, how much was acknowledged, and when it was last
-//! used. The record is replaced as a whole, before the answer that it is about. Nothing in it vouches for bytes: what a
-//! start finds in `data` is hashed from its beginning.
+//! `data` is the spool file. `record` holds the repository, the number of acknowledged bytes, and
+//! the time of the last use. The record is replaced as a whole, before the acknowledgement that it
+//! describes. It does not vouch for the bytes: after a start, the whole of `data` is hashed again.
 
 use super::UploadError;
 use super::age::LastUse;
@@ -22,13 +22,13 @@ use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// The record as it lies on disk.
+/// The record as stored on disk.
 #[derive(Serialize, Deserialize)]
 struct Record {
     repository: String,
     /// Bytes acknowledged.
     answered: u64,
-    /// When it was last used, so that a restart does not renew its age.
+    /// Time of the last use, so a restart does not reset the age.
     used: Timestamp,
 }
 
@@ -37,18 +37,18 @@ pub(super) struct Session {
     pub id: SessionId,
     pub repository: Repository,
     used: SyncMutex<LastUse>,
-    /// Bytes received, for those who ask without waiting for the writer.
+    /// Bytes received, for requests that do not wait for the writer.
     offset: AtomicU64,
     folder: PathBuf,
     spool: Arc<Mutex<Spool>>,
 }
 
-/// The right to write to a session. It is held across blocking work, so that a request that goes away leaves the
-/// session as the work left it.
+/// The right to write to a session. Blocking work holds it until its end, so a request that is
+/// dropped meanwhile leaves the session consistent.
 pub(super) type Writing = OwnedMutexGuard<Spool>;
 
 impl Session {
-    /// Makes the folder, the empty spool file and the record.
+    /// Creates the directory, the empty spool file and the record.
     pub async fn create(
         uploads: &Path,
         id: SessionId,
@@ -62,7 +62,7 @@ impl Session {
             fs::create_dir(&made)?;
             File::create_new(made.join("data"))
         });
-        let file = file.await.flatten().map_err(StoreError::io("make the session", &folder))?;
+        let file = file.await.flatten().map_err(StoreError::io("create the upload session", &folder))?;
         let spool = Spool::new(file, reservation);
         let session = Session::new(id, repository, LastUse::now(clock.uptime()), folder, spool);
         crash::point("upload.session-created");
@@ -83,17 +83,18 @@ impl Session {
         }
     }
 
-    /// Takes up a session of an earlier run without reading its bytes. `None` for a folder that holds none: a crash left
-    /// it before anybody knew its id, or after the blob was committed. Blocking.
+    /// Restores a session of an earlier run without reading its bytes. `None` for a directory
+    /// without a session: a crash left it before a client knew its ID, or after the blob was
+    /// committed. Blocking.
     ///
-    /// `readmit` sets aside the bytes that lie in the spool file.
+    /// `readmit` reserves the bytes of the spool file.
     pub fn restore(folder: PathBuf, readmit: impl FnOnce(u64) -> Reservation, clock: &Clock) -> Option<Session> {
         let id = SessionId::parse(folder.file_name()?.to_str()?).ok()?;
         let record: Record = serde_json::from_slice(&fs::read(folder.join("record")).ok()?).ok()?;
         let repository = Repository::parse(&record.repository).ok()?;
         let file = File::options().read(true).write(true).open(folder.join("data")).ok()?;
         let length = file.metadata().ok()?.len();
-        // The room that was taken ahead is given back.
+        // Releases the disk space that was allocated ahead.
         file.set_len(length).ok()?;
         let (now, answered) = (clock.now(), record.answered);
         let used = LastUse::earlier(clock.uptime(), now.since(record.used));
@@ -101,8 +102,10 @@ impl Session {
         if record.used > now
             && let Err(error) = session.replace_record(answered, now)
         {
-            // The clock was set back: with that record the session would be new again at each start.
-            tracing::warn!(session = %session.id, %error, "a session's record lies in the future and stays so");
+            // The clock was set back. With that record, each start would treat the session as new.
+            tracing::warn!(session = %session.id, %error,
+                "cannot correct the record of an upload session, whose last use is in the future; \
+                 the session does not age across restarts");
         }
         Some(session)
     }
@@ -112,7 +115,7 @@ impl Session {
         self.offset.load(Ordering::Acquire)
     }
 
-    /// When it last received something, or was asked for.
+    /// The last time that it received something, or that a client requested its status.
     pub fn used(&self) -> LastUse {
         *self.last_use()
     }
@@ -130,21 +133,21 @@ impl Session {
         self.folder.join("data")
     }
 
-    /// Waits for the right to write; `None` when another request keeps it for longer than `patience`.
+    /// Waits for the right to write; `None` if another request keeps it for longer than `patience`.
     pub async fn writing(&self, patience: Duration) -> Option<Writing> {
         tokio::time::timeout(patience, self.spool.clone().lock_owned()).await.ok()
     }
 
-    /// The right to write, if nobody has it: for removing a session that nobody uses.
+    /// The right to write, if no request has it. For removing an unused session.
     pub fn idle(&self) -> Option<Writing> {
         self.spool.clone().try_lock_owned().ok()
     }
 
-    /// Hashes what an earlier run left in the spool file, if that was not done yet. It goes on when nobody waits for it
-    /// any more, so that the next request finds it done.
+    /// Hashes what an earlier run left in the spool file, if that was not done yet. The hashing
+    /// continues when the request is dropped, so the next request finds it done.
     ///
     /// # Errors
-    /// When the file cannot be read; the session is of no use then.
+    /// If the file cannot be read. The session is of no use then.
     pub async fn hashed(&self, mut writing: Writing) -> io::Result<(Writing, io::Result<()>)> {
         if writing.is_hashed() {
             return Ok((writing, Ok(())));
@@ -163,10 +166,10 @@ impl Session {
         result.map_err(self.failed("write"))
     }
 
-    /// Gives up the bytes from an offset on. `readmit` sets aside those that stay.
+    /// Discards the bytes from an offset on. `readmit` reserves the remaining bytes.
     ///
     /// # Errors
-    /// When the disk fails; the bytes are then still there.
+    /// If the disk fails. The bytes then still exist.
     pub async fn give_up_from(
         self: &Arc<Self>,
         mut writing: Writing,
@@ -180,10 +183,11 @@ impl Session {
             writing.reservation = readmit(offset);
             Ok(writing)
         });
-        given_up.await.flatten().map_err(self.failed("shorten"))
+        given_up.await.flatten().map_err(self.failed("truncate"))
     }
 
-    /// Writes down that all bytes received are acknowledged, which the answer may say from then on.
+    /// Records that all received bytes are acknowledged. The answer may be sent only after this
+    /// returns.
     pub async fn acknowledge(self: &Arc<Self>, mut writing: Writing, now: Timestamp) -> Result<Writing, StoreError> {
         let session = self.clone();
         let written = blocking(move || {
@@ -191,7 +195,7 @@ impl Session {
             writing.acknowledge();
             Ok(writing)
         });
-        written.await.map_err(StoreError::io("write the session's record", &self.folder))?
+        written.await.map_err(StoreError::io("write the upload session's record in", &self.folder))?
     }
 
     fn replace_record(&self, answered: u64, used: Timestamp) -> Result<(), StoreError> {
@@ -201,12 +205,12 @@ impl Session {
             .map_err(io::Error::from)
             .and_then(|record| fs::write(&unfinished, record))
             .and_then(|()| fs::rename(&unfinished, self.folder.join("record")));
-        written.map_err(StoreError::io("write the session's record", &self.folder))?;
+        written.map_err(StoreError::io("write the upload session's record in", &self.folder))?;
         crash::point("upload.record-written");
         Ok(())
     }
 
-    /// Ends the writing.
+    /// Completes the writing of the spool file.
     ///
     /// # Errors
     /// As [`Spool::complete`].
@@ -221,7 +225,7 @@ impl Session {
         .await
     }
 
-    /// The digest of all that was received, in the algorithm that the client names.
+    /// The digest of all received bytes, in the algorithm that the client names.
     pub async fn digest(&self, mut writing: Writing, algorithm: Algorithm) -> Result<(Writing, Digest), StoreError> {
         if algorithm == USUAL && writing.is_hashed() {
             let digest = writing.digest(algorithm).map_err(self.failed("read"))?;
@@ -231,15 +235,15 @@ impl Session {
         hashed.await.flatten().map_err(self.failed("read"))
     }
 
-    /// For `map_err`: what was being done to the spool file.
+    /// For `map_err`: adds the action and the path of the spool file.
     pub fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> StoreError + use<> {
         StoreError::io(action, &self.data())
     }
 
-    /// Removes the session's folder and what is in it.
+    /// Removes the session's directory with its content.
     pub async fn remove(&self) -> Result<(), UploadError> {
         let folder = self.folder.clone();
         let removed = blocking(move || fs::remove_dir_all(folder)).await.flatten();
-        Ok(removed.map_err(StoreError::io("remove the session", &self.folder))?)
+        Ok(removed.map_err(StoreError::io("remove the upload session", &self.folder))?)
     }
 }

@@ -1,5 +1,5 @@
-//! The spool file of a session: what is received is written and hashed, and where it will have to be durable soon, put
-//! on disk meanwhile. All of it blocks.
+//! The spool file of a session. Received bytes are written and hashed. If they must be durable
+//! soon, they are also synced in the background. Everything here blocks.
 
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::run::crash;
@@ -14,39 +14,42 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
-/// While receiving, the digest is not known, nor its algorithm; nearly all are this.
+/// While receiving, neither the digest nor its algorithm is known. Nearly all uploads use this one.
 pub(super) const USUAL: Algorithm = Algorithm::Sha256;
-/// What is read at once when content is hashed again.
+/// Bytes read at a time when content is hashed again.
 const READ_BYTES: usize = 1 << 20;
-/// Written bytes that are put on disk together. The last of them is what a commit waits for: 8 MiB took 5 ms, 32 MiB
-/// 16 ms; the file system's journal is written with each, and fewer bytes gained nothing more.
+/// Written bytes that are synced together. A commit waits for the last of these syncs: 8 MiB took 5
+/// ms, 32 MiB took 16 ms. Smaller values gained nothing more, because each sync also writes the
+/// journal of the file system.
 const SYNCED_BYTES: u64 = 8 << 20;
-/// Room on disk that is taken at once, ahead of the writing: into room that it has, ext4 took a third less time to write.
+/// Disk space that is allocated at a time, ahead of the writes. On ext4, writes into allocated
+/// space took a third less time.
 const ALLOCATED_BYTES: u64 = 8 << 20;
-/// What is appended at once by an upload that is large; a small one takes no room ahead.
+/// An append of at least this many bytes comes from a large upload. Smaller appends allocate
+/// nothing ahead.
 const LARGE_APPEND: u64 = 512 << 10;
 
-/// The spool file and what is known of it. Whoever holds it is the only writer.
+/// The spool file and its state. The holder of this value is the only writer.
 pub(super) struct Spool {
     file: Arc<File>,
     /// Bytes in the file.
     offset: u64,
-    /// The part of them that was acknowledged. What follows came with requests that broke off.
+    /// Number of acknowledged bytes, from the start. The rest came with interrupted requests.
     answered: u64,
-    /// `None`: the file is of an earlier run and was not read yet.
+    /// `None`: the file is from an earlier run and was not read yet.
     hashes: Option<Hashes>,
-    /// Set aside for the bytes in the file.
+    /// The reservation of the bytes in the file.
     pub reservation: Reservation,
-    /// Bytes from the start that are on disk, or soon will be by `syncing`.
+    /// Bytes from the start that are on disk, or that `syncing` is writing there.
     synced: u64,
     syncing: Option<Receiver<io::Result<()>>>,
-    /// Where the room on disk ends that is taken already.
+    /// End of the allocated disk space.
     allocated: u64,
-    /// When the file was last written to, in seconds and nanoseconds, as its file system says after our own writing.
+    /// The modification time after the session's own last write, in seconds and nanoseconds.
     written: Option<(i64, i64)>,
 }
 
-/// The hash of the bytes up to two places.
+/// The hashes of the acknowledged bytes and of all bytes.
 struct Hashes {
     answered: Hasher,
     end: Hasher,
@@ -59,8 +62,9 @@ impl Spool {
         Spool { hashes: Some(hashes), ..Spool::found(file, 0, 0, reservation) }
     }
 
-    /// A file of an earlier run, with `offset` bytes of which the first `answered` were acknowledged. What it holds is
-    /// hashed when the hash is needed, and nothing else is believed of it: the disk may have lost or changed bytes.
+    /// A file of an earlier run, with `offset` bytes of which the first `answered` were
+    /// acknowledged. Its content is hashed again when the hash is needed, because the disk may have
+    /// lost or changed bytes.
     pub fn found(file: File, answered: u64, offset: u64, reservation: Reservation) -> Spool {
         let answered = answered.min(offset);
         let file = Arc::new(file);
@@ -87,7 +91,7 @@ impl Spool {
         self.answered
     }
 
-    /// All that was received is acknowledged.
+    /// Marks all received bytes as acknowledged.
     pub fn acknowledge(&mut self) {
         self.answered = self.offset;
         if let Some(hashes) = &mut self.hashes {
@@ -95,19 +99,19 @@ impl Spool {
         }
     }
 
-    /// Whether the file does not have to be read for the hash of it.
+    /// Whether the hash is known and the file is unchanged, so the file need not be read.
     pub fn is_hashed(&self) -> bool {
         self.hashes.is_some() && !self.was_changed()
     }
 
-    /// Whether others have written to the file since this session did.
+    /// Whether something else has written to the file since this session did.
     fn was_changed(&self) -> bool {
         let now = self.file.metadata().ok();
         let same = |now: &Metadata| now.len() == self.offset && self.written.is_none_or(|at| at == modified(now));
         !now.is_some_and(|now| same(&now))
     }
 
-    /// Remembers when the session itself wrote.
+    /// Records the time of the session's own write.
     fn wrote(&mut self) {
         self.written = self.file.metadata().ok().map(|now| modified(&now));
     }
@@ -115,18 +119,18 @@ impl Spool {
     /// Reads the file if its hash is not known yet.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn hash(&mut self) -> io::Result<()> {
         self.hashes().map(|_| ())
     }
 
-    /// The digest of all bytes received. Another algorithm than the usual reads the file.
+    /// The digest of all bytes received. For an algorithm other than [`USUAL`], it reads the file.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn digest(&mut self, algorithm: Algorithm) -> io::Result<Digest> {
         if self.was_changed() {
-            tracing::warn!("the file of an upload was changed by others; it is hashed again");
+            tracing::warn!("another program changed the file of an upload session; hashing it again");
             self.hashes = None;
         }
         if algorithm == USUAL {
@@ -147,10 +151,11 @@ impl Spool {
         Ok(self.hashes.insert(hashes))
     }
 
-    /// Gives up the bytes from an offset on, none of which was acknowledged. Room that was set aside for them stays so.
+    /// Discards the bytes from an offset on, none of which was acknowledged. Their reservation is
+    /// kept.
     ///
     /// # Errors
-    /// When the disk fails; the bytes are then still there.
+    /// If the disk fails. The bytes then still exist.
     pub fn give_up_from(&mut self, offset: u64) -> io::Result<()> {
         let answered = self.answered;
         let before = self.hashes()?.answered.clone();
@@ -159,18 +164,18 @@ impl Spool {
         self.offset = offset;
         self.wrote();
         self.synced = self.synced.min(offset);
-        // The room that was taken ahead went with the bytes.
+        // Truncating the file also released the space that was allocated ahead.
         self.allocated = 0;
         self.hashes()?.end = end;
         crash::point("upload.bytes-given-up");
         Ok(())
     }
 
-    /// Writes and hashes the pieces, one after the other on one thread: a thread for each was measured, and waking it
-    /// for every MiB cost more than it gained.
+    /// Writes and hashes the pieces, one after the other on one thread. Hashing on a second thread
+    /// was measured: waking it for every MiB cost more than it gained.
     ///
     /// # Errors
-    /// When the disk fails; whatever did reach the file is part of the upload all the same.
+    /// If the disk fails. The bytes that reached the file are still part of the upload.
     pub fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
         self.hash()?;
         self.allocate(pieces.iter().map(|piece| piece.len() as u64).sum());
@@ -191,7 +196,8 @@ impl Spool {
         result
     }
 
-    /// Takes room for what is about to be written and some more. The file's length stays what is written.
+    /// Allocates disk space for the next bytes and some more. The length of the file stays the
+    /// number of bytes written.
     fn allocate(&mut self, bytes: u64) {
         if bytes < LARGE_APPEND || self.offset + bytes <= self.allocated {
             return;
@@ -199,12 +205,13 @@ impl Spool {
         let room = bytes.max(ALLOCATED_BYTES);
         self.allocated = match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.offset, room) {
             Ok(()) => self.offset + room,
-            // The file system cannot, or is nearly full: what really does not fit is found when it is written.
+            // The file system does not support it, or is nearly full. If the bytes do not fit, the
+            // write fails.
             Err(_) => u64::MAX,
         };
     }
 
-    /// Writes at the offset; on an error also says how far it came.
+    /// Writes at the offset. An error also contains the number of bytes written.
     fn write_pieces(&self, pieces: &[Bytes]) -> Result<u64, (u64, io::Error)> {
         let mut file = &*self.file;
         file.seek(SeekFrom::Start(self.offset)).map_err(|error| (0, error))?;
@@ -226,11 +233,11 @@ impl Spool {
         Ok(written)
     }
 
-    /// Goes on putting on disk what was written, in the background: the sync at the end then has little left to do.
+    /// Syncs written bytes in the background, so that the sync at the end has little left to do.
     ///
     /// # Errors
-    /// When what was begun before failed. The system reports that once and then takes the bytes for written: the
-    /// session must end.
+    /// If the previous sync failed. The system reports that once and then treats the bytes as
+    /// written, so the session must end.
     pub fn sync_behind(&mut self) -> io::Result<()> {
         if self.offset - self.synced < SYNCED_BYTES {
             return Ok(());
@@ -244,7 +251,7 @@ impl Spool {
         }
         let (done, syncing) = sync_channel(1);
         let file = self.file.clone();
-        // Who does not ask for the result any more does not rely on it either.
+        // If the receiver is gone, nothing relies on the result.
         begin_blocking(move || done.send(file.sync_data()));
         self.syncing = Some(syncing);
         self.synced = self.offset;
@@ -256,10 +263,11 @@ impl Spool {
         self.syncing.is_none() && self.allocated <= self.offset
     }
 
-    /// Ends the writing: waits for what [`Spool::sync_behind`] began, and gives back the room that was taken ahead.
+    /// Completes the writing: waits for the sync that [`Spool::sync_behind`] started, and releases
+    /// the disk space allocated ahead.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Spool::sync_behind`].
     pub fn complete(&mut self) -> io::Result<()> {
         if let Some(syncing) = self.syncing.take() {
             syncing.recv().map_err(|_| cut_off())??;
@@ -277,13 +285,13 @@ fn modified(file: &Metadata) -> (i64, i64) {
 }
 
 fn cut_off() -> io::Error {
-    io::Error::other("a sync was cut off")
+    io::Error::other("the sync was interrupted")
 }
 
-/// Goes on hashing these bytes of the file.
+/// Continues a hash with these bytes of the file.
 ///
 /// # Errors
-/// When they cannot be read, or the file ends before.
+/// If they cannot be read, or the file is shorter.
 fn hash(file: &File, bytes: Range<u64>, mut hasher: Hasher) -> io::Result<Hasher> {
     let mut at = bytes.start;
     if at == bytes.end {

@@ -69,7 +69,7 @@ async fn chunks_are_appended_and_every_algorithm_is_verified() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_does_not_begin_at_the_end_is_refused_and_changes_nothing() {
+async fn a_chunk_that_does_not_start_at_the_end_is_rejected_and_changes_nothing() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");
@@ -95,7 +95,7 @@ async fn a_body_of_another_length_than_its_range_is_refused() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_leaves_what_came_before() {
+async fn a_broken_connection_keeps_the_bytes_received_before() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");
@@ -113,7 +113,7 @@ async fn a_session_survives_a_restart_to_the_last_byte() {
     let node = Node::start(folder.path(), Setup { bucket: bucket.clone(), ..Setup::default() });
     let id = node.open(&name).await;
     node.uploads.append(&name, &id, None, body(&[b"la"])).await.unwrap();
-    // The record knows nothing of a body that broke off.
+    // The record contains nothing about an interrupted body.
     assert!(node.uploads.append(&name, &id, None, broken_body(b"y")).await.is_err());
     node.stop().await;
 
@@ -124,7 +124,7 @@ async fn a_session_survives_a_restart_to_the_last_byte() {
 }
 
 #[tokio::test]
-async fn what_a_crash_left_of_a_session_is_removed_at_the_next_start() {
+async fn remains_of_a_session_after_a_crash_are_removed_at_the_next_start() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let uploads = node.store.uploads_dir();
@@ -160,7 +160,7 @@ async fn a_session_belongs_to_its_repository_and_its_node() {
 }
 
 #[tokio::test]
-async fn without_room_an_upload_is_refused_and_the_store_keeps_what_it_has() {
+async fn without_space_an_upload_is_rejected_and_the_store_keeps_its_content() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(1000), ..Setup::default() });
     let name = repository("a");
@@ -183,13 +183,13 @@ async fn a_blob_is_mounted_from_a_repository_that_has_it_and_from_no_other() {
 }
 
 #[tokio::test]
-async fn write_back_acknowledges_before_and_the_manifest_only_after_the_bucket_has_the_blobs() {
+async fn write_back_acknowledges_blobs_at_once_and_the_manifest_after_the_bucket_has_them() {
     let folder = folder();
     let (bucket, faults) = faulty();
     let node = Node::start(folder.path(), Setup { bucket, ..write_back() });
     faults.add(Fault::error(Operation::Put, BucketErrorKind::Server).on_key("/blobs/"));
     let digest = node.push(&repository("a"), b"layer").await;
-    assert!(!in_bucket(&node, &digest).await, "acknowledged, and not yet durable");
+    assert!(!in_bucket(&node, &digest).await, "the blob is acknowledged and not yet durable");
     let manifest = image(&[digest]);
     let refused = put(&node, "a", "latest", &manifest).await;
     assert!(matches!(refused, Err(UploadError::Bucket(_))), "{refused:?}");
@@ -209,7 +209,7 @@ async fn write_back_acknowledges_before_and_the_manifest_only_after_the_bucket_h
 }
 
 #[tokio::test]
-async fn write_through_reports_a_bucket_that_fails_and_delivers_the_blob_later() {
+async fn write_through_reports_a_failing_bucket_and_uploads_the_blob_later() {
     let folder = folder();
     let (bucket, faults) = faulty();
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
@@ -220,7 +220,7 @@ async fn write_through_reports_a_bucket_that_fails_and_delivers_the_blob_later()
     assert!(matches!(refused, Err(UploadError::Bucket(_))), "{refused:?}");
     assert_eq!(node.metrics.pending.get(), 1);
     faults.clear();
-    eventually("it is durable in the end", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
     assert!(linked(&node, "a", &sha256(b"layer")).await);
 }
 
@@ -229,12 +229,13 @@ async fn a_manifest_with_a_missing_reference_is_refused_and_names_it() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let there = node.push(&repository("a"), b"layer").await;
-    // Present, but not through this repository.
+    // The content exists, but not in this repository.
     let elsewhere = node.push(&repository("b"), b"elsewhere").await;
     let refused = put(&node, "a", "latest", &image(&[there, elsewhere])).await;
     let Err(UploadError::MissingReferences { blobs, manifests }) = refused else { panic!("{refused:?}") };
     assert_eq!((blobs, manifests), (vec![elsewhere], vec![]));
-    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{"mediaType": "m", "digest": elsewhere.to_string(), "size": 1}]});
+    let child = serde_json::json!({"mediaType": "m", "digest": elsewhere.to_string(), "size": 1});
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [child]});
     let refused = put(&node, "a", "latest", &index.to_string().into()).await;
     assert!(matches!(refused, Err(UploadError::MissingReferences { manifests, .. }) if manifests == [elsewhere]));
     let tag = node.layout.tag_current(&repository("a"), &Tag::parse("latest").unwrap());
@@ -289,7 +290,7 @@ async fn a_manifest_put_under_another_digest_is_refused() {
 }
 
 #[tokio::test]
-async fn over_a_folder_the_pushed_file_becomes_the_object_and_the_store_lets_go_of_it() {
+async fn with_a_folder_the_pushed_file_becomes_the_object_and_leaves_the_store() {
     let (folder, root) = (folder(), folder());
     let bucket = Arc::new(crate::store::bucket::FileSystem::open(root.path(), Clock::system()).unwrap());
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
@@ -299,9 +300,9 @@ async fn over_a_folder_the_pushed_file_becomes_the_object_and_the_store_lets_go_
     assert!(std::fs::read(&object).unwrap() == content);
     let metadata = std::fs::metadata(&object).unwrap();
     let blocks = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
-    assert!(blocks < metadata.len() + (1 << 20), "{blocks}: room that was taken ahead was not given back");
+    assert!(blocks < metadata.len() + (1 << 20), "{blocks}: the space allocated ahead was not released");
     let names = || std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(&object).unwrap());
-    eventually("the object is a file of its own", || names() == 1).await;
+    eventually("the object has no other hard link", || names() == 1).await;
 }
 
 #[tokio::test]
@@ -319,7 +320,7 @@ async fn an_upload_of_many_batches_in_several_requests_is_hashed_in_order() {
     assert_eq!(status.offset, 17_000_001);
     let pieces: Vec<&[u8]> = second.chunks(300_000).collect();
     node.uploads.finish(&name, &id, &digest, None, body(&pieces)).await.unwrap();
-    eventually("it is durable", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable", || node.metrics.pending.get() == 0).await;
     assert!(in_bucket(&node, &digest).await);
     assert!(std::fs::read(node.store.content_path(&digest)).unwrap() == content);
 }

@@ -1,8 +1,9 @@
-//! Writing what is received, in turn, on a blocking thread that is kept as long as there is something to write.
+//! Writing what is received, in order, on a blocking thread that is kept as long as there is
+//! something to write.
 //!
-//! A thread that is woken for every MiB, and wakes the receiver after it, was idle for a quarter of the time on two
-//! cores. So the receiver goes on while this writes, and this finds the next batch when it is done with one; and a
-//! client that is slow holds no thread.
+//! A thread that was woken for every MiB, and that woke the receiver afterwards, was idle for a
+//! quarter of the time on two cores. Therefore the receiver continues while this thread writes, and
+//! the thread takes the next batch as soon as it is done with one. A slow client holds no thread.
 
 use super::UploadError;
 use super::session::{Session, Writing};
@@ -15,24 +16,26 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Batches handed over and not yet written: the one being written, and the one that is next.
+/// Batches handed over and not yet written: the one being written, and the next one.
 const HANDED_OVER: u32 = 2;
 
-/// Bytes that follow one another, and the room that was set aside for them.
+/// Consecutive bytes, and the reservation for them.
 pub(super) struct Batch {
     pub pieces: Vec<Bytes>,
     pub room: Reservation,
 }
 
-/// Why a batch was not taken.
+/// Why a batch was not accepted.
 pub(super) enum Failure {
-    /// What came before it is in the session.
+    /// A write failed. The bytes written before it are in the session.
     Write(StoreError),
-    /// What came before it may not reach the disk, and nobody will learn of it again.
+    /// A sync failed. The bytes written before it may not reach the disk, and the system does not
+    /// report that again.
     Sync(io::Error),
 }
 
-/// Writes batches to a session. Dropped, it goes on with what it has, and then lets go of the session.
+/// Writes batches to a session. When it is dropped, it still writes the batches that it has, and
+/// then releases the session.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     turns: Arc<Semaphore>,
@@ -40,7 +43,7 @@ pub(super) struct Writer {
 
 struct Shared {
     session: Arc<Session>,
-    /// Written bytes are put on disk behind the writing.
+    /// Written bytes are synced in the background.
     synced: bool,
     state: Mutex<State>,
 }
@@ -59,7 +62,8 @@ impl Writer {
         Writer { shared: Arc::new(Shared { session, synced, state }), turns }
     }
 
-    /// Hands a batch over, when there is room for it. `false`: an earlier one failed, and [`Writer::finish`] says how.
+    /// Hands a batch over, as soon as fewer than [`HANDED_OVER`] wait. `false`: an earlier one
+    /// failed, and [`Writer::finish`] returns the reason.
     pub async fn write(&self, batch: Batch) -> bool {
         let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };
         let mut state = self.shared.state();
@@ -74,14 +78,15 @@ impl Writer {
         true
     }
 
-    /// Waits until all is written, or failed.
+    /// Waits until everything is written, or a write failed.
     ///
     /// # Errors
-    /// When the thread was lost.
+    /// If the thread was lost.
     pub async fn finish(self) -> Result<(Writing, Option<Failure>), UploadError> {
         let _all = self.turns.acquire_many(HANDED_OVER).await;
         let mut state = self.shared.state();
-        let lost = || UploadError::from(self.shared.session.failed("write")(io::Error::other("cut off")));
+        let lost =
+            || UploadError::from(self.shared.session.failed("write")(io::Error::other("the writing thread was lost")));
         Ok((state.idle.take().ok_or_else(lost)?, state.failure.take()))
     }
 }
@@ -91,16 +96,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what waits, until nothing does. Blocking.
+    /// Writes the waiting batches, until none is left. Blocking.
     fn drain(self: Arc<Self>, mut writing: Writing) {
-        // A batch's turn ends with the next look at what waits: who has all turns finds the right to write in place.
+        // The permit of a batch is released only when the next batch is taken. A holder of all
+        // permits therefore finds the right to write in `idle`.
         let mut turn = None;
         loop {
             let mut state = self.state();
             let Some((batch, next)) = state.waiting.pop_front() else {
                 state.idle = Some(writing);
                 drop(state);
-                // Before the turn: who has all turns has the session, and the room that it holds, to itself.
+                // Released before the permit, so a holder of all permits has the session and its
+                // reservation to itself.
                 drop(self);
                 drop(turn);
                 return;

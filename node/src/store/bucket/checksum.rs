@@ -1,4 +1,4 @@
-//! What the bytes of a put must be, and whether they are.
+//! The expected checksum of a put, and the check of its bytes.
 
 use super::READ_SIZE;
 use crate::oci::{Digest, Hasher};
@@ -8,29 +8,30 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::Path;
 
-/// What the bytes of a put must be.
+/// The expected checksum of the bytes of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
     Digest(Digest),
-    /// The digest of a file that the caller has just compared with the file that it hashed. A bucket that makes the file
-    /// its object does not read it again; one that copies or sends it checks it as [`Checksum::Digest`].
+    /// The digest of a file that the caller has just verified to be unchanged since it was hashed.
+    /// A bucket that makes the file its object does not read it again. A bucket that copies or
+    /// sends the file checks it as for [`Checksum::Digest`].
     Verified(Digest),
-    /// CRC-32C (Castagnoli). It finds damage, not intent.
+    /// CRC-32C (Castagnoli). It detects accidental damage, not manipulation.
     Crc32c(u32),
 }
 
 impl Checksum {
-    /// Whether these are the bytes.
+    /// Whether these bytes match.
     pub fn is_of(&self, content: &[u8]) -> bool {
         let mut check = Check::new(*self);
         check.update(content);
         check.matches()
     }
 
-    /// Whether the range of a file has the bytes. Blocks, and reads all of it.
+    /// Whether the range of a file matches. Blocks, and reads the whole range.
     ///
     /// # Errors
-    /// When the file cannot be read, or ends within the range.
+    /// If the file cannot be read, or ends within the range.
     pub(super) fn is_of_file(&self, path: &Path, range: Range<u64>) -> io::Result<bool> {
         let mut check = Check::new(*self);
         each_piece(path, range, |piece| check.update(piece))?;
@@ -38,7 +39,7 @@ impl Checksum {
     }
 }
 
-/// A checksum and what has come of the bytes so far.
+/// An expected checksum, and the state of the computation so far.
 pub(super) enum Check {
     Digest(Digest, Box<Hasher>),
     Crc32c(u32, Box<Crc>),
@@ -77,11 +78,11 @@ pub(super) fn crc32c(content: &[u8]) -> u32 {
     low(&crc)
 }
 
-/// The CRC-32C of a range of a file, and whether the range has the bytes that were expected. Blocks, and reads all of it
-/// once.
+/// The CRC-32C of a range of a file, and whether the range matches the expected checksum. Blocks,
+/// and reads the whole range once.
 ///
 /// # Errors
-/// When the file cannot be read, or ends within the range.
+/// If the file cannot be read, or ends within the range.
 pub(super) fn crc32c_of_file(path: &Path, range: Range<u64>, expected: Option<Checksum>) -> io::Result<(u32, bool)> {
     let (mut crc, mut check) = (Crc::new(CrcAlgorithm::Crc32Iscsi), expected.map(Check::new));
     each_piece(path, range, |piece| {
@@ -93,7 +94,7 @@ pub(super) fn crc32c_of_file(path: &Path, range: Range<u64>, expected: Option<Ch
     Ok((low(&crc), check.is_none_or(Check::matches)))
 }
 
-/// The value of a CRC of 32 bits, which the crate gives in 64.
+/// The value of a 32-bit CRC, which the crate returns as 64 bits.
 fn low(crc: &Crc) -> u32 {
     u32::try_from(crc.finalize()).unwrap_or_default()
 }
@@ -124,7 +125,7 @@ mod tests {
     use crate::oci::Algorithm;
 
     #[test]
-    fn a_crc_is_that_of_the_specification() {
+    fn a_crc_matches_the_specification() {
         // RFC 3720, appendix B.4: 32 bytes of zeroes.
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert!(Checksum::Crc32c(0x8a91_36aa).is_of(&[0; 32]));
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_a_file_is_compared_with_what_it_was() {
+    fn a_range_of_a_file_is_compared_with_its_checksum() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let content: Vec<u8> = (0..3 * READ_SIZE + 7).map(|number| number.to_le_bytes()[0]).collect();
         std::fs::write(file.path(), &content).unwrap();

@@ -1,5 +1,5 @@
-//! Counts requests, their time and their bytes. It is the innermost decorator, so that every try is counted; tests
-//! assert its exact numbers.
+//! Counts requests, their duration and their bytes. This is the innermost decorator, so every try
+//! is counted. Tests assert its exact numbers.
 
 use super::{
     BodyStream, Bucket, BucketError, Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId, ObjectMeta,
@@ -18,7 +18,8 @@ pub struct Counted {
     metrics: Arc<Metrics>,
 }
 
-/// One request: counted once, when it is answered or given up. A body that fails later does not count again.
+/// One request. It is counted once, when it is answered or cancelled. A body that fails later is
+/// not counted again.
 struct Request<'a> {
     metrics: &'a Metrics,
     operation: Operation,
@@ -45,7 +46,8 @@ impl Counted {
         sent: u64,
         request: impl Future<Output = Result<T, BucketError>>,
     ) -> Result<T, BucketError> {
-        // What drops the future on the way, such as a client that went away, leaves the result as it is here.
+        // If the future is dropped, for example because a client disconnected, the result stays
+        // "cancelled".
         let mut counter = Request { metrics: &self.metrics, operation, began: Stopwatch::start(), result: "cancelled" };
         let answer = request.await;
         match &answer {
@@ -155,7 +157,7 @@ mod tests {
         bucket.put(&key(), PutBody::Bytes(Bytes::from_static(b"content")), PutMode::IfAbsent).await.unwrap();
         bucket.put(&key(), PutBody::Bytes(Bytes::from_static(b"content")), PutMode::IfAbsent).await.unwrap();
         let options = GetOptions { range: Some(0..3), ..GetOptions::default() };
-        let Get::Found(object) = bucket.get(&key(), options).await.unwrap() else { panic!("it is there") };
+        let Get::Found(object) = bucket.get(&key(), options).await.unwrap() else { panic!("the object exists") };
         collect_small(&key(), object, 100).await.unwrap();
         let count = |operation, result| metrics.bucket_requests.with_label_values(&[operation, result]).get();
         assert_eq!((count("put", "ok"), count("get", "ok"), count("head", "ok")), (2, 1, 0));
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_counts_by_its_kind_and_a_request_given_up_as_cancelled() {
+    async fn a_failure_counts_by_its_kind_and_a_dropped_request_as_cancelled() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let faults = fault::Faults::default();
         let bucket = Counted::new(Arc::new(fault::Faulty::new(Arc::new(Memory::default()), &faults)), metrics.clone());

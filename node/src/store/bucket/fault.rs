@@ -1,4 +1,4 @@
-//! Failures on demand, for tests of what a failing bucket does to a node.
+//! Injected failures, for tests of how a node handles a failing bucket.
 
 use super::{
     BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions,
@@ -12,42 +12,42 @@ use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
-/// What goes wrong. Offsets are bytes of the body, from its first.
+/// The effect of a fault. Offsets are bytes of the body, from its first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// The request fails and does nothing.
+    /// The request fails without an effect.
     Error(BucketErrorKind),
-    /// The request is done, and its answer lost: [`BucketErrorKind::Connection`].
+    /// The request takes effect, and its answer is lost: [`BucketErrorKind::Connection`].
     LoseAnswer,
-    /// The request does nothing until the fault is cleared; then it goes on.
+    /// The request hangs until the fault is cleared, then continues.
     Hang,
-    /// A get's body stands still after so many bytes until the fault is cleared; then it goes on.
+    /// The body of a get stalls after this many bytes until the fault is cleared, then continues.
     Stall { after: u64 },
-    /// A get's body ends early: [`BucketErrorKind::Truncated`].
+    /// The body of a get ends early: [`BucketErrorKind::Truncated`].
     Truncate { after: u64 },
-    /// A get's connection breaks within the body: [`BucketErrorKind::Connection`].
+    /// The connection of a get breaks within the body: [`BucketErrorKind::Connection`].
     Reset { after: u64 },
-    /// One byte of a get's body is another.
+    /// One byte of the body of a get is changed.
     Corrupt { at: u64 },
 }
 
-/// One fault and which requests it strikes.
+/// One fault, and the requests that it affects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// `None` strikes every operation.
+    /// `None` affects every operation.
     pub operation: Option<Operation>,
-    /// Strikes keys that contain this.
+    /// Affects keys that contain this.
     #[serde(default)]
     pub key: String,
-    /// How many requests are struck; `None` for all.
+    /// Number of requests to affect; `None` for all.
     #[serde(default)]
     pub times: Option<u64>,
     pub effect: Effect,
 }
 
 impl Fault {
-    /// Strikes every request of one operation.
+    /// Affects every request of one operation.
     pub fn new(operation: Operation, effect: Effect) -> Fault {
         Fault { operation: Some(operation), key: String::new(), times: None, effect }
     }
@@ -57,14 +57,14 @@ impl Fault {
         Fault::new(operation, Effect::Error(kind))
     }
 
-    /// Strikes only so many requests.
+    /// Affects only this many requests.
     #[must_use]
     pub fn times(mut self, times: u64) -> Fault {
         self.times = Some(times);
         self
     }
 
-    /// Strikes only keys that contain this.
+    /// Affects only keys that contain this.
     #[must_use]
     pub fn on_key(mut self, part: &str) -> Fault {
         self.key = part.to_owned();
@@ -72,11 +72,11 @@ impl Fault {
     }
 }
 
-/// Names a fault that was added.
+/// Identifies an added fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultId(usize);
 
-/// The handle that sets faults. Clones share them.
+/// The handle that adds faults. Clones share the state.
 #[derive(Clone, Default)]
 pub struct Faults {
     rules: Arc<Mutex<Vec<Rule>>>,
@@ -88,7 +88,7 @@ struct Rule {
     cleared: CancellationToken,
 }
 
-/// A fault that has struck.
+/// A fault that applies to a request.
 struct Struck {
     effect: Effect,
     cleared: CancellationToken,
@@ -99,19 +99,19 @@ impl Faults {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on. Of several faults that match, the first added strikes.
+    /// Adds a fault. If several faults match a request, the one added first applies.
     pub fn add(&self, fault: Fault) -> FaultId {
         let mut rules = self.rules();
         rules.push(Rule { fault, hits: 0, cleared: CancellationToken::new() });
         FaultId(rules.len() - 1)
     }
 
-    /// How many requests the fault has struck.
+    /// The number of requests that the fault has affected.
     pub fn hits(&self, id: FaultId) -> u64 {
         self.rules().get(id.0).map_or(0, |rule| rule.hits)
     }
 
-    /// No more faults; what hangs goes on. What they hit can still be asked for.
+    /// Removes all faults; requests that hang continue. Their hits can still be read.
     pub fn clear(&self) {
         for rule in self.rules().iter_mut() {
             rule.cleared.cancel();
@@ -132,7 +132,7 @@ impl Faults {
     }
 }
 
-/// A bucket that fails as [`Faults`] say.
+/// A bucket that fails as its [`Faults`] define.
 pub struct Faulty {
     inner: Arc<dyn Bucket>,
     faults: Faults,
@@ -143,7 +143,8 @@ impl Faulty {
         Faulty { inner, faults: faults.clone() }
     }
 
-    /// Runs the request, unless a fault strikes. Faults of bodies are returned for the get to apply.
+    /// Runs the request, unless a fault applies. Faults of bodies are returned, so the get can
+    /// apply them.
     async fn struck<T>(
         &self,
         operation: Operation,
@@ -178,10 +179,10 @@ impl Faulty {
 }
 
 fn injected(operation: Operation, key: &str, kind: BucketErrorKind) -> BucketError {
-    BucketError::new(operation, key, kind).because("an injected fault")
+    BucketError::new(operation, key, kind).because("injected fault")
 }
 
-/// The body with the fault in it.
+/// Applies the fault to the body.
 fn spoil(key: &Key, object: Object, struck: Struck) -> Object {
     let fail = |kind| {
         let error = injected(Operation::Get, key.as_str(), kind);
@@ -200,7 +201,7 @@ fn spoil(key: &Key, object: Object, struck: Struck) -> Object {
     Object { body, ..object }
 }
 
-/// The first `after` bytes, and then what `then` makes of the rest.
+/// The first `after` bytes, followed by `then` applied to the rest.
 fn split(body: BodyStream, after: u64, then: impl FnOnce(BodyStream) -> BodyStream + Send + 'static) -> BodyStream {
     enum At<F> {
         Head(BodyStream, u64, F),
@@ -327,10 +328,10 @@ mod tests {
         (Faulty::new(memory, &faults), faults, key)
     }
 
-    /// The bytes before the body's end or failure, and the failure.
+    /// The bytes before the end or failure of the body, and the failure.
     async fn read(bucket: &Faulty, key: &Key) -> (Vec<u8>, Option<BucketErrorKind>) {
         let Get::Found(mut object) = bucket.get(key, GetOptions::default()).await.unwrap() else {
-            panic!("it is there")
+            panic!("the object exists")
         };
         let mut content = Vec::new();
         while let Some(piece) = object.body.next().await {
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fault_strikes_its_operation_and_key_so_many_times() {
+    async fn a_fault_affects_its_operation_and_key_the_given_number_of_times() {
         let (bucket, faults, key) = bucket().await;
         let fault = faults.add(Fault::error(Operation::Head, BucketErrorKind::Server).on_key("/blobs/").times(2));
         assert!(bucket.head(&Key::new("docker/links/a")).await.is_ok());
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_end_early_break_and_change() {
+    async fn bodies_can_end_early_break_and_change() {
         let (bucket, faults, key) = bucket().await;
         for (effect, content, kind) in [
             (Effect::Truncate { after: 4 }, &b"0123"[..], Some(BucketErrorKind::Truncated)),
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_hangs_goes_on_when_the_fault_is_cleared() {
+    async fn a_request_that_hangs_continues_when_the_fault_is_cleared() {
         let (bucket, faults, key) = bucket().await;
         faults.add(Fault::new(Operation::Head, Effect::Hang));
         faults.add(Fault::new(Operation::Get, Effect::Stall { after: 4 }));

@@ -1,4 +1,5 @@
-//! Bounds what one node asks of the bucket at a time: requests, and bytes of puts and parts on their way.
+//! Limits what one node sends to the bucket at a time: the number of requests, and the bytes of
+//! puts and parts in flight.
 
 use super::{
     BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions,
@@ -13,15 +14,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes are counted in units of this size: a semaphore takes at most `u32::MAX` permits at once, and 64 KiB units
-/// carry that to 256 TiB.
+/// Bytes are counted in units of this size. A semaphore acquires at most `u32::MAX` permits at
+/// once, so units of 64 KiB allow limits up to 256 TiB.
 const UNIT: u64 = 64 << 10;
 
-/// A bucket that lets only so many requests run, the others waiting in the order they came.
+/// A bucket with a limited number of concurrent requests. The others wait in order of arrival.
 ///
-/// A request first waits for its bytes and then for its turn, and nothing that has its turn waits for bytes: so they
-/// never wait for each other. The body of a get keeps its turn until it ends or is dropped, and whoever reads it must
-/// not wait for another request of the same bucket meanwhile.
+/// A request first waits for its bytes and then for its turn. A request that has its turn never
+/// waits for bytes, so requests cannot deadlock. The body of a get keeps its turn until it ends or
+/// is dropped; its reader must not wait for another request to the same bucket meanwhile.
 pub struct Limited {
     inner: Arc<dyn Bucket>,
     requests: Arc<Semaphore>,
@@ -30,7 +31,8 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// At most `requests` at once, and at most `bytes` of puts and parts; a single body that is larger goes alone.
+    /// At most `requests` at a time, and at most `bytes` of puts and parts. A single larger body is
+    /// sent alone.
     pub fn new(inner: Arc<dyn Bucket>, requests: u32, bytes: u64) -> Limited {
         let all_bytes = units(bytes);
         Limited {
@@ -55,12 +57,12 @@ fn units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1)
 }
 
-/// The semaphores are never closed; if they were, it would be the end of the bucket.
+/// The semaphores are never closed. If they were, no request could be sent any more.
 fn refused(operation: Operation, key: &str, closed: tokio::sync::AcquireError) -> BucketError {
     BucketError::new(operation, key, BucketErrorKind::Refused).because(closed)
 }
 
-/// A body that holds its turn until its end.
+/// A body that keeps its turn until it ends.
 struct Holding {
     body: BodyStream,
     turn: Option<OwnedSemaphorePermit>,
@@ -181,7 +183,7 @@ mod tests {
     async fn get(bucket: &Limited) -> super::super::Object {
         match bucket.get(&key("a"), GetOptions::default()).await.unwrap() {
             Get::Found(object) => object,
-            Get::NotModified | Get::Missing => panic!("it is there"),
+            Get::NotModified | Get::Missing => panic!("the object exists"),
         }
     }
 
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_gives_its_turn_back_at_its_end_and_at_its_failure() {
+    async fn a_body_releases_its_turn_when_it_ends_or_fails() {
         let faults = Faults::default();
         let bucket = Limited::new(Arc::new(Faulty::new(one_object().await, &faults)), 1, 1 << 20);
         let mut body = get(&bucket).await.body;
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_larger_than_the_limit_goes_alone_and_does_not_wait_for_ever() {
+    async fn a_body_larger_than_the_limit_is_sent_alone_and_does_not_wait_forever() {
         let faults = Faults::default();
         let bucket = Limited::new(Arc::new(Faulty::new(Arc::new(Memory::default()), &faults)), 8, 1 << 20);
         faults.add(Fault::new(Operation::Put, Effect::Hang).on_key("large"));
@@ -217,7 +219,7 @@ mod tests {
         assert!(first.as_mut().now_or_never().is_none());
         let mut second = bucket.put(&small, bytes(1), PutMode::Overwrite);
         assert!(second.as_mut().now_or_never().is_none());
-        // Reading does not wait for bytes.
+        // Reads do not wait for bytes.
         assert!(bucket.head(&small).now_or_never().is_some());
         faults.clear();
         first.await.unwrap();
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_for_bytes_takes_no_turn() {
+    async fn a_request_that_waits_for_bytes_takes_no_turn() {
         let faults = Faults::default();
         let bucket = Limited::new(Arc::new(Faulty::new(one_object().await, &faults)), 2, 1 << 20);
         faults.add(Fault::new(Operation::Put, Effect::Hang));

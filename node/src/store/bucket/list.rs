@@ -1,9 +1,10 @@
-//! Pages of a listing, made from keys in order.
+//! Pages of a listing, built from ordered keys.
 
 use super::{ListOptions, Page};
 use crate::store::layout::Key;
 
-/// Folds keys, which come in ascending order, into one page. Reads no further than the first key of the next page.
+/// Folds keys, which must be in ascending order, into one page. Reads no further than the first key
+/// of the next page.
 pub(super) fn page_of(options: &ListOptions, keys: impl IntoIterator<Item = impl AsRef<str>>) -> Page {
     let mut page = Page::default();
     let mut last = String::new();

@@ -1,4 +1,5 @@
-//! A bucket in memory: what the tests of the flows run on, and the plainest reading of what a bucket is.
+//! A bucket in memory. Tests of the flows run on it, and it is the simplest definition of what a
+//! bucket does.
 
 use super::list::page_of;
 use super::{
@@ -15,7 +16,7 @@ use std::ops::{Bound, Range};
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// An empty bucket; it lasts as long as the value.
+/// An empty bucket. Its content is lost with the value.
 pub struct Memory {
     capabilities: Capabilities,
     state: Mutex<State>,
@@ -26,7 +27,7 @@ struct State {
     versions_of_content: bool,
     objects: BTreeMap<String, Stored>,
     uploads: BTreeMap<String, Upload>,
-    /// Counts versions and multipart uploads, so that no two have one name.
+    /// Numbers versions and multipart uploads, so each has a unique name.
     counter: u64,
 }
 
@@ -55,14 +56,14 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// A bucket that claims these capabilities, so that a flow goes the way it goes with S3. Without
-    /// `conditional_put` it overwrites where another bucket would answer `Exists`.
+    /// A bucket that claims these capabilities, so a flow behaves as it does with S3. Without
+    /// `conditional_put` it overwrites where another bucket would return `Exists`.
     pub fn with_capabilities(capabilities: Capabilities) -> Memory {
         Memory { capabilities, state: Mutex::default() }
     }
 
-    /// A bucket that derives the version of an object from its content, as S3 does: the same bytes put again have the
-    /// version that they had before.
+    /// A bucket that derives the version of an object from its content, as S3 does. The same bytes,
+    /// put again, get the same version.
     pub fn with_versions_of_content() -> Memory {
         let memory = Memory::default();
         memory.state().versions_of_content = true;
@@ -79,13 +80,14 @@ impl Memory {
         self.state().objects.get(key.as_str()).map(|stored| stored.content.clone())
     }
 
-    /// The number of multipart uploads that were begun and neither completed nor aborted.
+    /// The number of multipart uploads that are neither completed nor aborted.
     pub fn unfinished_uploads(&self) -> usize {
         self.state().uploads.len()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No change leaves the maps half done, so a panic of another holder does not spoil them.
+        // No change leaves the maps inconsistent, so the state is usable after a panic of another
+        // holder.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,7 +102,7 @@ impl State {
         self.objects.get(key.as_str()).map(|stored| stored.etag.clone())
     }
 
-    /// `conditional`: whether `IfAbsent` is honoured.
+    /// `conditional`: whether `IfAbsent` is honored.
     fn write(&mut self, key: &Key, content: Bytes, mode: &PutMode, conditional: bool) -> Put {
         match mode {
             PutMode::IfAbsent if conditional && self.objects.contains_key(key.as_str()) => return Put::Exists,
@@ -158,7 +160,7 @@ impl Bucket for Memory {
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError> {
         let state = self.state();
-        // Both bounds hold; the later one is where reading begins.
+        // Both bounds apply; reading starts at the later one.
         let start = options.after.clone().unwrap_or_default().max(options.prefix.clone());
         let keys = state.objects.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
         Ok(page_of(&options, keys.map(|(key, _)| key.as_str())))
@@ -229,9 +231,9 @@ fn meta_of(stored: &Stored) -> ObjectMeta {
     ObjectMeta { size: stored.content.len() as u64, etag: stored.etag.clone() }
 }
 
-/// The bytes in pieces as other buckets yield them, each a view of the object.
+/// The bytes in pieces of the size that other buckets use. Each piece is a view of the object.
 fn body(content: &Bytes, range: &Range<u64>) -> BodyStream {
-    // The range lies within content that is in memory, so its ends fit.
+    // The range is within content in memory, so both ends fit into `usize`.
     let position = |offset: u64| usize::try_from(offset).unwrap_or(content.len()).min(content.len());
     let mut rest = content.slice(position(range.start)..position(range.end));
     futures::stream::iter(std::iter::from_fn(move || {
@@ -261,10 +263,10 @@ async fn collect(operation: Operation, key: &Key, body: PutBody) -> Result<Bytes
 }
 
 fn no_upload(operation: Operation, key: &Key) -> BucketError {
-    BucketError::new(operation, key.as_str(), BucketErrorKind::Refused).because("there is no such multipart upload")
+    BucketError::new(operation, key.as_str(), BucketErrorKind::Refused).because("the multipart upload does not exist")
 }
 
 fn no_part(key: &Key, number: u32) -> BucketError {
     BucketError::new(Operation::MultipartComplete, key.as_str(), BucketErrorKind::Refused)
-        .because(format!("part {number} was not sent, or was sent again since"))
+        .because(format!("part {number} was not sent, or was sent again after its tag was returned"))
 }

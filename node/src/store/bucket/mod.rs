@@ -1,8 +1,12 @@
 //! The bucket: the only state that nodes share.
 //!
-//! One small trait, implemented by S3, a folder of a file system, and memory, and wrapped by decorators: `count`
-//! (requests), `limit` (requests and bytes in flight), `fault` (injected failures, for tests), `retry`. One behaviour
-//! suite (`contract`) runs against every implementation and says what callers may rely on.
+//! One small trait, implemented by S3, a folder of a file system, and memory, and wrapped by
+//! decorators: `count` (metrics of requests), `limit` (requests and bytes in flight), `fault`
+//! (injected failures for tests), `retry`. One behaviour suite (`contract`) runs against every
+//! implementation and defines what callers may rely on.
+//!
+//! This module knows nothing of registries: neither repositories nor manifests. It never caches,
+//! and never resumes a body.
 
 mod checksum;
 #[cfg(any(test, feature = "test-support"))]
@@ -37,18 +41,19 @@ use futures::stream::BoxStream;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// Size of one read from a disk, and of the pieces that a body of a bucket on this machine comes in: 512 KiB reads reached
-/// twice the throughput of nginx with `sendfile` in the prototype of serving stored blobs.
+/// Size of one read from a disk, and of the pieces of a body from a bucket on this machine. In the
+/// prototype of serving stored blobs, 512 KiB reads reached twice the throughput of nginx with
+/// `sendfile`.
 pub(crate) const READ_SIZE: usize = 512 << 10;
 
 /// The bytes of an object as they arrive.
 pub type BodyStream = BoxStream<'static, Result<Bytes, BucketError>>;
 
-/// What identifies one version of an object; opaque, without quotes.
+/// Identifies one version of an object. Opaque, without quotes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ETag(pub String);
 
-/// What a bucket says of an object without its bytes.
+/// Metadata of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Size of the whole object in bytes.
@@ -56,20 +61,20 @@ pub struct ObjectMeta {
     pub etag: ETag,
 }
 
-/// How to get an object.
+/// Options of a get.
 #[derive(Clone, Debug, Default)]
 pub struct GetOptions {
-    /// Only these bytes, end exclusive, clamped to the object's end. The start must lie within the object, but for
-    /// `0..n` of an empty object, which is answered with its zero bytes.
+    /// Only these bytes, end exclusive, clamped to the end of the object. The start must be within
+    /// the object, except that `0..n` of an empty object returns zero bytes.
     pub range: Option<Range<u64>>,
-    /// Answer `NotModified` when this is still the version.
+    /// Return `NotModified` if the object still has this version.
     pub if_none_match: Option<ETag>,
-    /// Over connections that requests in bulk have for themselves: who reads a connection does so on the runtime that
-    /// opened it. To be asked for on [`crate::run::Bulk`].
+    /// Use the background connection pool. A connection is driven by the runtime that opened it, so
+    /// set this only on [`crate::run::Bulk`].
     pub bulk: bool,
 }
 
-/// The answer to a get.
+/// The result of a get.
 pub enum Get {
     Found(Object),
     /// The object is still the version of `if_none_match`.
@@ -77,26 +82,27 @@ pub enum Get {
     Missing,
 }
 
-/// An object, or the range of it that was asked for.
+/// An object, or the requested range of it.
 pub struct Object {
     pub meta: ObjectMeta,
-    /// The bytes that `body` yields, if nothing fails: within `0..meta.size`.
+    /// The bytes that `body` yields if nothing fails, within `0..meta.size`.
     pub range: Range<u64>,
     pub body: BodyStream,
 }
 
-/// What to put. Both kinds can be sent again when a request fails.
+/// The content of a put. Both kinds can be sent again when a request fails.
 #[derive(Clone, Debug)]
 pub enum PutBody {
     Bytes(Bytes),
-    /// A part of a file, read as it is sent: never in memory as a whole. The file is never written again, for a bucket
-    /// may take it as the object when it is sent whole ([`Capabilities::adopts_files`]).
+    /// A range of a file, read while it is sent, so never in memory as a whole. The file must never
+    /// be written again, because a bucket may make it the object if the range is the whole file
+    /// ([`Capabilities::adopts_files`]).
     File {
         path: PathBuf,
         range: Range<u64>,
-        /// What the bytes of the range were when they were received. Bytes that are different now are refused with
-        /// [`BucketErrorKind::WrongContent`], and nothing is stored. `None` for a caller that knows that nothing came
-        /// between.
+        /// The checksum of the range when it was received. If the bytes do not match, the put fails
+        /// with [`BucketErrorKind::WrongContent`] and nothing is stored. `None` if the caller knows
+        /// that the bytes did not change.
         checksum: Option<Checksum>,
     },
 }
@@ -115,47 +121,48 @@ impl PutBody {
     }
 }
 
-/// Whether an object that is already there is replaced.
+/// Whether an existing object is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutMode {
     Overwrite,
-    /// Only if there is none (`If-None-Match: *`). A bucket that cannot do it says so in its [`Capabilities`], and
-    /// then overwrites.
+    /// Only if no object exists (`If-None-Match: *`). A bucket that does not support this says so
+    /// in its [`Capabilities`], and overwrites instead.
     IfAbsent,
-    /// Only if the object still has this version (`If-Match`); `None`: only if there is still no object
-    /// (`If-None-Match: *`). For objects whose content changes, such as the link of a tag. `Retried` sends it once:
-    /// after an answer that was lost, only the caller can decide what a repetition would mean. A bucket that cannot
-    /// do it says so in its [`Capabilities`]: it then looks at the version and writes, and a write of another node
-    /// between the two is lost.
+    /// Only if the object still has this version (`If-Match`); `None`: only if there is still no
+    /// object (`If-None-Match: *`). For objects whose content changes, such as the link of a tag.
+    /// `Retried` sends it only once: after a lost answer, only the caller can decide what to do. A
+    /// bucket that does not support this says so in its [`Capabilities`]. It then reads the version
+    /// and writes, and loses a write of another node that comes between the two.
     IfMatch(Option<ETag>),
 }
 
-/// What a put came to.
+/// The result of a put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// The object is there, in this version.
+    /// The object was written, in this version.
     Done(ETag),
-    /// There was one already and the mode was `IfAbsent`: nothing was written.
+    /// An object exists and the mode was `IfAbsent`: nothing was written.
     Exists,
-    /// The object has a different version than the mode `IfMatch` named, or there is none: nothing was written.
+    /// The object does not have the version of `IfMatch`, or does not exist: nothing was written.
     Changed,
 }
 
 /// The result of a conditional delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delete {
-    /// The object had the version and is removed. Some services answer this too when there was no object
-    /// (versitygw 1.8): after `Done` there is none, whoever removed it.
+    /// The object had the version and is removed. Some services also return this if there was no
+    /// object (versitygw 1.8). After `Done` there is no object, regardless of which request removed
+    /// it.
     Done,
-    /// The object has a different version, or there is none: nothing was removed.
+    /// The object has a different version, or does not exist: nothing was removed.
     Changed,
 }
 
-/// A multipart upload that was begun and neither completed nor aborted.
+/// A multipart upload that is neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MultipartId(pub String);
 
-/// What the bucket calls a part it took.
+/// The bucket's name of a part that it received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartTag(pub String);
 
@@ -164,46 +171,49 @@ pub struct PartTag(pub String);
 pub struct Page {
     /// Keys in ascending order of their bytes.
     pub keys: Vec<Key>,
-    /// With a delimiter: the prefixes up to and with the next `/`, in ascending order.
+    /// With a delimiter: the prefixes up to and including the next `/`, in ascending order.
     pub prefixes: Vec<String>,
-    /// Where the next page begins: to be given as `after`. `None` on the last page; the last page may be empty.
+    /// Pass it as `after` to get the next page. `None` on the last page. The last page may be
+    /// empty.
     pub next: Option<String>,
 }
 
-/// What to list.
+/// Options of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct ListOptions {
-    /// Only keys that begin with this; it ends with `/` or is empty.
+    /// Only keys that start with this. It ends with `/` or is empty.
     pub prefix: String,
-    /// Fold what lies deeper than the next `/` into `prefixes`.
+    /// Fold everything below the next `/` into `prefixes`.
     pub delimiter: bool,
     /// Only keys and prefixes greater than this, in the order of their bytes.
     pub after: Option<String>,
-    /// At most this many keys and prefixes together; 1 to 1000.
+    /// Maximum number of keys and prefixes together, 1 to 1000.
     pub max: usize,
 }
 
-/// What a bucket can do beyond the least.
+/// What a bucket supports beyond the minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whether `PutMode::IfAbsent` is honoured, for put and for multipart completion, and `PutMode::IfMatch` for put.
+    /// Whether `PutMode::IfAbsent` is honored, for a put and for the completion of a multipart
+    /// upload, and `PutMode::IfMatch` for a put.
     pub conditional_put: bool,
-    /// Whether [`Bucket::delete_if_match`] compares and removes in one step. If not, it looks at the version and then
-    /// removes, and a write of another node between the two is lost. `false` until the bucket has shown that it can,
-    /// which S3 is asked to do before the first such delete.
+    /// Whether [`Bucket::delete_if_match`] compares and removes in one step. If not, it reads the
+    /// version and then removes, and loses a write of another node that comes between the two.
+    /// `false` until the bucket has proved it; S3 is tested before the first such delete.
     pub conditional_delete: bool,
-    /// Reading a small object costs little time and no money, as on a file system: it is read again instead of
-    /// remembered.
+    /// Whether reading a small object costs little time and no money, as on a file system. Callers
+    /// then read it again instead of caching it.
     pub cheap_reads: bool,
-    /// An object larger than this, in bytes, is better sent in parts.
+    /// Objects larger than this, in bytes, should be sent in parts.
     pub part_threshold: u64,
-    /// Reading one object through several ranges at once is faster than reading it through one.
+    /// Whether reading one object in several concurrent ranges is faster than reading it in one.
     pub parallel_ranges: bool,
-    /// A whole file may become the object itself, without a copy; it has to be on disk then.
+    /// Whether a whole file may become the object itself, without a copy. The file must be synced
+    /// before.
     pub adopts_files: bool,
 }
 
-/// Operation names, for errors, metrics and counts.
+/// Names of operations, for errors, metrics and counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
@@ -250,7 +260,7 @@ impl Operation {
     }
 }
 
-/// A request to the bucket that did not succeed. Missing objects are not errors; they are answers.
+/// A failed request to the bucket. A missing object is a result, not an error.
 #[derive(Debug, thiserror::Error)]
 #[error("bucket {}: {key}: {kind}", operation.name())]
 pub struct BucketError {
@@ -262,38 +272,38 @@ pub struct BucketError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// Why it did not succeed.
+/// The reason of the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BucketErrorKind {
-    #[error("no answer in time")]
+    #[error("request timed out")]
     Timeout,
-    #[error("the connection failed")]
+    #[error("connection failed")]
     Connection,
-    #[error("the bucket asks to slow down")]
+    #[error("the bucket is throttling requests")]
     SlowDown,
-    #[error("the bucket failed")]
+    #[error("the bucket returned an internal error")]
     Server,
-    #[error("the body ended early")]
+    #[error("the response body ended early")]
     Truncated,
     #[error("access denied; check the credentials and the bucket's policy")]
     Denied,
-    /// No request was sent, because there is nothing to sign it with.
-    #[error("there are no credentials; check bucket.s3.credentials or the environment's identity")]
+    /// No request was sent, because no credentials are available to sign it.
+    #[error("no credentials available; check bucket.s3.credentials or the identity of the environment")]
     NoCredentials,
     #[error("the bucket is in another region; check bucket.s3.region")]
     WrongRegion,
-    #[error("there is no such bucket")]
+    #[error("the bucket does not exist; check bucket.s3.name")]
     NoBucket,
-    #[error("the bucket's disk is full")]
+    #[error("the disk of the bucket is full")]
     Full,
-    /// The bytes of a put are not those that its [`Checksum`] names. The local copy is damaged, or was on its way;
-    /// whoever sent it verifies the copy, and drops it if it is damaged.
+    /// The bytes of a put do not match the [`Checksum`]. The local copy is damaged, or the bytes
+    /// were damaged in transit. The sender verifies the local copy, and drops it if it is damaged.
     #[error("the content does not match its checksum; verify the local copy")]
     WrongContent,
-    #[error("refused by the bucket")]
+    #[error("the bucket rejected the request (see the node's log for the reason)")]
     Refused,
-    #[error("the local file could not be read")]
+    #[error("cannot read the local file")]
     LocalFile,
 }
 
@@ -329,40 +339,43 @@ impl BucketError {
         self
     }
 
-    /// Whether the same request may succeed a moment later.
+    /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         use BucketErrorKind::{Connection, Server, SlowDown, Timeout, Truncated};
         matches!(self.kind, Timeout | Connection | SlowDown | Server | Truncated)
     }
 }
 
-/// Object storage with strong read-after-write consistency (S3 since 2020, and what claims to be compatible).
+/// Object storage with strong read-after-write consistency (S3 since 2020, and compatible
+/// services).
 ///
-/// Every call may be dropped half way; what it began is then either done or not, never half visible.
+/// Every call may be dropped before it returns. Its effect is then either complete or absent, never
+/// partly visible.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
-    /// What is known of an object, or `None` when there is none.
+    /// The metadata of an object, or `None` if it does not exist.
     async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, BucketError>;
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError>;
 
-    /// Writes a whole object: it appears at once and complete, or not at all.
+    /// Writes a whole object. It appears at once and complete, or not at all.
     async fn put(&self, key: &Key, body: PutBody, mode: PutMode) -> Result<Put, BucketError>;
 
-    /// Removes an object; one that is not there is removed already.
+    /// Removes an object. Removing one that does not exist succeeds.
     async fn delete(&self, key: &Key) -> Result<(), BucketError>;
 
-    /// Removes an object only if it still has this version. Like `PutMode::IfMatch`, `Retried` sends it once. See
-    /// [`Capabilities::conditional_delete`].
+    /// Removes an object only if it still has this version. Like `PutMode::IfMatch`, `Retried`
+    /// sends it only once. See [`Capabilities::conditional_delete`].
     async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError>;
 
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError>;
 
     async fn multipart_begin(&self, key: &Key) -> Result<MultipartId, BucketError>;
 
-    /// Sends one part. `number` counts from 1; parts may be sent at the same time and in any order, and again.
+    /// Sends one part. `number` starts at 1. Parts may be sent concurrently, in any order, and
+    /// repeatedly.
     async fn multipart_part(
         &self,
         key: &Key,
@@ -371,7 +384,8 @@ pub trait Bucket: Send + Sync + 'static {
         body: PutBody,
     ) -> Result<PartTag, BucketError>;
 
-    /// Makes the object of all parts, `parts[0]` being number 1. `Exists` leaves the parts where they are: abort.
+    /// Creates the object from all parts; `parts[0]` is number 1. On `Exists` the parts remain: the
+    /// caller must abort.
     async fn multipart_complete(
         &self,
         key: &Key,
@@ -380,28 +394,28 @@ pub trait Bucket: Send + Sync + 'static {
         mode: PutMode,
     ) -> Result<Put, BucketError>;
 
-    /// Multipart uploads of exactly this key that were begun and neither completed nor aborted.
+    /// Multipart uploads of exactly this key that are neither completed nor aborted.
     async fn multipart_unfinished(&self, key: &Key) -> Result<Vec<MultipartId>, BucketError>;
 
-    /// Gives up a multipart upload and what it sent; one that is gone is given up already.
+    /// Aborts a multipart upload and removes its parts. Aborting one that does not exist succeeds.
     async fn multipart_abort(&self, key: &Key, upload: &MultipartId) -> Result<(), BucketError>;
 }
 
-/// The range of an object of `size` bytes that a get answers (see [`GetOptions::range`]).
+/// The range that a get of an object of `size` bytes returns (see [`GetOptions::range`]).
 pub(crate) fn resolve_range(key: &Key, asked: Option<Range<u64>>, size: u64) -> Result<Range<u64>, BucketError> {
     match asked {
         None => Ok(0..size),
         Some(range) if range.start == 0 && size == 0 => Ok(0..0),
         Some(range) if range.start < size && range.start < range.end => Ok(range.start..range.end.min(size)),
         Some(range) => Err(BucketError::new(Operation::Get, key.as_str(), BucketErrorKind::Refused)
-            .because(format!("bytes {range:?} lie outside the object, which has {size}"))),
+            .because(format!("bytes {range:?} are outside the object of {size} bytes"))),
     }
 }
 
-/// Gets a small object whole. The second value is what identifies the version.
+/// Gets a whole small object. The second value identifies its version.
 ///
 /// # Errors
-/// When the request or the body fails, or the object has more than `limit` bytes.
+/// If the request or the body fails, or if the object has more than `limit` bytes.
 pub async fn get_small(bucket: &dyn Bucket, key: &Key, limit: usize) -> Result<Option<(Bytes, ETag)>, BucketError> {
     match bucket.get(key, GetOptions::default()).await? {
         Get::Found(object) => Ok(Some(collect_small(key, object, limit).await?)),
@@ -412,13 +426,13 @@ pub async fn get_small(bucket: &dyn Bucket, key: &Key, limit: usize) -> Result<O
 /// Reads the whole body of a small object.
 ///
 /// # Errors
-/// When the body fails or ends early, or has more than `limit` bytes.
+/// If the body fails or ends early, or has more than `limit` bytes.
 pub async fn collect_small(key: &Key, object: Object, limit: usize) -> Result<(Bytes, ETag), BucketError> {
     use futures::StreamExt;
     let expected = object.range.end - object.range.start;
     if expected > limit as u64 {
         return Err(BucketError::new(Operation::Get, key.as_str(), BucketErrorKind::Refused)
-            .because(format!("the object has {expected} bytes, at most {limit} are read here")));
+            .because(format!("the object has {expected} bytes, more than the limit of {limit}")));
     }
     let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     let mut body = object.body;

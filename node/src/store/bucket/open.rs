@@ -1,4 +1,4 @@
-//! Opens the bucket that the configuration names, with its decorators.
+//! Opens the configured bucket with its decorators.
 
 use super::s3::{ConnectError, S3};
 use super::{Bucket, Counted, FileSystem, Limited, Retried};
@@ -10,21 +10,21 @@ use std::sync::Arc;
 /// Why a bucket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("bucket: name exactly one of s3 and fileSystem")]
+    #[error("bucket: exactly one of s3 and fileSystem is required")]
     NotOne,
-    #[error("bucket.fileSystem.path: {path}: {source}")]
+    #[error("bucket.fileSystem.path: cannot use {path}: {source}")]
     FileSystem { path: PathBuf, source: std::io::Error },
-    #[error("bucket.s3: {0}")]
+    #[error("bucket.s3.{0}")]
     S3(#[from] ConnectError),
 }
 
-/// Opens the bucket. S3 is not asked anything yet: a node starts while its bucket is away.
+/// Opens the bucket. It sends no request to S3, so a node starts even if its bucket is unreachable.
 ///
-/// Each try is counted, waits for its turn, and is repeated: `Retried(Limited(Counted(bucket)))`. So a request that
-/// pauses before its next try does not take the turn of another.
+/// Each try is counted, waits for its turn, and is repeated: `Retried(Limited(Counted(bucket)))`. A
+/// request that pauses before its next try therefore holds no turn.
 ///
 /// # Errors
-/// When the folder cannot be made, or the settings of S3 are not usable.
+/// If the folder cannot be created, or the S3 settings are not usable.
 pub fn open(config: &entrepot_config::Bucket, metrics: Arc<Metrics>) -> Result<Arc<dyn Bucket>, OpenError> {
     Ok(decorate(bare(config)?, config, metrics))
 }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_try_is_counted_and_a_failure_in_passing_is_tried_again() {
+    async fn every_try_is_counted_and_a_transient_failure_is_retried() {
         let root = tempfile::tempdir().unwrap();
         let (metrics, faults) = (Arc::new(Metrics::new().unwrap()), Faults::default());
         let config = folder(root.path().join("bucket"));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_field() {
+    fn an_error_names_the_field() {
         let metrics = || Arc::new(Metrics::new().unwrap());
         let file = tempfile::NamedTempFile::new().unwrap();
         let refused = open(&folder(file.path().join("below")), metrics()).err().unwrap().to_string();

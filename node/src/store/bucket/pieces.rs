@@ -1,4 +1,4 @@
-//! A part of a file as a stream of large pieces, read off the async threads.
+//! A range of a file as a stream of large pieces, read outside the async threads.
 
 use super::READ_SIZE;
 use crate::run::tasks::blocking;
@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The bytes of `range`. A file that ends before it fails with [`ErrorKind::UnexpectedEof`].
+/// The bytes of `range`. Fails with [`ErrorKind::UnexpectedEof`] if the file is shorter.
 pub(crate) fn file_pieces(
     file: Arc<File>,
     range: Range<u64>,
@@ -31,7 +31,8 @@ pub(crate) fn file_pieces(
 /// One piece of at most `left` bytes, and at least one.
 fn read_at(file: &File, offset: u64, left: u64) -> io::Result<Bytes> {
     let size = usize::try_from(left).unwrap_or(usize::MAX).min(READ_SIZE);
-    // Read into memory that was never written: clearing 512 KiB first would cost a tenth of the read.
+    // Read into memory that was never written: clearing 512 KiB first would add a tenth to the time
+    // of the read.
     let mut piece = Vec::with_capacity(size);
     while piece.len() < size {
         let at = offset + piece.len() as u64;
@@ -42,7 +43,7 @@ fn read_at(file: &File, offset: u64, left: u64) -> io::Result<Bytes> {
             Err(error) => return Err(error.into()),
         }
     }
-    // The allocator may have given more room than was asked for, and the read filled it.
+    // The allocator may have returned more capacity than requested, and the read filled it.
     piece.truncate(size);
     Ok(piece.into())
 }

@@ -1,4 +1,4 @@
-//! Tries again what failed in passing.
+//! Retries transient failures.
 
 use super::{
     Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId,
@@ -12,24 +12,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A bucket whose transient failures are tried again under one budget of time for each call.
+/// A bucket whose transient failures are retried within one time budget for each call.
 ///
-/// - The body of a get is not resumed here: whoever reads it knows what it still needs, and asks for that range.
-/// - A put whose answer was lost may have been done. Tried again with `IfAbsent` it then answers `Exists`, and cannot
-///   tell its own work from another's; both hold the same content, for such keys are made of its digest.
-/// - So may the completion of a multipart upload, whose second try finds no upload; with `IfAbsent` it answers
-///   `Exists` if the object is there.
-/// - A delete without a condition that timed out is not repeated. It may still be on its way, and would arrive after its
-///   repetition was acknowledged: then it removes what was written since. Every other transient failure of a delete
-///   is repeated.
-/// - A put or delete with a version (`IfMatch`) is sent once: its repetition would see its own work as another's.
+/// - The body of a get is not resumed here. Its reader knows which bytes it still needs, and
+///   requests that range.
+/// - A put whose answer was lost may have taken effect. Repeated with `IfAbsent` it then returns
+///   `Exists`, and cannot tell its own object from another's. Both have the same content, because
+///   such keys contain its digest.
+/// - The completion of a multipart upload may also have taken effect. The second try then finds no
+///   upload; with `IfAbsent` it returns `Exists` if the object exists.
+/// - An unconditional delete that timed out is not repeated. It may still be in transit and arrive
+///   after its repetition was acknowledged, and would then remove a newer object. Every other
+///   transient failure of a delete is retried.
+/// - A put or delete with a version (`IfMatch`) is sent once, because a repetition cannot tell its
+///   own effect from another's.
 pub struct Retried {
     inner: Arc<dyn Bucket>,
     budget: Duration,
 }
 
 impl Retried {
-    /// `budget` bounds the time that tries and pauses of one call take together, but for the last try.
+    /// `budget` limits the total time of the tries and pauses of one call, except for the last try.
     pub fn new(inner: Arc<dyn Bucket>, budget: Duration) -> Retried {
         Retried { inner, budget }
     }
@@ -41,7 +44,8 @@ impl Retried {
         within(self.budget, BucketError::is_transient, || self.once(attempt())).await
     }
 
-    /// Like [`Retried::tried`], but a request that timed out is not repeated: it may still be on its way.
+    /// Like [`Retried::tried`], but a request that timed out is not repeated, because it may still
+    /// be in transit.
     async fn tried_unless_late<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, BucketError>
     where
         F: Future<Output = Result<T, BucketError>>,
@@ -50,20 +54,20 @@ impl Retried {
         within(self.budget, may_repeat, || self.once(attempt())).await
     }
 
-    /// A request that is not repeated here.
+    /// Sends a request once, and logs its failure.
     async fn once<T>(&self, request: impl Future<Output = Result<T, BucketError>>) -> Result<T, BucketError> {
         request.await.inspect_err(|error| {
             let cause = error.source.as_deref().map_or(String::new(), chain);
             if error.is_transient() {
-                tracing::warn!(%error, cause, "a request to the bucket failed");
+                tracing::warn!(%error, cause, "request to the bucket failed");
             } else {
-                tracing::error!(%error, cause, "the bucket refused a request");
+                tracing::error!(%error, cause, "request to the bucket failed permanently");
             }
         })
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and its causes, on one line.
 fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -108,7 +112,8 @@ impl Bucket for Retried {
     }
 
     async fn multipart_begin(&self, key: &Key) -> Result<MultipartId, BucketError> {
-        // A begin whose answer was lost leaves an upload without parts; the bucket's lifecycle rule removes it.
+        // If the answer was lost, an upload without parts remains. The lifecycle rule of the bucket
+        // removes it.
         self.tried(|| self.inner.multipart_begin(key)).await
     }
 
@@ -173,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_in_passing_is_not_seen() {
+    async fn a_transient_failure_is_hidden() {
         let (bucket, _, faults) = bucket(Duration::from_secs(15));
         let key = Key::new("a");
         let fault = faults.add(Fault::error(Operation::Put, BucketErrorKind::SlowDown).times(3));
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_will_not_pass_is_tried_once() {
+    async fn a_permanent_failure_is_not_retried() {
         let (bucket, _, faults) = bucket(Duration::from_secs(15));
         let fault = faults.add(Fault::error(Operation::Head, BucketErrorKind::Denied));
         assert_eq!(bucket.head(&Key::new("a")).await.unwrap_err().kind, BucketErrorKind::Denied);
@@ -191,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_budget_the_first_failure_is_the_answer() {
+    async fn without_budget_the_first_failure_is_returned() {
         let (bucket, _, faults) = bucket(Duration::ZERO);
         let fault = faults.add(Fault::error(Operation::Head, BucketErrorKind::Server));
         assert_eq!(bucket.head(&Key::new("a")).await.unwrap_err().kind, BucketErrorKind::Server);
@@ -213,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_names_a_version_is_sent_once() {
+    async fn a_request_with_a_version_is_sent_once() {
         let (bucket, _, faults) = bucket(Duration::from_secs(15));
         let key = Key::new("a");
         let Put::Done(version) = bucket.put(&key, content(), PutMode::Overwrite).await.unwrap() else { panic!() };

@@ -1,4 +1,4 @@
-//! Content comes into the store: complete and verified, by a rename.
+//! Content enters the store complete and verified, by a rename.
 
 use super::StoreError;
 use super::folders::{make_folder, remove_file, sync_folder};
@@ -24,7 +24,7 @@ impl Inner {
         mut reservation: Reservation,
         sync: bool,
     ) -> Result<(), StoreError> {
-        let looked_at = StoreError::io("look at", &file);
+        let looked_at = StoreError::io("stat", &file);
         let path = file.clone();
         let size = blocking(move || fs::metadata(path)).await.flatten().map_err(looked_at)?.len();
         if size > reservation.bytes() {
@@ -43,7 +43,8 @@ impl Inner {
                 .map_err(StoreError::io("write", &file))
                 .and_then(|()| inner.adopt_now(&digest, &file, reservation, false));
             if stored.is_err() {
-                // Best effort: what is left in the folder of fills is removed at the next start.
+                // Best effort: the next start removes what is left in the directory of incomplete
+                // downloads.
                 let _ = remove_file(&file);
             }
             stored
@@ -60,18 +61,18 @@ impl Inner {
         Ok(())
     }
 
-    /// A path for a new fill.
+    /// A path for a new incomplete download.
     pub(super) fn new_fill(&self) -> PathBuf {
         self.folders.fills().join(uuid::Uuid::new_v4().simple().to_string())
     }
 
-    /// Work on a blocking thread, which goes on to its end when the caller goes away.
+    /// Runs work on a blocking thread. The work continues to its end if the caller is dropped.
     pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Arc<Inner>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let inner = Arc::clone(self);
-        let failed = StoreError::io("work in", self.folders.root());
+        let failed = StoreError::io("access", self.folders.root());
         blocking(move || work(&inner)).await.map_err(failed)?
     }
 
@@ -84,10 +85,11 @@ impl Inner {
         if sync {
             File::open(file).and_then(|open| open.sync_all()).map_err(StoreError::io("sync", file))?;
         }
-        // Also in the place of a file that is there: this one was verified just now, and that one may be damaged.
+        // An existing file is replaced, because the new one was just verified and the old one may
+        // be damaged.
         self.folders.place(file, digest)?;
-        // After the rename, which changes the times of a file.
-        let placed = fs::metadata(&target).map_err(StoreError::io("look at", &target));
+        // Read after the rename, because the rename changes the change time of the file.
+        let placed = fs::metadata(&target).map_err(StoreError::io("stat", &target));
         let stored = placed.map(|placed| self.replace_entry(digest, Identity::of(&placed), reservation));
         if stored.is_err() {
             self.forget_replaced(digest);
@@ -96,8 +98,8 @@ impl Inner {
         if sync { sync_folder(&self.folders.shelf(digest)) } else { Ok(()) }
     }
 
-    /// The file is in place, perhaps instead of another one. How often the content was used and which repositories
-    /// link it is known as before.
+    /// Updates the index: the file is in place, perhaps instead of another one. Keeps the access
+    /// statistics and the known links of the content.
     fn replace_entry(&self, digest: &Digest, placed: Identity, reservation: Reservation) {
         let before = self.index.get(digest);
         let links = self.expectations.links(digest);
@@ -116,7 +118,8 @@ impl Inner {
         reservation.become_content(placed.size);
     }
 
-    /// What an entry says of a file that was replaced is true of no file any more.
+    /// Marks the entry of a replaced file as unverified, because it no longer describes the file in
+    /// place.
     fn forget_replaced(&self, digest: &Digest) {
         if let Some(before) = self.index.get(digest) {
             self.doubt(digest, &before);
@@ -124,7 +127,8 @@ impl Inner {
     }
 }
 
-/// Writes a fill; the folder of fills is made again should somebody have removed it.
+/// Writes content to a file among the incomplete downloads. Creates their directory again if it was
+/// removed.
 fn write(file: &Path, content: &[u8]) -> io::Result<()> {
     fs::write(file, content).or_else(|error| match file.parent() {
         Some(folder) if make_folder(folder).is_ok_and(|made| made) => fs::write(file, content),

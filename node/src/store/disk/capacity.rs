@@ -1,8 +1,9 @@
-//! How much may be stored, how much is, and who waits for room.
+//! The accounting of the store: its capacity, its content, and the reservations that wait for
+//! space.
 //!
-//! Every byte is either used (stored content) or reserved (being written), and both together never pass the capacity:
-//! room is set aside before a byte is written. All of it is one small state behind one lock that is held for a few
-//! instructions.
+//! Every byte is either used (stored content) or reserved (being written), and the sum never
+//! exceeds the capacity: space is reserved before a byte is written. All of it is one small state
+//! behind one lock, which is held for a few instructions.
 
 use super::StoreError;
 use super::reservation::Reservation;
@@ -17,11 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
-/// For how long the file system's word on its free blocks is relied on. In between, what this node writes and removes
-/// is counted; only others that use the same file system go unseen for that long.
+/// How long the free space reported by the file system is used. In between, this node counts what
+/// it writes and removes. Only the writes of other programs on the same file system are unseen for
+/// that long.
 const SAMPLE_AGE: Duration = Duration::from_secs(1);
 
-/// The accounts of a store.
+/// The accounting of a store.
 pub(super) struct Capacity {
     folder: File,
     state: Mutex<State>,
@@ -30,44 +32,45 @@ pub(super) struct Capacity {
 }
 
 struct State {
-    /// As configured, in bytes.
+    /// The configured capacity in bytes.
     configured: Option<u64>,
     low: Threshold,
     target: Threshold,
     used: u64,
     reserved: u64,
-    /// The part of `reserved` that is not in the file system's count yet.
+    /// The part of `reserved` that the file system does not count as used yet.
     unwritten: u64,
     disk: Disk,
     waiting: VecDeque<Waiting>,
-    /// Whether somebody is there to make room; without, nobody is kept waiting.
+    /// Whether a cleaner runs that can free space. Without one, no reservation waits.
     cleaner: bool,
 }
 
-/// What the file system has left, as last asked and as counted since.
+/// The free space of the file system, as last reported and as counted since.
 struct Disk {
     available: u64,
     asked: Stopwatch,
 }
 
-/// A reservation that waits for room.
+/// A reservation that waits for space.
 struct Waiting {
     bytes: u64,
     answer: oneshot::Sender<Result<Reservation, StoreError>>,
 }
 
-/// Answers that are sent once the lock is released.
+/// Results that are sent after the lock is released.
 type Answers = Vec<(Waiting, bool)>;
 
 impl State {
-    /// As configured, or else what is here and what the file system has left for more, in bytes. Not the size of the
-    /// file system: what others keep on it is no room of this store, and it may grow under a running node.
+    /// The capacity in bytes: as configured, or else the stored bytes plus the free space of the
+    /// file system. The size of the file system is not used, because other programs may store data
+    /// on it and it may grow while the node runs.
     fn total(&self) -> u64 {
         let written = self.used.saturating_add(self.reserved.saturating_sub(self.unwritten));
         self.configured.unwrap_or_else(|| written.saturating_add(self.disk.available))
     }
 
-    /// What the capacity and the file system leave, in bytes.
+    /// The free space in bytes, limited by both the capacity and the file system.
     fn free(&self) -> u64 {
         let by_capacity = self.total().saturating_sub(self.used).saturating_sub(self.reserved);
         by_capacity.min(self.disk.available.saturating_sub(self.unwritten))
@@ -81,7 +84,7 @@ impl State {
         self.target.of(self.total())
     }
 
-    /// Those who wait still: who has gone away leaves a place that nobody stands in.
+    /// The waiting reservations whose callers still exist.
     fn waiting(&self) -> impl Iterator<Item = &Waiting> {
         self.waiting.iter().filter(|waiting| !waiting.answer.is_closed())
     }
@@ -90,7 +93,7 @@ impl State {
         self.waiting().next().is_some() || self.free() < self.low_free()
     }
 
-    /// Bytes to remove until everybody who waits has room and the target is free beside it.
+    /// Bytes to remove until all waiting reservations fit and the target stays free in addition.
     fn wanted(&self) -> u64 {
         let goal = self.waiting().fold(self.target_free(), |sum, waiting| sum.saturating_add(waiting.bytes));
         let by_capacity = self.used.saturating_add(self.reserved).saturating_add(goal).saturating_sub(self.total());
@@ -103,7 +106,7 @@ impl State {
         self.unwritten = self.unwritten.saturating_add(bytes);
     }
 
-    /// Gives room to those who wait, the first first; none passes another.
+    /// Grants space to waiting reservations in order of arrival. None overtakes another.
     fn grant(&mut self) -> Answers {
         let mut answers = Answers::new();
         self.waiting.retain(|waiting| !waiting.answer.is_closed());
@@ -117,8 +120,8 @@ impl State {
 }
 
 impl Capacity {
-    /// Accounts for a store in `folder`. `capacity` is in bytes; without it, all that the file system has
-    /// for this store.
+    /// The accounting of a store in `folder`. `capacity` is in bytes; without it, the store may use
+    /// all the free space of the file system.
     pub(super) fn new(
         folder: File,
         capacity: Option<u64>,
@@ -145,8 +148,8 @@ impl Capacity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the accounts, and does what follows from it: those for whom there is room now get it, the cleaner is
-    /// woken when room is short, the gauges say how it is.
+    /// Changes the state, then grants waiting reservations that now fit, wakes the cleaner if space
+    /// is short, and updates the gauges.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let (result, short) = self.update(change, State::is_short);
         if short {
@@ -155,13 +158,14 @@ impl Capacity {
         result
     }
 
-    /// Looks at the accounts with what the file system says. Room that others have made there goes to those who wait at
-    /// once: nothing else would tell them of it. The cleaner, which looks too, is not woken by its own look.
+    /// Reads the state with the current free space of the file system. Space that other programs
+    /// have freed goes to waiting reservations at once, because nothing else would notice it. This
+    /// does not wake the cleaner, which also calls it.
     fn look<T>(self: &Arc<Self>, anyway: bool, look: impl FnOnce(&State) -> T) -> T {
         self.update(|state| self.refresh(state, anyway), look).1
     }
 
-    /// Changes the accounts and looks at what they have become, once those for whom there is room have got it.
+    /// Changes the state, grants waiting reservations that now fit, and reads the result.
     fn update<T, U>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T, look: impl FnOnce(&State) -> U) -> (T, U) {
         let mut state = self.lock();
         let result = change(&mut state);
@@ -173,7 +177,8 @@ impl Capacity {
         (result, seen)
     }
 
-    /// Not under the lock: an answer that nobody takes gives its room back, and that locks.
+    /// Called without the lock: a reservation that no caller receives is dropped, which takes the
+    /// lock.
     fn answer(self: &Arc<Self>, answers: Answers) {
         for (Waiting { bytes, answer }, granted) in answers {
             let result =
@@ -182,8 +187,8 @@ impl Capacity {
         }
     }
 
-    /// Asks the file system again when its word is old. A system call of a microsecond that does not wait for the
-    /// disk.
+    /// Reads the free space of the file system again if the last value is old. This system call
+    /// takes a microsecond and does not wait for the disk.
     fn refresh(&self, state: &mut State, anyway: bool) {
         if (anyway || state.disk.asked.elapsed() >= SAMPLE_AGE)
             && let Ok(available) = ask(&self.folder)
@@ -192,7 +197,7 @@ impl Capacity {
         }
     }
 
-    /// Sets room aside; waits for the cleaner when there is not enough.
+    /// Reserves space. Waits for the cleaner if there is not enough.
     pub(super) async fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, StoreError> {
         let waiting = self.change(|state| {
             self.refresh(state, false);
@@ -213,13 +218,13 @@ impl Capacity {
         }
     }
 
-    /// Accounts for bytes that are on disk already; never refused.
+    /// Reserves bytes that are on disk already. Never fails.
     pub(super) fn readmit(self: &Arc<Self>, bytes: u64) -> Reservation {
         self.change(|state| state.reserved = state.reserved.saturating_add(bytes));
         Reservation::readmitted(Arc::clone(self), bytes)
     }
 
-    /// Reserved bytes were written: the file system counts them from now on.
+    /// Records that reserved bytes were written, so the file system counts them from now on.
     pub(super) fn wrote(self: &Arc<Self>, bytes: u64) {
         self.change(|state| {
             state.unwritten = state.unwritten.saturating_sub(bytes);
@@ -227,7 +232,8 @@ impl Capacity {
         });
     }
 
-    /// A reservation ends, of which `written` bytes were written and `stored` of those stay as content.
+    /// Ends a reservation, of which `written` bytes were written and `stored` of those remain as
+    /// content.
     pub(super) fn settle(self: &Arc<Self>, bytes: u64, written: u64, stored: u64) {
         self.change(|state| {
             state.reserved = state.reserved.saturating_sub(bytes);
@@ -237,12 +243,12 @@ impl Capacity {
         });
     }
 
-    /// Content was found at the start.
+    /// Records content that was found at the start.
     pub(super) fn found(self: &Arc<Self>, bytes: u64) {
         self.change(|state| state.used = state.used.saturating_add(bytes));
     }
 
-    /// Stored content was removed.
+    /// Records that stored content was removed.
     pub(super) fn removed(self: &Arc<Self>, bytes: u64) {
         self.change(|state| {
             state.used = state.used.saturating_sub(bytes);
@@ -254,7 +260,7 @@ impl Capacity {
         self.change(|state| (state.low, state.target) = (low, target));
     }
 
-    /// Something may be removed now that could not be before.
+    /// Called when content that was pinned may be removed; wakes the cleaner if space is short.
     pub(super) fn unpinned(&self) {
         if self.lock().is_short() {
             self.short.notify_one();
@@ -272,7 +278,8 @@ impl Capacity {
         })
     }
 
-    /// From now on reservations wait for room (`true`), or those that wait and all later ones are refused at once.
+    /// `true`: from now on reservations wait for space. `false`: all waiting and later ones fail at
+    /// once if they do not fit.
     pub(super) fn set_cleaner(self: &Arc<Self>, there: bool) {
         self.change(|state| state.cleaner = there);
         if !there {
@@ -280,28 +287,29 @@ impl Capacity {
         }
     }
 
-    /// Resolves when room is short: at once when it has become so since the last call.
+    /// Resolves when space is short; at once if that happened since the last call.
     pub(super) async fn until_short(&self) {
         self.short.notified().await;
     }
 
-    /// Whether cleaning is due, by what the file system says now.
+    /// Whether eviction is due, according to the current free space of the file system.
     pub(super) fn is_short(self: &Arc<Self>) -> bool {
         self.look(true, State::is_short)
     }
 
-    /// What the file system said last is that it is full.
+    /// Pretends that the file system last reported a full disk.
     #[cfg(test)]
     pub(super) fn saw_a_full_disk(&self) {
         self.lock().disk = Disk { available: 0, asked: Stopwatch::start() };
     }
 
-    /// Bytes to remove until everybody who waits has room and the target is free beside it.
+    /// Bytes to remove until all waiting reservations fit and the target stays free in addition.
     pub(super) fn wanted(&self) -> u64 {
         self.lock().wanted()
     }
 
-    /// Nothing more can be removed: those who wait get what there is room for, and `NoRoom` else.
+    /// Called when nothing more can be removed: waiting reservations that fit are granted, and the
+    /// others fail with `NoRoom`.
     pub(super) fn refuse_waiting(self: &Arc<Self>) {
         let mut state = self.lock();
         let mut answers = state.grant();
@@ -324,7 +332,7 @@ impl Capacity {
     }
 }
 
-/// What the file system has left for this process, in bytes.
+/// The free space of the file system for this process, in bytes.
 fn ask(folder: &File) -> io::Result<u64> {
     let answer = rustix::fs::fstatvfs(folder)?;
     Ok(answer.f_bavail.saturating_mul(answer.f_frsize))

@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Stored content, open for reading. It stays readable when the content is removed meanwhile.
+/// Stored content, open for reading. It stays readable if the content is removed meanwhile.
 #[derive(Clone)]
 pub struct StoredContent {
     /// Size in bytes.
@@ -21,7 +21,7 @@ pub struct StoredContent {
     pub(super) source: Arc<Source>,
 }
 
-/// The open file, and whose it is.
+/// The open file and the entry that it belongs to.
 pub(super) struct Source {
     pub(super) file: File,
     pub(super) digest: Digest,
@@ -30,22 +30,22 @@ pub(super) struct Source {
 }
 
 impl StoredContent {
-    /// The bytes of a range that lies within the content, in pieces of 512 KiB.
+    /// The bytes of a range, which must be within the content, in pieces of 512 KiB.
     ///
-    /// An error ends it short; when it was the disk's, the content is not stored any more.
+    /// The stream ends after an error. After a disk error, the content is no longer stored.
     pub fn stream(&self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
         let reading = Reading { source: Arc::clone(&self.source), next: range.start, end: range.end, ahead: None };
         stream::try_unfold(reading, Reading::step).boxed()
     }
 }
 
-/// How far a stream is.
+/// The progress of a stream.
 struct Reading {
     source: Arc<Source>,
-    /// Where the next piece begins, and where the last one ends.
+    /// Start of the next piece; `end` is the end of the last one.
     next: u64,
     end: u64,
-    /// The next piece, being read while the one before it is sent.
+    /// The next piece, which is read while the previous one is sent.
     ahead: Option<BoxFuture<'static, io::Result<Bytes>>>,
 }
 
@@ -64,7 +64,7 @@ impl Reading {
         let mut reading = self.after(&piece);
         if reading.next < reading.end {
             let mut ahead = reading.start();
-            // Polled once, it is begun; whatever it says is asked for when the piece is wanted.
+            // One poll starts the read. Its result is used when the piece is needed.
             if let std::task::Poll::Ready(done) = futures::poll!(&mut ahead) {
                 ahead = Box::pin(std::future::ready(done));
             }
@@ -78,12 +78,12 @@ impl Reading {
         self
     }
 
-    /// The next piece, if the system has it in memory.
+    /// The next piece, if it is in the page cache.
     fn cached(&self) -> Option<Bytes> {
         pieces::read_cached(&self.source.file, &(self.next..self.end))
     }
 
-    /// The next piece, off the async threads.
+    /// The next piece, read outside the async threads.
     fn start(&self) -> BoxFuture<'static, io::Result<Bytes>> {
         let source = Arc::clone(&self.source);
         let range = self.next..self.end;

@@ -1,4 +1,4 @@
-//! What can go wrong with a disk.
+//! Errors of the local disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 /// A failure of the local disk store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing more may be removed and the room is too small: everything is pending or being filled, or the content
-    /// is larger than the store.
-    #[error("the store has no room for {0} more bytes")]
+    /// Not enough space, and nothing more may be removed: everything is pending or being
+    /// downloaded, or the content is larger than the store.
+    #[error("not enough free space in the store for {0} more bytes")]
     NoRoom(u64),
-    /// The store's folder is used by another process.
-    #[error("{0} is used by another node")]
+    /// Another process uses the directory of the store.
+    #[error("{0} is locked by another entrepot-node process")]
     Locked(PathBuf),
-    #[error("{action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl StoreError {
-    /// Whether more room would help: no capacity left, or the file system is full.
+    /// Whether more space would help: no capacity is left, or the file system is full.
     pub fn is_no_room(&self) -> bool {
         match self {
             StoreError::NoRoom(_) => true,
@@ -29,14 +29,16 @@ impl StoreError {
         }
     }
 
-    /// For `map_err`: what was being done, and to what.
+    /// For `map_err`: adds the action and the path. `action` completes the sentence "cannot ...
+    /// <path>".
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| StoreError::Io { action, path, source }
     }
 }
 
-/// Whether an error says that the file is damaged, and not that this process lacks memory or descriptors.
+/// Whether an error means that the file is damaged, as opposed to a lack of memory or file
+/// descriptors.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let damage = [Errno::IO, Errno::UCLEAN, Errno::BADMSG].map(Errno::raw_os_error);
@@ -59,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lack_of_descriptors_is_no_damage() {
+    fn a_lack_of_descriptors_is_not_damage() {
         use rustix::io::Errno;
         assert!(is_damage(&Errno::IO.into()));
         assert!(!is_damage(&Errno::MFILE.into()));

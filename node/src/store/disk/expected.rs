@@ -1,4 +1,4 @@
-//! Content on its way into the store: a link of it that is seen meanwhile is remembered with it.
+//! Content that is being added to the store. Links that are seen meanwhile are remembered with it.
 
 use super::inner::Inner;
 use super::links_seen::LinksSeen;
@@ -7,13 +7,13 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use std::sync::Arc;
 
-/// Links of what is expected, by digest.
+/// Links of expected content, by digest.
 #[derive(Default)]
 pub(super) struct Expectations(DashMap<Digest, Expectation>);
 
 struct Expectation {
     holders: usize,
-    /// Becomes that of the entry, so that no link is lost between the two.
+    /// Becomes the set of the new entry, so no link is lost in between.
     links: Arc<LinksSeen>,
 }
 
@@ -36,7 +36,7 @@ impl Expectations {
     }
 }
 
-/// That content is expected, for as long as this lives.
+/// Marks content as expected for as long as this value lives.
 pub struct Expected {
     inner: Arc<Inner>,
     digest: Digest,

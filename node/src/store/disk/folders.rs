@@ -1,6 +1,7 @@
-//! The folders and files of a store, and what keeps two nodes from using one store.
+//! The directories and files of a store, and the lock that keeps two nodes from using one store.
 //!
-//! Whatever others did to them, a start makes them again, and so does whoever finds one missing while the node runs.
+//! A start creates missing directories again, and so does code that finds one missing while the
+//! node runs.
 
 use super::StoreError;
 use crate::oci::{Algorithm, Digest};
@@ -8,7 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where everything lies.
+/// The paths of the store.
 pub(super) struct Folders {
     root: PathBuf,
     /// Locked for as long as the file is open.
@@ -16,9 +17,9 @@ pub(super) struct Folders {
 }
 
 impl Folders {
-    /// Makes what is missing, and locks the store.
+    /// Creates missing directories, and locks the store.
     pub(super) fn open(root: &Path) -> Result<Folders, StoreError> {
-        fs::create_dir_all(root).map_err(StoreError::io("make", root))?;
+        fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
         let path = root.join("lock");
         make_way_for_file(&path)?;
         let lock = OpenOptions::new()
@@ -34,15 +35,15 @@ impl Folders {
         }
         let folders = Folders { root: root.to_owned(), _lock: lock };
         if let Err(error) = folders.make() {
-            tracing::error!(%error, "a folder of the store cannot be made; it is tried again when it is used");
+            tracing::error!(%error, "cannot create a directory of the store; retrying when it is used");
         }
         Ok(folders)
     }
 
-    /// All folders are made now and synced, so that storing content rarely has to make one, or to think about
-    /// whether one that another made is on disk yet.
+    /// Creates and syncs all directories now. Storing content then rarely has to create one, and
+    /// need not check whether one created by another task is on disk.
     fn make(&self) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.root).map_err(StoreError::io("make", &self.root))?;
+        fs::create_dir_all(&self.root).map_err(StoreError::io("create", &self.root))?;
         for folder in [self.fills(), self.uploads(), self.pending()] {
             make_folder(&folder)?;
         }
@@ -77,12 +78,12 @@ impl Folders {
         self.blobs().join(algorithm.name())
     }
 
-    /// The folder of content whose digest begins alike.
+    /// The directory of all content whose digest starts with the same two digits.
     pub(super) fn shelf(&self, digest: &Digest) -> PathBuf {
         self.algorithm(digest.algorithm()).join(&digest.hex()[..2])
     }
 
-    /// The file of content.
+    /// The file of stored content.
     pub(super) fn content(&self, digest: &Digest) -> PathBuf {
         self.shelf(digest).join(digest.hex())
     }
@@ -103,12 +104,13 @@ impl Folders {
         self.root.join("records.redb")
     }
 
-    /// The mark of an orderly stop.
+    /// The file that marks a clean shutdown.
     pub(super) fn clean(&self) -> PathBuf {
         self.root.join("clean")
     }
 
-    /// Puts a file in the place of content. What others did to the folders meanwhile is repaired first.
+    /// Moves a file to the place of its content. If that fails, repairs the directories and tries
+    /// again.
     pub(super) fn place(&self, file: &Path, digest: &Digest) -> Result<(), StoreError> {
         let target = self.content(digest);
         if fs::rename(file, &target).is_ok() {
@@ -116,38 +118,42 @@ impl Folders {
         }
         self.make()?;
         make_way_for_file(&target)?;
-        fs::rename(file, &target).map_err(StoreError::io("store", &target))
+        fs::rename(file, &target).map_err(StoreError::io("move a file to", &target))
     }
 }
 
-/// Makes a folder that is not there, in the place of whatever is no folder. Whether it made one.
+/// Creates a directory if it does not exist, replacing anything that is not a directory. Returns
+/// whether it created one.
 ///
 /// # Errors
-/// When the folder above is not there, or the disk fails.
+/// If the parent directory does not exist, or the disk fails.
 pub(crate) fn make_folder(folder: &Path) -> Result<bool, StoreError> {
     match fs::create_dir(folder) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // A link to a folder is the operator's way to keep it elsewhere.
+            // A symbolic link to a directory is a valid way for an administrator to store it
+            // elsewhere.
             if fs::metadata(folder).is_ok_and(|found| found.is_dir()) {
                 return Ok(false);
             }
-            tracing::error!(path = %folder.display(), "what is no folder lies in the place of a folder of the store; removing it");
+            tracing::error!(path = %folder.display(),
+                "expected a directory of the store, found something else; removing it");
             remove_file(folder)?;
-            fs::create_dir(folder).map(|()| true).map_err(StoreError::io("make", folder))
+            fs::create_dir(folder).map(|()| true).map_err(StoreError::io("create", folder))
         }
-        Err(error) => Err(StoreError::io("make", folder)(error)),
+        Err(error) => Err(StoreError::io("create", folder)(error)),
     }
 }
 
-/// Removes what is no file from the place of one. A folder that has something in it is not removed but renamed, because
-/// no node makes such a folder: what it holds is somebody else's.
+/// Removes anything that is not a file from the path of a file. A directory with content is renamed
+/// instead, because no node creates such a directory and so its content belongs to something else.
 pub(super) fn make_way_for_file(path: &Path) -> Result<(), StoreError> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if found.is_file() {
         return Ok(());
     }
-    tracing::error!(path = %path.display(), "what is no file lies in the place of a file of the store");
+    tracing::error!(path = %path.display(),
+        "expected a file of the store, found something else; removing or renaming it");
     if !found.is_dir() {
         return remove_file(path);
     }
@@ -156,19 +162,20 @@ pub(super) fn make_way_for_file(path: &Path) -> Result<(), StoreError> {
     }
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".set-aside-{}", uuid::Uuid::new_v4().simple()));
-    tracing::error!(path = %path.display(), aside = %Path::new(&aside).display(), "setting a folder aside");
-    fs::rename(path, &aside).map_err(StoreError::io("set aside", path))
+    tracing::error!(path = %path.display(), aside = %Path::new(&aside).display(),
+        "renaming a directory with unknown content");
+    fs::rename(path, &aside).map_err(StoreError::io("rename", path))
 }
 
-/// Makes names in a folder last.
+/// Makes the entries of a directory durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", folder))
 }
 
-/// Removes a file; one that is not there is removed already.
+/// Removes a file. Succeeds if it does not exist.
 pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        // What lies in the place of its folder is not the file either.
+        // If something else is in the place of its directory, the file does not exist either.
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Err(StoreError::io("remove", path)(error))
         }

@@ -1,29 +1,31 @@
-//! How often content is asked for, older requests counting less.
+//! The access frequency of content. Older requests count less.
 
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A request counts half after this many more for each content that is stored.
+/// Half-life of a request, in requests per stored item: an earlier request counts half after this
+/// many more requests for each item in the store.
 ///
-/// By requests and not by hours: a store that is asked for little forgets slowly, and one under a storm sees within
-/// minutes that other images are wanted now. With fewer, a scan of what nobody wants again displaces what everybody
-/// wants; with more, the favourites of last week stay too long. `docs/benchmarks.md` compares with both extremes.
+/// It is measured in requests and not in hours. A store with few requests forgets slowly, and a
+/// busy one adapts within minutes when other images are pulled. With a smaller value, a scan of
+/// content that is never pulled again displaces popular content. With a larger value, last week's
+/// popular content stays too long. `docs/benchmarks.md` compares with both extremes.
 const HALF_LIFE: u64 = 8;
 
-/// Fractional bits of the clock: a store of a hundred million contents still moves it with each request, and it goes
-/// on for 2^24 half-lives.
+/// Fractional bits of the clock. Even with a hundred million stored items each request advances it,
+/// and it lasts for 2^24 half-lives.
 const FRACTION: u32 = 40;
 
 /// A moment, in half-lives since the store was first used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moment(f64);
 
-/// The clock by which frequencies age. It is moved by requests, and only by them.
+/// The clock by which frequencies age. Only requests advance it.
 #[derive(Debug, Default)]
 pub struct RequestClock(AtomicU64);
 
 impl RequestClock {
-    /// Goes on from what [`RequestClock::to_bits`] gave.
+    /// Continues from the value of [`RequestClock::to_bits`].
     pub(super) fn from_bits(bits: u64) -> RequestClock {
         RequestClock(AtomicU64::new(bits))
     }
@@ -36,7 +38,7 @@ impl RequestClock {
         Moment(self.to_bits() as f64 / (1u64 << FRACTION) as f64)
     }
 
-    /// One more request, while so many contents are stored.
+    /// Counts one more request, with this number of stored items.
     pub fn tick(&self, stored: usize) -> Moment {
         let stored = u64::try_from(stored).unwrap_or(u64::MAX).max(1);
         self.0.fetch_add((1 << FRACTION) / HALF_LIFE.saturating_mul(stored), Relaxed);
@@ -46,14 +48,15 @@ impl RequestClock {
 
 /// The aged number of uses, as a logarithm: `log2(sum over uses of 2^(moment of use))`.
 ///
-/// Ageing multiplies all counts by the same factor, so it changes no order; leaving it out lets counts that were last
-/// touched at different times be compared as they are. The logarithm keeps numbers of the size `2^20000` small: a
-/// `f64` of that size still tells apart counts that differ by one in 10^11.
+/// Aging multiplies all counts by the same factor, so it changes no order. Without it, counts that
+/// were last updated at different times can be compared directly. The logarithm keeps numbers as
+/// large as `2^20000` small; an `f64` of that magnitude still distinguishes counts that differ by
+/// one in 10^11.
 #[derive(Clone, Copy, Debug)]
 pub struct Frequency(f64);
 
 impl Frequency {
-    /// Of what was never asked for.
+    /// The frequency of content that was never requested.
     pub const NEVER: Frequency = Frequency(f64::NEG_INFINITY);
 
     /// The frequency after one more use.
@@ -67,7 +70,8 @@ impl Frequency {
         self.0.to_bits()
     }
 
-    /// What [`Frequency::to_bits`] gave; anything else that is no number is [`Frequency::NEVER`].
+    /// The frequency from [`Frequency::to_bits`]. Other bits that are not a valid number become
+    /// [`Frequency::NEVER`].
     pub(crate) fn from_bits(bits: u64) -> Frequency {
         let number = f64::from_bits(bits);
         if number.is_nan() || number == f64::INFINITY { Frequency::NEVER } else { Frequency(number) }
@@ -99,7 +103,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Half-lives after which a store is old: with a hundred contents, 16 million requests.
+    /// Age of an old store in half-lives: with a hundred items, 16 million requests.
     const OLD: f64 = 20_000.0;
 
     fn uses(moments: &[f64]) -> Frequency {
@@ -127,29 +131,29 @@ mod tests {
         let moments: Vec<Moment> = (0..800).map(|_| clock.tick(100)).collect();
         assert!((moments[799].0 - 1.0).abs() < 1e-6, "{:?}", moments[799]);
         assert!(moments.windows(2).all(|two| two[0].0 < two[1].0));
-        // An empty store, and one larger than there will be.
+        // An empty store, and one larger than any real store.
         assert!((clock.tick(0).0 - 1.125).abs() < 1e-6);
         let before = clock.now().0;
         assert!(clock.tick(100_000_000).0 > before);
     }
 
     #[test]
-    fn the_clock_goes_on_where_it_was() {
+    fn the_clock_continues_where_it_was() {
         let clock = RequestClock::default();
         clock.tick(3);
         assert_eq!(RequestClock::from_bits(clock.to_bits()).now(), clock.now());
     }
 
     proptest! {
-        /// The reference: plain sums of powers, near enough to the present to be computed as they are.
+        /// The reference: plain sums of powers, with moments small enough to compute them directly.
         #[test]
-        fn the_order_is_that_of_the_aged_counts(
+        fn the_order_equals_that_of_the_aged_counts(
             first in proptest::collection::vec(0.0..20.0f64, 1..30),
             second in proptest::collection::vec(0.0..20.0f64, 1..30),
         ) {
             let plain = |moments: &[f64]| -> f64 { moments.iter().map(|moment| moment.exp2()).sum() };
             let (expected_first, expected_second) = (plain(&first), plain(&second));
-            // Closer than this, either order is right.
+            // Counts closer than this may have either order.
             prop_assume!((expected_first / expected_second).ln().abs() > 1e-6);
             let shifted = |moments: &[f64]| uses(&moments.iter().map(|moment| OLD + moment).collect::<Vec<_>>());
             prop_assert_eq!(shifted(&first) > shifted(&second), expected_first > expected_second);

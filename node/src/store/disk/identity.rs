@@ -1,11 +1,12 @@
-//! Which file was verified: what shows, without reading it, that a file is still the one whose bytes were hashed.
+//! The identity of a verified file: shows, without reading it, whether a file is still the one
+//! whose bytes were hashed.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
-/// A file as it was when its bytes were verified. Whoever writes to it or replaces it changes the times or the inode;
-/// the change time cannot be set back by a program.
+/// The metadata of a file when its bytes were verified. Writing to the file or replacing it changes
+/// the times or the inode. A program cannot set back the change time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     /// Size in bytes.
@@ -15,7 +16,7 @@ pub(super) struct Identity {
     changed: Time,
 }
 
-/// Seconds since the epoch and nanoseconds.
+/// Seconds since the epoch, and nanoseconds.
 type Time = (i64, i64);
 
 impl Identity {
@@ -28,17 +29,18 @@ impl Identity {
         }
     }
 
-    /// Whether the file that has this metadata is the one that was verified, unchanged.
+    /// Whether the file with this metadata is the verified one, unchanged.
     ///
-    /// While a folder as the bucket has a name for the file too, its times are those of the object: the bucket sets
-    /// them, and the store lets go of the file soon after (`Store::let_go_if_shared`).
+    /// While a folder as bucket has a hard link to the file, the times are ignored, because they
+    /// are those of the object: the bucket sets them. The store removes its own link soon after
+    /// (`Store::let_go_if_shared`).
     pub(super) fn is(&self, metadata: &Metadata) -> bool {
         let now = Identity::of(metadata);
         if metadata.nlink() > 1 { self.size == now.size && self.inode == now.inode } else { *self == now }
     }
 }
 
-/// As the mark of an orderly stop has it.
+/// The format in the mark of a clean shutdown.
 impl std::fmt::Display for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Identity { size, inode, modified, changed } = self;
@@ -46,7 +48,7 @@ impl std::fmt::Display for Identity {
     }
 }
 
-/// Text that is no identity.
+/// The text is not a valid identity.
 #[derive(Debug)]
 pub(super) struct NoIdentity;
 
@@ -75,7 +77,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
-    fn a_file_that_was_written_replaced_or_touched_is_another() {
+    fn a_written_replaced_or_touched_file_has_another_identity() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let at = |seconds| FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(seconds));
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_the_bucket_does_not_make_it_another() {
+    fn a_hard_link_in_the_bucket_keeps_the_identity() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "bytes").unwrap();
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_goes_on_is_no_identity() {
+    fn text_that_is_too_short_or_too_long_is_not_an_identity() {
         for text in ["", "1", "1 2 3 4 5", "1 2 3 4 5 ", "1 2 3 4 5 6 7", "a b c d e f", "-1 2 3 4 5 6"] {
             assert!(text.parse::<Identity>().is_err(), "{text:?}");
         }

@@ -1,4 +1,4 @@
-//! What is stored, in memory: one entry a digest, and what is pinned.
+//! The index of stored content in memory: one entry per digest, and the pins.
 
 use super::frequency::{Frequency, Moment};
 use super::identity::Identity;
@@ -12,26 +12,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::OnceCell;
 
-/// What the cleaner chooses victims from.
+/// The input of the eviction order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,
-    /// When it was last asked for, or stored.
+    /// Time of the last request, or of the storing.
     pub used: Timestamp,
-    /// How often it was asked for, older requests counting less; comparable between records.
+    /// Number of requests, with older ones counting less. Comparable between records.
     pub frequency: Frequency,
-    /// Not yet durable: never a victim.
+    /// Not yet durable, so never evicted.
     pub pinned: bool,
 }
 
-/// What hashing a file of the store came to.
+/// The result of hashing a file of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// This file is what its digest says.
+    /// This file matches its digest.
     Sound(Identity),
-    /// It is not. Such an entry leaves the index, unless its file cannot be removed.
+    /// The file does not match its digest. The entry is removed from the index, unless the file
+    /// cannot be removed.
     Damaged,
 }
 
@@ -42,16 +43,17 @@ pub(super) struct Entry {
     used: AtomicU64,
     frequency: AtomicU64,
     pub(super) links: Arc<LinksSeen>,
-    /// Whether the file is what its digest says; not known yet of a file that was found, or was changed by others.
+    /// Whether the file matches its digest. Unset if the file was found at the start or changed by
+    /// another program.
     pub(super) verdict: OnceCell<Verdict>,
-    /// Whether the records on disk lack what is known here.
+    /// Whether the access statistics on disk are older than this entry.
     dirty: AtomicBool,
-    /// Removed: copies of the content in memory are not served any more.
+    /// Whether the content was removed. Copies in memory are not served any more then.
     gone: AtomicBool,
 }
 
 impl Entry {
-    /// Content whose file is known to be what its digest says, or (`None`) has to be verified before its first use.
+    /// Content whose file is verified, or (`None`) must be verified before its first use.
     pub(super) fn new(size: u64, sound: Option<Identity>, links: Arc<LinksSeen>) -> Entry {
         Entry {
             size,
@@ -64,7 +66,7 @@ impl Entry {
         }
     }
 
-    /// The same content in another file, or in a file that was changed: how often it was used is still known.
+    /// The same content in another file, or in a changed file. The access statistics are kept.
     pub(super) fn renewed(&self, size: u64, sound: Option<Identity>, links: Arc<LinksSeen>) -> Entry {
         let entry = Entry::new(size, sound, links);
         entry.restore(self.used(), self.frequency());
@@ -72,7 +74,7 @@ impl Entry {
         entry
     }
 
-    /// The file that was verified.
+    /// The identity of the verified file.
     pub(super) fn sound(&self) -> Option<Identity> {
         match self.verdict.get() {
             Some(Verdict::Sound(identity)) => Some(*identity),
@@ -80,7 +82,8 @@ impl Entry {
         }
     }
 
-    /// Counts a use. Two uses in the same instant may count as one; that keeps it to plain stores.
+    /// Counts a use. Two uses at the same instant may count as one, which allows plain stores
+    /// instead of atomic updates.
     pub(super) fn touch(&self, now: Timestamp, moment: Moment) {
         let frequency = self.frequency().used(moment);
         self.used.store(now.0, Relaxed);
@@ -88,7 +91,7 @@ impl Entry {
         self.mark_dirty();
     }
 
-    /// What an earlier run of the node knew.
+    /// Restores the access statistics of an earlier run.
     pub(super) fn restore(&self, used: Timestamp, frequency: Frequency) {
         self.used.store(used.0, Relaxed);
         self.frequency.store(frequency.to_bits(), Relaxed);
@@ -103,13 +106,14 @@ impl Entry {
     }
 
     pub(super) fn mark_dirty(&self) {
-        // Read first: the cache line of a manifest that is asked for 20,000 times a second stays shared.
+        // Read before the write, so the cache line of a manifest with 20,000 requests per second
+        // stays shared.
         if !self.dirty.load(Relaxed) {
             self.dirty.store(true, Relaxed);
         }
     }
 
-    /// Whether it is to be written down; from now on it is not, until something changes.
+    /// Returns whether the entry must be written to disk, and resets that until the next change.
     pub(super) fn take_dirty(&self) -> bool {
         self.dirty.load(Relaxed) && self.dirty.swap(false, Relaxed)
     }
@@ -123,13 +127,14 @@ impl Entry {
     }
 }
 
-/// All that is stored, and how often each digest is pinned.
+/// All stored content, and the number of pins of each digest.
 #[derive(Default)]
 pub(super) struct Index {
     entries: DashMap<Digest, Arc<Entry>>,
-    // The map would take all its locks to count.
+    // Counted separately, because the map would take all its locks to count.
     count: AtomicUsize,
-    // Not in the entries, for content is pinned before it is stored. Locks are always taken in the order pins, entries.
+    // Separate from the entries, because content is pinned before it is stored. Locks are always
+    // taken in the order pins, entries.
     pins: DashMap<Digest, u64>,
 }
 
@@ -144,7 +149,7 @@ impl Index {
         }
     }
 
-    /// Puts another entry in the place of this one, if it is still there.
+    /// Replaces this entry with another one, if it is still in the index.
     pub(super) fn replace(&self, digest: &Digest, entry: &Arc<Entry>, by: Arc<Entry>) -> bool {
         match self.entries.get_mut(digest) {
             Some(mut there) if Arc::ptr_eq(&there, entry) => {
@@ -155,7 +160,7 @@ impl Index {
         }
     }
 
-    /// Takes the entry out, if it is still this one.
+    /// Removes the entry, if it is still this one.
     pub(super) fn take(&self, digest: &Digest, entry: &Arc<Entry>) -> bool {
         let taken = self.entries.remove_if(digest, |_, there| Arc::ptr_eq(there, entry)).is_some();
         if taken {
@@ -164,7 +169,7 @@ impl Index {
         taken
     }
 
-    /// As [`Index::take`], unless the digest is pinned; nobody can pin it in between.
+    /// As [`Index::take`], unless the digest is pinned. It cannot be pinned in between.
     pub(super) fn take_unpinned(&self, digest: &Digest, entry: &Arc<Entry>) -> bool {
         match self.pins.entry(*digest) {
             Slot::Occupied(_) => false,
@@ -176,7 +181,7 @@ impl Index {
         *self.pins.entry(digest).or_default() += 1;
     }
 
-    /// Takes one pin away; whether it was the last.
+    /// Removes one pin. Returns whether it was the last.
     pub(super) fn unpin(&self, digest: &Digest) -> bool {
         let Slot::Occupied(mut pins) = self.pins.entry(*digest) else { return false };
         *pins.get_mut() -= 1;
@@ -191,17 +196,17 @@ impl Index {
         self.pins.contains_key(digest)
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub(super) fn count(&self) -> usize {
         self.count.load(Relaxed)
     }
 
-    /// All entries as they are now.
+    /// All entries at this moment.
     pub(super) fn all(&self) -> Vec<(Digest, Arc<Entry>)> {
         self.entries.iter().map(|entry| (*entry.key(), Arc::clone(entry.value()))).collect()
     }
 
-    /// The first `most` digests after `after`, in their order.
+    /// The first `most` digests after `after`, in ascending order.
     pub(super) fn following(&self, after: Option<&Digest>, most: usize) -> Vec<Digest> {
         let mut following = BTreeSet::new();
         for entry in &self.entries {

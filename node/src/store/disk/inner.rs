@@ -1,8 +1,9 @@
-//! What all clones of a store share, and the steps that keep the index, the files and the accounts at one.
+//! The state that all clones of a store share, and the steps that keep index, files and accounting
+//! consistent.
 //!
-//! Whatever changes a file of content does it on a blocking thread and under the digest's lock, from the first step to
-//! the last: a caller that goes away leaves nothing half done, and a file that is being removed is not the one that
-//! was stored a moment later.
+//! Code that changes a file of content runs on a blocking thread and holds the lock of the digest
+//! from the first step to the last. A caller that is dropped therefore leaves nothing half done,
+//! and a removal cannot hit a file that was stored a moment later.
 
 use super::capacity::Capacity;
 use super::error::{StoreError, is_damage};
@@ -25,34 +26,35 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Locks for all digests together. Two digests that share one wait for each other while a file is renamed, synced or
-/// removed, never while one is read.
+/// Number of locks for all digests. Two digests that share a lock wait for each other while a file
+/// is renamed, synced or removed, never while one is read.
 const LOCKS: usize = 256;
 
 pub(super) struct Inner {
     pub(super) folders: Folders,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    /// What the frequencies of content age by.
+    /// The clock by which the frequencies of content age.
     pub(super) requests: RequestClock,
     pub(super) index: Index,
     pub(super) expectations: Expectations,
     pub(super) capacity: Arc<Capacity>,
     pub(super) memory: Memory,
-    /// Reads of links, by digest.
+    /// The running reads of links, by digest.
     pub(super) looks: Looks,
     pub(super) tags: TagsSeen,
     pub(super) recorder: Recorder,
     pub(super) locks: Locks,
-    /// Set by `close`: nothing is stored any more, for it might not be on disk when the mark says that all is.
+    /// Set by `close`. Nothing is stored afterwards, because it might not be on disk although the
+    /// mark says so.
     pub(super) closed: AtomicBool,
-    /// Content whose file had another name at the start.
+    /// Content whose file had another hard link at the start.
     pub(super) shared: Mutex<Vec<Digest>>,
-    /// How far the scrub is.
+    /// The progress of the scrub.
     pub(super) round: Mutex<Round>,
 }
 
-/// One lock for each digest, or rather for each few.
+/// Locks for digests; several digests share one lock.
 pub(super) struct Locks {
     locks: Vec<Mutex<()>>,
     hasher: RandomState,
@@ -63,14 +65,14 @@ impl Locks {
         Locks { locks: (0..LOCKS).map(|_| Mutex::new(())).collect(), hasher: RandomState::new() }
     }
 
-    /// Blocking.
+    /// Takes the lock of a digest. Blocking.
     pub(super) fn lock(&self, digest: &Digest) -> Option<MutexGuard<'_, ()>> {
         let count = u64::try_from(self.locks.len()).unwrap_or(1);
         let chosen = usize::try_from(self.hasher.hash_one(digest) % count).unwrap_or_default();
         self.locks.get(chosen).map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until whoever holds one now is done. Blocking.
+    /// Waits until all current lock holders are done. Blocking.
     pub(super) fn pass_all(&self) {
         for lock in &self.locks {
             drop(lock.lock().unwrap_or_else(PoisonError::into_inner));
@@ -78,21 +80,23 @@ impl Locks {
     }
 }
 
-/// Why stored content goes.
+/// Why content is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// Somebody wants it gone: not while it is pinned.
+    /// On request: not while it is pinned.
     Asked,
-    /// It is not what its digest says: even while it is pinned, because it must not reach the bucket.
+    /// It does not match its digest: also while it is pinned, because it must not reach the bucket.
     Corrupt,
-    /// There is no file of it any more.
+    /// Its file does not exist any more.
     Missing,
-    /// The disk cannot give it back: not while it is pinned, for it may be the only copy and the disk may recover.
+    /// The disk cannot read it: not while it is pinned, because it may be the only copy and the
+    /// disk may recover.
     Unreadable,
 }
 
 impl Inner {
-    /// Removes content if it is still this entry. Returns the bytes freed, or `None` when nothing was done. Blocking.
+    /// Removes content if this is still its entry. Returns the bytes freed, or `None` if nothing
+    /// was done. Blocking.
     pub(super) fn remove(&self, digest: &Digest, entry: &Arc<Entry>, why: Removal) -> Result<Option<u64>, StoreError> {
         let _lock = self.locks.lock(digest);
         let taken = match why {
@@ -104,7 +108,8 @@ impl Inner {
         }
         let path = self.folders.content(digest);
         if let Err(error) = make_way_for_file(&path).and_then(|()| remove_file(&path)) {
-            // It is there as before; nobody else can have stored it meanwhile.
+            // The content still exists. Nothing else can have stored it meanwhile, because this
+            // holds its lock.
             self.index.insert(*digest, Arc::clone(entry));
             return Err(error);
         }
@@ -119,7 +124,7 @@ impl Inner {
     pub(super) fn let_go_if_shared(&self, digest: &Digest) -> Result<(), StoreError> {
         let Some(entry) = self.index.get(digest) else { return Ok(()) };
         let path = self.folders.content(digest);
-        let metadata = fs::metadata(&path).map_err(StoreError::io("look at", &path))?;
+        let metadata = fs::metadata(&path).map_err(StoreError::io("stat", &path))?;
         if metadata.nlink() > 1 {
             self.remove(digest, &entry, Removal::Asked)?;
         }
@@ -131,13 +136,13 @@ impl Inner {
         let shared = std::mem::take(&mut *self.shared.lock().unwrap_or_else(PoisonError::into_inner));
         for digest in shared {
             if let Err(error) = self.let_go_if_shared(&digest) {
-                tracing::warn!(%digest, %error, "content stays in the store as the same file as in the bucket");
+                tracing::warn!(%digest, %error, "cannot remove the cached hard link to an object in the bucket");
             }
         }
     }
 
-    /// Removes content that turned out to be damaged, counts it and says so. Whether it was this that removed it.
-    /// Blocking.
+    /// Removes damaged content, and counts and logs the damage. Returns whether this call removed
+    /// it. Blocking.
     pub(super) fn discard(&self, digest: &Digest, entry: &Arc<Entry>, why: Removal, finding: &str) -> bool {
         match self.remove(digest, entry, why) {
             Ok(None) => false,
@@ -150,25 +155,25 @@ impl Inner {
                 }
                 if self.index.is_pinned(digest) {
                     tracing::error!(%digest, finding,
-                        "the content was not durable yet, and this was its only copy; it has to be pushed again");
+                        "the damaged content was not durable yet and this was its only copy; push it again");
                     self.metrics.pending_damaged.inc();
                 }
                 true
             }
             Err(error) => {
-                tracing::error!(%digest, finding, %error, "damaged content cannot be removed");
+                tracing::error!(%digest, finding, %error, "cannot remove damaged content");
                 false
             }
         }
     }
 
-    /// A read failed: content that the disk cannot give back is not stored, so that it is fetched again. Whether it was
-    /// removed by this. Blocking.
+    /// Handles a failed read: removes content that the disk cannot read, so the next request
+    /// downloads it again. Returns whether this call removed it. Blocking.
     pub(super) fn read_failed(&self, digest: &Digest, entry: &Arc<Entry>, error: &io::Error) -> bool {
         is_damage(error) && self.discard(digest, entry, Removal::Unreadable, &error.to_string())
     }
 
-    /// Whether this is the entry of the digest still.
+    /// Whether this is still the entry of the digest.
     pub(super) fn is_current(&self, digest: &Digest, entry: &Arc<Entry>) -> bool {
         self.index.get(digest).is_some_and(|current| Arc::ptr_eq(&current, entry))
     }

@@ -1,4 +1,4 @@
-//! What is remembered of links, with the content that they are of: stored, or expected.
+//! The links that are remembered with stored or expected content.
 
 use super::inner::Inner;
 use super::links_seen::LinkSeen;
@@ -14,7 +14,7 @@ impl Inner {
             return;
         }
         let link = LinkSeen { repository: repository.clone(), kind, seen: look.at };
-        // First what is expected: should it be stored meanwhile, that is seen below.
+        // Expected content first: if it is stored in between, the index below has it.
         if let Some(links) = self.expectations.links(digest) {
             links.remember(link.clone());
         }
@@ -22,7 +22,8 @@ impl Inner {
             entry.links.remember(link);
             entry.mark_dirty();
         }
-        // A removal between the first look and the insertion found nothing to forget.
+        // A removal between the first check and the insertion found nothing to forget, so forget it
+        // here.
         if !self.looks.is_current(look) {
             self.drop_link(repository, kind, digest);
         }

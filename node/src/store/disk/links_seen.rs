@@ -1,15 +1,15 @@
-//! Which repositories were seen to link some content, and when.
+//! The repositories that were seen to link some content, and when.
 
 use crate::oci::Repository;
 use crate::run::clock::Uptime;
 use crate::store::layout::LinkKind;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Links remembered for one digest, so that a base layer which a thousand repositories share does not cost a
-/// thousand entries. Forgetting one costs one request to the bucket.
+/// Limit of links remembered for one digest, so a base layer that a thousand repositories share
+/// does not cost a thousand entries. Forgetting one costs one request to the bucket.
 const MAX_LINKS: usize = 64;
 
-/// A link that the bucket was seen to have.
+/// A link that was seen in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LinkSeen {
     pub(super) repository: Repository,
@@ -30,7 +30,7 @@ impl LinksSeen {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a link; with too many, the one not seen for the longest is forgotten.
+    /// Remembers a link. At the limit, the link with the oldest read is forgotten.
     pub(super) fn remember(&self, link: LinkSeen) {
         let mut links = self.write();
         links.retain(|known| known.kind != link.kind || known.repository != link.repository);
@@ -47,7 +47,7 @@ impl LinksSeen {
         links.iter().find(|link| link.kind == kind && link.repository == *repository).map(|link| link.seen)
     }
 
-    /// Whether there was one to forget.
+    /// Forgets a link. Returns whether there was one.
     pub(super) fn forget(&self, repository: &Repository, kind: LinkKind) -> bool {
         let mut links = self.write();
         let before = links.len();

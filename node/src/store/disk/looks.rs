@@ -1,22 +1,24 @@
 //! The order of reads from the bucket and of changes that this node saw meanwhile.
 //!
-//! A read that began before a removal may bring the old value after it. Remembered then, it would undo the removal for
-//! as long as it is relied on. So a read is a [`Look`], begun before the bucket is asked, and what it brings is
-//! remembered only if nothing was removed or changed since.
+//! A read that started before a removal may return the old value after it. If that value were
+//! remembered, it would undo the removal for as long as the value is trusted. Therefore a read is a
+//! [`Look`], which starts before the bucket is asked, and its result is remembered only if nothing
+//! was removed or changed since.
 
 use crate::run::clock::{Clock, Uptime};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// Counters for all names together. Two names that share one sometimes forget a read that nothing was wrong with.
+/// Number of counters for all names. If two names share a counter, a valid read is sometimes not
+/// remembered.
 const COUNTERS: usize = 1024;
 
-/// A read of the bucket that has begun.
+/// A read of the bucket that has started.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     counter: usize,
     changes: u64,
-    /// What is read is known to be so at this time, or a little later.
+    /// The result of the read is valid at this time, or a little later.
     pub(super) at: Uptime,
 }
 
@@ -39,20 +41,20 @@ impl Looks {
         self.counters.get(counter).map_or(0, |counter| counter.load(SeqCst))
     }
 
-    /// Begins a read.
+    /// Starts a read.
     pub(super) fn begin(&self, name: &impl Hash, clock: &Clock) -> Look {
         let counter = self.counter_of(name);
         Look { counter, changes: self.changes(counter), at: clock.uptime() }
     }
 
-    /// Says that a name was removed or changed: before what is remembered of it is.
+    /// Records that a name was removed or changed. Call it before changing what is remembered.
     pub(super) fn changed(&self, name: &impl Hash) {
         if let Some(counter) = self.counters.get(self.counter_of(name)) {
             counter.fetch_add(1, SeqCst);
         }
     }
 
-    /// Whether what the read brought may still be remembered.
+    /// Whether the result of the read may still be remembered.
     pub(super) fn is_current(&self, look: &Look) -> bool {
         self.changes(look.counter) == look.changes
     }

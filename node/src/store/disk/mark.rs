@@ -1,8 +1,10 @@
-//! The mark of an orderly stop: which files were verified when the node stopped, as they were then.
+//! The mark of a clean shutdown: the files that were verified when the node stopped, with their
+//! identities.
 //!
-//! A line for each: `<digest> <identity>`; and one, `scrubbed <digest>`, for how far the scrub was. A file that has no
-//! line, or is not the file of its line any more, is verified before its first use. So a mark that is damaged, or older
-//! than the files, costs time and makes nothing wrong.
+//! One line per file, `<digest> <identity>`, and one line `scrubbed <digest>` for the progress of
+//! the scrub. A file without a line, or with another identity than its line, is verified before its
+//! first use. A mark that is damaged or older than the files therefore costs time, but causes no
+//! error.
 
 use super::error::StoreError;
 use super::folders::{Folders, make_way_for_file, remove_file, sync_folder};
@@ -15,7 +17,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// What the last stop left known.
+/// The content of the mark.
 pub(super) struct Mark {
     verified: HashMap<Digest, Identity>,
     pub(super) round: Round,
@@ -24,7 +26,8 @@ pub(super) struct Mark {
 const SCRUBBED: &str = "scrubbed ";
 
 impl Mark {
-    /// Reads the mark and removes it: from now on a stop is unclean, until the store is closed.
+    /// Reads the mark and removes it. From now on a stop counts as unclean until the store is
+    /// closed.
     pub(super) fn take(folders: &Folders) -> Mark {
         let path = folders.clean();
         let mark = match read(&path) {
@@ -32,14 +35,14 @@ impl Mark {
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     tracing::error!(path = %path.display(), %error,
-                        "the mark of an orderly stop cannot be read; all content is verified before its first use");
+                        "cannot read the mark of the last clean shutdown; verifying all content before its first use");
                 }
                 Mark { verified: HashMap::new(), round: Round::anywhere() }
             }
         };
         let removed = make_way_for_file(&path).and_then(|()| remove_file(&path));
         if let Err(error) = removed.and_then(|()| sync_folder(folders.root())) {
-            tracing::error!(%error, "the mark of an earlier stop stays");
+            tracing::error!(%error, "cannot remove the mark of the last clean shutdown");
         }
         mark
     }
@@ -59,7 +62,7 @@ impl Mark {
         mark
     }
 
-    /// The identity of a file that is still as it was verified.
+    /// The identity of a file, if it is unchanged since it was verified.
     pub(super) fn sound(&self, digest: &Digest, found: &Identity) -> Option<Identity> {
         self.verified.get(digest).filter(|verified| *verified == found).copied()
     }
@@ -71,7 +74,7 @@ impl Mark {
         scrubbed: Option<Digest>,
     ) -> Result<(), StoreError> {
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         for (digest, identity) in verified {
             let _ = writeln!(text, "{digest} {identity}");
         }
@@ -88,6 +91,6 @@ impl Mark {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Nothing else than a file is read: a pipe would never end.
+    // Only a regular file is read, because reading a named pipe would block forever.
     if fs::symlink_metadata(path)?.is_file() { fs::read(path) } else { Err(io::ErrorKind::InvalidData.into()) }
 }

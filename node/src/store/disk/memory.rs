@@ -1,4 +1,4 @@
-//! Small content in memory: manifests, asked for far more often than anything else.
+//! Small content in memory: manifests, which are requested far more often than anything else.
 
 use super::index::Entry;
 use crate::oci::Digest;
@@ -7,20 +7,22 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use std::sync::Arc;
 
-/// Bytes of content kept in memory. A manifest has some kilobytes, so this is every manifest that a large cluster
-/// pulls at a time, and a quarter of the memory that the node may use beside it.
+/// Bytes of content kept in memory. A manifest has a few kilobytes, so this holds every manifest
+/// that a large cluster pulls at a time. It equals a quarter of the memory that the rest of the
+/// node may use.
 const CAPACITY: u64 = 64 << 20;
 
-/// Larger content is not kept, so that one blob that is read as if it were a manifest does not push out hundreds.
+/// Size limit in bytes, so that one blob that is read like a manifest does not displace hundreds of
+/// manifests.
 pub(super) const MAX_SMALL: u64 = 4 << 20;
 
-/// What a kept manifest costs beside its bytes: key, value, and the cache's own.
+/// Bytes per kept manifest in addition to its content: key, value, and the cache's own data.
 const OVERHEAD: u64 = 256;
 
-/// Manifests that the cache is first laid out for.
+/// Initial capacity of the cache, in manifests.
 const EXPECTED: usize = 8192;
 
-/// Content in memory, with its entry, so that a hit counts a use without looking further.
+/// Content in memory with its entry, so a hit can count a use without a lookup.
 #[derive(Clone)]
 pub(super) struct Kept {
     pub(super) content: Bytes,
@@ -36,7 +38,7 @@ impl Weighter<Digest, Kept> for Weight {
     }
 }
 
-/// The small content that was asked for lately.
+/// The small content that was requested recently.
 pub(super) struct Memory {
     cache: Cache<Digest, Kept, Weight>,
 }
@@ -46,9 +48,10 @@ impl Memory {
         Memory { cache: Cache::with_weighter(EXPECTED, CAPACITY, Weight) }
     }
 
-    /// Content that is still stored.
+    /// Returns content that is still stored.
     pub(super) fn get(&self, digest: &Digest) -> Option<Kept> {
-        // Whoever read the content while it was removed may have kept it just after; the entry knows better.
+        // A reader may have kept the content just after it was removed; the entry knows whether it
+        // was.
         self.cache.get(digest).filter(|kept| !kept.entry.is_gone())
     }
 

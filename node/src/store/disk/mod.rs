@@ -1,26 +1,33 @@
-//! This node's local disk store: content by digest, what is known of it, and how much room is left.
+//! This node's local disk store: content by digest, its metadata, and the accounting of free space.
 //!
 //! ```text
 //! <store>/lock                           held while a node runs
-//! <store>/clean                          of an orderly stop: which files were verified; others are before their first use
-//! <store>/records.redb                   access records, links seen, last known tags: may be lost at any time
+//! <store>/clean                          written by a clean shutdown: the files that were verified
+//! <store>/records.redb                   access statistics, links and tags seen; may be lost
 //! <store>/blobs/<alg>/<aa>/<hex>         content, blobs and manifests alike
-//! <store>/fills/<random>                 fills under way; removed at start
+//! <store>/fills/<random>                 incomplete downloads; removed at the start
 //! <store>/uploads/<session>/             sessions (`upload`)
 //! <store>/pending/                       the journal (`replicate`)
 //! ```
 //!
-//! It knows no bucket and no HTTP. It never removes sound content by itself: it says when room is short
-//! ([`Store::pressure`]), and the cleaner chooses. Content that is damaged it removes as soon as it notices.
+//! The store knows nothing of buckets and HTTP. It never evicts content by itself: it reports when
+//! space is short ([`Store::pressure`]), and the cleaner chooses. It removes damaged content as
+//! soon as it notices the damage.
 //!
-//! None of these files is relied on: whatever others do to them, a node starts, and serves no wrong byte of a file whose
-//! size or times show that it was changed. A file whose bytes decay and whose times do not is found by the scrub.
+//! It trusts none of these files. Whatever other programs do to them, a node starts, and it serves
+//! no wrong byte of a file whose size or times show a change. The scrub finds files whose bytes
+//! decay without a change of their times.
 //!
-//! `open`, `mark` and `scan` are its start, `adopt` how content comes in, `content`, `pieces` and `memory` how it is
-//! read, `identity` how a file that was verified is known again, `verify` what happens first to any other, `scrub` how
-//! all of them are verified again in time, `capacity` the accounts of room, `index`, `records` and
-//! `recorder` what is known in memory and on disk, `expected` and `links` what is remembered of links, `inner` the steps
-//! that keep all these at one.
+//! | modules | subject |
+//! |---|---|
+//! | `open`, `mark`, `scan` | the start and the clean shutdown |
+//! | `adopt` | how content enters the store |
+//! | `content`, `pieces`, `memory`, `read` | how content is read |
+//! | `identity`, `verify`, `scrub` | recognizing verified files, verifying others, verifying all again over time |
+//! | `capacity`, `reservation`, `pressure` | the accounting of space |
+//! | `index`, `records`, `recorder` | metadata in memory and on disk |
+//! | `expected`, `links` | links of content |
+//! | `inner` | the steps that keep all of these consistent |
 
 mod adopt;
 mod capacity;
@@ -86,104 +93,111 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The local disk store. Clones share it.
+/// The local disk store. Clones share the state.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
 impl Store {
-    /// Opens or makes the store, locks it, finds what is stored and forgets unfinished fills. Blocking.
+    /// Opens or creates the store, locks it, finds the stored content and removes incomplete
+    /// downloads. Blocking.
     ///
     /// # Errors
-    /// When another process holds it, or its folder cannot be made or locked. Nothing that lies in it is a reason.
+    /// If another process uses the store, or its directory cannot be created or locked. No content
+    /// of the directory causes an error.
     pub fn open(config: &config::Store, clock: Clock, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
         Ok(Store { inner: Arc::new(Inner::open(config, clock, metrics)?) })
     }
 
-    /// Writes records down and marks the store as closed in order. Nothing is stored after it. Blocking.
+    /// Writes the access statistics and marks the store as closed cleanly. Nothing is stored
+    /// afterwards. Blocking.
     ///
     /// # Errors
-    /// When the mark cannot be written; records that cannot be written are logged and lost.
+    /// If the mark cannot be written. Statistics that cannot be written are logged and lost.
     pub fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }
 
-    /// Writes records down every now and then, in the background.
+    /// Writes the access statistics periodically, in the background.
     pub fn start_recording(&self, tasks: &Tasks) {
         self.inner.keep_recording(tasks);
     }
 
-    /// Size of stored content in bytes; `None` for what is not verified yet, which may have another. No I/O, and not
-    /// counted as a use.
+    /// Size of stored content in bytes; `None` if the content is not verified yet, because its size
+    /// may be different. No I/O, and not counted as a use.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         self.inner.index.get(digest)?.sound().map(|identity| identity.size)
     }
 
-    /// Whether content is stored, perhaps still to be verified: whether opening it is worth trying. No I/O, and not
-    /// counted as a use.
+    /// Whether content is stored, even if it is not verified yet. Tells whether opening it is worth
+    /// trying. No I/O, and not counted as a use.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.inner.index.get(digest).is_some_and(|entry| entry.verdict.get() != Some(&Verdict::Damaged))
     }
 
-    /// Opens stored content for reading, and counts a use. A file that is not known to be the one that was verified is
-    /// verified first. What does not match its digest or cannot be read is removed and `None`.
+    /// Opens stored content for reading, and counts a use. A file that is not known to be verified
+    /// is verified first. Content that does not match its digest or cannot be read is removed, and
+    /// the result is `None`.
     ///
     /// # Errors
-    /// When the disk fails; a caller may then fetch from the bucket instead.
+    /// If the disk fails. The caller may then read from the bucket instead.
     pub async fn open_content(&self, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
         self.inner.open_content(digest).await
     }
 
-    /// The file of content may be damaged: it is verified before its next use.
+    /// Marks the file of content as possibly damaged, so it is verified before its next use.
     pub fn doubt(&self, digest: &Digest) {
         if let Some(entry) = self.inner.index.get(digest) {
             self.inner.doubt(digest, &entry);
         }
     }
 
-    /// Whether content is stored and its file is what its digest says; a file that changed since it was verified is
-    /// verified now. Counts no use.
+    /// Whether content is stored and its file matches its digest. A file that changed since it was
+    /// verified is verified now. Counts no use.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// If the disk fails.
     pub async fn is_sound(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.inner.open_sound(digest).await?.is_some())
     }
 
-    /// The whole of small stored content (a manifest), kept in memory; counts a use.
+    /// Returns the whole of small stored content (a manifest), and keeps it in memory. Counts a
+    /// use.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// If the disk fails.
     pub async fn read_small(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         self.inner.read_small(digest).await
     }
 
-    /// Sets room aside, in bytes, and waits for the cleaner when there is not enough.
+    /// Reserves space in bytes, and waits for the cleaner if there is not enough.
     ///
     /// # Errors
-    /// `NoRoom` when cleaning cannot make that much, or nobody cleans.
+    /// `NoRoom` if eviction cannot free that much, or if no cleaner runs.
     pub async fn reserve(&self, bytes: u64) -> Result<Reservation, StoreError> {
         self.inner.capacity.reserve(bytes).await
     }
 
-    /// Accounts for bytes that are on disk already: sessions found at the start. Never refused.
+    /// Reserves bytes that are on disk already, for sessions found at the start. Never fails.
     pub fn readmit(&self, bytes: u64) -> Reservation {
         self.inner.capacity.readmit(bytes)
     }
 
-    /// Where stored content lies, for sending it to the bucket. Pin it first, so that it stays there, and open it
-    /// ([`Store::open_content`]) before each attempt: that verifies a file that others have changed.
+    /// The path of stored content, for sending it to the bucket. Pin the content first, so that it
+    /// stays there, and open it ([`Store::open_content`]) before each attempt, which verifies a
+    /// file that another program has changed.
     pub fn content_path(&self, digest: &Digest) -> PathBuf {
         self.inner.folders.content(digest)
     }
 
-    /// Moves a complete file, which was verified just now, into the store under its digest; in the place of the file of
-    /// content that is stored already, because that may be damaged. The reservation becomes its size. `sync`: on disk,
-    /// name and all, before this returns.
+    /// Moves a complete file that was just verified into the store under its digest. It replaces
+    /// the file of content that is already stored, because that file may be damaged. The
+    /// reservation becomes the size of the content. `sync`: the file and its name are on disk when
+    /// this returns.
     ///
     /// # Errors
-    /// When the disk fails; the file is then still at `file`, or in place.
+    /// If the disk fails. The file is then still at `file`, or in place.
     pub async fn adopt(
         &self,
         digest: &Digest,
@@ -194,15 +208,16 @@ impl Store {
         self.inner.adopt(*digest, file.to_owned(), reservation, sync).await
     }
 
-    /// Stores content that is in memory and verified, as [`Store::adopt`] does. Not synced: the bucket has it.
+    /// Stores verified content from memory, as [`Store::adopt`] does. Not synced, because the
+    /// bucket has the content.
     ///
     /// # Errors
-    /// When there is no room or the disk fails.
+    /// If there is not enough space, or the disk fails.
     pub async fn insert(&self, digest: &Digest, content: Bytes) -> Result<(), StoreError> {
         self.inner.insert(*digest, content).await
     }
 
-    /// The same for small content (a manifest), which is kept in memory as well.
+    /// The same for small content (a manifest), which is also kept in memory.
     ///
     /// # Errors
     /// As [`Store::insert`].
@@ -210,15 +225,16 @@ impl Store {
         self.inner.insert_small(*digest, content).await
     }
 
-    /// Keeps content from being a victim.
+    /// Protects content from eviction while the pin lives.
     pub fn pin(&self, digest: &Digest) -> Pin {
         Pin::new(Arc::clone(&self.inner), *digest)
     }
 
-    /// Removes content, unless it is pinned. Returns the bytes freed. Those who have it open go on reading.
+    /// Removes content, unless it is pinned. Returns the bytes freed. Open readers continue to
+    /// read.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// If the disk fails.
     pub async fn remove(&self, digest: &Digest) -> Result<u64, StoreError> {
         let Some(entry) = self.inner.index.get(digest) else { return Ok(0) };
         let digest = *digest;
@@ -226,74 +242,77 @@ impl Store {
         Ok(removed.unwrap_or_default())
     }
 
-    /// Lets go of content whose file the bucket took as its object ([`crate::store::bucket::Capabilities`]): of one file
-    /// two copies cannot be kept, and one that is damaged would be both. Not while it is pinned.
+    /// Removes content whose file has become the object in the bucket
+    /// ([`crate::store::bucket::Capabilities`]): one file is not two copies, and damage to it would
+    /// affect both. Not while the content is pinned.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// If the disk fails.
     pub async fn let_go_if_shared(&self, digest: &Digest) -> Result<(), StoreError> {
         let digest = *digest;
         self.inner.run(move |inner| inner.let_go_if_shared(&digest)).await
     }
 
-    /// The same for all that a start found so. Blocking.
+    /// Does the same for all such content that was found at the start. Blocking.
     pub fn let_go_of_shared(&self) {
         self.inner.let_go_of_shared();
     }
 
-    /// Begins to read stored content only to see whether it is sound, which is no use of it. `None` when it is not
+    /// Starts to read stored content only to check it, which counts no use. `None` if it is not
     /// stored. Blocking.
     pub fn scrub(&self, digest: &Digest) -> Option<Box<Scrubbing>> {
         self.inner.scrub(digest)
     }
 
-    /// The next contents to scrub, at most so many, in the order of digests after the last one that was scrubbed.
+    /// The next digests to scrub, at most `most`, in ascending order after the last one scrubbed.
     pub fn to_scrub(&self, most: usize) -> Vec<Digest> {
         self.inner.to_scrub(most)
     }
 
-    /// Remembers that this content was scrubbed, over an orderly stop too.
+    /// Records that this content was scrubbed. A clean shutdown keeps this.
     pub fn scrubbed(&self, digest: &Digest) {
         self.inner.scrubbed(*digest);
     }
 
-    /// Ends a round, and begins the next at the first content. Whether it was a whole one.
+    /// Ends a round; the next one starts at the first digest. Returns whether the round covered all
+    /// content.
     pub fn end_round(&self) -> bool {
         self.inner.end_round()
     }
 
-    /// How many contents are stored.
+    /// The number of stored items.
     pub fn count(&self) -> usize {
         self.inner.index.count()
     }
 
-    /// What the cleaner chooses victims from: all that is stored.
+    /// All stored content with its access statistics: the input of the eviction order.
     pub fn records(&self) -> Vec<Record> {
         self.inner.index.records()
     }
 
-    /// Begins to remember the links of content that is about to be stored; what is not stored in the end is forgotten.
+    /// Starts to remember the links of content that is about to be stored. They are forgotten if
+    /// the content is not stored in the end.
     pub fn expect(&self, digest: &Digest) -> Expected {
         Expected::new(Arc::clone(&self.inner), *digest)
     }
 
-    /// Begins a read of the links of some content; to be called before the bucket is asked.
+    /// Starts a read of the links of some content. Call it before asking the bucket.
     pub fn look(&self, digest: &Digest) -> Look {
         self.inner.looks.begin(digest, &self.inner.clock)
     }
 
-    /// Remembers that the repository links content that is stored or expected; nothing for what is neither, nor when a
-    /// removal was seen since the look began.
+    /// Remembers that the repository links content that is stored or expected. Does nothing for
+    /// other content, or if a removal was seen since the look started.
     pub fn remember_link(&self, look: &Look, repository: &Repository, kind: LinkKind, digest: &Digest) {
         self.inner.remember_link(look, repository, kind, digest);
     }
 
-    /// How long ago that was remembered.
+    /// Time since that link was last seen.
     pub fn link_age(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Option<Duration> {
         self.inner.link_age(repository, kind, digest)
     }
 
-    /// Forgets all links of stored content: nothing is to rely on the bucket having it.
+    /// Forgets all links of stored content, so nothing assumes that the bucket has it.
     pub fn forget_links(&self, digest: &Digest) {
         self.inner.forget_links(digest);
     }
@@ -302,14 +321,13 @@ impl Store {
         self.inner.forget_link(repository, kind, digest);
     }
 
-    /// Begins a read or a write of a tag; to be called before the bucket is asked.
+    /// Starts a read or a write of a tag. Call it before asking the bucket.
     pub fn look_at_tag(&self, repository: &Repository, tag: &Tag) -> Look {
         self.inner.tags.look(&(repository.clone(), tag.clone()), &self.inner.clock)
     }
 
-    /// Remembers what the bucket said of a tag, unless a different value was remembered or the tag was forgotten since
-    /// the look began.
-    /// Returns whether it is remembered.
+    /// Remembers the bucket's value of a tag, unless a different value was remembered or the tag
+    /// was forgotten since the look started. Returns whether it is remembered.
     pub fn remember_tag(&self, look: &Look, repository: &Repository, tag: &Tag, digest: Digest, etag: ETag) -> bool {
         self.inner.tags.remember(look, (repository.clone(), tag.clone()), KnownTag { digest, etag, seen: look.at })
     }
@@ -326,39 +344,42 @@ impl Store {
         self.inner.capacity.usage()
     }
 
-    /// Others had filled the disk when it was last asked, and have made room since.
+    /// Pretends that the disk was full when it was last checked, and that other programs have freed
+    /// space since.
     #[cfg(test)]
     pub(crate) fn saw_a_full_disk(&self) {
         self.inner.capacity.saw_a_full_disk();
     }
 
-    /// Changes the thresholds of cleaning while the node runs.
+    /// Changes the thresholds of eviction while the node runs.
     pub fn set_thresholds(&self, low_free: config::Threshold, target_free: config::Threshold) {
         self.inner.capacity.set_thresholds(low_free, target_free);
     }
 
-    /// The seat of the cleaner. While somebody holds it, reservations without room wait for it; else they are refused.
+    /// The cleaner's handle. While it exists, reservations that do not fit wait for the cleaner;
+    /// otherwise they fail.
     pub fn pressure(&self) -> Pressure {
         Pressure::new(Arc::clone(&self.inner.capacity))
     }
 
-    /// A path for a new fill, at which nothing is. Should its folder be gone, `make_folder` makes it again.
+    /// An unused path for a new download. If its directory was removed, `make_folder` creates it
+    /// again.
     pub fn new_fill(&self) -> PathBuf {
         self.inner.new_fill()
     }
 
-    /// The folder of upload sessions; it is there, made again should somebody have removed it.
+    /// The directory of upload sessions. It is created again if it was removed.
     pub fn uploads_dir(&self) -> PathBuf {
         let folder = self.inner.folders.uploads();
         if !folder.is_dir()
             && let Err(error) = make_folder(&folder)
         {
-            tracing::error!(%error, "the folder of upload sessions cannot be made");
+            tracing::error!(%error, "cannot create the directory of upload sessions");
         }
         folder
     }
 
-    /// The folder of the journal. It is there, unless somebody removes it: `make_folder` makes it again.
+    /// The directory of the journal. If it was removed, `make_folder` creates it again.
     pub fn pending_dir(&self) -> PathBuf {
         self.inner.folders.pending()
     }

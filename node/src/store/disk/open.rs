@@ -1,4 +1,4 @@
-//! The start and the orderly end of a store.
+//! The start and the clean shutdown of a store.
 
 use super::capacity::Capacity;
 use super::error::StoreError;
@@ -31,13 +31,14 @@ impl Inner {
         let root = File::open(folders.root()).map_err(StoreError::io("open", folders.root()))?;
         let bytes = config.capacity.map(config::ByteSize::get);
         let capacity = Capacity::new(root, bytes, config.low_free, config.target_free, Arc::clone(&metrics))
-            .map_err(StoreError::io("ask for the free space of", folders.root()))?;
+            .map_err(StoreError::io("read the free space of", folders.root()))?;
         let capacity = Arc::new(capacity);
 
-        // Both are a walk over all that is stored, one over folders and one over the records' file.
+        // Both steps walk over all stored content, one over the directories and one over the
+        // statistics file.
         let path = folders.records();
         if let Err(error) = make_way_for_file(&path) {
-            tracing::error!(%error, "doing without records");
+            tracing::error!(%error, "continuing without access statistics; the eviction order is lost at a restart");
         }
         let (found, opened) = std::thread::scope(|scope| {
             let records = scope.spawn(|| Records::open(&path));
@@ -83,11 +84,12 @@ impl Inner {
     /// See `Store::close`.
     pub(super) fn close(&self) -> Result<(), StoreError> {
         self.closed.store(true, SeqCst);
-        // Whoever began to store something before that is done after this; it is synced below.
+        // Waits for stores that started before `closed` was set; they are synced below.
         self.locks.pass_all();
         self.write_records();
         let root = self.folders.root();
-        // Fills are stored without a sync. The mark says that they are on disk, so now they have to be.
+        // Downloads are stored without a sync. The mark says that they are on disk, so they must be
+        // synced now.
         File::open(root)
             .and_then(|root| rustix::fs::syncfs(root).map_err(io::Error::from))
             .map_err(StoreError::io("sync", root))?;

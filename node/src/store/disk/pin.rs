@@ -1,11 +1,11 @@
-//! Content that must stay.
+//! Pins: content that must stay.
 
 use super::inner::Inner;
 use crate::oci::Digest;
 use std::sync::Arc;
 
-/// Keeps content from being a victim, for as long as it lives: content that is not yet durable. Content need not be
-/// stored yet to be pinned.
+/// Protects content that is not yet durable from eviction, for as long as the pin lives. Content
+/// may be pinned before it is stored.
 pub struct Pin {
     inner: Arc<Inner>,
     digest: Digest,

@@ -1,10 +1,10 @@
-//! What the cleaner knows of the room in the store.
+//! The cleaner's view of the space in the store.
 
 use super::capacity::Capacity;
 use std::sync::Arc;
 
-/// The seat of the cleaner: it is woken here, and answers those who wait for room. When it is given up, they are
-/// refused.
+/// The cleaner's handle: it wakes the cleaner, and waiting reservations depend on it. When it is
+/// dropped, they fail.
 pub struct Pressure {
     capacity: Arc<Capacity>,
 }
@@ -15,23 +15,23 @@ impl Pressure {
         Pressure { capacity }
     }
 
-    /// Resolves when less than `lowFree` is free or somebody waits for room; at once when that came to be since the
-    /// last call.
+    /// Resolves when less than `lowFree` is free or a reservation waits; at once if that happened
+    /// since the last call.
     pub async fn wait(&self) {
         self.capacity.until_short().await;
     }
 
-    /// Whether it is so now, asking the file system too.
+    /// Whether that is the case now, according to the current free space of the file system.
     pub fn is_short(&self) -> bool {
         self.capacity.is_short()
     }
 
-    /// Bytes to remove until everybody who waits has room and `targetFree` is free beside it.
+    /// Bytes to remove until all waiting reservations fit and `targetFree` is free in addition.
     pub fn wanted(&self) -> u64 {
         self.capacity.wanted()
     }
 
-    /// Nothing more can be removed: who waits still is refused.
+    /// Called when nothing more can be removed: waiting reservations that do not fit fail.
     pub fn refuse_waiting(&self) {
         self.capacity.refuse_waiting();
     }

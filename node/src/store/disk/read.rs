@@ -1,4 +1,4 @@
-//! Finding stored content and opening it.
+//! Finding and opening stored content.
 
 use super::content::{Source, StoredContent};
 use super::error::{StoreError, is_damage};
@@ -15,14 +15,15 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// How often content is looked at again that was replaced or changed between two looks.
+/// How often content is opened again that was replaced or changed between two attempts.
 const LOOKS: usize = 8;
 
-/// Not blocking: a pipe in the place of a file would wait for a writer for ever. To a file it makes no difference.
+/// Non-blocking, because opening a named pipe would otherwise wait for a writer. It makes no
+/// difference for files.
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
-/// Opens the file that was verified if the system has its path in memory, and so without waiting for the disk. What it
-/// has not, and what is wrong with a file, whoever opens it the other way learns.
+/// Opens a verified file without waiting for the disk, if its path is in the cache. If it is not,
+/// or the file has changed, the blocking open finds out.
 fn open_cached(path: &Path, verified: &Identity) -> Option<File> {
     let file = File::from(openat2(CWD, path, OPEN, Mode::empty(), ResolveFlags::CACHED).ok()?);
     verified.is(&file.metadata().ok()?).then_some(file)
@@ -31,8 +32,7 @@ fn open_cached(path: &Path, verified: &Identity) -> Option<File> {
 /// Opens a file for reading.
 ///
 /// # Errors
-/// When it cannot be opened: `NotFound` when there is none, `InvalidData` when it is a folder or anything else that is
-/// no file.
+/// `NotFound` if it does not exist, `InvalidData` if it is not a regular file, or another error.
 pub(super) fn open_file(path: &Path) -> io::Result<File> {
     let file = match openat(CWD, path, OPEN, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -43,12 +43,12 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
-/// What was found in the place of a file that was verified.
+/// The state of a file that was verified earlier.
 enum Look {
     Same(File),
-    /// Another file, or the same with other times.
+    /// Another file, or the same file with other times.
     Changed,
-    /// Nothing that can be read; the content is not stored any more.
+    /// Unreadable. The content is not stored any more.
     Gone,
 }
 
@@ -59,7 +59,7 @@ impl Inner {
         Ok(opened.map(|(file, entry)| self.opened(file, *digest, entry)))
     }
 
-    /// Opens stored content whose file is what its digest says. Counts no use.
+    /// Opens stored content whose file matches its digest. Counts no use.
     pub(super) async fn open_sound(
         self: &Arc<Self>,
         digest: &Digest,
@@ -124,7 +124,7 @@ impl Inner {
         Ok(Small::Content(content))
     }
 
-    /// The file of stored content, if it is still the one that was verified. Blocking.
+    /// Opens the file of stored content, if it is still the verified one. Blocking.
     fn look(&self, digest: &Digest, entry: &Arc<Entry>, verified: &Identity) -> Result<Look, StoreError> {
         let opened = open_file(&self.folders.content(digest)).and_then(|file| Ok((file.metadata()?, file)));
         let finding = match opened {
@@ -137,11 +137,12 @@ impl Inner {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Removal::Corrupt,
             Err(error) => return self.unreadable(digest, entry, error).map(|()| Look::Gone),
         };
-        self.discard(digest, entry, finding, "there is no file in its place");
+        self.discard(digest, entry, finding, "its file is missing or not a regular file");
         Ok(Look::Gone)
     }
 
-    /// Content that the disk cannot give back is not stored any more: no error then, for there is nothing to read.
+    /// Handles a failed read. Content that the disk cannot read is removed; then there is no error,
+    /// because there is nothing to read.
     fn unreadable(&self, digest: &Digest, entry: &Arc<Entry>, error: io::Error) -> Result<(), StoreError> {
         if is_damage(&error) {
             self.discard(digest, entry, Removal::Unreadable, &error.to_string());
@@ -153,7 +154,7 @@ impl Inner {
     }
 }
 
-/// What reading small content came to.
+/// The result of reading small content.
 enum Small {
     Content(Bytes),
     Changed,
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_as_it_was_stored_is_not_opened_without_a_look() {
+    fn a_changed_file_is_not_opened_from_the_cache() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("content");
         std::fs::write(&path, "other").unwrap();
@@ -174,7 +175,7 @@ mod tests {
         std::fs::rename(folder.path().join("new"), &path).unwrap();
         let verified = Identity::of(&std::fs::metadata(&path).unwrap());
         assert!(open_cached(&path, &other).is_none());
-        // Perhaps the system cannot tell.
+        // The file may not be cached, or caching not supported.
         if let Some(mut file) = open_cached(&path, &verified) {
             let mut content = String::new();
             file.read_to_string(&mut content).unwrap();
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_told_apart_and_keeps_nobody_waiting() {
+    fn a_directory_or_pipe_is_rejected_without_blocking() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();

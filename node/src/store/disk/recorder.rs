@@ -1,4 +1,5 @@
-//! Writes down what is known of stored content and tags: in batches, never on the path of a request.
+//! Writes the access statistics of content and the known tags to disk, in batches and never on the
+//! path of a request.
 
 use super::inner::Inner;
 use super::records::{Batch, ContentRecord, Known, Records};
@@ -8,12 +9,12 @@ use crate::run::Tasks;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Pause between batches: what a killed node forgets at most. A batch costs a sync of the disk.
+/// Pause between batches: a killed node loses at most this much. A batch costs a sync of the disk.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The file, if there is one, and what is to be struck from it.
+/// The statistics file, if there is one, and the digests to delete from it.
 pub(super) struct Recorder {
-    /// Held while a batch is written, so that none overtakes another.
+    /// Held while a batch is written, so batches stay in order.
     records: Mutex<Option<Records>>,
     removed: Mutex<Vec<Digest>>,
 }
@@ -23,7 +24,7 @@ impl Recorder {
         Recorder { records: Mutex::new(records), removed: Mutex::default() }
     }
 
-    /// Content was removed: its record goes too.
+    /// Records that content was removed, so its statistics are deleted too.
     pub(super) fn removed(&self, digest: Digest) {
         self.removed.lock().unwrap_or_else(PoisonError::into_inner).push(digest);
     }
@@ -34,7 +35,7 @@ impl Recorder {
 }
 
 impl Inner {
-    /// Takes over what an earlier run of the node knew.
+    /// Restores what an earlier run of the node knew.
     pub(super) fn restore(&self, known: Known) {
         for record in known.content {
             let Some(entry) = self.index.get(&record.digest) else {
@@ -51,14 +52,15 @@ impl Inner {
         }
     }
 
-    /// Writes down what has changed. When that fails it is logged, and tried again with the next batch. Blocking.
+    /// Writes what has changed. A failure is logged, and the changes are written with the next
+    /// batch. Blocking.
     pub(super) fn write_records(&self) {
         let records = self.recorder.records.lock().unwrap_or_else(PoisonError::into_inner);
         let batch = self.changes();
         let Some(records) = records.as_ref().filter(|_| !batch.is_empty()) else { return };
         let most = u64::try_from(MAX_TAGS).unwrap_or(u64::MAX);
         if let Err(error) = records.write(&batch, most, |name| self.tags.is_known(name)) {
-            tracing::warn!(%error, "the records cannot be written");
+            tracing::warn!(%error, "cannot write the access statistics; retrying with the next batch");
             self.put_back(batch);
         }
     }
@@ -73,9 +75,9 @@ impl Inner {
             links: entry.links.all(),
         });
         let mut content: Vec<ContentRecord> = content.collect();
-        // In the order of the file: neighbours share a page, and a page is then written once.
+        // Sorted as in the file: neighbors share a page, which is then written once.
         content.sort_unstable_by_key(|record| record.digest);
-        // Asked after the frequencies, so that none is ahead of it.
+        // Read after the frequencies, so that none of them is ahead of the clock.
         Batch { requests: self.requests.to_bits(), removed, content, tags: self.tags.take_dirty() }
     }
 
@@ -103,7 +105,7 @@ impl Inner {
                     })
                     .await;
                 if let Err(error) = written {
-                    tracing::warn!(%error, "the records cannot be written");
+                    tracing::warn!(%error, "cannot write the access statistics; retrying with the next batch");
                 }
             }
         });

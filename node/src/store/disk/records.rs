@@ -1,8 +1,9 @@
-//! The file of records: when and how often content was asked for, which links and tags were seen.
+//! The file of access statistics: when and how often content was requested, and which links and
+//! tags were seen.
 //!
-//! It may be lost at any time. What it holds makes a restarted node as quick as it was before, and its cleaner as
-//! wise; nothing that is right or wrong depends on it. So a damaged file is deleted and begun anew, and without any
-//! file a node works all the same.
+//! It may be lost at any time. It makes a restarted node as fast as before and keeps its eviction
+//! order; correctness never depends on it. A damaged file is deleted and created again, and a node
+//! also works without the file.
 
 use super::folders::remove_file;
 use super::frequency::Frequency;
@@ -16,27 +17,30 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Milliseconds since the machine's boot when a link was seen, of which kind, in which repository.
+/// Time when a link was seen, in milliseconds since the boot of the machine, its kind, and its
+/// repository.
 type LinkRow<'a> = (u64, u8, &'a str);
-/// Last use in milliseconds since the epoch, the bits of the frequency, links.
+/// Last use in milliseconds since the epoch, the bits of the frequency, and links.
 type ContentRow<'a> = (u64, u64, Vec<LinkRow<'a>>);
-/// Digest, ETag, milliseconds since the machine's boot when it was seen.
+/// Digest, ETag, and the time when they were seen, in milliseconds since the boot of the machine.
 type TagRow<'a> = (&'a str, &'a str, u64);
 
-// A change of a row's type changes the table's name, so that a node of another version begins anew.
+// A change of a row's type changes the table's name, so another version of the node starts with an
+// empty table.
 const CONTENT: TableDefinition<&str, ContentRow> = TableDefinition::new("content-3");
 const TAGS: TableDefinition<(&str, &str), TagRow> = TableDefinition::new("tags-2");
-/// What the clock of requests showed, in the only row.
+/// The value of the request clock, in the only row.
 const REQUESTS: TableDefinition<(), u64> = TableDefinition::new("requests-1");
 
-/// The boot of the machine in which the file was written, in the only row. Times of another boot say nothing: links
-/// and tags are forgotten then.
+/// The boot ID of the machine that wrote the file, in the only row. Times from another boot are
+/// meaningless, so links and tags are then forgotten.
 const BOOT: TableDefinition<(), &str> = TableDefinition::new("boot-1");
 
-/// Memory for pages of the file. It is read once and written in batches, so it gains nothing from more.
+/// Page cache of the database, in bytes. The file is read once and written in batches, so more
+/// memory gains nothing.
 const CACHE: usize = 8 << 20;
 
-/// What is known of one stored content.
+/// The access statistics of one stored item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContentRecord {
     pub(super) digest: Digest,
@@ -51,24 +55,25 @@ impl ContentRecord {
     }
 }
 
-/// All that the file holds.
+/// The whole content of the file.
 #[derive(Default)]
 pub(super) struct Known {
-    /// The clock of requests, in its own bits.
+    /// The bits of the request clock.
     pub(super) requests: u64,
     pub(super) content: Vec<ContentRecord>,
     pub(super) tags: Vec<(TagName, KnownTag)>,
 }
 
-/// What has changed since the last batch.
+/// The changes since the last batch.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// The clock of requests: as late as any of the frequencies, or later.
+    /// The request clock, not older than any of the frequencies.
     pub(super) requests: u64,
-    /// Not stored any more; done before `content`, for it may have been stored again.
+    /// Content that is not stored any more. Applied before `content`, because it may have been
+    /// stored again.
     pub(super) removed: Vec<Digest>,
     pub(super) content: Vec<ContentRecord>,
-    /// `None`: forgotten.
+    /// `None`: the tag was forgotten.
     pub(super) tags: Vec<(TagName, Option<KnownTag>)>,
 }
 
@@ -78,21 +83,27 @@ impl Batch {
     }
 }
 
-/// The open file.
+/// The open statistics file.
 pub(super) struct Records {
     file: Database,
 }
 
 impl Records {
-    /// Opens the file and reads it. `None` when there can be none, which is logged. Blocking.
+    /// Opens the file and reads it. `None` if that is impossible, which is logged. Blocking.
     pub(super) fn open(path: &Path) -> Option<(Records, Known)> {
         let damage = match Records::try_open(path) {
             Ok(opened) => return Some(opened),
             Err(damage) => damage,
         };
-        tracing::warn!(file = %path.display(), %damage, "the records cannot be read; beginning anew");
+        tracing::warn!(file = %path.display(), %damage,
+            "cannot read the access statistics; starting with an empty file");
         let begun = remove_file(path).map_err(|error| error.to_string()).and_then(|()| Records::try_open(path));
-        begun.inspect_err(|error| tracing::warn!(file = %path.display(), error, "doing without records")).ok()
+        begun
+            .inspect_err(|error| {
+                tracing::warn!(file = %path.display(), error,
+                    "continuing without access statistics; the eviction order is lost at a restart");
+            })
+            .ok()
     }
 
     fn try_open(path: &Path) -> Result<(Records, Known), String> {
@@ -101,7 +112,8 @@ impl Records {
             let known = records.read()?;
             Ok((records, known))
         };
-        // The library panics at some kinds of damage. This file must never be what keeps a node from starting.
+        // The library panics on some kinds of damage. This file must never prevent a node from
+        // starting.
         match catch_unwind(AssertUnwindSafe(open)) {
             Ok(opened) => opened.map_err(|error| error.to_string()),
             Err(_) => Err("reading it panicked".to_owned()),
@@ -111,7 +123,7 @@ impl Records {
     fn read(&self) -> Result<Known, redb::Error> {
         let mut known = Known::default();
         let transaction = self.file.begin_read()?;
-        // The first batch makes all tables, so a file without one holds nothing.
+        // The first batch creates all tables, so a file without a table is empty.
         let content = match transaction.open_table(CONTENT) {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(known),
             opened => opened?,
@@ -132,8 +144,8 @@ impl Records {
         Ok(known)
     }
 
-    /// Writes a batch: all of it is on disk afterwards, or none. `keeps` says which tags are known at all: should the
-    /// file hold more than `most`, the others are dropped. Blocking.
+    /// Writes a batch: afterwards either all of it is on disk, or nothing. If the file holds more
+    /// than `most` tags, those for which `keeps` returns false are dropped. Blocking.
     pub(super) fn write(&self, batch: &Batch, most: u64, keeps: impl Fn(&TagName) -> bool) -> Result<(), redb::Error> {
         let transaction = self.file.begin_write()?;
         {

@@ -1,10 +1,11 @@
-//! Room set aside.
+//! Reservations of space.
 
 use super::StoreError;
 use super::capacity::Capacity;
 use std::sync::Arc;
 
-/// Room set aside for bytes that are about to be written. Dropped, it gives back what was not adopted.
+/// Space reserved for bytes that are about to be written. Dropping it releases what was not
+/// adopted.
 pub struct Reservation {
     capacity: Arc<Capacity>,
     bytes: u64,
@@ -16,17 +17,17 @@ impl Reservation {
         Reservation { capacity, bytes, written: 0 }
     }
 
-    /// Of bytes that are on disk already.
+    /// A reservation of bytes that are on disk already.
     pub(super) fn readmitted(capacity: Arc<Capacity>, bytes: u64) -> Reservation {
         Reservation { capacity, bytes, written: bytes }
     }
 
-    /// Bytes set aside.
+    /// Number of reserved bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// All that is set aside, leaving a reservation of nothing.
+    /// Takes the whole reservation, leaving an empty one.
     #[must_use]
     pub fn take(&mut self) -> Reservation {
         let taken = Reservation { capacity: Arc::clone(&self.capacity), bytes: self.bytes, written: self.written };
@@ -34,25 +35,26 @@ impl Reservation {
         taken
     }
 
-    /// Sets more aside, in bytes.
+    /// Reserves more bytes.
     ///
     /// # Errors
-    /// `NoRoom` when cleaning cannot make that much.
+    /// `NoRoom` if eviction cannot free that much.
     pub async fn grow(&mut self, by: u64) -> Result<(), StoreError> {
         let more = self.capacity.reserve(by).await?;
         self.absorb(more);
         Ok(())
     }
 
-    /// Takes over what another one set aside.
+    /// Takes over another reservation.
     pub fn absorb(&mut self, mut other: Reservation) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.written = self.written.saturating_add(other.written);
         (other.bytes, other.written) = (0, 0);
     }
 
-    /// Says that so many more of the bytes set aside are in a file now. Without it they count twice where the file
-    /// system is what limits the store: as used there, and as still to be written.
+    /// Records that this many more of the reserved bytes are in a file now. Without this call they
+    /// count twice when the file system limits the store: as used there, and as still to be
+    /// written.
     pub fn wrote(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes.saturating_sub(self.written));
         if bytes > 0 {
@@ -61,7 +63,7 @@ impl Reservation {
         }
     }
 
-    /// The room becomes stored content of `size` bytes; the rest is given back.
+    /// Turns the reservation into stored content of `size` bytes, and releases the rest.
     pub(super) fn become_content(mut self, size: u64) {
         self.wrote(size);
         self.capacity.settle(self.bytes, self.written, size);

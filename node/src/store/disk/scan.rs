@@ -1,6 +1,7 @@
-//! What a start finds: stored content, and what an earlier run left unfinished.
+//! The scan at the start: stored content, and what an earlier run left unfinished.
 //!
-//! Nothing that it finds, or cannot read, keeps a node from starting: content that cannot be looked at is not stored.
+//! Nothing that it finds or cannot read prevents the node from starting. Content that cannot be
+//! examined counts as not stored.
 
 use super::StoreError;
 use super::folders::{Folders, remove_file};
@@ -14,26 +15,28 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::UNIX_EPOCH;
 
-/// Threads that walk the folders. On a warm cache the walk is system calls and gains what cores there are; on a cold
-/// disk it is waiting, and a few requests at a time are what a disk answers fastest.
+/// Threads that walk the directories. With a warm cache the walk consists of system calls and uses
+/// the available cores. With a cold cache it waits for the disk, which is fastest with a few
+/// concurrent requests.
 const THREADS: usize = 4;
 
-/// Stored content as found on disk.
+/// Stored content, as found on disk.
 pub(super) struct Found {
     pub(super) digest: Digest,
     pub(super) identity: Identity,
-    /// When it was written: the best guess at its last use, should there be no record.
+    /// Modification time, used as the last use if there are no statistics.
     pub(super) written: Timestamp,
-    /// The file has another name, in the bucket: a crash came before the store let go of it.
+    /// The file has another hard link, in the bucket: a crash came before the store removed its
+    /// own.
     pub(super) shared: bool,
 }
 
-/// Walks the content, by several threads.
+/// Walks all content, with several threads.
 pub(super) fn content(folders: &Folders) -> Vec<Found> {
     let mut shelves = Vec::new();
     for algorithm in Algorithm::ALL {
         for shelf in list(&folders.algorithm(algorithm)) {
-            // Not the entry's own kind: a shelf may be a link to a folder.
+            // `file_type` is not used here, because this directory may be a symbolic link.
             if fs::metadata(shelf.path()).is_ok_and(|found| found.is_dir()) {
                 shelves.push((algorithm, shelf.path()));
             } else {
@@ -56,20 +59,23 @@ pub(super) fn content(folders: &Folders) -> Vec<Found> {
     })
 }
 
-/// Content, or `None` for what was removed because it is none, or left alone because it is a folder.
+/// Returns content, or `None` if the file was removed because it is not content, or ignored because
+/// it is a directory.
 fn identify(algorithm: Algorithm, shelf: &Path, file: &DirEntry) -> Option<Found> {
     let path = || file.path();
     let metadata = match file.metadata() {
         Ok(metadata) => metadata,
         Err(error) => {
-            tracing::error!(path = %path().display(), %error, "a file of the store cannot be looked at");
+            tracing::error!(path = %path().display(), %error,
+                "cannot stat a file of the store; treating it as not stored");
             return None;
         }
     };
     if metadata.is_dir() {
-        // Never made by a node, so it is somebody else's: a bucket's folder that was configured as the store by
-        // mistake has its data in such folders.
-        tracing::warn!(folder = %path().display(), "leaving alone a folder that is not the store's");
+        // No node creates directories here, so it belongs to something else. For example, if the
+        // directory of a bucket was configured as the store by mistake, its data is in such
+        // directories.
+        tracing::warn!(folder = %path().display(), "ignoring an unknown directory in the store");
         return None;
     }
     let digest = file.file_name().to_str().and_then(|name| Digest::from_hex(algorithm, name).ok());
@@ -82,13 +88,14 @@ fn identify(algorithm: Algorithm, shelf: &Path, file: &DirEntry) -> Option<Found
     Some(Found { digest, identity: Identity::of(&metadata), written, shared: metadata.nlink() > 1 })
 }
 
-/// Forgets the fills that an earlier run had under way.
+/// Removes the incomplete downloads of an earlier run.
 pub(super) fn empty_fills(folders: &Folders) {
     for fill in list(&folders.fills()) {
         if fill.file_type().is_ok_and(|kind| kind.is_dir()) {
-            tracing::warn!(folder = %fill.path().display(), "leaving alone a folder that is not the store's");
+            tracing::warn!(folder = %fill.path().display(), "ignoring an unknown directory in the store");
         } else if let Err(error) = remove_file(&fill.path()) {
-            tracing::error!(%error, "an unfinished fill of an earlier run stays");
+            tracing::error!(%error,
+                "cannot remove an incomplete download of an earlier run; it will be removed at the next start");
         }
     }
 }
@@ -96,16 +103,16 @@ pub(super) fn empty_fills(folders: &Folders) {
 fn remove_unknown(path: &Path) {
     tracing::warn!(file = %path.display(), "removing a file that is not stored content");
     if let Err(error) = remove_file(path) {
-        tracing::error!(%error, "a file that is not stored content stays");
+        tracing::error!(%error, "cannot remove a file that is not stored content");
     }
 }
 
-/// What is in a folder, as far as the disk tells it.
+/// The entries of a directory, as far as the disk can list them.
 fn list(folder: &Path) -> Vec<DirEntry> {
     let path: PathBuf = folder.to_owned();
     let listed: Result<Vec<_>, io::Error> = fs::read_dir(folder).and_then(Iterator::collect);
     listed.map_err(StoreError::io("list", &path)).unwrap_or_else(|error| {
-        tracing::error!(%error, "what a folder of the store holds is taken to be lost");
+        tracing::error!(%error, "cannot list a directory of the store; treating its content as not stored");
         Vec::new()
     })
 }

@@ -1,5 +1,5 @@
-//! Reading stored content only to see whether it is still what its digest says. It counts as no use, and leaves in the
-//! system's memory what was there.
+//! Reads stored content only to check that it still matches its digest. This counts no use, and
+//! leaves the page cache as it was.
 
 use super::error::StoreError;
 use super::identity::Identity;
@@ -14,37 +14,37 @@ use std::io;
 use std::num::NonZeroU64;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-/// What a scrub of some content came to.
+/// The result of scrubbing some content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scrubbed {
-    /// It is sound, or others have replaced or removed it meanwhile.
+    /// It is sound, or was replaced or removed meanwhile.
     Kept,
-    /// It was damaged, or its file was gone, and is not stored any more.
+    /// It was damaged, or its file was missing, and it is not stored any more.
     Removed,
 }
 
-/// Where a round is, over all digests in their order.
+/// The progress of a round over all digests in ascending order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
     /// The content that was scrubbed last.
     after: Option<Digest>,
-    /// What comes before was scrubbed in this round too.
+    /// Whether everything before it was scrubbed in this round too.
     whole: bool,
 }
 
 impl Round {
-    /// A round that goes on where an orderly stop left it.
+    /// A round that continues where a clean shutdown left it.
     pub(super) fn resumed(after: Option<Digest>) -> Round {
         Round { after, whole: true }
     }
 
-    /// A round that begins at a random place.
+    /// A round that starts at a random digest.
     pub(super) fn anywhere() -> Round {
         let place = Digest::of(Algorithm::Sha256, uuid::Uuid::new_v4().as_bytes());
         Round { after: Some(place), whole: false }
     }
 
-    /// The content that was scrubbed last, if all before it was too.
+    /// The content that was scrubbed last, if everything before it was scrubbed too.
     pub(super) fn reached(&self) -> Option<Digest> {
         self.after.filter(|_| self.whole)
     }
@@ -55,11 +55,11 @@ pub struct Scrubbing {
     inner: Arc<Inner>,
     digest: Digest,
     entry: Arc<Entry>,
-    /// Or why the file cannot be read.
+    /// The open file, or why it cannot be read.
     reading: io::Result<Reading>,
 }
 
-/// How far the file is read.
+/// The progress of reading the file.
 struct Reading {
     file: File,
     identity: Identity,
@@ -67,9 +67,9 @@ struct Reading {
     at: u64,
 }
 
-/// What a step of a scrub came to.
+/// The result of one step of a scrub.
 pub enum Step {
-    /// So many bytes were read, and there are more.
+    /// This many bytes were read, and there are more.
     More(Box<Scrubbing>, u64),
     Done(Scrubbed),
 }
@@ -115,7 +115,7 @@ impl Scrubbing {
     /// Reads and hashes the next piece. Blocking.
     ///
     /// # Errors
-    /// When the disk fails otherwise than by damage of the file.
+    /// If the disk fails for another reason than a damaged file.
     pub fn step(self: Box<Self>) -> Result<Step, StoreError> {
         let Scrubbing { inner, digest, entry, reading } = *self;
         let Reading { file, identity, mut hasher, at } = match reading {
@@ -129,7 +129,8 @@ impl Scrubbing {
         let piece = match super::pieces::read_cached(&file, &range) {
             Some(piece) => Ok(piece),
             None => super::pieces::read(&file, &range).inspect(|piece| {
-                // Nobody had asked for it: it is not to push out what was asked for. Best effort.
+                // No request needed this piece, so it must not displace others from the page cache.
+                // Best effort.
                 let length = NonZeroU64::new(u64::try_from(piece.len()).unwrap_or_default());
                 let _ = rustix::fs::fadvise(&file, at, length, Advice::DontNeed);
             }),
@@ -156,13 +157,15 @@ impl Inner {
         match judged.map_err(StoreError::io("scrub", &self.folders.content(digest)))? {
             Judged::Sound(identity) => self.trust(digest, entry, identity),
             Judged::Removed => return Ok(Step::Done(Scrubbed::Removed)),
-            // What cannot be removed is not served: whoever wants it verifies it.
+            // Damaged content that cannot be removed is not served: it is verified again before its
+            // next use.
             Judged::Damaged => self.doubt(digest, entry),
         }
         Ok(Step::Done(Scrubbed::Kept))
     }
 
-    /// The file was verified: it need not be before its next use, whether or not others touched it.
+    /// Records that the file was verified, so it need not be verified before its next use, even if
+    /// another program touched it.
     fn trust(&self, digest: &Digest, entry: &Arc<Entry>, identity: Identity) {
         let known = entry.verdict.initialized() || entry.verdict.set(Verdict::Sound(identity)).is_err();
         if known && entry.sound() != Some(identity) {

@@ -1,4 +1,4 @@
-//! What the bucket last said of tags.
+//! The last known values of tags from the bucket.
 
 use super::looks::{Look, Looks};
 use crate::oci::{Digest, Repository, Tag};
@@ -8,27 +8,28 @@ use quick_cache::sync::Cache;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Tags remembered, some 400 bytes each; those not asked for lately are forgotten first. Forgetting one means that
-/// it is read without a condition next time, and not served while the bucket is away.
+/// Number of tags remembered, about 400 bytes each; the least recently requested are forgotten
+/// first. A forgotten tag is read without a condition next time, and cannot be served while the
+/// bucket is unreachable.
 pub(super) const MAX_TAGS: usize = 100_000;
 
-/// A tag as the bucket last answered it.
+/// A tag as last read from the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTag {
     pub digest: Digest,
     /// The version of the tag's link.
     pub etag: ETag,
-    /// When the read began that brought it.
+    /// When the read of this value started.
     pub seen: Uptime,
 }
 
-/// Which tag.
+/// The name of a tag in a repository.
 pub(super) type TagName = (Repository, Tag);
 
-/// The tags last seen.
+/// The tags seen last.
 pub(super) struct TagsSeen {
     known: Cache<TagName, KnownTag>,
-    /// Tags whose record on disk is not what is known here.
+    /// Tags whose value on disk differs from this cache.
     dirty: Mutex<HashSet<TagName>>,
     looks: Looks,
 }
@@ -50,9 +51,9 @@ impl TagsSeen {
         self.looks.begin(name, clock)
     }
 
-    /// Returns whether it is remembered.
+    /// Returns whether the value is remembered.
     pub(super) fn remember(&self, look: &Look, name: TagName, known: KnownTag) -> bool {
-        // One change at a time, so that what is compared is what is replaced.
+        // One change at a time, so the value that is compared is the value that is replaced.
         let mut dirty = self.dirty();
         let same = self.known.peek(&name).is_some_and(|before| before.digest == known.digest);
         if !self.looks.is_current(look) && !same {
@@ -74,7 +75,7 @@ impl TagsSeen {
         }
     }
 
-    /// What an earlier run of the node knew.
+    /// Restores a value of an earlier run.
     pub(super) fn restore(&self, name: TagName, known: KnownTag) {
         self.known.insert(name, known);
     }
@@ -83,13 +84,13 @@ impl TagsSeen {
         self.known.contains_key(name)
     }
 
-    /// What is to be written down: tags as they are now, `None` for those forgotten.
+    /// Takes the tags to write to disk, with their current values; `None` for forgotten tags.
     pub(super) fn take_dirty(&self) -> Vec<(TagName, Option<KnownTag>)> {
         let dirty = std::mem::take(&mut *self.dirty());
         dirty.into_iter().map(|name| (self.known.peek(&name), name)).map(|(known, name)| (name, known)).collect()
     }
 
-    /// What could not be written down is tried again.
+    /// Marks tags that could not be written, so they are written with the next batch.
     pub(super) fn put_back(&self, names: impl IntoIterator<Item = TagName>) {
         self.dirty().extend(names);
     }

@@ -1,4 +1,4 @@
-//! What tests of the store and of the cleaner share.
+//! Shared helpers for tests of the store and of the cleaner.
 
 use super::Store;
 use crate::observe::Metrics;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// A store in a folder of its own, with a clock that stands still.
+/// A store in its own directory, with a clock that stands still.
 pub(crate) struct Fixture {
     pub(crate) folder: TempDir,
     pub(crate) config: config::Store,
@@ -36,7 +36,7 @@ impl Fixture {
         Fixture { folder, config, clock, metrics: Arc::new(Metrics::new().unwrap()) }
     }
 
-    /// With room for everything.
+    /// A store with space for everything.
     pub(crate) fn roomy() -> Fixture {
         Fixture::new(1 << 30, 0, 0)
     }
@@ -45,7 +45,7 @@ impl Fixture {
         Store::open(&self.config, self.clock.clone(), Arc::clone(&self.metrics)).unwrap()
     }
 
-    /// Where the store keeps content.
+    /// The path at which the store keeps content.
     pub(crate) fn file_of(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.config.path.join("blobs").join(digest.algorithm().name()).join(&hex[..2]).join(hex)
@@ -56,8 +56,9 @@ impl Fixture {
     }
 }
 
-/// Changes one byte of a file, and not its size. The times change with it, as they do where time passes between the
-/// writing of content and its damage: the kernel's stamps are some milliseconds apart.
+/// Changes one byte of a file without changing its size. The times change too, as they do when time
+/// passes between the writing of content and its damage: the kernel's time stamps are a few
+/// milliseconds apart.
 pub(crate) fn corrupt(file: &Path) {
     let open = std::fs::File::options().read(true).write(true).open(file).unwrap();
     let mut byte = [0];
@@ -66,14 +67,14 @@ pub(crate) fn corrupt(file: &Path) {
     touch(file);
 }
 
-/// Gives a file other times.
+/// Sets other times on a file.
 pub(crate) fn touch(file: &Path) {
     let open = std::fs::File::options().write(true).open(file).unwrap();
     let before = open.metadata().unwrap().modified().unwrap();
     open.set_modified(before + std::time::Duration::from_secs(1)).unwrap();
 }
 
-/// Content of a size, different for each seed, and its digest.
+/// Content of a given size, different for each seed, and its digest.
 pub(crate) fn content(seed: u64, size: usize) -> (Digest, Bytes) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let bytes = (0..size).map(|_| {
@@ -84,7 +85,7 @@ pub(crate) fn content(seed: u64, size: usize) -> (Digest, Bytes) {
     (Digest::of(Algorithm::Sha256, &content), content)
 }
 
-/// Stores content the way a fill does.
+/// Stores content as a download does.
 pub(crate) async fn store_content(store: &Store, digest: &Digest, content: &Bytes) -> Result<(), super::StoreError> {
     let mut reservation = store.reserve(size(content)).await?;
     let file = store.new_fill();
@@ -93,7 +94,7 @@ pub(crate) async fn store_content(store: &Store, digest: &Digest, content: &Byte
     store.adopt(digest, &file, reservation, false).await
 }
 
-/// The whole of stored content, `None` when it is not stored.
+/// The whole of stored content; `None` if it is not stored.
 pub(crate) async fn read(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
     let content = store.open_content(digest).await.unwrap()?;
     let pieces: Vec<Bytes> = content.stream(0..content.size).try_collect().await.unwrap();
@@ -104,7 +105,7 @@ pub(crate) fn size(content: &Bytes) -> u64 {
     u64::try_from(content.len()).unwrap()
 }
 
-/// Files in a folder, not in those below.
+/// Number of files in a directory, without those in its subdirectories.
 pub(crate) fn files_in(folder: &Path) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }

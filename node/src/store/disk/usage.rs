@@ -1,18 +1,18 @@
-//! How full the store is.
+//! The usage of the store.
 
-/// How full the store is, all in bytes.
+/// The usage of the store. All values are in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Configured, or else what is stored and what the file system has left.
+    /// As configured, or else the stored bytes plus the free space of the file system.
     pub capacity: u64,
     /// Stored content.
     pub used: u64,
-    /// Set aside for what is being written: sessions and fills.
+    /// Reserved for bytes being written: sessions and downloads.
     pub reserved: u64,
-    /// The smaller of what the capacity and what the file system leaves.
+    /// The smaller of the space left by the capacity and the space left on the file system.
     pub free: u64,
-    /// The first threshold: below it cleaning starts.
+    /// The first threshold: eviction starts below it.
     pub low_free: u64,
-    /// The second threshold: at it cleaning stops.
+    /// The second threshold: eviction stops at it.
     pub target_free: u64,
 }

@@ -1,5 +1,5 @@
-//! A file that was found after an unclean stop, or was changed by others, is verified before its next use: it may be
-//! empty, short, or hold other bytes.
+//! Verification before use: a file that was found after an unclean stop, or that another program
+//! changed, may be empty, short, or have other bytes.
 
 use super::error::StoreError;
 use super::identity::Identity;
@@ -13,21 +13,22 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Large enough that hashing, not system calls, is what takes the time.
+/// Buffer size in bytes. Large enough that hashing takes longer than the system calls.
 const BUFFER: usize = 256 << 10;
 
-/// What the hash of a file came to.
+/// The result of hashing a file.
 pub(super) enum Judged {
     Sound(Identity),
-    /// It is damaged, and so the content is not stored any more.
+    /// The file is damaged, so the content is not stored any more.
     Removed,
-    /// It is damaged, and stays: it cannot be removed, or is not the file of the entry any more.
+    /// The file is damaged and remains: it cannot be removed, or does not belong to the entry any
+    /// more.
     Damaged,
 }
 
 impl Inner {
-    /// Stored content that is known to be what its digest says, and the file that was verified; verified now if need
-    /// be. Several at a time wait for one verification.
+    /// Stored content whose file matches its digest, and the identity of that file. The file is
+    /// verified now if necessary; concurrent callers wait for one verification.
     pub(super) async fn trusted(
         self: &Arc<Self>,
         digest: &Digest,
@@ -45,13 +46,13 @@ impl Inner {
                 Verdict::Sound(identity) => return Ok(Some((entry, identity))),
                 // It could not be removed.
                 Verdict::Damaged if self.is_current(digest, &entry) => return Ok(None),
-                // It was removed, and perhaps stored anew meanwhile.
+                // It was removed, and perhaps stored again meanwhile.
                 Verdict::Damaged => {}
             }
         }
     }
 
-    /// Hashes the file; if it is not what its digest says, it is removed.
+    /// Hashes the file, and removes it if it does not match its digest.
     async fn verify(self: &Arc<Self>, digest: Digest, entry: Arc<Entry>) -> Result<Verdict, StoreError> {
         let inner = Arc::clone(self);
         let path = self.folders.content(&digest);
@@ -68,7 +69,7 @@ impl Inner {
         .map_err(failed)
     }
 
-    /// What the hash of an entry's file says of the entry. Damaged content is removed. Blocking.
+    /// Compares the hash of an entry's file with the entry. Damaged content is removed. Blocking.
     pub(super) fn judge(
         &self,
         digest: &Digest,
@@ -76,15 +77,16 @@ impl Inner {
         hashed: io::Result<(Identity, Digest)>,
     ) -> io::Result<Judged> {
         let (why, finding) = match hashed {
-            // The entry's size is what answers and accounts say: a file of another one is no use, whatever it holds.
+            // Responses and accounting use the entry's size, so a file of another size is useless
+            // even if its digest matches.
             Ok((identity, actual)) if actual == *digest && identity.size == entry.size => {
                 return Ok(Judged::Sound(identity));
             }
             Ok(_) => (Removal::Corrupt, "it does not match its digest"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Removal::Missing, "there is no file in its place")
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Removal::Missing, "its file is missing"),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                (Removal::Corrupt, "it is not a regular file any more")
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => (Removal::Corrupt, "it is no file any more"),
             Err(error) => {
                 return if self.read_failed(digest, entry, &error) { Ok(Judged::Removed) } else { Err(error) };
             }
@@ -92,11 +94,12 @@ impl Inner {
         Ok(if self.discard(digest, entry, why, finding) { Judged::Removed } else { Judged::Damaged })
     }
 
-    /// The file was changed by others: the entry's verdict is not one on it. Readers that verify it now find out.
+    /// Called when another program changed the file: the entry's verdict does not apply any more.
+    /// Readers that are verifying it find out.
     pub(super) fn doubt(&self, digest: &Digest, entry: &Arc<Entry>) {
         let renewed = Arc::new(entry.renewed(entry.size, None, Arc::clone(&entry.links)));
         if self.index.replace(digest, entry, renewed) {
-            tracing::warn!(%digest, "a stored file was changed by others; verifying it");
+            tracing::warn!(%digest, "a stored file has changed; verifying it before its next use");
             entry.mark_gone();
         }
     }
@@ -114,10 +117,10 @@ impl Inner {
     }
 }
 
-/// The digest of a file, and which file that is. Blocking.
+/// The digest and the identity of a file. Blocking.
 fn hash(path: &Path, digest: &Digest) -> io::Result<(Identity, Digest)> {
     let file = open_file(path)?;
-    // Before its bytes are read: should it be written to meanwhile, its times are others afterwards.
+    // Read before the bytes: if the file is written meanwhile, its times differ afterwards.
     let identity = Identity::of(&file.metadata()?);
     Ok((identity, read(file, Hasher::new(digest.algorithm()))?))
 }

@@ -1,4 +1,4 @@
-//! The attempts of one change of a tag, within one budget of time.
+//! The attempts of one change of a tag, within one time budget.
 
 use super::TagError;
 use crate::run::clock::Stopwatch;
@@ -10,7 +10,8 @@ pub(super) struct Attempts {
     spent: Stopwatch,
     budget: Duration,
     pauses: Box<dyn Iterator<Item = Duration> + Send>,
-    /// The version that an attempt named which got no answer: whether it took effect is not known.
+    /// The version that an unanswered attempt named. It is unknown whether that attempt took
+    /// effect.
     unanswered: Option<Option<ETag>>,
 }
 
@@ -19,23 +20,25 @@ impl Attempts {
         Attempts { spent: Stopwatch::start(), budget, pauses: Box::new(retry::pauses()), unanswered: None }
     }
 
-    /// Whether an attempt got no answer.
+    /// Whether any attempt got no answer.
     pub(super) fn any_unanswered(&self) -> bool {
         self.unanswered.is_some()
     }
 
-    /// Whether an attempt got no answer and the tag has a different version since. Either the attempt took effect and
-    /// something was written after it, or it did not and something else was written.
+    /// Whether an attempt got no answer and the tag has another version since. Either the attempt
+    /// took effect and was overwritten, or it did not and another write came first.
     pub(super) fn were_overtaken(&self, now: Option<&ETag>) -> bool {
         self.unanswered.as_ref().is_some_and(|version| version.as_ref() != now)
     }
 
-    /// Waits before the next attempt. `version` is what the last one named, and `failed` why it got no answer; none if
-    /// it was refused because another change was first.
+    /// Waits before the next attempt. `version` is the version that the last attempt named.
+    /// `failed` is the error if it got no answer, and `None` if it was rejected because another
+    /// change came first.
     ///
     /// # Errors
-    /// When there is to be no other attempt. One that hung is not repeated: it may arrive after its repetition was
-    /// acknowledged, and after others have brought the tag back to what it was based on.
+    /// If there must be no other attempt. An attempt that timed out is not repeated: it may arrive
+    /// after its repetition was acknowledged, and after other writes have restored the version that
+    /// it was based on.
     pub(super) async fn next(&mut self, version: Option<ETag>, failed: Option<BucketError>) -> Result<(), TagError> {
         let pause = self.pauses.next().unwrap_or_default();
         let over = self.spent.elapsed() + pause > self.budget;

@@ -1,9 +1,9 @@
-//! What a client demands of a tag before it is changed: `If-Match` and `If-None-Match` (RFC 9110, sections 13.1.1 and
-//! 13.1.2). The entity tag of a manifest is its digest in quotes.
+//! The conditions of a client for a change of a tag: `If-Match` and `If-None-Match` (RFC 9110,
+//! sections 13.1.1 and 13.1.2). The entity tag of a manifest is its digest in quotes.
 
 use crate::oci::Digest;
 
-/// One demand.
+/// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// `If-Match: *`
@@ -16,17 +16,17 @@ pub enum Condition {
     NoneOf(Vec<Digest>),
 }
 
-/// All demands of a request; none by default.
+/// All conditions of a request; empty by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions(pub Vec<Condition>);
 
 impl Conditions {
-    /// Whether there is no demand.
+    /// Whether the request has no condition.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether all demands hold for what the tag points to.
+    /// Whether all conditions hold for the manifest that the tag points to.
     pub fn hold(&self, current: Option<&Digest>) -> bool {
         self.0.iter().all(|condition| match condition {
             Condition::Exists => current.is_some(),

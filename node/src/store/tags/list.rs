@@ -6,16 +6,16 @@ use crate::store::bucket::{BucketError, ListOptions, Page};
 use crate::store::layout::Key;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-/// Requests of one operation at once.
+/// Number of concurrent requests of one operation.
 const AT_ONCE: usize = 16;
-/// Keys requested in one listing; S3 returns no more.
+/// Keys requested per page; S3 returns at most this many.
 const PAGE: usize = 1000;
 
 impl Tags {
-    /// Tags of the repository that point to the manifest at this moment. Reads the link of every tag.
+    /// The tags of the repository that point to the manifest now. Reads the link of every tag.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     pub async fn pointing_to(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, BucketError> {
         self.names(repository)
             .map_ok(|tag| async move {
@@ -31,7 +31,7 @@ impl Tags {
     /// The immutable tags of the repository and the manifests that they point to.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     pub async fn immutable(&self, repository: &Repository) -> Result<Vec<(Tag, Digest)>, BucketError> {
         self.names(repository)
             .try_filter(|tag| std::future::ready(self.is_immutable(tag)))
@@ -45,7 +45,7 @@ impl Tags {
             .await
     }
 
-    /// Names of the folders of tags.
+    /// The names of the tags that have a directory.
     fn names(&self, repository: &Repository) -> impl Stream<Item = Result<Tag, BucketError>> {
         let prefix = self.layout.tags(repository);
         self.pages(prefix.clone(), true)
@@ -61,7 +61,7 @@ impl Tags {
         Ok(pages.into_iter().flat_map(|page| page.keys).collect())
     }
 
-    /// The pages of a listing, each requested when the one before it is used up.
+    /// The pages of a listing. Each is requested when the previous one is used up.
     fn pages(&self, prefix: String, delimiter: bool) -> impl Stream<Item = Result<Page, BucketError>> {
         let first = ListOptions { prefix, delimiter, after: None, max: PAGE };
         stream::try_unfold(Some(first), move |options| async move {

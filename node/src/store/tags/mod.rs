@@ -1,23 +1,26 @@
-//! Tags: which manifest a name in a repository points to.
+//! Tags: the names of manifests in a repository.
 //!
-//! A tag is one small object, its current link. It changes only by conditional writes: a write names the version that
-//! was read before, so that of two concurrent writes one reads again and decides again, and a write that hung and
-//! arrives late finds another version and loses. CNCF Distribution also writes a history of the tag, one entry for each
-//! manifest that it pointed to. Nothing reads it, so this registry does not write it: the folder of a tag that it wrote
-//! holds the current link alone, and what is listed exists. A history that is there is removed before the current link.
+//! A tag is one small object, its current link. It changes only by conditional writes, which name
+//! the version that was read before. Of two concurrent writes, one is therefore rejected, reads the
+//! tag again and decides again. A delayed write that arrives late finds another version and is
+//! rejected. CNCF Distribution also writes a history of the tag, one entry for each manifest that
+//! the tag pointed to. Nothing reads it, so this registry does not write it: the directory of a tag
+//! that it wrote contains only the current link, and every listed tag exists. An existing history
+//! is removed before the current link.
 //!
 //! | what happens | between | result |
 //! |---|---|---|
-//! | another push | the read and the write | the write is refused, reads again, and wins as the last |
-//! | another push | a write without an answer and the next read | unknown whether it took effect: 503, the client decides |
-//! | a deletion | the read and the write | refused, reads again, and makes the tag anew |
-//! | an attempt hangs | the read and the write | it is not repeated: 503, and it may still take effect |
-//! | an attempt whose answer was lost arrives after the next | any | refused, because the next changed the version |
-//! | crash | history removed and current link | the tag, whole, without history |
+//! | another push | the read and the write | the write is rejected, reads again, and wins as the last one |
+//! | another push | a write without an answer and the next read | its effect is unknown: 503, the client decides |
+//! | a deletion | the read and the write | the write is rejected, reads again, and creates the tag again |
+//! | an attempt times out | the read and the write | it is not repeated: 503, and it may still take effect |
+//! | an attempt with a lost answer arrives after the next | any | rejected, because the next one changed the version |
+//! | crash | removal of the history and of the current link | the tag remains complete, without history |
 //!
-//! S3 derives the version of an object from its content. A write that arrives late is therefore not refused if the tag
-//! has returned to exactly the value that the write was based on, for example to nothing. A write that hung was not
-//! acknowledged, so that its client knows that it may take effect later; S3 refuses it 15 minutes after it was signed.
+//! S3 derives the version of an object from its content. A late write is therefore not rejected if
+//! the tag has returned to exactly the value that the write was based on, for example to
+//! nonexistence. A write that timed out was not acknowledged, so its client knows that it may take
+//! effect later. S3 rejects it 15 minutes after it was signed.
 
 mod attempts;
 mod condition;
@@ -36,7 +39,7 @@ use globset::GlobSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Reads and changes tags. Clones share everything.
+/// Reads and changes tags. Clones share the state.
 #[derive(Clone)]
 pub struct Tags {
     bucket: Arc<dyn Bucket>,
@@ -44,45 +47,45 @@ pub struct Tags {
     store: Store,
     /// Tags that match are never changed or deleted.
     immutable: Arc<GlobSet>,
-    /// How long a change that fails is tried again.
+    /// How long a failed change is retried.
     retry_budget: Duration,
 }
 
 /// Why a tag was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TagError {
-    #[error("there is no such tag in this repository")]
+    #[error("unknown tag in this repository")]
     NotFound,
-    #[error("the tag {0} matches tags.immutable and cannot be changed or deleted")]
+    #[error("tag \"{0}\" is immutable (tags.immutable): it cannot be deleted or point to another manifest")]
     Immutable(Tag),
     /// The client's `If-Match` or `If-None-Match` does not hold.
-    #[error("the tag does not fulfil If-Match or If-None-Match of the request")]
+    #[error("the current manifest does not satisfy If-Match or If-None-Match")]
     Precondition,
     /// A write got no answer, and another write took effect since.
-    #[error("the tag was changed by another request while a write of it had no answer; look at it and retry")]
+    #[error("the tag was changed concurrently and the result of this request is unknown; read the tag and retry")]
     OutcomeUnknown,
     #[error(transparent)]
     Bucket(#[from] BucketError),
 }
 
-/// A tag as it was read.
+/// The state of a tag as read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Current {
-    /// The manifest; `None` if there is no tag, or its link is damaged and names nothing.
+    /// The manifest; `None` if the tag does not exist, or if its link is damaged.
     pub digest: Option<Digest>,
-    /// The version of the link; `None` if there is no link.
+    /// The version of the link; `None` if the link does not exist.
     version: Option<ETag>,
 }
 
 impl Current {
-    /// Whether there is no link at all.
+    /// Whether the link does not exist.
     pub fn is_absent(&self) -> bool {
         self.version.is_none()
     }
 }
 
 impl Tags {
-    /// `retry_budget`: how long a change that fails is tried again.
+    /// `retry_budget`: how long a failed change is retried.
     pub fn new(
         bucket: Arc<dyn Bucket>,
         layout: Layout,
@@ -93,7 +96,7 @@ impl Tags {
         Tags { bucket, layout, store, immutable: Arc::new(immutable), retry_budget }
     }
 
-    /// Whether the tag can be pushed only once.
+    /// Whether the tag is immutable: once it points to a manifest, it cannot be changed or deleted.
     pub fn is_immutable(&self, tag: &Tag) -> bool {
         self.immutable.is_match(tag.as_str())
     }
@@ -103,10 +106,10 @@ impl Tags {
         !self.immutable.is_empty()
     }
 
-    /// What the tag is at this moment. One request.
+    /// The current state of the tag. One request.
     ///
     /// # Errors
-    /// When the bucket cannot be asked.
+    /// If the bucket fails.
     pub async fn current(&self, repository: &Repository, tag: &Tag) -> Result<Current, BucketError> {
         let key = self.layout.tag_current(repository, tag);
         Ok(match get_small(&*self.bucket, &key, MAX_LINK_BYTES).await? {

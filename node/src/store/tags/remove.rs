@@ -6,10 +6,10 @@ use crate::oci::{Digest, Repository, Tag};
 use crate::run::crash;
 use crate::store::bucket::{BucketError, Delete, ETag};
 
-/// What a tag must point to for its removal.
+/// The manifest that a tag must point to in order to be removed.
 #[derive(Clone, Copy, Debug)]
 enum Target<'a> {
-    /// Anything, also nothing: leftovers of a tag are removed too.
+    /// Any manifest or none: leftovers of a tag are removed too.
     Any,
     /// Only this manifest, at the moment of the removal.
     Manifest(&'a Digest),
@@ -25,18 +25,20 @@ impl Target<'_> {
 }
 
 impl Tags {
-    /// Removes a tag; the manifest stays. What an interrupted push or deletion left of a tag is removed as well.
+    /// Removes a tag; the manifest remains. Also removes what an interrupted push or deletion left
+    /// of the tag.
     ///
     /// # Errors
-    /// `NotFound` when there is nothing of the tag; `Immutable`; or when the bucket fails: the tag may be gone then.
+    /// `NotFound` if nothing of the tag exists; `Immutable`; or if the bucket fails, in which case
+    /// the tag may be gone.
     pub async fn remove(&self, repository: &Repository, tag: &Tag) -> Result<(), TagError> {
         if self.remove_target(repository, tag, Target::Any).await? { Ok(()) } else { Err(TagError::NotFound) }
     }
 
-    /// Removes a tag as long as it points to the manifest. Returns whether it was removed by this call.
+    /// Removes a tag if it points to the manifest. Returns whether this call removed it.
     ///
     /// # Errors
-    /// `Immutable`, or when the bucket fails.
+    /// `Immutable`, or if the bucket fails.
     pub async fn remove_if(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<bool, TagError> {
         self.remove_target(repository, tag, Target::Manifest(digest)).await
     }
@@ -46,12 +48,13 @@ impl Tags {
         loop {
             let current = self.current(repository, tag).await?;
             let Some(version) = current.version.clone() else {
-                // Without a current link there is no tag, whatever else lies in its folder.
+                // Without a current link the tag does not exist, whatever else is in its directory.
                 let any = self.remove_history(repository, tag).await?;
                 return Ok(attempts.any_unanswered() || (any && matches!(target, Target::Any)));
             };
             if attempts.were_overtaken(Some(&version)) {
-                // A push came after this removal, whether or not the removal took effect. It stays.
+                // A push came after this removal, whether or not the removal took effect, so its
+                // tag stays.
                 return Ok(true);
             }
             if !target.is_hit(&current) {
@@ -60,7 +63,8 @@ impl Tags {
             if self.is_immutable(tag) {
                 return Err(TagError::Immutable(tag.clone()));
             }
-            // The history, which CNCF Distribution writes, goes first: interrupted after it, the tag is whole.
+            // The history, which CNCF Distribution writes, is removed first: if this is interrupted
+            // afterwards, the tag is still complete.
             self.remove_history(repository, tag).await?;
             crash::point("delete.history-removed");
             let failed = match self.remove_version(repository, tag, &version).await {
@@ -80,11 +84,11 @@ impl Tags {
         removed
     }
 
-    /// Removes everything of the tag but its current link. Returns whether there was anything.
+    /// Removes everything of the tag except its current link. Returns whether anything existed.
     async fn remove_history(&self, repository: &Repository, tag: &Tag) -> Result<bool, BucketError> {
         let current = self.key(repository, tag);
         let mut keys = self.keys(self.layout.tag(repository, tag)).await?;
-        // A push may have made it since.
+        // A push may have created the current link since.
         keys.retain(|key| *key != current);
         let any = !keys.is_empty();
         self.delete_all(keys).await?;

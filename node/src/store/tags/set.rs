@@ -10,8 +10,8 @@ use crate::store::layout::link_content;
 use bytes::Bytes;
 
 impl Tags {
-    /// Checks what can be known before anything is written: that the tag may point to `digest`, and that the client's
-    /// conditions hold.
+    /// Checks everything that is known before anything is written: that the tag may point to
+    /// `digest`, and that the client's conditions hold.
     ///
     /// # Errors
     /// `Immutable` or `Precondition`.
@@ -32,12 +32,12 @@ impl Tags {
         Ok(())
     }
 
-    /// Points the tag to a manifest, which is durable and linked. `current` is what the tag was when the push began.
-    /// One request for a tag that changes, beside the read before.
+    /// Points the tag to a manifest that is durable and linked. `current` is the state of the tag
+    /// when the push started. Costs one request in addition to the earlier read if the tag changes.
     ///
     /// # Errors
-    /// As [`Tags::check`]; `OutcomeUnknown`; or when the bucket fails for the whole budget. In the last two cases the
-    /// tag may point to the manifest or not.
+    /// As [`Tags::check`]; `OutcomeUnknown`; or if the bucket fails for the whole budget. In the
+    /// last two cases the tag may or may not point to the manifest.
     pub async fn set(
         &self,
         repository: &Repository,
@@ -52,7 +52,7 @@ impl Tags {
                 return Ok(());
             }
             if attempts.were_overtaken(current.version.as_ref()) {
-                // Writing again could bring a value back that others have seen replaced.
+                // Another write could restore a value that clients have already seen replaced.
                 return Err(TagError::OutcomeUnknown);
             }
             self.check(tag, digest, &current, conditions)?;
@@ -62,7 +62,7 @@ impl Tags {
                     self.wrote(&look, repository, tag, digest, version);
                     return Ok(());
                 }
-                // Another write was first. Nothing was written.
+                // Another write came first. Nothing was written.
                 Ok(None) => None,
                 Err(error) => Some(error),
             };
@@ -71,7 +71,8 @@ impl Tags {
         }
     }
 
-    /// Writes the current link over the version that was read. `None`: there is another version now.
+    /// Replaces the version of the current link that was read. `None`: the link has another version
+    /// now.
     async fn put_current(
         &self,
         repository: &Repository,
@@ -89,11 +90,12 @@ impl Tags {
         })
     }
 
-    /// Writes a tag again that points to the manifest or is gone, so that a deletion that read it before does not remove
-    /// it afterwards. Another push that came between stays.
+    /// Writes a tag again that points to the manifest or does not exist, so that a deletion that
+    /// has read it does not remove it afterwards. Does not overwrite another push that came in
+    /// between.
     ///
     /// # Errors
-    /// When the bucket fails; the tag may point to the manifest or not then.
+    /// If the bucket fails. The tag may or may not point to the manifest then.
     pub async fn renew(
         &self,
         repository: &Repository,
@@ -108,7 +110,8 @@ impl Tags {
         Ok(())
     }
 
-    /// Remembers what was written. If something else was seen meanwhile, it is not known which of the two came last.
+    /// Remembers a written value. If another value was seen meanwhile, the tag is forgotten,
+    /// because it is unknown which value is newer.
     fn wrote(&self, look: &Look, repository: &Repository, tag: &Tag, digest: &Digest, version: ETag) {
         if !self.store.remember_tag(look, repository, tag, *digest, version) {
             self.store.forget_tag(repository, tag);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use entrepot_config as config;
 use globset::{Glob, GlobSetBuilder};
 
-/// Two nodes' view of the tags of one bucket: requests of the first meet faults.
+/// Two nodes that share the tags of one bucket. Requests of the first node meet faults.
 struct Two {
     first: Tags,
     second: Tags,
@@ -63,12 +63,13 @@ impl Two {
         self.second.current(&self.repository, &self.tag).await.unwrap().digest
     }
 
-    /// What a listing of the repository's tags finds.
+    /// Whether a listing of the repository's tags contains the tag.
     async fn listed(&self) -> bool {
         !self.second.keys(self.layout.tag(&self.repository, &self.tag)).await.unwrap().is_empty()
     }
 
-    /// The next request of the first node for the tag's current link waits until the faults are cleared.
+    /// Holds the next request of the first node for the tag's current link until the faults are
+    /// cleared.
     fn hold(&self, operation: Operation) -> FaultId {
         self.faults.add(Fault::new(operation, Effect::Hang).on_key("/current/").times(1))
     }
@@ -83,7 +84,7 @@ fn digest(text: &str) -> Digest {
 }
 
 #[tokio::test]
-async fn of_two_concurrent_pushes_the_last_wins_and_both_are_acknowledged() {
+async fn the_last_of_two_concurrent_pushes_wins_and_both_are_acknowledged() {
     let two = Two::new();
     two.push(&two.second, &digest("old")).await.unwrap();
     let held = two.hold(Operation::Put);
@@ -103,7 +104,8 @@ async fn an_attempt_that_arrives_late_loses() {
     two.push(&two.second, &digest("old")).await.unwrap();
     let key = two.layout.tag_current(&two.repository, &two.tag);
     let before = two.second.current(&two.repository, &two.tag).await.unwrap();
-    // The answer of the first attempt is lost; the second is acknowledged, and another node pushes after it.
+    // The answer of the first attempt is lost; the second is acknowledged, and another node pushes
+    // afterwards.
     two.push(&two.first, &digest("a")).await.unwrap();
     two.push(&two.second, &digest("b")).await.unwrap();
     let link = PutBody::Bytes(Bytes::from(link_content(&digest("a"))));
@@ -112,7 +114,7 @@ async fn an_attempt_that_arrives_late_loses() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_found_and_not_repeated() {
+async fn a_write_with_a_lost_answer_is_found_and_not_repeated() {
     let two = Two::new();
     for _ in 0..2 {
         two.faults.add(Fault::new(Operation::Put, Effect::LoseAnswer).on_key("/current/").times(1));
@@ -123,7 +125,7 @@ async fn a_write_whose_answer_was_lost_is_found_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_write_without_an_answer_that_others_have_overwritten_is_not_acknowledged() {
+async fn an_unanswered_write_that_was_overwritten_is_not_acknowledged() {
     let two = Two::new();
     for effect in [Effect::LoseAnswer, Effect::Error(BucketErrorKind::Connection)] {
         two.faults.clear();
@@ -138,14 +140,14 @@ async fn a_write_without_an_answer_that_others_have_overwritten_is_not_acknowled
             two.push(&two.second, &digest("b")).await.unwrap();
             two.faults.clear();
         });
-        // Written again, the tag would have been a, b and a.
+        // If it were written again, the tag would have been a, b and a.
         assert!(matches!(first, Err(TagError::OutcomeUnknown)), "{first:?}");
         assert_eq!(two.value().await, Some(digest("b")));
     }
 }
 
 #[tokio::test]
-async fn a_change_that_hung_is_not_repeated() {
+async fn a_change_that_timed_out_is_not_repeated() {
     let two = Two::new();
     two.push(&two.second, &digest("old")).await.unwrap();
     for (operation, key) in [(Operation::Put, "/current/"), (Operation::Delete, "/current/")] {
@@ -160,7 +162,7 @@ async fn a_change_that_hung_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_tag_that_was_moved_meanwhile_is_not_removed_with_the_manifest_that_it_was() {
+async fn a_tag_that_moved_meanwhile_is_not_removed_with_its_earlier_manifest() {
     let two = Two::new();
     let old = digest("old");
     two.push(&two.second, &old).await.unwrap();
@@ -175,7 +177,7 @@ async fn a_tag_that_was_moved_meanwhile_is_not_removed_with_the_manifest_that_it
 }
 
 #[tokio::test]
-async fn a_removal_whose_answer_was_lost_does_not_remove_a_later_push() {
+async fn a_removal_with_a_lost_answer_does_not_remove_a_later_push() {
     let two = Two::new();
     two.push(&two.second, &digest("old")).await.unwrap();
     two.faults.add(Fault::new(Operation::Delete, Effect::LoseAnswer).on_key("/current/").times(1));
@@ -195,7 +197,7 @@ async fn a_removal_whose_answer_was_lost_does_not_remove_a_later_push() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_fails_at_any_step_leaves_no_tag_that_is_listed_and_gone() {
+async fn a_deletion_that_fails_at_any_step_leaves_no_listed_tag_without_a_value() {
     for key in ["/index/", "/current/"] {
         let two = Two::new();
         two.push(&two.second, &digest("old")).await.unwrap();
@@ -211,7 +213,7 @@ async fn a_deletion_that_fails_at_any_step_leaves_no_tag_that_is_listed_and_gone
 }
 
 #[tokio::test]
-async fn where_conditions_are_ignored_no_tag_is_listed_and_gone_either() {
+async fn every_listed_tag_has_a_value_even_if_conditions_are_ignored() {
     let two = Two::ignoring_conditions();
     two.push(&two.second, &digest("old")).await.unwrap();
     let held = two.hold(Operation::Delete);
@@ -225,7 +227,7 @@ async fn where_conditions_are_ignored_no_tag_is_listed_and_gone_either() {
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_tag_can_be_deleted() {
+async fn remains_of_a_tag_can_be_deleted() {
     let two = Two::new();
     // CNCF Distribution writes the history first.
     let index = two.layout.tag_index(&two.repository, &two.tag, &digest("x"));
@@ -235,7 +237,7 @@ async fn what_is_left_of_a_tag_can_be_deleted() {
     two.first.remove(&two.repository, &two.tag).await.unwrap();
     assert!(!two.listed().await);
     assert!(matches!(two.first.remove(&two.repository, &two.tag).await, Err(TagError::NotFound)));
-    // A damaged link names nothing.
+    // A damaged link points to no manifest.
     let current = two.layout.tag_current(&two.repository, &two.tag);
     for content in [&b""[..], b"sha256:cut"] {
         two.bucket.put(&current, PutBody::Bytes(Bytes::from(content)), PutMode::Overwrite).await.unwrap();
@@ -248,7 +250,7 @@ async fn what_is_left_of_a_tag_can_be_deleted() {
 }
 
 #[tokio::test]
-async fn a_push_beside_a_deletion_of_the_tag_makes_it_anew() {
+async fn a_push_concurrent_with_a_deletion_creates_the_tag_again() {
     let two = Two::new();
     two.push(&two.second, &digest("old")).await.unwrap();
     let held = two.hold(Operation::Put);
@@ -263,7 +265,7 @@ async fn a_push_beside_a_deletion_of_the_tag_makes_it_anew() {
 }
 
 #[tokio::test]
-async fn a_condition_that_held_when_the_push_began_holds_when_the_tag_is_written() {
+async fn a_condition_is_checked_again_when_the_tag_is_written() {
     let two = Two::new();
     let held = two.hold(Operation::Put);
     let (a, absent) = (digest("a"), Conditions(vec![Condition::Absent]));
@@ -297,7 +299,7 @@ fn conditions_are_those_of_http() {
 }
 
 #[tokio::test]
-async fn what_a_read_brings_is_not_remembered_after_a_later_change() {
+async fn the_result_of_a_read_is_not_remembered_after_a_later_change() {
     let two = Two::new();
     let store = &two.first.store;
     let look = store.look_at_tag(&two.repository, &two.tag);

@@ -1,5 +1,5 @@
-//! Answers that a proxy would not wait for: whoever needs a blob that is on its way to the bucket waits for
-//! `upload.answerWithin` and no longer.
+//! Answers within the patience of a proxy: a request that needs a blob which is pending at this
+//! node waits for `upload.answerWithin` and no longer.
 
 use super::{folder, image, put};
 use crate::oci::{Digest, Reference};
@@ -12,12 +12,14 @@ use std::future::Future;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Far longer than `upload.answerWithin` of these tests: what waits for the bucket never ends.
+/// Much longer than `upload.answerWithin` in these tests. A request that waits for the bucket would
+/// never end.
 async fn answered<T>(request: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), request).await.expect("the request is answered")
 }
 
-/// A node whose bucket answers no put of data, and a blob of the repository `a` that is on its way there.
+/// A node whose bucket answers no put of data, and a blob of the repository `a` that is pending
+/// there.
 async fn late(mode: ReplicationMode) -> (TempDir, Node, Faults, Digest) {
     let (folder, (bucket, faults), digest) = (folder(), faulty(), sha256(b"layer"));
     let answer_within = config::Duration::from_millis(50);
@@ -39,7 +41,7 @@ async fn arrived(node: &Node, faults: &Faults) {
 }
 
 #[tokio::test]
-async fn a_manifest_that_waits_too_long_for_its_blobs_changes_nothing_and_succeeds_when_it_comes_again() {
+async fn a_manifest_that_waits_too_long_for_its_blobs_changes_nothing_and_can_be_repeated() {
     for mode in [ReplicationMode::WriteThrough, ReplicationMode::WriteBack] {
         let (_folder, node, faults, layer) = late(mode).await;
         let (name, content) = (repository("a"), image(&[layer]));
@@ -48,7 +50,8 @@ async fn a_manifest_that_waits_too_long_for_its_blobs_changes_nothing_and_succee
             assert!(matches!(refused, Err(UploadError::Unfinished)), "{refused:?}");
         }
         arrived(&node, &faults).await;
-        // The refused ones do not go on: another push may have set the tag meanwhile.
+        // The rejected pushes do not continue in the background: another push may have set the tag
+        // meanwhile.
         let Reference::Tag(tag) = Reference::parse("v1").unwrap() else { unreachable!("v1 is a tag") };
         assert!(node.tags.current(&name, &tag).await.unwrap().is_absent(), "{mode:?}");
         put(&node, "a", "v1", &content).await.unwrap();
@@ -56,7 +59,7 @@ async fn a_manifest_that_waits_too_long_for_its_blobs_changes_nothing_and_succee
 }
 
 #[tokio::test]
-async fn a_blob_that_cannot_be_mounted_in_time_is_to_be_uploaded() {
+async fn a_blob_that_cannot_be_mounted_in_time_must_be_uploaded() {
     let (_folder, node, faults, digest) = late(ReplicationMode::WriteThrough).await;
     let (from, to) = (repository("a"), repository("b"));
     assert!(!answered(node.uploads.mount(&to, &digest, &from)).await.unwrap());
@@ -65,13 +68,13 @@ async fn a_blob_that_cannot_be_mounted_in_time_is_to_be_uploaded() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_not_acknowledged_is_found_only_when_the_bucket_has_it() {
+async fn an_unacknowledged_blob_is_found_only_when_the_bucket_has_it() {
     let (_folder, node, faults, digest) = late(ReplicationMode::WriteThrough).await;
     let name = repository("a");
     assert!(!answered(node.uploads.may_be_found(&name, &digest)).await.unwrap());
     arrived(&node, &faults).await;
     assert!(node.uploads.may_be_found(&name, &digest).await.unwrap());
-    // Under WriteBack it is acknowledged before, and other nodes wait for it.
+    // Under WriteBack the blob is acknowledged before, and other nodes wait for it.
     let (_folder, node, _faults, digest) = late(ReplicationMode::WriteBack).await;
     assert!(node.uploads.may_be_found(&name, &digest).await.unwrap());
 }

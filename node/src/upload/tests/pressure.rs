@@ -1,4 +1,4 @@
-//! Sessions that have to go so that others find a place.
+//! Sessions that are removed to make place for others.
 
 use super::folder;
 use crate::clean;
@@ -16,13 +16,13 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn is_there(node: &Node, id: &SessionId) -> bool {
-    // Not asked for its status, which would be a use of it.
+    // Does not request its status, which would count as a use.
     assert_eq!(node.uploads.is_open(id), node.store.uploads_dir().join(id.to_string()).exists());
     node.uploads.is_open(id)
 }
 
 #[tokio::test]
-async fn an_empty_session_that_is_the_longest_unused_goes_for_a_new_one() {
+async fn the_longest_unused_empty_session_is_removed_for_a_new_one() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup { max_sessions: 3, ..Setup::default() });
     let name = repository("a");
@@ -43,7 +43,7 @@ async fn an_empty_session_that_is_the_longest_unused_goes_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_client_that_opens_sessions_without_end_keeps_nobody_from_pushing() {
+async fn a_client_that_keeps_opening_sessions_does_not_block_other_pushes() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup { max_sessions: 10, ..Setup::default() });
     for _ in 0..100 {
@@ -55,13 +55,13 @@ async fn a_client_that_opens_sessions_without_end_keeps_nobody_from_pushing() {
 }
 
 #[tokio::test]
-async fn sessions_in_use_stay_and_a_new_one_is_refused_until_one_is_idle() {
+async fn sessions_in_use_stay_and_a_new_one_is_rejected_until_one_is_idle() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup { max_sessions: 2, ..Setup::default() });
     let name = repository("a");
     let (receiving, paused) = (node.open(&name).await, node.open(&name).await);
     node.uploads.append(&name, &paused, None, body(&[b"x"])).await.unwrap();
-    // It has no byte yet, and a request that writes to it.
+    // It has no bytes yet, and a request writes to it.
     let endless = Box::pin(stream::pending::<io::Result<Bytes>>());
     let mut writing = std::pin::pin!(node.uploads.append(&name, &receiving, None, endless));
     assert!(futures::poll!(&mut writing).is_pending());
@@ -75,7 +75,7 @@ async fn sessions_in_use_stay_and_a_new_one_is_refused_until_one_is_idle() {
 }
 
 #[tokio::test]
-async fn a_client_of_a_restarted_node_has_time_to_come_back() {
+async fn a_client_of_a_restarted_node_has_time_to_return() {
     let folder = folder();
     let name = repository("a");
     let node = Node::start(folder.path(), Setup { max_sessions: 1, ..Setup::default() });
@@ -90,7 +90,7 @@ async fn a_client_of_a_restarted_node_has_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn unused_sessions_give_their_room_to_those_who_wait_the_longest_unused_first() {
+async fn the_longest_unused_sessions_are_removed_first_for_waiting_reservations() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(1000), ..Setup::default() });
     let sessions = Arc::new(node.uploads.clone());
@@ -110,13 +110,13 @@ async fn unused_sessions_give_their_room_to_those_who_wait_the_longest_unused_fi
     node.clock.advance(MINUTE);
     node.uploads.append(&name, &new, None, body(&[&[2; 500]])).await.unwrap();
     let there: Vec<_> = old.iter().map(|id| is_there(&node, id)).collect();
-    assert_eq!(there, [false, false, true], "no more than was needed");
+    assert_eq!(there, [false, false, true], "no more sessions than needed are removed");
     assert_eq!(node.metrics.evicted_bytes.get(), 600);
     assert!(node.tasks.stop(Duration::from_secs(20)).await);
 }
 
 #[tokio::test]
-async fn only_sessions_that_received_nothing_for_long_expire() {
+async fn only_long_unused_sessions_expire() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");

@@ -1,4 +1,4 @@
-//! Requests that come again, because the first broke off or its answer was lost.
+//! Repeated requests, because the first one was interrupted or its answer was lost.
 
 use super::{folder, in_bucket, linked, range, write_back};
 use crate::oci::{Digest, Repository, SessionId};
@@ -20,7 +20,7 @@ fn at(offset: u64) -> Option<Place> {
     Some(Place::Offset(offset))
 }
 
-/// A body that is received as it is sent here; it breaks when the sender is dropped.
+/// A body that is received as it is sent by the test; it breaks when the sender is dropped.
 fn slow_body() -> (mpsc::UnboundedSender<Bytes>, impl futures::Stream<Item = io::Result<Bytes>> + Send + Unpin) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let pieces = stream::unfold(receiver, |mut receiver| async move {
@@ -30,10 +30,10 @@ fn slow_body() -> (mpsc::UnboundedSender<Bytes>, impl futures::Stream<Item = io:
     (sender, Box::pin(pieces))
 }
 
-/// A client that repeats each request until it is answered, over a line that breaks half of the time, to a node that is
-/// restarted every now and then.
+/// A client that repeats each request until it is answered, over a connection that breaks half of
+/// the time, to a node that is restarted from time to time.
 #[tokio::test]
-async fn a_client_that_repeats_what_broke_off_pushes_what_it_has() {
+async fn a_client_that_repeats_interrupted_requests_pushes_its_content() {
     let name = repository("a");
     for seed in 0..12 {
         let mut random = StdRng::seed_from_u64(seed);
@@ -49,7 +49,7 @@ async fn a_client_that_repeats_what_broke_off_pushes_what_it_has() {
                 node = start();
             }
             if random.random_ratio(1, 8) {
-                // A client that resumes asks how far the session is.
+                // A client that resumes requests the progress of the session.
                 location = usize::try_from(node.uploads.status(&name, &id).await.unwrap().offset).unwrap();
             }
             let end = random.random_range(location..=content.len());
@@ -62,25 +62,25 @@ async fn a_client_that_repeats_what_broke_off_pushes_what_it_has() {
             } else if last {
                 let whole = body(&[&content[location..]]);
                 node.uploads.finish(&name, &id, &digest, at(location as u64), whole).await.unwrap();
-                // The same again, for its answer was lost.
+                // Sends the same again, because its answer was lost.
                 let whole = body(&[&content[location..]]);
                 node.uploads.finish(&name, &id, &digest, at(location as u64), whole).await.unwrap();
                 break;
             } else {
                 let chunk = body(&[&content[location..end]]);
                 let status = node.uploads.append(&name, &id, at(location as u64), chunk).await.unwrap();
-                // An empty chunk acknowledges what broke off before it.
+                // An empty chunk acknowledges the interrupted bytes before it.
                 assert!(status.offset >= end as u64);
                 location = usize::try_from(status.offset).unwrap();
             }
         }
         assert!(in_bucket(&node, &digest).await, "{seed}");
-        eventually("nothing is set aside", || node.store.usage().reserved == 0).await;
+        eventually("nothing is reserved", || node.store.usage().reserved == 0).await;
     }
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_not_taken_again_and_the_client_is_told_where_to_go_on() {
+async fn acknowledged_bytes_are_not_replaced_and_the_client_learns_the_offset() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");
@@ -94,20 +94,20 @@ async fn what_was_acknowledged_is_not_taken_again_and_the_client_is_told_where_t
 }
 
 #[tokio::test]
-async fn a_range_that_broke_off_is_taken_again_too() {
+async fn an_interrupted_range_is_replaced_too() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");
     let id = node.open(&name).await;
     assert!(node.uploads.append(&name, &id, range("0-2"), broken_body(b"la")).await.is_err());
     assert_eq!(node.uploads.append(&name, &id, range("0-2"), body(&[b"lay"])).await.unwrap().offset, 3);
-    // From the middle of what broke off, as a client that asked how far it came.
+    // From the middle of the interrupted bytes, as a client that requested its progress sends it.
     assert!(node.uploads.append(&name, &id, range("3-9"), broken_body(b"erxx")).await.is_err());
     node.uploads.finish(&name, &id, &sha256(b"layers"), range("5-5"), body(&[b"s"])).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_is_taken_again_is_set_aside_once() {
+async fn replaced_bytes_are_reserved_once() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");
@@ -129,7 +129,7 @@ async fn a_request_without_a_body_is_accepted_at_any_offset() {
     let id = node.open(&name).await;
     node.uploads.append(&name, &id, at(0), body(&[b"lay"])).await.unwrap();
     assert!(node.uploads.append(&name, &id, at(3), broken_body(b"er")).await.is_err());
-    // The same whether the client says so at once or its body turns out to be empty.
+    // The same whether the client announces it or the body turns out to be empty.
     for empty in [&[] as &[&[u8]], &[b"", b""]] {
         for offset in [0, 3, 4, 5] {
             assert_eq!(node.uploads.append(&name, &id, at(offset), body(empty)).await.unwrap().offset, 5);
@@ -163,7 +163,7 @@ async fn finish(node: &Node, name: &Repository, id: &SessionId, digest: &Digest)
 }
 
 #[tokio::test]
-async fn a_put_that_comes_again_after_its_commit_succeeds_and_no_other_does() {
+async fn a_put_repeated_after_its_commit_succeeds_and_no_other_does() {
     let folder = folder();
     let bucket = Setup::default().bucket;
     let node = Node::start(folder.path(), Setup { bucket: bucket.clone(), ..Setup::default() });
@@ -178,7 +178,7 @@ async fn a_put_that_comes_again_after_its_commit_succeeds_and_no_other_does() {
     }
     node.stop().await;
 
-    // Nothing is remembered any more: the bucket says it.
+    // Nothing is remembered any more: the bucket answers.
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
     finish(&node, &name, &id, &digest).await.unwrap();
     node.uploads.finished(&name, &digest).await.unwrap();
@@ -188,7 +188,7 @@ async fn a_put_that_comes_again_after_its_commit_succeeds_and_no_other_does() {
 }
 
 #[tokio::test]
-async fn a_put_that_comes_again_relies_on_nothing_but_the_bucket() {
+async fn a_repeated_put_relies_only_on_the_bucket() {
     for lost in ["link", "data"] {
         let folder = folder();
         let node = Node::start(folder.path(), Setup::default());
@@ -205,7 +205,7 @@ async fn a_put_that_comes_again_relies_on_nothing_but_the_bucket() {
 }
 
 #[tokio::test]
-async fn a_put_that_comes_again_while_the_first_is_committed_ends_as_it_does() {
+async fn a_put_repeated_during_the_first_commit_has_the_same_result() {
     let folder = folder();
     let (bucket, faults) = faulty();
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
@@ -220,7 +220,7 @@ async fn a_put_that_comes_again_while_the_first_is_committed_ends_as_it_does() {
     waiting.await;
     let mut second = Box::pin(finish(&node, &name, &id, &digest));
     assert!(futures::poll!(&mut second).is_pending());
-    // The first client goes away; its commit does not.
+    // The first client disconnects; its commit continues.
     drop(first);
     assert!(futures::poll!(&mut second).is_pending());
     faults.clear();
@@ -229,7 +229,7 @@ async fn a_put_that_comes_again_while_the_first_is_committed_ends_as_it_does() {
 }
 
 #[tokio::test]
-async fn a_put_that_takes_too_long_is_told_to_come_again_and_then_finds_its_result() {
+async fn a_put_that_takes_too_long_can_be_repeated_to_get_its_result() {
     let folder = folder();
     let (bucket, faults) = faulty();
     let answer_within = config::Duration::from_millis(50);
@@ -242,12 +242,12 @@ async fn a_put_that_takes_too_long_is_told_to_come_again_and_then_finds_its_resu
         assert!(matches!(late, Err(UploadError::Unfinished)), "{late:?}");
     }
     faults.clear();
-    eventually("it goes on by itself", || node.metrics.pending.get() == 0).await;
+    eventually("the commit continues by itself", || node.metrics.pending.get() == 0).await;
     finish(&node, &name, &id, &digest).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_put_that_the_bucket_failed_succeeds_when_it_comes_again() {
+async fn a_put_that_failed_at_the_bucket_succeeds_when_repeated() {
     let folder = folder();
     let (bucket, faults) = faulty();
     let node = Node::start(folder.path(), Setup { bucket: bucket.clone(), ..Setup::default() });
@@ -259,17 +259,17 @@ async fn a_put_that_the_bucket_failed_succeeds_when_it_comes_again() {
         assert!(matches!(refused, Err(UploadError::Bucket(_))), "{refused:?}");
     }
     node.stop().await;
-    // The same at a node that has restarted: what is pending is not unknown.
+    // The same at a node that has restarted: a pending blob is not unknown.
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
     let refused = finish(&node, &name, &id, &digest).await;
     assert!(matches!(refused, Err(UploadError::Bucket(_))), "{refused:?}");
     faults.clear();
-    eventually("it is durable", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable", || node.metrics.pending.get() == 0).await;
     finish(&node, &name, &id, &digest).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_write_back_acknowledged_is_acknowledged_again_while_the_bucket_is_away() {
+async fn a_write_back_acknowledgement_is_repeated_while_the_bucket_is_unreachable() {
     let folder = folder();
     let (bucket, faults) = faulty();
     let node = Node::start(folder.path(), Setup { bucket, ..write_back() });
@@ -283,7 +283,7 @@ async fn what_write_back_acknowledged_is_acknowledged_again_while_the_bucket_is_
 }
 
 #[tokio::test]
-async fn who_waits_for_a_session_that_ends_is_told_that_there_is_none() {
+async fn a_request_that_waits_for_a_session_that_ends_gets_unknown_session() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let name = repository("a");

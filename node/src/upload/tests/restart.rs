@@ -22,7 +22,7 @@ fn flip(file: &PathBuf, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
-/// The first 1,100,000 bytes are acknowledged, then 100,000 come with a request that breaks.
+/// The first 1,100,000 bytes are acknowledged, then 100,000 arrive with a request that breaks.
 const ANSWERED: usize = 1_100_000;
 const RECEIVED: usize = 1_200_000;
 
@@ -52,7 +52,7 @@ async fn a_bit_that_flips_anywhere_while_the_node_is_down_is_found() {
             let digest = sha256(&content);
             let result = node.uploads.finish(&name, &id, &digest, place, body(&[&content[from..]])).await;
             if take_again && at >= ANSWERED {
-                // What was damaged came again.
+                // The damaged bytes were sent again.
                 result.unwrap();
                 assert!(in_bucket(&node, &digest).await);
             } else {
@@ -65,7 +65,7 @@ async fn a_bit_that_flips_anywhere_while_the_node_is_down_is_found() {
 }
 
 #[tokio::test]
-async fn a_start_reads_no_bytes_of_sessions() {
+async fn a_start_does_not_read_the_bytes_of_sessions() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
     let id = node.open(&repository("a")).await;
@@ -80,7 +80,7 @@ async fn a_start_reads_no_bytes_of_sessions() {
 }
 
 #[tokio::test]
-async fn what_a_power_failure_cut_off_is_asked_for_again() {
+async fn bytes_lost_in_a_power_failure_are_requested_again() {
     let (name, content) = (repository("a"), content());
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
@@ -97,9 +97,10 @@ async fn what_a_power_failure_cut_off_is_asked_for_again() {
     node.uploads.finish(&name, &id, &sha256(&content), place, body(&[&content[1000..]])).await.unwrap();
 }
 
-/// A node that dies after it has cut a request's bytes off leaves any length from what was acknowledged on.
+/// A node that is killed after it has truncated the bytes of a request leaves any length from the
+/// acknowledged bytes on.
 #[tokio::test]
-async fn a_request_that_broke_off_comes_again_after_a_crash_at_any_length() {
+async fn an_interrupted_request_can_be_repeated_after_a_crash_at_any_length() {
     let (name, content) = (repository("a"), content());
     for length in [ANSWERED, ANSWERED + 1, RECEIVED] {
         let folder = folder();
@@ -140,7 +141,7 @@ async fn a_restart_does_not_renew_the_age_of_a_session() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_that_is_set_makes_no_session_immortal_and_ends_none() {
+async fn setting_the_wall_clock_makes_no_session_immortal_and_ends_none() {
     let folder = folder();
     let name = repository("a");
     let node = Node::start(folder.path(), Setup::default());
@@ -156,7 +157,7 @@ async fn a_wall_clock_that_is_set_makes_no_session_immortal_and_ends_none() {
 }
 
 #[tokio::test]
-async fn a_record_of_the_future_ages_from_the_first_start_that_sees_it() {
+async fn a_record_from_the_future_ages_from_the_first_start_that_reads_it() {
     let folder = folder();
     let name = repository("a");
     let ahead = Timestamp(1_000 * 3_600_000);

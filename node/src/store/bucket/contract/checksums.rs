@@ -1,4 +1,4 @@
-//! Bytes that are not those that were received.
+//! Bytes that differ from those that were received.
 
 use super::{Case, Place, TemporaryFile, pattern};
 use crate::oci::{Algorithm, Digest};
@@ -11,7 +11,7 @@ pub(super) const CASES: &[Case] = &[
     ("a part that changed since it was hashed is not stored", |place| part(place).boxed()),
 ];
 
-/// S3 takes no smaller part, but for the last.
+/// S3 accepts no smaller part, except for the last one.
 const PART: usize = 5 << 20;
 
 fn checksums(content: &[u8]) -> [Checksum; 3] {
@@ -19,7 +19,7 @@ fn checksums(content: &[u8]) -> [Checksum; 3] {
     [digest(Algorithm::Sha256), digest(Algorithm::Sha512), Checksum::Crc32c(crc32c(content))]
 }
 
-/// The content with one bit flipped, as a disk does it.
+/// The content with one bit flipped, as a failing disk does it.
 fn damaged(content: &[u8]) -> Vec<u8> {
     let mut damaged = content.to_vec();
     damaged[content.len() / 2] ^= 1;
@@ -39,7 +39,7 @@ async fn object(place: Place) {
         }
         let put = place.bucket.put(&place.key(&name), whole.checked(0..size, checksum), PutMode::IfAbsent).await;
         assert!(matches!(put.unwrap(), Put::Done(_)));
-        // What is there already stays what it was.
+        // The existing object remains unchanged.
         let body = changed.checked(0..size, checksum);
         let refused = place.bucket.put(&place.key(&name), body, PutMode::Overwrite).await;
         assert_eq!(refused.unwrap_err().kind, BucketErrorKind::WrongContent, "{checksum:?}");

@@ -5,15 +5,16 @@ use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 
 pub(super) const CASES: &[Case] = &[
-    ("nothing lists as nothing", |place| nothing(place).boxed()),
-    ("keys come in the order of their bytes", |place| order(place).boxed()),
-    ("a delimiter folds what lies deeper", |place| delimiter(place).boxed()),
-    ("a page begins after any text", |place| after(place).boxed()),
-    ("what is deleted is not listed", |place| deleted(place).boxed()),
+    ("an empty prefix has an empty listing", |place| nothing(place).boxed()),
+    ("keys are listed in the order of their bytes", |place| order(place).boxed()),
+    ("a delimiter folds deeper keys", |place| delimiter(place).boxed()),
+    ("a page starts after any text", |place| after(place).boxed()),
+    ("a deleted object is not listed", |place| deleted(place).boxed()),
     ("more keys than a page holds are all listed", |place| many(place).boxed()),
 ];
 
-/// In the order of their bytes: '-' < '.' < '/' < '0' < 'A' < '_' < 'a'. A folder's name alone would sort otherwise.
+/// In the order of their bytes: '-' < '.' < '/' < '0' < 'A' < '_' < 'a'. The name of a directory
+/// alone would sort differently.
 const NAMES: [&str; 11] = [
     "list/a-b/data",
     "list/a.b/c/data",
@@ -34,7 +35,7 @@ async fn put_all(place: &Place, names: impl IntoIterator<Item = String>) {
 
 async fn put_names(place: &Place) {
     put_all(place, NAMES.map(str::to_owned)).await;
-    // A neighbour whose name begins like the listed folder's.
+    // A neighbor whose name starts with that of the listed directory.
     put_all(place, ["list-other/data".to_owned(), "listing".to_owned()]).await;
 }
 
@@ -48,7 +49,7 @@ async fn order(place: Place) {
     for max in [1, 2, 3, 10, 11, 1000] {
         let (keys, prefixes, pages) = place.list_all("list/", false, max).await;
         assert_eq!((keys, prefixes.len()), (NAMES.map(str::to_owned).to_vec(), 0), "{max} a page");
-        // A last page may turn out empty on S3, which does not always look ahead.
+        // On S3 the last page may be empty, because S3 does not always look ahead.
         assert!(pages <= NAMES.len() / max + 1, "{pages} pages of {max}");
     }
     assert_eq!(place.list_all("list/a/", false, 2).await.0, &NAMES[3..6]);
@@ -71,19 +72,20 @@ async fn delimiter(place: Place) {
 async fn after(place: Place) {
     put_names(&place).await;
     let keys = |page: super::Page| page.keys.iter().map(ToString::to_string).collect::<Vec<_>>();
-    // After a key, after what is no key, before all, after all.
+    // After a key, after text that is not a key, before all keys, after all keys.
     assert_eq!(keys(place.list("list/", false, Some("list/a/b/data"), 2).await), &NAMES[5..7]);
     assert_eq!(keys(place.list("list/", false, Some("list/a/b"), 2).await), &NAMES[3..5]);
     assert_eq!(keys(place.list("list/", false, Some("a"), 1).await), &NAMES[..1]);
     assert_eq!(place.list("list/", false, Some("list/b"), 10).await, super::Page::default());
     assert_eq!(place.list("list/", true, Some("z"), 10).await, super::Page::default());
-    // With a delimiter, after a folder: the folder and what lies in it are not greater.
+    // With a delimiter, after a directory: the directory and its content are not greater.
     let page = place.list("list/", true, Some("list/a/"), 2).await;
     assert_eq!((page.prefixes, page.next), (vec!["list/a0/".to_owned(), "list/aA/".into()], Some("list/aA/".into())));
-    // After a key within a folder: the folder itself is not greater than it.
+    // After a key within a directory: the directory itself is not greater than the key.
     let page = place.list("list/", true, Some("list/a/b/data"), 1).await;
     assert_eq!(page.prefixes, ["list/a0/"]);
-    // After a folder's name without its slash: the folder is greater. So the tags after `last` are found.
+    // After the name of a directory without its slash: the directory is greater. Listing tags after
+    // `last` relies on this.
     let page = place.list("list/", true, Some("list/a"), 10).await;
     assert_eq!(page.prefixes, ["list/a-b/", "list/a.b/", "list/a/", "list/a0/", "list/aA/", "list/a_b/"]);
 }

@@ -1,7 +1,9 @@
-//! What every bucket does: one behaviour suite, run against each implementation and through the decorators.
+//! The contract of every bucket: one behaviour suite, run against each implementation and through
+//! the decorators.
 //!
-//! It uses only what the flows use, and says in one place what they may rely on. Each case works below a prefix of its
-//! own, so that a suite can run in a bucket that is not empty, and again in the same one.
+//! It uses only what the flows use, and defines in one place what they may rely on. Each case works
+//! below its own prefix, so the suite can run in a bucket that is not empty, and repeatedly in the
+//! same one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests, for other crates too")]
 
 mod checksums;
@@ -21,10 +23,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long one case may take: the longest sends 64 MiB, and lists a thousand keys that it put one by one.
+/// Time limit of one case. The longest sends 64 MiB, and lists a thousand keys that it put one by
+/// one.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A case and the name that a failure is reported by.
+/// A case, and the name under which its failure is reported.
 type Case = (&'static str, fn(Place) -> BoxFuture<'static, ()>);
 
 fn all() -> impl Iterator<Item = &'static Case> {
@@ -34,12 +37,12 @@ fn all() -> impl Iterator<Item = &'static Case> {
 /// Runs every case below `prefix`, which is empty or ends with `/`.
 ///
 /// # Panics
-/// When a case fails, with the names of all that did.
+/// If a case fails, with the names of all failed cases.
 pub async fn holds(bucket: Arc<dyn Bucket>, prefix: &str) {
     let mut failed = Vec::new();
     for (name, case) in all() {
         let place = Place { bucket: bucket.clone(), prefix: format!("{prefix}{}/", name.replace(' ', "-")) };
-        // The panic's message is printed as it happens; the name of its case comes at the end.
+        // The panic message is printed when it happens; the name of its case is printed at the end.
         match tokio::time::timeout(PATIENCE, AssertUnwindSafe(case(place)).catch_unwind()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => failed.push((*name).to_owned()),
@@ -49,7 +52,7 @@ pub async fn holds(bucket: Arc<dyn Bucket>, prefix: &str) {
     assert!(failed.is_empty(), "the bucket does not keep the contract:\n  {}", failed.join("\n  "));
 }
 
-/// Where one case works.
+/// The prefix in which one case works.
 #[derive(Clone)]
 struct Place {
     bucket: Arc<dyn Bucket>,
@@ -69,13 +72,13 @@ impl Place {
         self.bucket.put(&self.key(name), PutBody::Bytes(content.into()), PutMode::IfAbsent).await.unwrap()
     }
 
-    /// The object, or the range of it.
+    /// The object, or a range of it.
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Option<Object> {
         let options = GetOptions { range, ..GetOptions::default() };
         match self.bucket.get(&self.key(name), options).await.unwrap() {
             Get::Found(object) => Some(object),
             Get::Missing => None,
-            Get::NotModified => panic!("not modified, and nobody asked"),
+            Get::NotModified => panic!("not modified, although the request had no condition"),
         }
     }
 
@@ -96,7 +99,7 @@ impl Place {
         page
     }
 
-    /// All pages of a listing, one after the other: keys, prefixes and the number of pages.
+    /// All pages of a listing in order: keys, prefixes and the number of pages.
     async fn list_all(&self, below: &str, delimiter: bool, max: usize) -> (Vec<String>, Vec<String>, usize) {
         let (mut keys, mut prefixes, mut pages, mut after) = (Vec::new(), Vec::new(), 0, None::<String>);
         loop {
@@ -116,11 +119,11 @@ impl Place {
     }
 
     fn strip(&self, key: &str) -> String {
-        key.strip_prefix(&self.prefix).unwrap_or_else(|| panic!("{key} lies outside {}", self.prefix)).to_owned()
+        key.strip_prefix(&self.prefix).unwrap_or_else(|| panic!("{key} is outside {}", self.prefix)).to_owned()
     }
 }
 
-/// The bytes that a body yields; never more than its range.
+/// The bytes of a body; never more than its range.
 async fn read(object: Object) -> Result<Vec<u8>, BucketError> {
     let mut content = Vec::new();
     let mut body = object.body;
@@ -131,12 +134,12 @@ async fn read(object: Object) -> Result<Vec<u8>, BucketError> {
     Ok(content)
 }
 
-/// Bytes that differ from place to place, so that a part in the wrong place is seen.
+/// Bytes that differ from position to position, so a part in the wrong position is detected.
 fn pattern(seed: u64, size: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut content = Vec::with_capacity(size + 8);
     while content.len() < size {
-        // xorshift64 (Marsaglia, 2003): enough to tell places apart.
+        // xorshift64 (Marsaglia, 2003): enough to distinguish positions.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -146,7 +149,7 @@ fn pattern(seed: u64, size: usize) -> Vec<u8> {
     content
 }
 
-/// A file of these bytes, which lasts as long as the value.
+/// A file with these bytes, which exists for as long as the value.
 struct TemporaryFile(std::path::PathBuf);
 
 impl TemporaryFile {
@@ -193,8 +196,8 @@ mod tests {
     }
 
     #[tokio::test]
-    #[should_panic(expected = "a missing key is an answer")]
-    async fn a_bucket_that_breaks_the_contract_is_found_out() {
+    #[should_panic(expected = "a missing key is not an error")]
+    async fn a_bucket_that_breaks_the_contract_is_detected() {
         use super::super::{BucketErrorKind, Operation, fault};
         let faults = Faults::default();
         faults.add(fault::Fault::error(Operation::Head, BucketErrorKind::Refused).on_key("missing-key"));

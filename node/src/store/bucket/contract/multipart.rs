@@ -1,4 +1,4 @@
-//! Objects that are sent in parts.
+//! Multipart uploads.
 
 use super::{Case, Place, TemporaryFile, pattern};
 use crate::store::bucket::{BucketErrorKind, MultipartId, PartTag, Put, PutBody, PutMode};
@@ -6,18 +6,18 @@ use futures::FutureExt;
 use futures::future::join_all;
 use std::ops::Range;
 
-/// S3 takes no smaller part, but for the last ("Amazon S3 multipart upload limits").
+/// S3 accepts no smaller part, except for the last one ("Amazon S3 multipart upload limits").
 const PART: usize = 5 << 20;
 
 pub(super) const CASES: &[Case] = &[
-    ("parts come in any order and at once", |place| any_order(place).boxed()),
+    ("parts are sent in any order and concurrently", |place| any_order(place).boxed()),
     ("one part is enough", |place| one_part(place).boxed()),
-    ("a part that is sent again replaces itself", |place| part_again(place).boxed()),
-    ("a completion replaces or does not", |place| conditional(place).boxed()),
+    ("a part that is sent again replaces the first one", |place| part_again(place).boxed()),
+    ("a completion obeys its mode", |place| conditional(place).boxed()),
     ("an aborted upload leaves nothing", |place| abort(place).boxed()),
-    ("an upload that is gone takes nothing more", |place| gone(place).boxed()),
+    ("a removed upload accepts nothing more", |place| gone(place).boxed()),
     ("two uploads of one key do not mix", |place| two_uploads(place).boxed()),
-    ("a big object goes through in parts", |place| big(place).boxed()),
+    ("a large object is sent in parts", |place| big(place).boxed()),
 ];
 
 async fn part(place: &Place, upload: &MultipartId, number: u32, body: PutBody) -> PartTag {
@@ -39,12 +39,12 @@ async fn any_order(place: Place) {
     let upload = place.bucket.multipart_begin(&key).await.unwrap();
     let last = 2 * PART as u64..content.len() as u64;
     let third = part(&place, &upload, 3, file.range(last)).await;
-    assert!(place.bucket.head(&key).await.unwrap().is_none(), "nothing is seen before the end");
+    assert!(place.bucket.head(&key).await.unwrap().is_none(), "the object is invisible before the completion");
     let range = |number: u64| -> Range<u64> { number * PART as u64..(number + 1) * PART as u64 };
     let (second, first) =
         futures::join!(part(&place, &upload, 2, file.range(range(1))), part(&place, &upload, 1, file.range(range(0))));
     let Put::Done(etag) = complete(&place, &upload, vec![first, second, third], PutMode::IfAbsent).await else {
-        panic!("there was none")
+        panic!("there was no object")
     };
     assert_eq!(place.bucket.head(&key).await.unwrap().unwrap().etag, etag);
     assert!(place.content("data").await.unwrap() == content);

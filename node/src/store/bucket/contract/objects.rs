@@ -7,20 +7,20 @@ use futures::StreamExt;
 use futures::future::join_all;
 
 pub(super) const CASES: &[Case] = &[
-    ("a missing key is an answer", |place| missing(place).boxed()),
+    ("a missing key is not an error", |place| missing(place).boxed()),
     ("an object is read as it was put", |place| round_trip(place).boxed()),
     ("an empty object has no bytes", |place| empty(place).boxed()),
     ("a range is clamped to the end", |place| ranges(place).boxed()),
-    ("a put replaces or does not", |place| conditional_put(place).boxed()),
-    ("of concurrent conditional puts one wins", |place| concurrent_put(place).boxed()),
+    ("a put obeys its mode", |place| conditional_put(place).boxed()),
+    ("one of several concurrent conditional puts wins", |place| concurrent_put(place).boxed()),
     ("an unchanged object is not sent again", |place| conditional_get(place).boxed()),
-    ("an overwrite is seen whole or not at all", |place| atomic_overwrite(place).boxed()),
+    ("an overwrite is visible as a whole or not at all", |place| atomic_overwrite(place).boxed()),
     ("a delete can be repeated", |place| delete(place).boxed()),
-    ("puts and deletes beside each other do not fail", |place| churn(place).boxed()),
+    ("concurrent puts and deletes do not fail", |place| churn(place).boxed()),
     ("every character of names is kept", |place| characters(place).boxed()),
-    ("a part of a file is put", |place| file_range(place).boxed()),
-    ("a file that is too short or missing is refused", |place| short_file(place).boxed()),
-    ("a big object goes through", |place| big(place).boxed()),
+    ("a range of a file is put", |place| file_range(place).boxed()),
+    ("a file that is too short or missing is rejected", |place| short_file(place).boxed()),
+    ("a large object is put and read", |place| big(place).boxed()),
 ];
 
 async fn missing(place: Place) {
@@ -32,7 +32,7 @@ async fn missing(place: Place) {
     assert!(matches!(place.bucket.get(&place.key("nothing"), options).await.unwrap(), Get::Missing));
     place.bucket.delete(&place.key("nothing")).await.unwrap();
     place.bucket.delete(&place.key("no/such/folder/data")).await.unwrap();
-    // A folder is not an object, and nothing lies below an object.
+    // A directory is not an object, and an object has nothing below it.
     place.put("folder/data", "x").await;
     assert!(place.bucket.head(&place.key("folder")).await.unwrap().is_none());
     assert!(place.get("folder", None).await.is_none());
@@ -45,7 +45,7 @@ async fn round_trip(place: Place) {
     let Put::Done(etag) = place.put("a/data", "content").await else { panic!("an overwrite is always done") };
     let meta = place.bucket.head(&place.key("a/data")).await.unwrap().unwrap();
     assert_eq!((meta.size, &meta.etag), (7, &etag));
-    assert!(!etag.0.contains('"'), "the quotes are HTTP's, not the version's");
+    assert!(!etag.0.contains('"'), "the quotes belong to HTTP, not to the version");
     let object = place.get("a/data", None).await.unwrap();
     assert_eq!(object.meta, meta);
     assert_eq!(read(object).await.unwrap(), b"content");
@@ -79,11 +79,11 @@ async fn ranges(place: Place) {
     }
     let options = GetOptions { range: Some(size..size + 1), ..GetOptions::default() };
     let outside = place.bucket.get(&place.key("data"), options).await;
-    assert_eq!(outside.err().expect("the range lies outside").kind, BucketErrorKind::Refused);
+    assert_eq!(outside.err().expect("the range is outside the object").kind, BucketErrorKind::Refused);
 }
 
 async fn conditional_put(place: Place) {
-    let Put::Done(first) = place.put_if_absent("data", "first").await else { panic!("there was none") };
+    let Put::Done(first) = place.put_if_absent("data", "first").await else { panic!("there was no object") };
     assert_eq!(place.put_if_absent("data", "second").await, Put::Exists);
     assert_eq!(place.content("data").await.unwrap(), b"first");
     let Put::Done(third) = place.put("data", "third").await else { panic!("an overwrite is always done") };
@@ -117,14 +117,14 @@ async fn conditional_get(place: Place) {
     assert!(matches!(get(&first, None).await, Get::NotModified));
     assert!(matches!(get(&first, Some(0..2)).await, Get::NotModified));
     place.put("data", "secnd").await;
-    let Get::Found(object) = get(&first, None).await else { panic!("it is another version") };
+    let Get::Found(object) = get(&first, None).await else { panic!("the object has another version") };
     let second = object.meta.etag.clone();
     assert_eq!(read(object).await.unwrap(), b"secnd");
     assert!(matches!(get(&second, None).await, Get::NotModified));
 }
 
 async fn atomic_overwrite(place: Place) {
-    // Of two sizes, so that a mix of versions shows in the length as well as in the bytes.
+    // The versions have two sizes, so a mix of them shows in the length as well as in the bytes.
     let versions = [pattern(1, 700_000), pattern(2, 900_000)];
     place.put("data", versions[0].clone()).await;
     let writing = async {
@@ -134,7 +134,7 @@ async fn atomic_overwrite(place: Place) {
     };
     let reading = async {
         for _ in 0..20 {
-            let content = place.content("data").await.expect("an overwrite never takes the object away");
+            let content = place.content("data").await.expect("an overwrite never removes the object");
             assert!(versions.contains(&content), "{} bytes of a mix of versions", content.len());
         }
     };
@@ -147,7 +147,8 @@ async fn reading_slowly(place: &Place, versions: &[Vec<u8>]) {
         let mut object = place.get("data", None).await.unwrap();
         let mut content = Vec::new();
         while let Some(piece) = object.body.next().await {
-            // A bucket may break a body off when the object is replaced, but never go on with another version.
+            // A bucket may end a body early when the object is replaced, but never continue with
+            // another version.
             let Ok(piece) = piece else { break };
             content.extend_from_slice(&piece);
             tokio::task::yield_now().await;
@@ -168,7 +169,7 @@ async fn delete(place: Place) {
     assert_eq!(place.content("a/b/c/data").await.unwrap(), b"again");
 }
 
-/// On a file system the folders come and go with the objects.
+/// On a file system the directories are created and removed with the objects.
 async fn churn(place: Place) {
     let workers = (0..4).map(|worker| {
         let place = place.clone();
@@ -186,7 +187,8 @@ async fn churn(place: Place) {
 }
 
 async fn characters(place: Place) {
-    // Repository names: [a-z0-9], '.', '_', '-' and '/'. Tags: those, and upper case. Ours: '-' between digest parts.
+    // Repository names: [a-z0-9], '.', '_', '-' and '/'. Tags: the same and upper case. Our own
+    // keys: '-' between digest parts.
     let names = [
         "repositories/a.b_c--d/e__f/_manifests/tags/v1.0_RC-1.TEST/current/link",
         "repositories/0/_manifests/tags/_/current/link",

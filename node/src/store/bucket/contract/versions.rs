@@ -7,12 +7,12 @@ use futures::FutureExt;
 use futures::future::join_all;
 
 pub(super) const CASES: &[Case] = &[
-    ("a version is replaced only while it is there", |place| replace(place).boxed()),
-    ("every way to learn a version gives the same", |place| learned(place).boxed()),
-    ("no version is only for a key without object", |place| absent(place).boxed()),
-    ("of concurrent writers of a version one wins", |place| concurrent_put(place).boxed()),
-    ("a version is deleted only while it is there", |place| delete(place).boxed()),
-    ("of a writer and a deleter of a version one wins", |place| put_and_delete(place).boxed()),
+    ("a version is replaced only while it is current", |place| replace(place).boxed()),
+    ("every request returns the same version", |place| learned(place).boxed()),
+    ("without a version only a missing object is written", |place| absent(place).boxed()),
+    ("one of several concurrent writers of a version wins", |place| concurrent_put(place).boxed()),
+    ("a version is deleted only while it is current", |place| delete(place).boxed()),
+    ("either a writer or a deleter of a version wins", |place| put_and_delete(place).boxed()),
     ("an overwrite is never lost to a writer of a version", |place| overwrite(place).boxed()),
 ];
 
@@ -85,7 +85,7 @@ async fn concurrent_put(place: Place) {
         let puts = join_all((0..20).map(|number| {
             let (place, name, version) = (place.clone(), name.clone(), version.clone());
             async move {
-                // A transient conflict of two writes is no answer: the writer tries again.
+                // A transient conflict of two writes is not a result: the writer tries again.
                 loop {
                     let body = PutBody::Bytes(format!("writer {number}").into());
                     match place.bucket.put(&place.key(&name), body, PutMode::IfMatch(version.clone())).await {
@@ -111,14 +111,15 @@ async fn delete(place: Place) {
     assert_eq!(place.content("a/data").await.unwrap(), b"second");
     assert_eq!(place.delete_version("a/data", &second).await, Delete::Done);
     assert!(place.content("a/data").await.is_none());
-    // Of nothing it removes nothing; which of the two a bucket answers is its own.
+    // A delete of a missing object removes nothing. Buckets differ in which of the two results they
+    // return.
     place.delete_version("a/data", &second).await;
     place.delete_version("nothing", &other()).await;
     done(place.put_version("a/data", "third", None).await);
-    assert_eq!(place.list("", false, None, 10).await.keys.len(), 1, "nothing of its own is left here");
+    assert_eq!(place.list("", false, None, 10).await.keys.len(), 1, "the probe left no object here");
 }
 
-/// Only where both are one step.
+/// Only if both are done in one step.
 async fn put_and_delete(place: Place) {
     let version = done(place.put("asked/data", "x").await);
     place.delete_version("asked/data", &version).await;
@@ -138,12 +139,12 @@ async fn put_and_delete(place: Place) {
         match (&put, deleted) {
             (Put::Done(_), Delete::Changed) => assert_eq!(content.unwrap(), b"after"),
             (Put::Changed, Delete::Done) => assert!(content.is_none()),
-            both => panic!("both won or none: {both:?}"),
+            both => panic!("both won or neither did: {both:?}"),
         }
     }
 }
 
-/// What is overwritten without condition was not the version of a writer that comes after.
+/// An unconditional overwrite does not have the version of a writer that comes afterwards.
 async fn overwrite(place: Place) {
     for round in 0..20 {
         let name = format!("{round}/data");
@@ -153,6 +154,6 @@ async fn overwrite(place: Place) {
         let (overwritten, put) = futures::join!(overwrite, put);
         done(overwritten);
         let content = place.content(&name).await.unwrap();
-        assert_eq!(content, b"overwritten", "the overwrite comes last, or the writer of a version sees it: {put:?}");
+        assert_eq!(content, b"overwritten", "the overwrite comes last, or the writer of a version notices it: {put:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! Small objects that the system has in memory, read without a hop to a blocking thread: links, which are read with every
-//! request.
+//! Reads small objects from the page cache, without switching to a blocking thread. This serves
+//! links, which are read with every request.
 
 use super::{ETag, ObjectMeta, meta_of};
 use bytes::Bytes;
@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::IoSliceMut;
 use std::path::Path;
 
-/// Larger objects are read in pieces off the async threads.
+/// Size limit in bytes. Larger objects are read in pieces outside the async threads.
 const SMALL: usize = 1024;
 
-/// The whole of a small object, or only its version if it is still `known`. `None`: read it the other way, which also
-/// tells what is wrong with it.
+/// The whole of a small object, or only its metadata if its version is `known`. `None`: use the
+/// blocking read, which also reports errors.
 pub(super) fn read(path: &Path, known: Option<&ETag>) -> Option<(ObjectMeta, Option<Bytes>)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?);

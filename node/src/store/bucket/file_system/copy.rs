@@ -1,4 +1,4 @@
-//! Content of a put, on its way to the disk.
+//! Writes the content of a put to the disk.
 
 use super::Failure;
 use crate::store::bucket::checksum::Check;
@@ -22,7 +22,8 @@ pub(super) fn write(body: &PutBody, mut target: &File) -> Result<(), Failure> {
     }
 }
 
-/// Appends `length` bytes and fails when they are not those of the checksum, which is computed of what is written.
+/// Appends `length` bytes, and fails if they do not match the checksum, which is computed from the
+/// bytes written.
 fn append_checked(source: &File, length: u64, checksum: Checksum, mut target: &File) -> Result<(), Failure> {
     let (mut check, mut source, mut copied) = (Check::new(checksum), source.take(length), 0);
     let mut buffer = vec![0; READ_SIZE];
@@ -49,11 +50,12 @@ fn open(path: &Path, offset: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Appends `length` bytes of one file to another, within the kernel: no byte passes through this process, and a file
-/// system that can share blocks between files does.
+/// Appends `length` bytes of one file to another within the kernel, so no byte passes through this
+/// process. A file system that can share blocks between files does so.
 pub(super) fn append(source: &File, length: u64, mut target: &File) -> Result<(), Failure> {
-    // Between files, `io::copy` uses copy_file_range(2), and falls back where a file system refuses. Starting writeback
-    // after every 16 MiB was measured on ext4: the sync at the end became short, the copy longer by the same or more.
+    // Between files, `io::copy` uses copy_file_range(2), and falls back if the file system does not
+    // support it. Starting writeback after every 16 MiB was measured on ext4: the sync at the end
+    // became shorter, but the copy became longer by at least as much.
     let copied = io::copy(&mut source.take(length), &mut target)?;
     if copied < length {
         return Err(Failure::Local(ErrorKind::UnexpectedEof.into()));

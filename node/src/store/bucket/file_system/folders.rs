@@ -1,5 +1,5 @@
-//! Folders come into being with the first object in them and go with the last, and an object is durable only with every
-//! folder above it.
+//! Directories of the bucket. A directory is created with its first object and removed with its
+//! last. An object is durable only if every directory above it is.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -7,31 +7,33 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How often a put makes its folders anew because deletes beside it removed them. Each try loses to another delete, so
-/// more than a few in a row do not happen.
+/// How often a put creates its directories again because concurrent deletes removed them. Each try
+/// loses to another delete, so more than a few in a row do not occur.
 const TRIES: usize = 100;
-/// How many folders are remembered as durable; some 10 MiB of paths. The memory only spares work, so it starts anew
-/// when it is full.
+/// Number of directories remembered as durable; they take about 10 MiB. The set only saves work, so
+/// it is cleared when it is full.
 const REMEMBERED: usize = 65_536;
 
-/// The folders below the root.
+/// The directories below the root.
 pub(super) struct Folders {
     root: PathBuf,
     durable: Mutex<Durable>,
 }
 
-/// Folders whose own entries, up to the root, are known to be durable.
+/// Directories whose entries, up to the root, are known to be durable.
 ///
-/// A folder that another node removes and makes again is still in here; that node syncs it before it says that its own
-/// object is durable, and this one's object is then in a folder that is nearly so.
+/// A directory that another node removes and creates again remains in this set. That node syncs it
+/// before it acknowledges its own object. Until then, an object that this node puts there may not
+/// survive a power failure.
 #[derive(Default)]
 struct Durable {
     folders: HashSet<PathBuf>,
     changes: u64,
 }
 
-/// A moment before something was seen or done in the folders. What was synced since is remembered only if no folder
-/// came or went since: it may have been another folder of that name.
+/// The state of the directories before an observation or a change. What is synced afterwards is
+/// remembered only if no directory was created or removed since: the synced directory may be
+/// another one of the same name.
 #[derive(Clone, Copy)]
 pub(super) struct Moment(u64);
 
@@ -48,8 +50,8 @@ impl Folders {
         Moment(self.durable().changes)
     }
 
-    /// Gives a file its name `target` by `name`, with the folders above it, and makes both durable, unless `name` says
-    /// that it gave none.
+    /// Calls `name` to give a file the name `target`, creates the directories above it, and makes
+    /// both durable. Does nothing more if `name` returns `false`.
     pub(super) fn within(&self, target: &Path, name: impl Fn() -> io::Result<bool>) -> io::Result<bool> {
         let folder = target.parent().unwrap_or(&self.root);
         for _ in 0..TRIES {
@@ -57,21 +59,23 @@ impl Folders {
             match name() {
                 Ok(true) => return self.sync(target, before).map(|()| true),
                 Ok(false) => return Ok(false),
-                // The folder is not there, or a delete beside this put took it away again.
+                // The directory does not exist, or a concurrent delete removed it again.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-            // What is made now is not durable, whatever is remembered of an earlier folder of this name.
+            // A directory that is created now is not durable, even if an earlier one of this name
+            // was.
             self.forget_missing(folder);
             match std::fs::create_dir_all(folder) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        Err(io::Error::other("the folder is removed again and again"))
+        Err(io::Error::other("other writers keep removing the directory"))
     }
 
-    /// Makes the entry of `target`, which was seen after `before`, and of every folder above it durable.
+    /// Makes the entry of `target`, which was seen after `before`, and of every directory above it
+    /// durable.
     pub(super) fn sync(&self, target: &Path, before: Moment) -> io::Result<()> {
         let Some(folder) = target.parent() else { return Ok(()) };
         sync_folder(folder)?;
@@ -95,8 +99,9 @@ impl Folders {
         Ok(())
     }
 
-    /// A folder and those above it that are not there come now. One that is there and goes at this moment is forgotten
-    /// by what removes it.
+    /// Forgets the missing directories among a directory and those above it, because they are about
+    /// to be created. A directory that exists and is removed at this moment is forgotten by the
+    /// code that removes it.
     fn forget_missing(&self, folder: &Path) {
         let missing = folder.ancestors().take_while(|folder| *folder != self.root && !folder.is_dir());
         let missing: Vec<_> = missing.collect();
@@ -107,7 +112,7 @@ impl Folders {
         }
     }
 
-    /// A folder, and perhaps some above it, may come or go now.
+    /// Forgets a directory and those above it, because they may be created or removed now.
     fn forget(&self, folder: &Path) {
         let mut durable = self.durable();
         durable.changes += 1;
@@ -116,12 +121,13 @@ impl Folders {
         }
     }
 
-    /// After `path` was removed: makes that durable, and removes the folders above it that are now empty.
+    /// Called after `path` was removed: makes the removal durable, and removes the directories
+    /// above it that are now empty.
     pub(super) fn removed(&self, path: &Path) -> io::Result<()> {
         let mut folder = path.parent();
         while let Some(empty) = folder.filter(|folder| *folder != self.root) {
             self.forget(empty);
-            // Refused when something is in it, and also when another delete was faster.
+            // Fails if the directory is not empty, and also if another delete removed it first.
             if std::fs::remove_dir(empty).is_err() {
                 break;
             }
@@ -131,10 +137,10 @@ impl Folders {
     }
 }
 
-/// Makes a folder's entries durable. One that is gone has none.
+/// Makes the entries of a directory durable. Does nothing if the directory does not exist.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder) {
-        // Some file systems cannot sync a folder, and say that it is no file for that (FUSE, CIFS).
+        // Some file systems cannot sync a directory and return EINVAL (FUSE, CIFS).
         Ok(folder) => match folder.sync_all() {
             Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
             synced => synced,

@@ -1,30 +1,31 @@
-//! The locks of keys, which all nodes of the folder take.
+//! Locks for keys, shared by all nodes that use the folder.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Locks for all keys together. Keys share them, so that no file is left behind for each; with this number, of a
-/// hundred writes at once fewer than a fifth wait for one of another key.
+/// Number of locks for all keys. Keys share them, so there is not one file for each key. With this
+/// number, of a hundred concurrent writes fewer than a fifth wait for a write of another key.
 const LOCKS: u32 = 256;
 
 /// Files whose locks (flock(2)) stand for keys.
 ///
-/// Each holder opens the file for itself, so that threads of one node exclude each other as processes do. The kernel lets
-/// go of the lock of a process that ends in any way. Between machines it excludes as the file system does: NFS of
-/// Linux since 2.6.12 and most cluster file systems do; FUSE and mounts with `nolock` or `local_lock` exclude only
-/// within one machine.
+/// Each holder opens the file separately, so threads of one node exclude each other as processes
+/// do. The kernel releases the locks of a process when it ends, in any way. Whether locks work
+/// between machines depends on the file system: they do on NFS since Linux 2.6.12 and on most
+/// cluster file systems. FUSE and mounts with `nolock` or `local_lock` exclude only within one
+/// machine.
 pub(super) struct Locks {
     folder: PathBuf,
 }
 
-/// A lock that is held as long as the value lives.
+/// A lock that is held for as long as the value lives.
 pub(super) struct Held {
     _file: File,
 }
 
 impl Locks {
-    /// Makes the folder, and shows that its file system has locks.
+    /// Creates the directory, and checks that its file system supports locks.
     pub(super) fn open(folder: PathBuf) -> io::Result<Locks> {
         std::fs::create_dir_all(&folder)?;
         let locks = Locks { folder };
@@ -32,7 +33,8 @@ impl Locks {
         Ok(locks)
     }
 
-    /// Waits for the lock of a key. It is held for a look and a rename: microseconds on a local disk.
+    /// Waits for the lock of a key. It is held for a check and a rename: microseconds on a local
+    /// disk.
     pub(super) fn hold(&self, key: &str) -> io::Result<Held> {
         let number = key.bytes().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte))) % LOCKS;
         let path = self.folder.join(number.to_string());
@@ -47,11 +49,12 @@ impl Locks {
     }
 }
 
-/// Says what to do: the system's own words ("No locks available") say it to nobody.
+/// Adds what to do, because the system's message ("No locks available") does not say it.
 fn without_locks(path: &Path, error: &io::Error) -> io::Error {
     let path = path.display();
     let why = format!(
-        "{path}: {error}: the file system of the bucket needs locks (flock); on NFS run rpc.statd or use version 4"
+        "{path}: {error}: the file system of the bucket must support locks (flock); \
+         on NFS, run rpc.statd or use version 4"
     );
     io::Error::new(error.kind(), why)
 }
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_without_locks_is_told_with_what_to_do() {
+    fn the_error_for_a_file_system_without_locks_says_what_to_do() {
         let error = without_locks(Path::new("locks/7"), &rustix::io::Errno::NOLCK.into());
         assert!(error.to_string().contains("locks/7") && error.to_string().contains("NFS"), "{error}");
     }

@@ -1,14 +1,16 @@
-//! A folder as a bucket: keys are paths below it, exactly as in the file-system driver of CNCF Distribution, so that
-//! `registry` with `filesystem.rootdirectory` serves the same folder.
+//! A folder as a bucket. Keys are paths below it, exactly as in the file-system driver of CNCF
+//! Distribution, so `registry` with `filesystem.rootdirectory` can serve the same folder.
 //!
-//! An object is written beside the tree, made durable, and then takes its name in one step: by a hard link where it
-//! must be the first, by a rename where it replaces. A reader that has it open keeps the version that it opened.
-//! A whole file that lies on the same file system becomes the object without a copy, by a hard link: whoever gave it
-//! lets go of it then, for one damaged file would be both copies.
+//! An object is written outside the tree, synced, and then gets its name in one step: by a hard
+//! link if it must be the first of that name, by a rename if it replaces another. A reader keeps
+//! the version that it opened. A whole file on the same file system becomes the object without a
+//! copy, by a hard link. The owner of that file then removes its own link, because damage to one
+//! file would otherwise affect both copies.
 //!
-//! Several nodes may mount one folder; nothing here relies on being alone. Whatever replaces or removes an object holds the
-//! lock of its key (`locks`) from its look at the object to the rename or unlink. A put that must be the first needs
-//! no lock where the file system has hard links: it takes a name that is free, and nothing else.
+//! Several nodes may mount one folder, and nothing here assumes exclusive access. Code that
+//! replaces or removes an object holds the lock of its key (`locks`) from the check of the object
+//! to the rename or unlink. A put that must be the first of its name needs no lock if the file
+//! system has hard links, because a hard link never replaces an existing file.
 
 mod cached;
 mod copy;
@@ -37,7 +39,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use temporary::Temporaries;
 
-/// The folder of what is not an object: temporary files and the parts of multipart uploads.
+/// The directory of everything that is not an object: temporary files, parts of multipart uploads,
+/// locks, and owners.
 const OWN_FOLDER: &str = ".entrepot";
 
 /// A bucket in a folder.
@@ -46,20 +49,20 @@ pub struct FileSystem {
     tree: Arc<Tree>,
 }
 
-/// The folder and what is remembered of it; its methods block.
+/// The folder and the state that is kept about it. Its methods block.
 struct Tree {
     root: PathBuf,
     folders: Folders,
     temporaries: Temporaries,
-    /// A file that was to become an object did not reach the disk.
+    /// Whether the sync of a linked file has failed. Files are copied from then on.
     sync_failed: AtomicBool,
 }
 
 impl FileSystem {
-    /// Opens the folder, makes it if need be, and removes what killed nodes left in it.
+    /// Opens the folder, creates it if necessary, and removes what killed nodes left in it.
     ///
     /// # Errors
-    /// When the folder cannot be made or written.
+    /// If the folder cannot be created or written.
     pub fn open(root: &Path, clock: Clock) -> io::Result<FileSystem> {
         let temporaries = Temporaries::open(&root.join(OWN_FOLDER), clock)?;
         let (folders, sync_failed) = (Folders::new(root), AtomicBool::new(false));
@@ -67,7 +70,7 @@ impl FileSystem {
         Ok(FileSystem { tree: Arc::new(tree) })
     }
 
-    /// Runs blocking work on the tree and says of its failure what operation it was.
+    /// Runs blocking work on the tree, and adds the operation and the key to its errors.
     async fn run<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -89,10 +92,10 @@ impl FileSystem {
 
 /// Why work on the tree failed.
 enum Failure {
-    /// The local file of a put could not be read.
+    /// The local file of a put cannot be read.
     Local(io::Error),
     Bucket(io::Error),
-    /// The local file of a put has other bytes than it had.
+    /// The local file of a put does not match its checksum.
     WrongContent,
     Refused(&'static str),
 }
@@ -128,13 +131,13 @@ fn kind_of(error: &io::Error) -> BucketErrorKind {
     }
 }
 
-/// Whether the error says that there is no object of that name.
+/// Whether the error means that no object of that name exists.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
 }
 
-/// What tells versions of a file apart: another file has another inode, and an inode that is used again another time
-/// (see [`temporary::Temporaries::create`]).
+/// The version of a file. Another file has another inode, and a reused inode has another
+/// modification time (see [`temporary::Temporaries::create`]).
 fn etag_of(metadata: &Metadata) -> ETag {
     let time = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
     ETag(format!("{:x}-{time:x}-{:x}", metadata.ino(), metadata.len()))
@@ -171,7 +174,7 @@ impl Tree {
         Ok(metadata.is_file().then_some((file, metadata)))
     }
 
-    /// Gives a durable temporary file its name.
+    /// Gives a synced temporary file the name of the object.
     fn publish(&self, temporary: temporary::Temporary, key: &str, mode: &PutMode) -> io::Result<Put> {
         let target = self.path(key);
         let etag = etag_of(&temporary.file.metadata()?);
@@ -199,7 +202,7 @@ impl Tree {
                 Ok(Put::Changed)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // The other's put may not be durable yet, and the caller goes on as if it were.
+                // The other put may not be durable yet, but the caller relies on it.
                 self.folders.sync(&target, before)?;
                 Ok(Put::Exists)
             }
@@ -207,7 +210,8 @@ impl Tree {
         }
     }
 
-    /// Whether a conditional write need not begin. It spares the copy in the usual case; the link at the end decides.
+    /// Whether a conditional write can return at once because the object exists. This saves the
+    /// copy in the usual case; the hard link at the end decides.
     fn is_taken(&self, key: &str, mode: &PutMode) -> io::Result<bool> {
         let before = self.folders.now();
         let is_taken = *mode == PutMode::IfAbsent && self.metadata(key)?.is_some();
@@ -233,8 +237,8 @@ impl Tree {
         Ok(self.publish(temporary, key, mode)?)
     }
 
-    /// A whole file of the same file system as a durable object to be, without a copy. It is read once if a checksum is
-    /// given that the caller did not compare itself.
+    /// Adopts a whole file of the same file system as a synced temporary file, without a copy. The
+    /// file is read once if a checksum is given that the caller has not verified itself.
     fn adopt(&self, body: &PutBody) -> Result<Option<temporary::Temporary>, Failure> {
         let PutBody::File { path, range, checksum } = body else { return Ok(None) };
         if range.start != 0 || self.sync_failed.load(Ordering::Relaxed) {
@@ -249,10 +253,12 @@ impl Tree {
         match temporary.finish() {
             Ok(()) => Ok(Some(temporary)),
             Err(error) => {
-                // The system reports a failed write once and then takes the bytes for written: another try of this
-                // file would seem to succeed. A copy is written anew.
+                // The system reports a failed write only once and then treats the bytes as written,
+                // so another attempt with this file would seem to succeed. A copy writes all bytes
+                // again.
                 self.sync_failed.store(true, Ordering::Relaxed);
-                tracing::warn!(path = %path.display(), %error, "files are copied into the bucket from now on");
+                tracing::warn!(path = %path.display(), %error,
+                    "cannot sync a linked file; copying files into the bucket from now on");
                 Ok(None)
             }
         }
@@ -267,7 +273,7 @@ impl Tree {
     }
 
     fn delete(&self, key: &str) -> io::Result<()> {
-        // A delete of nothing is the usual one where many nodes clean up, and needs no lock.
+        // Most deletes find nothing when several nodes remove the same keys, and then need no lock.
         if self.metadata(key)?.is_none() {
             return Ok(());
         }
@@ -275,7 +281,7 @@ impl Tree {
         self.remove(key, held)
     }
 
-    /// Removes an object, lets go of its lock, and then makes the removal durable.
+    /// Removes an object, releases its lock, and then makes the removal durable.
     fn remove(&self, key: &str, held: locks::Held) -> io::Result<()> {
         let path = self.path(key);
         let removed = std::fs::remove_file(&path);
@@ -291,7 +297,8 @@ impl Tree {
 #[async_trait]
 impl Bucket for FileSystem {
     fn capabilities(&self) -> Capabilities {
-        // One file is written by one copy in the kernel, and read as fast as the disk gives it: parts gain nothing.
+        // One file is copied within the kernel, and read as fast as the disk allows: parts and
+        // ranges gain nothing.
         Capabilities {
             conditional_put: true,
             conditional_delete: true,
@@ -327,7 +334,7 @@ impl Bucket for FileSystem {
         let name = key.clone();
         let body = file_pieces(Arc::new(file), range.clone()).map(move |piece| {
             piece.map_err(|error| {
-                // A file never shrinks here, so one that does was cut by someone else.
+                // A file never shrinks here, so something else has truncated it.
                 let short = error.kind() == ErrorKind::UnexpectedEof;
                 let kind = if short { BucketErrorKind::Truncated } else { kind_of(&error) };
                 BucketError::new(Operation::Get, name.as_str(), kind).because(error)

@@ -1,5 +1,5 @@
-//! Objects in parts: each part is a file of its own, and all are joined at the end. Nothing needs it for speed here; it
-//! is what lets every flow treat every bucket alike.
+//! Multipart uploads: each part is a separate file, and completion joins them. A folder does not
+//! need this for speed, but it lets every flow treat all buckets alike.
 
 use super::temporary::Temporaries;
 use super::{Failure, Tree, copy, etag_of};
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-const NO_UPLOAD: Failure = Failure::Refused("there is no such multipart upload");
+const NO_UPLOAD: Failure = Failure::Refused("the multipart upload does not exist");
 
 fn part_path(folder: &std::path::Path, number: u32) -> PathBuf {
     folder.join(number.to_string())
@@ -24,7 +24,8 @@ pub(super) fn put_part(
     let temporary = temporaries.create()?;
     copy::write(body, &temporary.file)?;
     temporary.stamp()?;
-    // Not durable yet: the joined file will be, and after a crash nobody completes this upload.
+    // Not synced, because completion syncs the joined file, and no client completes this upload
+    // after a crash.
     let tag = PartTag(etag_of(&temporary.file.metadata()?).0);
     match temporary.rename(&part_path(&folder, number)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(NO_UPLOAD),
@@ -46,12 +47,14 @@ pub(super) fn complete(
     let whole = tree.temporaries.create()?;
     for (number, tag) in (1..).zip(parts) {
         let part = match File::open(part_path(&folder, number)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Failure::Refused("a part was not sent")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Failure::Refused("a part of the multipart upload was not sent"));
+            }
             opened => opened?,
         };
         let metadata = part.metadata()?;
         if etag_of(&metadata).0 != tag.0 {
-            return Err(Failure::Refused("a part was sent again since"));
+            return Err(Failure::Refused("a part of the multipart upload was sent again after its tag was returned"));
         }
         copy::append(&part, metadata.len(), &whole.file)?;
     }

@@ -1,4 +1,4 @@
-//! Who made a temporary file: each open bucket has a name, and a lock that says that it is alive.
+//! Owners of temporary files. Each open bucket has a name, and a lock that shows that it is alive.
 
 use rustix::fs::fstat;
 use std::collections::HashMap;
@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// One open bucket in one process. Its lock (flock(2)) is held as long as the value lives, and the kernel lets go of it
-/// when the process ends in any way.
+/// One open bucket in one process. Its lock (flock(2)) is held for as long as the value lives. The
+/// kernel releases it when the process ends, in any way.
 pub(super) struct Owner {
     name: Uuid,
     path: PathBuf,
@@ -16,13 +16,14 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// A new owner, whose file is in `folder`.
+    /// A new owner with its file in `folder`.
     pub(super) fn new(folder: &Path) -> io::Result<Owner> {
         loop {
             let name = Uuid::new_v4();
             let path = folder.join(name.to_string());
             let lock = File::options().write(true).create_new(true).open(&path)?;
-            // Another node that starts at this moment may have taken the lock first, and removes the file then.
+            // Another node that starts at this moment may have taken the lock first; it then
+            // removes the file.
             match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => continue,
@@ -34,7 +35,7 @@ impl Owner {
         }
     }
 
-    /// A name for something new that is the owner's.
+    /// A new unique name that contains the owner.
     pub(super) fn name(&self) -> String {
         format!("{}.{}", self.name, Uuid::new_v4())
     }
@@ -42,18 +43,18 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next start.
+        // A file that cannot be removed now is removed by the next start.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// The owner and the own part of a name that [`Owner::name`] made.
+/// The owner and the unique part of a name from [`Owner::name`].
 pub(super) fn parse(name: &str) -> Option<(Uuid, Uuid)> {
     let (owner, own) = name.split_once('.')?;
     Some((Uuid::parse_str(owner).ok()?, Uuid::parse_str(own).ok()?))
 }
 
-/// Which owners are dead, looked up once each.
+/// The dead owners. Each owner is checked once.
 pub(super) struct Census<'a> {
     folder: &'a Path,
     dead: HashMap<Uuid, bool>,
@@ -64,13 +65,13 @@ impl Census<'_> {
         Census { folder, dead: HashMap::new() }
     }
 
-    /// Whether an owner has ended. Its lock was taken before it made anything.
+    /// Whether an owner has ended. An owner takes its lock before it creates anything.
     pub(super) fn is_dead(&mut self, owner: Uuid) -> bool {
         let path = self.folder.join(owner.to_string());
         *self.dead.entry(owner).or_insert_with(|| bury(&path))
     }
 
-    /// Looks at all owners, also at those that left nothing.
+    /// Checks all owners, including those that left nothing.
     pub(super) fn complete(&mut self) -> io::Result<()> {
         for entry in std::fs::read_dir(self.folder)? {
             let entry = entry?;
@@ -82,11 +83,13 @@ impl Census<'_> {
     }
 }
 
-/// Whether the owner of a file is dead; its file is removed then. One that cannot be told is taken for alive.
+/// Whether the owner of a lock file is dead; if so, removes the file. An owner that cannot be
+/// checked counts as alive.
 fn bury(path: &Path) -> bool {
     match File::options().write(true).open(path) {
         Ok(file) => {
-            // Removed while its lock is held here: an owner that is about to take the lock sees that its file is gone.
+            // The file is removed while this process holds its lock, so an owner that takes the
+            // lock afterwards sees that its file is gone.
             let is_dead = file.try_lock().is_ok();
             if is_dead {
                 let _ = std::fs::remove_file(path);
@@ -109,7 +112,7 @@ mod tests {
         assert!(name == owner.name && own != name);
         Census::of(folder.path()).complete().unwrap();
         assert!(!Census::of(folder.path()).is_dead(name));
-        // A process that is killed leaves the file, and the kernel lets go of the lock.
+        // A killed process leaves its file, and the kernel releases the lock.
         std::fs::hard_link(&owner.path, folder.path().join("kept")).unwrap();
         let path = owner.path.clone();
         drop(owner);

@@ -1,4 +1,4 @@
-//! What is not yet an object: files that are being written, and the parts of multipart uploads.
+//! Files that are not objects yet: files being written, and the parts of multipart uploads.
 
 use super::super::MultipartId;
 use super::OWN_FOLDER;
@@ -12,11 +12,12 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The file of an upload's folder that names its key; parts are named by numbers.
+/// The file in the directory of an upload that contains its key. The files of parts have numbers as
+/// names.
 const KEY: &str = "key";
 
-/// Makes temporary files and folders of uploads below the bucket's own folder. Each has the name of its owner in its
-/// own, and those of owners that have ended are removed when a bucket is opened.
+/// Creates temporary files and directories of uploads in the bucket's own directory. Their names
+/// contain the name of their owner. Those of dead owners are removed when a bucket is opened.
 pub(super) struct Temporaries {
     files: PathBuf,
     uploads: PathBuf,
@@ -26,16 +27,16 @@ pub(super) struct Temporaries {
     lacks: Lacks,
 }
 
-/// What the file system has refused once, and is not asked for again.
+/// Features that the file system has rejected once, and that are not tried again.
 #[derive(Default)]
 pub(super) struct Lacks {
-    /// Hard links (FAT, many of FUSE).
+    /// Hard links (FAT and many FUSE file systems lack them).
     pub(super) links: AtomicBool,
-    /// Renames that do not replace (NFS, many of FUSE).
+    /// Renames that do not replace (NFS and many FUSE file systems lack them).
     pub(super) exclusive_renames: AtomicBool,
 }
 
-/// A file without a name in the bucket. It is removed with the value.
+/// A file that has no name in the bucket yet. It is removed when the value is dropped.
 pub(super) struct Temporary {
     pub(super) file: File,
     path: PathBuf,
@@ -71,8 +72,9 @@ impl Temporaries {
         Ok(Temporary { file, path, modified: self.modified() })
     }
 
-    /// A file of `size` bytes that lies elsewhere, by one more name for it. `None` where it is on another file system,
-    /// is not of that size, or may not be linked: it is to be copied then, and a copy tells what is wrong.
+    /// Links a file of `size` bytes from elsewhere. `None` if it is on another file system, has
+    /// another size, or may not be linked. The caller then copies it, and the copy reports what is
+    /// wrong.
     pub(super) fn adopt(&self, path: &Path, size: u64) -> Option<Temporary> {
         let own = self.files.join(self.owner.name());
         std::fs::hard_link(path, &own).ok()?;
@@ -81,8 +83,9 @@ impl Temporaries {
     }
 
     fn modified(&self) -> Timespec {
-        // The kernel stamps files with a coarse clock, and a file system gives a freed inode to the next file: two
-        // versions of a link, all of one size, could look the same. So the part below a millisecond is random.
+        // The kernel stamps files with a coarse clock, and a file system reuses a freed inode for
+        // the next file, so two versions of a link, which all have one size, could look the same.
+        // Therefore the part below a millisecond is random.
         let milliseconds = self.clock.now().0;
         let nanoseconds = (milliseconds % 1000) * 1_000_000 + u64::from(rand::random_range(0..1_000_000u32));
         Timespec {
@@ -91,7 +94,7 @@ impl Temporaries {
         }
     }
 
-    /// Gives a temporary file its name in the bucket, if the name is free.
+    /// Gives a temporary file its name in the bucket, if no file has that name.
     pub(super) fn link(&self, temporary: &Temporary, target: &Path, key: &str) -> io::Result<()> {
         let Lacks { links, exclusive_renames } = &self.lacks;
         if !links.load(Ordering::Relaxed) {
@@ -106,7 +109,7 @@ impl Temporaries {
                 renamed => return Ok(renamed?),
             }
         }
-        // Whoever else would give or take this name holds the same lock.
+        // Every other writer that would create or remove this name holds the same lock.
         let _held = self.locks.hold(key)?;
         match std::fs::symlink_metadata(target) {
             Ok(_) => Err(ErrorKind::AlreadyExists.into()),
@@ -123,7 +126,7 @@ impl Temporaries {
         Ok(id)
     }
 
-    /// Uploads of that key that were begun and not ended.
+    /// Uploads of that key that are neither completed nor aborted.
     pub(super) fn uploads_of(&self, key: &str) -> io::Result<Vec<MultipartId>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.uploads)? {
@@ -136,9 +139,9 @@ impl Temporaries {
         Ok(found)
     }
 
-    /// The folder of an upload's parts, if it is there.
+    /// The directory of an upload's parts, if it exists.
     pub(super) fn upload(&self, id: &MultipartId) -> Option<PathBuf> {
-        // The id came from here once, but what it is now comes from a caller.
+        // The ID comes from the caller, so it is parsed again before it becomes part of a path.
         let (owner, own) = parse(&id.0)?;
         Some(self.uploads.join(format!("{owner}.{own}"))).filter(|folder| folder.is_dir())
     }
@@ -159,38 +162,38 @@ impl Temporary {
         &self.path
     }
 
-    /// Ends writing: the version is now what it stays.
+    /// Ends the writing: sets the modification time, so the version is final.
     pub(super) fn stamp(&self) -> io::Result<()> {
         match futimens(&self.file, &Timestamps { last_access: self.modified, last_modification: self.modified }) {
-            // The time that the file system gave it must do.
+            // Without this feature, the time that the file system set is used.
             Err(Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
             stamped => Ok(stamped?),
         }
     }
 
-    /// Ends writing and makes the content durable.
+    /// Ends the writing and makes the content durable.
     pub(super) fn finish(&self) -> io::Result<()> {
         self.stamp()?;
         self.file.sync_all()
     }
 
-    /// Takes the name from whatever has it.
+    /// Moves the file to `target`, replacing an existing file.
     pub(super) fn rename(&self, target: &Path) -> io::Result<()> {
         std::fs::rename(&self.path, target)
     }
 }
 
-/// What a file system without hard links says.
+/// The errors of a file system without hard links.
 const NO_LINKS: [Errno; 3] = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS];
 
-/// What a file system says that has no renames with flags (rename(2)).
+/// The errors of a file system without rename flags (rename(2)).
 const NO_EXCLUSIVE_RENAMES: [Errno; 3] = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS];
 
 pub(super) fn refuses_links(error: &io::Error) -> bool {
     NO_LINKS.map(|errno| Some(errno.raw_os_error())).contains(&error.raw_os_error())
 }
 
-/// Removes what owners that have ended left in a folder.
+/// Removes what dead owners left in a directory.
 fn remove_left_behind(folder: &Path, census: &mut Census<'_>) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -199,15 +202,15 @@ fn remove_left_behind(folder: &Path, census: &mut Census<'_>) -> io::Result<()> 
             continue;
         }
         let path = entry.path();
-        // Gone while we look: another node that starts does the same.
+        // The entry may be gone, because another node that starts removes the same files.
         let Ok(kind) = entry.file_type() else { continue };
         let removed = if kind.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         match removed {
             Ok(()) => {
-                tracing::info!(path = %path.display(), "removed what a node left in the bucket when it was killed")
+                tracing::info!(path = %path.display(), "removed a leftover temporary file")
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove what a killed node left"),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove a leftover temporary file"),
         }
     }
     Ok(())
@@ -215,7 +218,8 @@ fn remove_left_behind(folder: &Path, census: &mut Census<'_>) -> io::Result<()> 
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename there is none. What cannot be removed now is removed after this node has ended.
+        // After a rename the path no longer exists. A file that cannot be removed now is removed by
+        // a later start.
         let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -26,7 +26,7 @@ async fn a_folder_keeps_the_contract() {
     assert_eq!(left_over(&folder), Vec::<PathBuf>::new());
 }
 
-/// What lies in the bucket's own folder.
+/// The files in the bucket's own directory.
 fn left_over(folder: &Folder) -> Vec<PathBuf> {
     let own = folder.root.path().join(OWN_FOLDER);
     let entries = ["put", "multipart"].map(|name| std::fs::read_dir(own.join(name)).unwrap());
@@ -39,13 +39,13 @@ async fn a_key_is_the_path_of_a_plain_file() {
     let key = Key::new("docker/registry/v2/blobs/sha256/ab/abc/data");
     folder.bucket.put(&key, bytes("content"), PutMode::IfAbsent).await.unwrap();
     assert_eq!(std::fs::read(folder.root.path().join(key.as_str())).unwrap(), b"content");
-    // What another program wrote is served too.
+    // Files of another program are served too.
     std::fs::write(folder.root.path().join("docker/other"), "theirs").unwrap();
     assert_eq!(folder.bucket.head(&Key::new("docker/other")).await.unwrap().unwrap().size, 6);
 }
 
 #[tokio::test]
-async fn the_last_delete_removes_the_folders_but_not_the_root() {
+async fn the_last_delete_removes_the_folders_except_the_root() {
     let folder = folder();
     for key in ["docker/a/b/data", "docker/a/c/data"] {
         folder.bucket.put(&Key::new(key), bytes("x"), PutMode::IfAbsent).await.unwrap();
@@ -57,7 +57,7 @@ async fn the_last_delete_removes_the_folders_but_not_the_root() {
 }
 
 #[tokio::test]
-async fn a_folder_that_an_interrupted_put_left_is_not_listed() {
+async fn a_folder_left_by_an_interrupted_put_is_not_listed() {
     let folder = folder();
     folder.bucket.put(&Key::new("tags/b/link"), bytes("x"), PutMode::IfAbsent).await.unwrap();
     std::fs::create_dir_all(folder.root.path().join("tags/a/current")).unwrap();
@@ -79,7 +79,7 @@ async fn two_nodes_share_a_folder() {
 }
 
 #[tokio::test]
-async fn what_a_killed_node_left_is_removed_at_once_and_what_a_living_one_writes_is_kept() {
+async fn files_of_a_killed_node_are_removed_at_once_and_those_of_a_running_one_are_kept() {
     let Folder { root, bucket: living } = folder();
     let open = || FileSystem::open(root.path(), Clock::system()).unwrap();
     let killed = open();
@@ -91,7 +91,7 @@ async fn what_a_killed_node_left_is_removed_at_once_and_what_a_living_one_writes
         uploads.push(upload);
     }
     let in_use = living.tree.temporaries.create().unwrap();
-    // A killed process runs no destructors: its file stays, and the kernel closes it.
+    // A killed process runs no destructors: its file remains, and the kernel closes it.
     let path = {
         let left = killed.tree.temporaries.create().unwrap();
         let path = left.path().to_owned();
@@ -114,7 +114,7 @@ async fn what_a_killed_node_left_is_removed_at_once_and_what_a_living_one_writes
     assert!(matches!(put, Put::Done(_)));
 }
 
-/// As over FUSE, FAT, or NFS: what the file system has refused once is not asked for again.
+/// As on FUSE, FAT, or NFS: a feature that the file system has rejected once is not tried again.
 fn lacking(links: bool, exclusive_renames: bool) -> Folder {
     let folder = folder();
     let lacks = folder.bucket.tree.temporaries.lacks();
@@ -151,16 +151,16 @@ async fn two_nodes_without_hard_links_or_exclusive_renames_do_not_both_put_first
 }
 
 #[test]
-fn a_refusal_of_hard_links_and_of_exclusive_renames_is_known_by_its_number() {
+fn a_lack_of_hard_links_or_exclusive_renames_is_recognized_by_its_errno() {
     use rustix::io::Errno;
     let refused = |errno: Errno| temporary::refuses_links(&errno.into());
     assert!([Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS].map(refused).iter().all(|refused| *refused));
     assert!(![Errno::EXIST, Errno::NOENT, Errno::NOSPC].map(refused).iter().any(|refused| *refused));
 }
 
-/// Two nodes, and from each several threads: as many writers add one to the number in an object.
+/// Two nodes with several threads each: every writer increments the number in one object.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_nodes_and_threads_no_change_of_a_version_is_lost() {
+async fn no_conditional_change_is_lost_among_many_nodes_and_threads() {
     const WRITERS: usize = 6;
     const ROUNDS: usize = 20;
     let folder = folder();
@@ -235,9 +235,9 @@ async fn a_file_that_changed_is_neither_adopted_nor_copied() {
 }
 
 #[tokio::test]
-async fn versions_of_one_size_written_at_once_are_told_apart() {
+async fn versions_of_one_size_written_at_the_same_time_differ() {
     let root = tempfile::tempdir().unwrap();
-    // The clock stands still, as it does for the kernel between two of its ticks.
+    // The clock stands still, as it does for the kernel between two ticks.
     let bucket = FileSystem::open(root.path(), Clock::manual(Timestamp(1_700_000_000_000))).unwrap();
     let mut seen = std::collections::HashSet::new();
     for _ in 0..50 {
@@ -249,7 +249,7 @@ async fn versions_of_one_size_written_at_once_are_told_apart() {
 }
 
 #[tokio::test]
-async fn an_upload_id_cannot_lead_out_of_the_folder() {
+async fn an_upload_id_cannot_escape_the_folder() {
     let folder = folder();
     std::fs::create_dir(folder.root.path().join("precious")).unwrap();
     let id = MultipartId("../../precious".into());
@@ -260,13 +260,13 @@ async fn an_upload_id_cannot_lead_out_of_the_folder() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_cut_while_it_is_read_ends_in_an_error() {
+async fn a_file_truncated_while_it_is_read_ends_with_an_error() {
     let folder = folder();
     let key = Key::new("data");
     let content = vec![1; 3 * super::super::READ_SIZE];
     folder.bucket.put(&key, PutBody::Bytes(content.into()), PutMode::IfAbsent).await.unwrap();
     let Get::Found(mut object) = folder.bucket.get(&key, GetOptions::default()).await.unwrap() else {
-        panic!("it is there")
+        panic!("the object exists")
     };
     assert!(object.body.next().await.unwrap().is_ok());
     File::options().write(true).open(folder.root.path().join("data")).unwrap().set_len(10).unwrap();
@@ -275,7 +275,7 @@ async fn a_file_that_is_cut_while_it_is_read_ends_in_an_error() {
 }
 
 #[test]
-fn a_full_disk_is_told_apart_from_a_failing_one() {
+fn a_full_disk_is_distinguished_from_a_failing_one() {
     let of = |errno: rustix::io::Errno| kind_of(&errno.into());
     assert_eq!(of(rustix::io::Errno::NOSPC), BucketErrorKind::Full);
     assert_eq!(of(rustix::io::Errno::DQUOT), BucketErrorKind::Full);
@@ -301,7 +301,7 @@ async fn a_whole_file_of_the_same_file_system_becomes_the_object_without_a_copy(
         folder.bucket.put(&Key::new(key), file(range), PutMode::Overwrite).await.unwrap();
         let object = folder.root.path().join(key);
         assert_eq!(std::fs::read_to_string(&object).unwrap(), content);
-        assert_ne!(inode(&object), inode(&source), "a part of a file is another file");
+        assert_ne!(inode(&object), inode(&source), "a range of a file is a separate file");
     }
     assert_eq!(left_over(&folder), Vec::<PathBuf>::new());
     std::fs::remove_file(&source).unwrap();

@@ -1,7 +1,8 @@
-//! Lists a tree of folders in the order of its keys, reading only the folders that the page needs.
+//! Lists a directory tree in the order of its keys, reading only the directories that the page
+//! needs.
 //!
-//! Keys are ordered by their bytes, and `/` is one of them: `a-b/x` comes before `a/x`. So a folder is ordered among
-//! its siblings by its name with the slash.
+//! Keys are ordered by their bytes, and `/` is one of them: `a-b/x` comes before `a/x`. A directory
+//! is therefore ordered among its siblings by its name with the slash.
 
 use super::{OWN_FOLDER, is_missing};
 use crate::store::bucket::list::page_of;
@@ -19,18 +20,20 @@ pub(super) fn page(root: &Path, options: &ListOptions) -> io::Result<Page> {
     }
 }
 
-/// Yields keys in order and, with a delimiter, folders that are not empty, as their key with a slash.
+/// Yields keys in order. With a delimiter, it also yields directories that are not empty, as their
+/// key with a slash.
 struct Walk<'a> {
     root: &'a Path,
     options: &'a ListOptions,
-    /// What is still to be visited of each folder from the prefix downwards, last first. A folder ends with a slash.
+    /// The entries still to visit of each directory from the prefix downwards, last first.
+    /// Directories end with a slash.
     open: Vec<Vec<String>>,
-    /// Iterators have no other way to fail.
+    /// The error that ended the iteration, because an iterator cannot return one.
     failed: Option<io::Error>,
 }
 
 impl Walk<'_> {
-    /// Reads a folder, `prefix` being its key with a slash, or empty for the root.
+    /// Reads a directory. `prefix` is its key with a slash, or empty for the root.
     fn enter(&mut self, prefix: &str) -> io::Result<()> {
         let mut entries = self.entries(prefix)?;
         entries.sort_unstable_by(|one, other| other.cmp(one));
@@ -38,25 +41,25 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What lies in a folder and is not wholly before the page, in no order.
+    /// The entries of a directory that are not entirely before the page, unordered.
     fn entries(&self, prefix: &str) -> io::Result<Vec<String>> {
         let directory = match std::fs::read_dir(self.root.join(prefix)) {
             Ok(directory) => directory,
-            // Not there, or removed while we walk.
+            // The directory does not exist, or was removed during the walk.
             Err(error) if is_missing(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let mut entries = Vec::new();
         for entry in directory {
             let entry = entry?;
-            // A name that is not UTF-8 is no key of ours.
+            // A name that is not UTF-8 is never one of our keys.
             let Ok(name) = entry.file_name().into_string() else { continue };
             if prefix.is_empty() && name == OWN_FOLDER {
                 continue;
             }
             let mut kind = entry.file_type()?;
             if kind.is_symlink() {
-                // A part of the tree may lie elsewhere; a link to nothing is nothing.
+                // A part of the tree may be on another file system. A dangling link is ignored.
                 let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
                 kind = metadata.file_type();
             }
@@ -69,14 +72,15 @@ impl Walk<'_> {
         Ok(entries)
     }
 
-    /// Whether an entry, and all that lies in it if it is a folder, comes before the page.
+    /// Whether an entry is before the page, including everything in it if it is a directory.
     fn is_before_page(&self, entry: &str) -> bool {
         let Some(after) = &self.options.after else { return false };
         let may_hold_later = entry.ends_with('/') && !self.options.delimiter && after.starts_with(entry);
         entry <= after.as_str() && !may_hold_later
     }
 
-    /// Whether a file lies somewhere in a folder. An interrupted put may leave folders without any.
+    /// Whether a directory contains a file at any depth. An interrupted put may leave directories
+    /// without files.
     fn holds_file(&self, prefix: &str) -> io::Result<bool> {
         for entry in self.entries(prefix)? {
             if !entry.ends_with('/') || self.holds_file(&entry)? {

@@ -1,4 +1,5 @@
-//! Bodies on their way to S3 and from it: never whole in memory, never copied, and never standing still for ever.
+//! Request and response bodies of S3: never whole in memory, never copied, and never stalled
+//! forever.
 
 use super::errors::{Failed, Unanswered, chain};
 use super::{BucketError, BucketErrorKind, Operation};
@@ -20,29 +21,30 @@ use std::time::Duration;
 
 type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
 
-/// The body of a put, opened.
+/// The body of a put, with its file opened.
 pub(super) struct Outgoing {
     body: SdkBody,
     sending: Sending,
 }
 
-/// Watches a body go.
+/// Watches the progress of a body.
 pub(super) struct Sending {
-    /// `None` for a small body, which goes in one piece and is signed.
+    /// `None` for a small body, which is sent in one piece and signed.
     progress: Option<Arc<Progress>>,
 }
 
 #[derive(Default)]
 struct Progress {
     sent: AtomicU64,
-    /// The local file failed, not S3.
+    /// Whether the local file failed, rather than S3.
     local_failure: AtomicBool,
 }
 
 impl Outgoing {
     pub(super) async fn open(operation: Operation, key: &Key, body: &PutBody) -> Result<Outgoing, Failed> {
         let pieces: Pieces = match body {
-            // Signed with its hash, which costs nothing at this size and lets S3 find damage on the way.
+            // The body is signed with its hash, which costs nothing at this size and lets S3 detect
+            // damage in transit.
             PutBody::Bytes(bytes) if bytes.len() <= READ_SIZE => {
                 return Ok(Outgoing { body: SdkBody::from(bytes.clone()), sending: Sending { progress: None } });
             }
@@ -67,7 +69,7 @@ impl Outgoing {
 
 fn open(path: &std::path::Path, end: u64) -> io::Result<File> {
     let file = File::open(path)?;
-    // Said before the request begins, for S3 would wait for the missing rest.
+    // Checked before the request starts, because S3 would wait for the missing rest.
     if file.metadata()?.len() < end { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(file) }
 }
 
@@ -80,7 +82,7 @@ fn slices(mut bytes: Bytes) -> impl Stream<Item = io::Result<Bytes>> + Send + Sy
 }
 
 impl Sending {
-    /// Whether the body is sent unsigned: its hash would have to be known before the first byte.
+    /// Whether the body is sent unsigned, because signing requires its hash before the first byte.
     pub(super) fn is_streamed(&self) -> bool {
         self.progress.is_some()
     }
@@ -89,8 +91,8 @@ impl Sending {
         self.progress.as_ref().map_or(0, |progress| progress.sent.load(Ordering::Relaxed))
     }
 
-    /// Waits for the answer as long as the body goes on: `patience` bounds the time without a byte, which may be found
-    /// out as late as after twice that.
+    /// Waits for the response for as long as the body makes progress. `patience` limits the time
+    /// without a byte; the timeout may come as late as twice that time.
     pub(super) async fn watch<T, E: Unanswered>(
         &self,
         patience: Duration,
@@ -118,7 +120,7 @@ impl Sending {
     }
 }
 
-/// A body whose progress can be seen.
+/// A body whose progress can be observed.
 struct Watched {
     pieces: Pieces,
     left: u64,
@@ -155,14 +157,14 @@ impl Body for Watched {
     }
 }
 
-/// The body of a get, in the pieces in which it comes off the connection. It fails when it stands still for `patience`
-/// and when it has fewer bytes than were announced, or more.
+/// The body of a get, in the pieces in which it arrives. It fails if no byte arrives for
+/// `patience`, and if it is shorter or longer than announced.
 pub(super) fn incoming(key: &Key, body: ByteStream, length: u64, patience: Duration) -> BodyStream {
     let failed = {
         let key = key.clone();
         move |kind| BucketError::new(Operation::Get, key.as_str(), kind)
     };
-    // `None` after a failure: nothing follows it.
+    // The state is `None` after a failure, which ends the stream.
     let pieces = futures::stream::unfold(Some((body, length)), move |state| {
         let failed = failed.clone();
         async move {
@@ -173,7 +175,7 @@ pub(super) fn incoming(key: &Key, body: ByteStream, length: u64, patience: Durat
                 Ok(None) => Err(failed(BucketErrorKind::Truncated)),
                 Ok(Some(Err(error))) => Err(failed(broken(&error)).because(error)),
                 Ok(Some(Ok(piece))) if piece.len() as u64 > left => {
-                    Err(failed(BucketErrorKind::Server).because("the body is longer than was announced"))
+                    Err(failed(BucketErrorKind::Server).because("the response body is longer than announced"))
                 }
                 Ok(Some(Ok(piece))) => Ok(piece),
             };
@@ -184,7 +186,7 @@ pub(super) fn incoming(key: &Key, body: ByteStream, length: u64, patience: Durat
     pieces.boxed()
 }
 
-/// Why a body broke off.
+/// The kind of the error that ended a body.
 fn broken(error: &(dyn Error + 'static)) -> BucketErrorKind {
     let ended = chain(error).any(|cause| {
         cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)

@@ -1,11 +1,12 @@
-//! The checksums that writes carry, so that S3 refuses bytes that are not those that were received.
+//! The checksums of writes, so that S3 rejects bytes that differ from those that were received.
 //!
-//! - A small body in memory is signed with its hash, and needs no other.
-//! - A whole file whose SHA-256 is known carries it: nothing is read twice.
-//! - A part carries its CRC-32C. The header comes before the body, so the part is read once more before it is sent,
-//!   from the page cache as a rule. CRC-32C has a processor instruction of its own at both ends. As a trailer the
-//!   checksum would need no second reading, but not every service takes `aws-chunked` bodies.
-//! - A digest that S3 does not know (SHA-512), or not for parts, is compared here in the same reading.
+//! - A small body in memory is signed with its hash and needs no checksum.
+//! - A whole file whose SHA-256 is known carries it; nothing is read twice.
+//! - A part carries its CRC-32C. The header precedes the body, so the part is read once more before
+//!   it is sent, usually from the page cache. CPUs have an instruction for CRC-32C. As a trailer
+//!   the checksum would need no second read, but not every service accepts `aws-chunked` bodies.
+//! - A digest that S3 does not support (SHA-512, or any digest for parts) is compared here, in the
+//!   same read.
 
 use super::errors::Failed;
 use super::{BucketErrorKind, Operation};
@@ -24,14 +25,14 @@ pub(super) struct Checksums {
     on: AtomicBool,
 }
 
-/// A checksum in base64, as it goes over the wire.
+/// A checksum in base64, as sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Declared {
-    /// What the caller says that the bytes were.
+    /// The checksum that the caller passed.
     Sha256(String),
-    /// The same.
+    /// The checksum that the caller passed.
     Crc32c(String),
-    /// What the bytes were a moment ago.
+    /// A checksum computed just now. It detects damage in transit only.
     Crc32cOfNow(String),
 }
 
@@ -52,7 +53,7 @@ impl Declared {
     }
 }
 
-/// Whether a mismatch shows that the bytes are not those that the caller received.
+/// Whether a mismatch proves that the bytes differ from those that the caller received.
 pub(super) trait Names {
     fn names_received_bytes(&self) -> bool;
 }
@@ -63,7 +64,7 @@ impl Names for Declared {
     }
 }
 
-/// The beginning of an upload says only that there will be checksums.
+/// The start of a multipart upload only announces checksums.
 impl Names for () {
     fn names_received_bytes(&self) -> bool {
         false
@@ -79,7 +80,7 @@ impl Checksums {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// What a whole object carries.
+    /// The checksum of a whole object.
     pub(super) async fn of_object(&self, key: &Key, body: &PutBody) -> Result<Option<Declared>, Failed> {
         if self.are_on()
             && let PutBody::File { checksum: Some(Checksum::Digest(digest) | Checksum::Verified(digest)), .. } = body
@@ -90,10 +91,10 @@ impl Checksums {
         self.of_body(Operation::Put, key, body).await
     }
 
-    /// What a part carries.
+    /// The checksum of a part.
     pub(super) async fn of_part(&self, key: &Key, body: &PutBody) -> Result<Option<Declared>, Failed> {
         match self.of_body(Operation::MultipartPart, key, body).await? {
-            // The upload was begun for CRC-32C, so that a small part in memory has to carry it too.
+            // The upload was started with CRC-32C, so a small part in memory must carry it too.
             None if self.are_on() => match body {
                 PutBody::Bytes(bytes) => Ok(Some(Declared::now(crc32c(bytes)))),
                 PutBody::File { .. } => Ok(None),
@@ -123,8 +124,8 @@ impl Checksums {
         }
     }
 
-    /// Sends a request with its checksum. Where the service refuses the request and takes it without, it is not sent
-    /// checksums any more.
+    /// Sends a request with its checksum. If the service rejects the request but accepts it without
+    /// the checksum, checksums are turned off for this node.
     pub(super) async fn send<D: Names + Clone, T, F>(
         &self,
         bucket: &str,
@@ -142,23 +143,26 @@ impl Checksums {
         if failed.error.kind == BucketErrorKind::WrongContent
             && !declared.as_ref().is_some_and(Names::names_received_bytes)
         {
-            // Right a moment ago: damaged on the way, and the next try may pass.
+            // The bytes were correct a moment ago, so they were damaged in transit and a retry may
+            // succeed.
             failed.error.kind = BucketErrorKind::Server;
         }
         let may_be_refused = matches!(failed.status, Some(400 | 501)) && failed.error.kind == BucketErrorKind::Refused;
         if declared.is_none() || !may_be_refused {
             return Err(failed);
         }
-        // Once in the life of a node, or for a request that is refused for another reason: that shows now.
+        // Happens once in the life of a node, or for a request that is rejected for another reason;
+        // the second request tells them apart.
         let Ok(answer) = send(None).await else { return Err(failed) };
         if self.on.swap(false, Ordering::Relaxed) {
-            tracing::warn!(bucket, refused = %failed.told(), "the service refuses checksums: writes carry none from now on");
+            tracing::warn!(bucket, refused = %failed.told(),
+                "the S3 service rejects checksums; sending writes without checksums from now on");
         }
         Ok(answer)
     }
 }
 
-/// Reads a range of a file: its CRC-32C, if it has the bytes that it should have.
+/// Reads a range of a file and returns its CRC-32C, if the range matches the expected checksum.
 async fn read(
     operation: Operation,
     key: &Key,

@@ -1,5 +1,5 @@
-//! The SDK's client: connections, trust, region, credentials. Retries, checksums and stall protection of the SDK are
-//! off, for the decorators and `body` do their work.
+//! The SDK's client: connections, trust store, region, credentials. The SDK's own retries,
+//! checksums and stall protection are off, because the decorators and `body` replace them.
 
 use super::credentials::FileCredentials;
 use super::proxy::Routed;
@@ -29,23 +29,25 @@ use rustls_pki_types::pem::PemObject;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Services that are not Amazon's take any region, and this one is what they and their tools assume.
+/// Default region. Services other than Amazon's accept any region, and they and their tools assume
+/// this one.
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// How long the instance's metadata service may take to say where it runs; it is on the same machine or not there.
+/// Timeout of the instance metadata service, which is on the same machine or does not exist.
 const METADATA_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why S3 cannot be used as it is configured.
+/// Why the S3 settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("caFile: {path}: {why}")]
+    #[error("caFile: cannot load {path}: {why}")]
     CaFile { path: PathBuf, why: String },
 }
 
-/// All that a client is made of. It is made with the first request, for the region may have to be looked up.
+/// The inputs of a client. The client is created with the first request, because the region may
+/// have to be looked up.
 pub(super) struct Settings {
     http: SharedHttpClient,
-    /// Connections of their own, for what is read in bulk.
+    /// A separate connection pool for background reads.
     bulk_http: SharedHttpClient,
     region: Option<String>,
     endpoint: Option<String>,
@@ -69,7 +71,8 @@ impl Settings {
             let (tls, idle) = (tls.clone(), bucket.max_requests as usize);
             aws_smithy_http_client::Builder::new().build_with_connector_fn(move |timeouts, components| {
                 let mut connector = Connector::builder()
-                    // As many as there may be requests: a burst does not leave the next one to shake hands again.
+                    // As many idle connections as concurrent requests, so the requests after a
+                    // burst need no new handshakes.
                     .pool_max_idle_per_host(idle)
                     .proxy_config(proxy.clone());
                 connector.set_connector_settings(timeouts.cloned());
@@ -99,7 +102,7 @@ impl Settings {
             .timeout_config(timeouts)
             .region(self.region().await);
         if let Some(credentials) = &self.credentials {
-            // They keep themselves, and look for new ones.
+            // The provider caches the keys and watches the files itself.
             environment =
                 environment.credentials_provider(credentials.clone()).identity_cache(IdentityCache::no_cache());
         }
@@ -115,19 +118,19 @@ impl Settings {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .force_path_style(self.path_style);
-        // Without it, that of the environment stays.
+        // Without this setting, the endpoint of the environment applies.
         if let Some(endpoint) = &self.endpoint {
             config = config.endpoint_url(endpoint);
         }
         Client::from_conf(config.build())
     }
 
-    /// The same client, with the same credentials, over the connections for bulk.
+    /// The same client with the same credentials, using the background connection pool.
     pub(super) fn bulk(&self, client: &Client) -> Client {
         Client::from_conf(client.config().to_builder().http_client(self.bulk_http.clone()).build())
     }
 
-    /// With the SDK's order of who is asked for credentials, whose own web identity ours stands in for.
+    /// The SDK's order of credential sources, with our web identity provider in place of the SDK's.
     fn identified(&self, environment: SdkConfig, identity: WebIdentity) -> SdkConfig {
         let provider = ProviderConfig::default().with_region(environment.region().cloned());
         let provider = provider.with_http_client(self.http.clone());
@@ -138,7 +141,8 @@ impl Settings {
         environment.into_builder().credentials_provider(SharedCredentialsProvider::new(asked)).build()
     }
 
-    /// The region: configured, or of the environment, or of the shared files, or where this machine is.
+    /// The region, from the first of: the configuration, the environment, the shared files, the
+    /// instance metadata.
     async fn region(&self) -> Region {
         if let Some(region) = &self.region {
             return Region::new(region.clone());
@@ -148,7 +152,7 @@ impl Settings {
         if let Some(region) = named.region().await {
             return region;
         }
-        // A service that is not Amazon's has no metadata to ask for.
+        // Services other than Amazon's have no instance metadata.
         let found = if self.endpoint.is_none() { self.region_of_machine().await } else { None };
         found.unwrap_or_else(|| Region::from_static(DEFAULT_REGION))
     }
@@ -165,19 +169,21 @@ impl Settings {
     }
 }
 
-/// The SDK joins the bucket's name to the last segment of an endpoint's path, unless a slash comes between.
+/// Adds a slash, because otherwise the SDK appends the bucket's name to the last path segment of
+/// the endpoint.
 fn with_slash(endpoint: &str) -> String {
     if endpoint.ends_with('/') { endpoint.to_owned() } else { format!("{endpoint}/") }
 }
 
-/// The certificates of a PEM file, each checked, for the TLS library takes the process down over one that is not.
+/// The certificates of a PEM file. Each is validated, because the TLS library aborts the process on
+/// an invalid one.
 fn certificates(path: &Path) -> Result<Vec<u8>, ConnectError> {
     let refused = |why: String| ConnectError::CaFile { path: path.to_owned(), why };
     let pem = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|error| refused(format!("not a PEM file of certificates: {error}")))?;
+    let found = found.map_err(|error| refused(format!("not a PEM file with certificates: {error}")))?;
     if found.is_empty() {
-        return Err(refused("there is no certificate in it".to_owned()));
+        return Err(refused("it contains no certificate".to_owned()));
     }
     for certificate in found {
         rustls::RootCertStore::empty().add(certificate).map_err(|error| refused(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Static keys from files, read again when they change.
+//! Static keys from files, which are read again when they change.
 
 use crate::run::clock::Stopwatch;
 use crate::run::tasks::blocking;
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long keys are used before their files are looked at again: a rotated key works within this time, and the files
-/// are read at most so often.
+/// How long keys are used before their files are read again. A rotated key takes effect within this
+/// time, and the files are read at most this often.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// How often the files are read until two readings agree. Kubernetes exchanges all files of a Secret at once, and a
-/// reading in that moment may have one from before and one from after.
+/// Maximum number of reads until two consecutive reads agree. Kubernetes replaces all files of a
+/// Secret at once, and a read at that moment may mix old and new files.
 const READINGS: usize = 5;
 
 /// Provides the keys in the files.
@@ -27,15 +27,15 @@ pub(super) struct FileCredentials {
     last: Arc<Mutex<Option<(Stopwatch, Credentials)>>>,
 }
 
-/// A file of keys that cannot be used.
+/// A key file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {source}")]
+#[error("cannot read the key file {path}: {source}")]
 pub struct UnreadableKey {
     path: PathBuf,
     source: io::Error,
 }
 
-/// Not the keys: whoever prints this must not print them.
+/// Omits the keys, so they are never printed.
 impl fmt::Debug for FileCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileCredentials").field("files", &self.files).finish_non_exhaustive()
@@ -43,13 +43,15 @@ impl fmt::Debug for FileCredentials {
 }
 
 impl FileCredentials {
-    /// Reads the files for the first time. One that cannot be read is told, and read again at every request: in
-    /// Kubernetes a Secret may come after the node that needs it.
+    /// Reads the files for the first time. A failure is logged, and the files are read again with
+    /// each request: in Kubernetes a Secret may be created after the pod that uses it.
     pub(super) fn open(files: &S3Credentials) -> FileCredentials {
         let last = match read_all(files) {
             Ok(credentials) => Some((Stopwatch::start(), credentials)),
             Err(error) => {
-                tracing::error!(%error, "there are no credentials for the bucket yet; serving what is stored");
+                tracing::error!(%error,
+                    "cannot load the bucket credentials; \
+                     serving cached content only until the key files are readable");
                 None
             }
         };
@@ -102,7 +104,7 @@ fn read_once(files: &S3Credentials) -> Result<Credentials, UnreadableKey> {
     Ok(Credentials::new(id, secret, token, None, "bucket.s3.credentials"))
 }
 
-/// The text of a file, without the white space around it.
+/// The text of a file, trimmed.
 pub(super) fn read(path: &Path) -> Result<String, UnreadableKey> {
     let unreadable = |source| UnreadableKey { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_are_read_without_the_newline_and_again_when_they_are_old() {
+    async fn keys_are_read_without_the_newline_and_read_again_when_they_are_old() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         std::fs::write(&files.access_key_id_file, "first\n").unwrap();
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_may_come_after_the_node() {
+    async fn keys_may_be_created_after_the_node_started() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         let credentials = FileCredentials::open(&files);

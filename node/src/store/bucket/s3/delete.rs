@@ -1,7 +1,8 @@
 //! Removing objects.
 //!
-//! Services there are that ignore `If-Match` on a delete and remove whatever is there (MinIO), so the first delete of a
-//! version in the life of a node asks the service, by an object of the node's own.
+//! Some services ignore `If-Match` on a delete and remove the object unconditionally (MinIO).
+//! Therefore, before the first conditional delete in its life, a node tests the service with an
+//! object of its own.
 
 use super::errors::Failed;
 use super::{BucketError, BucketErrorKind, Delete, ETag, Operation, PutBody, S3, etag_of, quoted};
@@ -21,14 +22,14 @@ impl S3 {
         }
     }
 
-    /// In one step where the service compares versions. Where it does not, a look and then a delete: what another node
-    /// writes between the two is removed.
+    /// Deletes in one step if the service compares versions. Otherwise it reads the version and
+    /// then deletes, and so removes an object that another node writes in between.
     pub(super) async fn delete_version(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError> {
         if self.compares_on_delete().await? {
             return match self.delete_once(key, Some(version)).await {
                 Ok(()) => Ok(Delete::Done),
                 Err(failed) if failed.status == Some(412) || failed.is_missing() => Ok(Delete::Changed),
-                // 409: another write of the key is under way. `Server`: the caller looks again.
+                // 409: another write of the key is in progress. `Server`: the caller tries again.
                 Err(failed) => Err(failed.error),
             };
         }
@@ -44,22 +45,26 @@ impl S3 {
         self.answer(Operation::Delete, key.as_str(), request.send()).await.map(|_| ())
     }
 
-    /// Whether the service honours `If-Match` on deletes: asked once in the life of a node, when it is first needed.
+    /// Whether the service honors `If-Match` on deletes. Tested once in the life of a node, when it
+    /// is first needed.
     async fn compares_on_delete(&self) -> Result<bool, BucketError> {
         match self.conditional_delete.get_or_try_init(|| self.probe()).await {
             Ok(compares) => Ok(*compares),
-            // Who may not write there may still delete elsewhere. Nothing is remembered: rights change.
+            // Credentials that may not write here may still delete elsewhere. The result is not
+            // remembered, because permissions change.
             Err(error) if error.kind == BucketErrorKind::Denied => {
-                tracing::warn!(%error, "cannot find out whether the service compares versions on deletes");
+                tracing::warn!(%error,
+                    "cannot test whether the S3 service supports conditional deletes (If-Match); \
+                     reading the version before this delete");
                 Ok(false)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Deletes an object of its own, first by a version that it does not have, then by its own.
+    /// Creates an object, and deletes it first with a wrong version, then with the right one.
     ///
-    /// After a crash in between, one object of 8 bytes stays below `entrepot/probe/`.
+    /// A crash in between leaves one object of 8 bytes below `entrepot/probe/`.
     async fn probe(&self) -> Result<bool, BucketError> {
         let key = Key::new(format!("{}entrepot/probe/{}", self.prefix, Uuid::new_v4()));
         let body = PutBody::Bytes(Bytes::from_static(b"entrepot"));
@@ -68,7 +73,7 @@ impl S3 {
         let refuses_other = match self.delete_once(&key, Some(&other)).await {
             Err(failed) if failed.status == Some(412) => true,
             Err(failed) if failed.error.is_transient() => return Err(failed.error),
-            // Removed all the same, or the condition is not known.
+            // Removed in spite of the condition, or the service does not know the condition.
             _ => false,
         };
         let takes_own = refuses_other && self.delete_once(&key, Some(&own)).await.is_ok();
@@ -76,7 +81,8 @@ impl S3 {
             self.delete_object(&key).await?;
             tracing::warn!(
                 bucket = self.name,
-                "the service does not compare versions on deletes: a look comes before each from now on"
+                "the S3 service does not support conditional deletes (If-Match); \
+                 reading the version before each delete from now on"
             );
         }
         Ok(takes_own)

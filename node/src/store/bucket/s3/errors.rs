@@ -1,4 +1,4 @@
-//! What S3's refusals and the SDK's failures mean to a caller.
+//! The meaning of S3's error responses and of SDK errors.
 
 use super::{BucketError, BucketErrorKind, Operation};
 use aws_sdk_s3::config::http::HttpResponse;
@@ -7,13 +7,14 @@ use aws_sdk_s3::operation::RequestId;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use std::error::Error;
 
-/// A request that did not succeed, before it is known whether that is an error: "not found" is an answer.
+/// A failed request, before it is known whether that is an error: for some requests "not found" is
+/// a result.
 pub(super) struct Failed {
-    /// The status of the answer, if there was one.
+    /// The status of the response, if there was one.
     pub(super) status: Option<u16>,
-    /// The code of S3's error document; empty where there is none.
+    /// The code in S3's error document; empty without one.
     code: String,
-    /// A 404 that S3 itself stated: it came with an error document or, to a head, with a request id.
+    /// Whether the 404 comes from S3 itself: it has an error document or, for a head, a request ID.
     stated: bool,
     pub(super) error: BucketError,
 }
@@ -33,27 +34,27 @@ impl Failed {
         self
     }
 
-    /// Whether what was asked for is not there, while the bucket is, and the bucket itself says so.
+    /// Whether the requested item does not exist although the bucket does, and S3 itself says so.
     pub(super) fn is_missing(&self) -> bool {
         self.stated && self.error.kind != BucketErrorKind::NoBucket
     }
 
-    /// The same of an object, where a multipart upload may be missing instead.
+    /// The same for an object, when the missing item may also be a multipart upload.
     pub(super) fn is_missing_object(&self) -> bool {
         self.is_missing() && self.code != "NoSuchUpload"
     }
 
-    /// A 404 that another server may have written.
+    /// Whether this is a 404 that another server may have written.
     pub(super) fn is_doubtful(&self) -> bool {
         self.status == Some(404) && !self.stated
     }
 
-    /// Whether the service does not know what was asked of it.
+    /// Whether the service does not support the request.
     pub(super) fn is_unknown(&self) -> bool {
         self.status == Some(501) || self.code == "NotImplemented"
     }
 
-    /// What the service said.
+    /// The service's own message.
     pub(super) fn told(&self) -> String {
         self.error.source.as_deref().map(ToString::to_string).unwrap_or_default()
     }
@@ -73,7 +74,7 @@ where
         let code = self.as_service_error().and_then(ProvideErrorMetadata::code);
         let stated = self.raw_response().is_some_and(|response| states_absence(operation, response, code));
         let kind = match self {
-            // Of a proxy, as a rule: the next request may reach the bucket again.
+            // Usually the 404 of a proxy. The next request may reach the bucket again.
             SdkError::ServiceError(_) if status == Some(404) && !stated => BucketErrorKind::Server,
             SdkError::ServiceError(_) => refusal(status.unwrap_or_default(), code.unwrap_or_default()),
             SdkError::TimeoutError(_) => BucketErrorKind::Timeout,
@@ -94,15 +95,15 @@ where
     }
 }
 
-/// Why a 404 is not absence.
-const NOT_OF_S3: &str = "the 404 has no error document of S3: a proxy or load balancer before the bucket may have \
-                         written it; check bucket.s3.endpoint";
+/// Why a 404 does not mean that the object is missing.
+const NOT_OF_S3: &str = "the 404 response has no S3 error document; a proxy or load balancer in front of the bucket \
+                         may have sent it: check bucket.s3.endpoint";
 
-/// The header with which S3 services name an answer; seen from Amazon S3, MinIO and versitygw.
+/// The header in which S3 services identify a response; seen from Amazon S3, MinIO and versitygw.
 const REQUEST_ID: &str = "x-amz-request-id";
 
-/// Whether a 404 is S3's own: its body is an error document, or, where there is no body because a head was asked, it
-/// has a request id.
+/// Whether a 404 comes from S3 itself: its body is an error document, or, for a head, which has no
+/// body, it has a request ID.
 fn states_absence(operation: Operation, response: &HttpResponse, code: Option<&str>) -> bool {
     if response.status().as_u16() != 404 {
         return false;
@@ -111,14 +112,15 @@ fn states_absence(operation: Operation, response: &HttpResponse, code: Option<&s
     if operation == Operation::Head {
         return response.headers().contains_key(REQUEST_ID);
     }
-    // The SDK makes up a code where the body is empty.
+    // If the body is empty, the SDK invents a code.
     code.is_some_and(|code| !code.is_empty()) && body.windows(ERROR_ELEMENT.len()).any(|window| window == ERROR_ELEMENT)
 }
 
-/// How the document element of S3's errors begins.
+/// The start of S3's error documents.
 const ERROR_ELEMENT: &[u8] = b"<Error";
 
-/// What a log needs to find the cause: S3's own words and its request id, or the chain of local causes.
+/// The text that a log needs to find the cause: S3's own message and request ID, or the chain of
+/// local causes.
 trait Told {
     fn told(&self, status: Option<u16>, code: Option<&str>) -> String;
 }
@@ -151,25 +153,26 @@ pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item 
     })
 }
 
-/// Whether the request was never sent for want of credentials.
+/// Whether the request was never sent because of missing credentials.
 fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| error.is::<aws_credential_types::provider::error::CredentialsError>())
 }
 
-/// Who gives credentials may fail in passing, as the bucket may. What it refuses, it refuses again.
+/// The source of credentials may fail transiently, as the bucket may. If it rejects the request, it
+/// will reject it again.
 fn without_credentials(error: &(dyn Error + 'static)) -> BucketErrorKind {
     let mut asked = chain(error).filter_map(|error| error.downcast_ref::<SdkError<AssumeRoleWithWebIdentityError>>());
     let failed = asked.next().map(|error| error.failed(Operation::Get, "").error);
     failed.filter(BucketError::is_transient).map_or(BucketErrorKind::NoCredentials, |error| error.kind)
 }
 
-/// What a status and a code of S3 mean ("Amazon S3 error responses"). Codes come first: a completion that fails late
-/// says so below the status 200.
+/// The meaning of S3's status and code ("Amazon S3 error responses"). Codes come first, because a
+/// late failure of a completion has a code and the status 200.
 fn refusal(status: u16, code: &str) -> BucketErrorKind {
     match (status, code) {
         (_, "NoSuchBucket") => BucketErrorKind::NoBucket,
         (_, "SlowDown" | "ServiceUnavailable" | "ThrottlingException" | "TooManyRequests") => BucketErrorKind::SlowDown,
-        // S3 waited for the body; this node or the network was slow.
+        // S3 waited for the body, because this node or the network was slow.
         (_, "RequestTimeout") => BucketErrorKind::Timeout,
         (_, "IncompleteBody") => BucketErrorKind::Truncated,
         (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => BucketErrorKind::Denied,
@@ -177,23 +180,25 @@ fn refusal(status: u16, code: &str) -> BucketErrorKind {
             BucketErrorKind::WrongRegion
         }
         (_, "InternalError") => BucketErrorKind::Server,
-        // Another request for the key was under way; S3 asks to try again.
+        // Another request for the key was in progress. S3 asks to retry.
         (_, "ConditionalRequestConflict" | "OperationAborted") => BucketErrorKind::Server,
-        // versitygw says so when a delete removes the folder of a key while a put makes it. No key of ours is a folder,
-        // so it passes.
+        // versitygw returns this when a delete removes the directory of a key while a put creates
+        // it. None of our keys is a directory, so a retry succeeds.
         (_, "ExistingObjectIsDirectory") => BucketErrorKind::Server,
-        // What was sent is not what its checksum or its signed hash says. MinIO's name for it comes last.
+        // The bytes received do not match their checksum or signed hash. The last code is MinIO's.
         (_, "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch") => BucketErrorKind::WrongContent,
         (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") => BucketErrorKind::Full,
         (401 | 403, _) => BucketErrorKind::Denied,
         (429 | 503, _) => BucketErrorKind::SlowDown,
         (507, _) => BucketErrorKind::Full,
         (408, _) => BucketErrorKind::Timeout,
-        // Without a code it is the short form of a conflict of two requests, or of a proxy.
+        // Without a code, this is the short form of a conflict of two requests, or comes from a
+        // proxy.
         (409, "") => BucketErrorKind::Server,
-        // The service does not know what was asked, and will not later.
+        // The service does not support the request, now or later.
         (501, _) => BucketErrorKind::Refused,
-        // Below 300 it is an answer that cannot be read, as a proxy's page in the place of XML.
+        // A status below 300 means an unreadable response, for example the page of a proxy instead
+        // of XML.
         (..=300 | 500.., _) => BucketErrorKind::Server,
         _ => BucketErrorKind::Refused,
     }

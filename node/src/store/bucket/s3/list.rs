@@ -24,15 +24,17 @@ impl S3 {
             let keys = listed.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
             let prefixes = listed.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix);
             page.keys.extend(keys.filter(|key| is_later(key)).map(Key::new));
-            // A key after `after` may lie in a folder that is not: S3 then names the folder.
+            // A key after `after` may be in a directory that is not after it; S3 then returns the
+            // directory.
             page.prefixes.extend(prefixes.filter(|prefix| is_later(prefix)));
             token = listed.next_continuation_token.filter(|_| listed.is_truncated == Some(true));
-            // MinIO says that a full page is the last one when there was one key more and `after` is a key itself.
+            // MinIO reports a full page as the last one if there was one more key and `after` is
+            // itself a key.
             let is_full = page.keys.len() + page.prefixes.len() >= max;
             let last = page.keys.last().map(Key::as_str).max(page.prefixes.last().map(String::as_str));
             match last {
                 Some(last) if token.is_some() || is_full => page.next = Some(last.to_owned()),
-                // Nothing of this page was later: one more request for the next one.
+                // Nothing on this page is after `after`: request the next one.
                 None if token.is_some() => continue,
                 _ => {}
             }

@@ -1,8 +1,8 @@
-//! S3 and what is compatible with it.
+//! S3 and compatible services.
 //!
-//! Each method is one request, but for rare second ones that are named where they are made. Nothing is tried again
-//! here: that is the `retry` decorator's, so that one budget bounds it all. No body is held whole in memory, and none
-//! is copied on its way.
+//! Each method sends one request, except for rare second ones, which are documented where they are
+//! sent. Nothing is retried here: the `retry` decorator does that, so one budget limits all tries.
+//! No body is held in memory as a whole or copied.
 
 mod body;
 mod checksums;
@@ -31,12 +31,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-/// Objects up to this size go in one request. A part costs a request of its own and two more for the whole, which pays
-/// when several parts on their way at once are faster than one stream; S3 itself refuses parts below 5 MiB.
+/// Objects up to this size, in bytes, are sent in one request. Each part needs a request, and the
+/// upload two more, which pays only if several parallel parts are faster than one stream. S3 itself
+/// rejects parts below 5 MiB.
 const PART_THRESHOLD: u64 = 16 << 20;
 
-/// A completion may join the parts by copying them, as gateways over a file system do: minutes for what is allowed in
-/// one object. It has this many times the patience of other requests.
+/// A completion may join the parts by copying them, as gateways on a file system do, which takes
+/// minutes for the largest objects. It gets this many times the timeout of other requests.
 const COMPLETE_PATIENCE: u32 = 10;
 
 const CONTENT_TYPE: &str = "application/octet-stream";
@@ -44,26 +45,28 @@ const CONTENT_TYPE: &str = "application/octet-stream";
 /// A bucket of S3 or of a compatible service.
 pub struct S3 {
     name: String,
-    /// What all keys begin with.
+    /// The prefix of all keys.
     prefix: String,
     settings: client::Settings,
     client: OnceCell<Client>,
-    /// For [`GetOptions::bulk`].
+    /// The client for [`GetOptions::bulk`].
     bulk: OnceCell<Client>,
-    /// How long a request may stand still.
+    /// How long a request may make no progress.
     patience: Duration,
-    /// Whether the service knows conditions on writes; it does until it says that it does not.
+    /// Whether the service supports conditional writes. True until the service rejects one as
+    /// unsupported.
     conditional: AtomicBool,
-    /// Whether the service honours `If-Match` on deletes, once it was asked.
+    /// Whether the service honors `If-Match` on deletes; set by the first test.
     conditional_delete: OnceCell<bool>,
     checksums: Checksums,
 }
 
 impl S3 {
-    /// A client of the bucket that `s3` names. No request is made, so that a node starts while its bucket is away.
+    /// A client for the bucket in `s3`. Sends no request, so a node starts even if its bucket is
+    /// unreachable.
     ///
     /// # Errors
-    /// When a file that the settings name cannot be read, or has not what it should.
+    /// If a file in the settings cannot be read, or has invalid content.
     pub fn connect(bucket: &entrepot_config::Bucket, s3: &entrepot_config::S3) -> Result<S3, ConnectError> {
         Ok(S3 {
             name: s3.name.clone(),
@@ -91,7 +94,7 @@ impl S3 {
         self.bulk.get_or_init(|| async { self.settings.bulk(self.client().await) }).await
     }
 
-    /// Waits for the answer of a request without a large body.
+    /// Waits for the response to a request without a large body.
     async fn answer<T, E: Unanswered>(
         &self,
         operation: Operation,
@@ -109,18 +112,19 @@ impl S3 {
     }
 }
 
-/// Without what HTTP puts around it: quotes, and the mark of a proxy that changed the body's encoding.
+/// The entity tag without its HTTP syntax: quotes, and the weak mark of a proxy that changed the
+/// encoding of the body.
 fn etag_of(etag: Option<String>) -> ETag {
     let etag = etag.unwrap_or_default();
     ETag(etag.strip_prefix("W/").unwrap_or(&etag).trim_matches('"').to_owned())
 }
 
-/// With the quotes that HTTP puts around it.
+/// The entity tag with its HTTP quotes.
 fn quoted(etag: &ETag) -> String {
     format!("\"{}\"", etag.0)
 }
 
-/// Sizes are signed in the SDK, and none is near the difference.
+/// The SDK uses signed sizes. No size comes near the limit.
 fn signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
-//! Objects in parts.
+//! Multipart uploads.
 //!
-//! Where checksums are on, an upload is begun for CRC-32C: each part has one of its own, S3 refuses a part that is
-//! different, and the completion names the checksums of all parts.
+//! If checksums are on, an upload is started with CRC-32C: each part carries its own, S3 rejects a
+//! part that does not match, and the completion lists the checksums of all parts.
 
 use super::body::Outgoing;
 use super::checksums::Declared;
@@ -14,7 +14,8 @@ use crate::store::layout::Key;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use futures::{FutureExt, TryFutureExt};
 
-/// What stands before the checksum of a part in its tag; after it come a space and the part's ETag.
+/// The prefix of the checksum in the tag of a part. A space and the part's ETag follow the
+/// checksum.
 const CHECKSUM_MARK: &str = "crc32c:";
 
 impl S3 {
@@ -32,7 +33,9 @@ impl S3 {
         };
         let declared = self.checksums.are_on().then_some(());
         let begun = self.checksums.send(&self.name, declared, begin).await.map_err(|failed| failed.error)?;
-        let nameless = || BucketError::new(operation, key.as_str(), BucketErrorKind::Server).because("no upload id");
+        let nameless = || {
+            BucketError::new(operation, key.as_str(), BucketErrorKind::Server).because("the response has no upload ID")
+        };
         begun.upload_id.map(MultipartId).ok_or_else(nameless)
     }
 
@@ -82,7 +85,7 @@ impl S3 {
         };
         let sent = sending.watch(self.patience, operation, key, request).await?;
         let etag = sent.e_tag.unwrap_or_default();
-        // A service that does not know checksums names none, and the completion then names none to it.
+        // A service without support for checksums returns none, and the completion then lists none.
         Ok(PartTag(match sent.checksum_crc32_c {
             Some(checksum) => format!("{CHECKSUM_MARK}{checksum} {etag}"),
             None => etag,
@@ -121,7 +124,7 @@ impl S3 {
         let mut found = Vec::new();
         let (mut after_key, mut after_id) = (None, None);
         loop {
-            // MinIO lists only those of a whole key, which is all that is wanted here.
+            // MinIO lists only the uploads of an exact key. Nothing else is needed here.
             let request = client
                 .list_multipart_uploads()
                 .bucket(&self.name)

@@ -1,6 +1,7 @@
-//! The proxy of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`), and what is never asked through
-//! it: this machine, and the services that a cloud gives each machine, such as the one that knows its keys. A proxy
-//! would ask its own.
+//! The proxy of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`), and the
+//! hosts that are always reached directly: this machine, and the link-local services of a cloud,
+//! such as the metadata service with the credentials of the machine. A proxy would reach its own
+//! instead.
 
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_smithy_runtime_api::client::http::{
@@ -10,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use std::net::IpAddr;
 
-/// A client that asks through a proxy whatever is not near.
+/// A client that uses the proxy for all hosts except near ones.
 #[derive(Debug)]
 pub(super) struct Routed {
     pub(super) proxied: SharedHttpClient,
@@ -39,12 +40,13 @@ impl HttpConnector for Routes {
     }
 }
 
-/// Whether a host is this machine, or lies on its own link, as the metadata services of clouds do.
+/// Whether a host is this machine or on its own link, as the metadata services of clouds are.
 fn is_near(host: &str) -> bool {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     match name.parse() {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-        // Amazon's services of a machine have addresses in fd00:ec2::/32 ("Use IMDS", "EKS Pod Identity").
+        // The instance services of Amazon have addresses in fd00:ec2::/32 ("Use IMDS", "EKS Pod
+        // Identity").
         Ok(IpAddr::V6(address)) => {
             address.is_loopback() || address.is_unicast_link_local() || address.segments()[..2] == [0xfd00, 0xec2]
         }
@@ -56,7 +58,7 @@ fn is_near(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Answers with its name.
+    /// Fails with its name.
     #[derive(Debug)]
     struct Named(&'static str);
 
@@ -68,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_proxy_is_not_asked_for_what_is_near() {
+    async fn near_hosts_are_reached_without_the_proxy() {
         let (proxied, direct) = (SharedHttpConnector::new(Named("proxied")), SharedHttpConnector::new(Named("direct")));
         let routes = Routes { proxied, direct };
         for (uri, route) in [

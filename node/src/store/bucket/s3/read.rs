@@ -1,4 +1,4 @@
-//! Reading objects, and what is known of them without their bytes.
+//! Reading objects and their metadata.
 
 use super::errors::Failed;
 use super::{
@@ -20,8 +20,8 @@ impl S3 {
         }
     }
 
-    /// The answer to a head has no body in which S3 could say what is missing. Where it has no other mark of S3 either, a
-    /// second request asks for one byte: its error has a body.
+    /// The response to a head has no body, so S3 cannot state there what is missing. If it has no
+    /// other mark of S3 either, a second request gets one byte: its error has a body.
     async fn head_by_get(&self, key: &Key) -> Result<Option<ObjectMeta>, BucketError> {
         let options = GetOptions { range: Some(0..1), ..GetOptions::default() };
         match self.get_object(key, options).await? {
@@ -35,7 +35,8 @@ impl S3 {
         let mut answer = self.get_once(key, range.as_ref(), if_none_match.as_ref(), bulk).await;
         let begins = range.as_ref().is_some_and(|range| range.start == 0);
         if begins && answer.as_ref().is_err_and(|failed| failed.status == Some(416)) {
-            // No byte lies in an empty object, and S3 refuses even the range that begins it: ask for all of it.
+            // An empty object has no byte, and S3 rejects even a range from its start. Get the
+            // whole object instead.
             answer = self.get_once(key, None, if_none_match.as_ref(), bulk).await;
         }
         match answer {
@@ -73,16 +74,17 @@ impl S3 {
             let why = format!("{why}: content-range {:?}, content-length {length}", answer.content_range);
             BucketError::new(Operation::Get, key.as_str(), BucketErrorKind::Server).because(why)
         };
-        let Some((range, size)) = answered else { return Err(odd("the answer's range is not readable")) };
+        let Some((range, size)) = answered else { return Err(odd("the range of the response is invalid")) };
         if resolve_range(key, asked, size)? != range || range.end - range.start != length {
-            return Err(odd("the answer is not the range that was asked for"));
+            return Err(odd("the response is not the requested range"));
         }
         let body = body::incoming(key, answer.body, length, self.patience);
         Ok(Object { meta: ObjectMeta { size, etag: etag_of(answer.e_tag) }, range, body })
     }
 }
 
-/// `bytes 0-9/100`: the range, end exclusive, and the size of the whole (RFC 9110, section 14.4).
+/// `bytes 0-9/100`: the range, end exclusive, and the size of the whole object (RFC 9110, section
+/// 14.4).
 pub(super) fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (start, last) = range.split_once('-')?;

@@ -1,5 +1,5 @@
-//! What goes over the wire, against a server that says what the test wants. The contract runs against real servers in
-//! `e2e/tests/bucket_contract.rs`.
+//! Requests on the wire, against a server that answers as the test defines. The contract runs
+//! against real servers in `e2e/tests/bucket_contract.rs`.
 
 use super::read::content_range;
 use super::*;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers requests in turn with what the script says, one connection each, and remembers their heads.
+/// Answers requests in order as scripted, one connection each, and remembers their heads.
 pub(super) struct Scripted {
     pub(super) endpoint: String,
     heads: Arc<Mutex<Vec<String>>>,
@@ -22,13 +22,13 @@ pub(super) struct Scripted {
 /// What the server does with one request.
 #[derive(Clone)]
 pub(super) enum Answer {
-    /// Takes the whole request and writes this.
+    /// Reads the whole request and writes this.
     Text(String),
-    /// Takes the whole request, writes this, and then neither writes nor closes.
+    /// Reads the whole request, writes this, and then neither writes nor closes.
     Stall(String),
     /// Reads nothing.
     Deaf,
-    /// Takes the whole request and closes.
+    /// Reads the whole request and closes.
     Close,
 }
 
@@ -45,9 +45,9 @@ impl Scripted {
         let heads = Arc::new(Mutex::new(Vec::new()));
         let mut script: VecDeque<_> = script.into_iter().collect();
         let seen = heads.clone();
-        #[allow(clippy::disallowed_methods, reason = "a server of a test, which ends with it")]
+        #[allow(clippy::disallowed_methods, reason = "the server ends with its test")]
         let server = tokio::spawn(async move {
-            // Connections that stall stay open as long as the server.
+            // Stalled connections stay open for as long as the server runs.
             let mut held = Vec::new();
             while let Some(answer) = script.pop_front() {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -79,7 +79,7 @@ impl Scripted {
     }
 }
 
-/// A bucket and the files of its keys, which it may read again.
+/// A bucket and its key files, which it may read again.
 struct Connected {
     s3: S3,
     _keys: tempfile::TempDir,
@@ -118,7 +118,7 @@ fn connected(endpoint: &str, patience: &str, checksums: entrepot_config::S3Check
     Connected { s3: S3::connect(&bucket, &s3).unwrap(), _keys: keys }
 }
 
-/// The head of a request, after its body has been taken too.
+/// The head of a request, after its body has been read too.
 async fn take_request(stream: &mut TcpStream) -> String {
     let mut taken = Vec::new();
     let end = loop {
@@ -159,7 +159,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_by_its_status_and_code() {
+async fn an_error_is_classified_by_its_status_and_code() {
     for (status, code, kind) in [
         ("404 Not Found", "NoSuchBucket", BucketErrorKind::NoBucket),
         ("403 Forbidden", "AccessDenied", BucketErrorKind::Denied),
@@ -178,16 +178,16 @@ async fn a_refusal_is_told_by_its_status_and_code() {
         ("400 Bad Request", "InvalidArgument", BucketErrorKind::Refused),
     ] {
         let server = Scripted::start([refusal(status, code)]).await;
-        let error = server.bucket("5s").get(&key(), GetOptions::default()).await.err().expect("it is refused");
+        let error = server.bucket("5s").get(&key(), GetOptions::default()).await.err().expect("the request fails");
         assert_eq!(error.kind, kind, "{status} {code}");
         let cause = error.source.unwrap().to_string();
         assert!(cause.contains("because") && cause.contains(code), "{cause}");
-        assert_eq!(server.heads().len(), 1, "the SDK does not try again");
+        assert_eq!(server.heads().len(), 1, "the SDK does not retry");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_xml_is_a_failure_of_the_server() {
+async fn a_response_that_is_not_xml_is_a_server_error() {
     let server =
         Scripted::start([answer("502 Bad Gateway", "", "<html>proxy</html>"), answer("200 OK", "", "junk")]).await;
     let bucket = server.bucket("5s");
@@ -199,7 +199,7 @@ async fn an_answer_that_is_no_xml_is_a_failure_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_missing_object_is_an_answer() {
+async fn a_missing_object_is_not_an_error() {
     let script = [
         refusal("404 Not Found", "NoSuchKey"),
         answer("404 Not Found", "x-amz-request-id: 1\r\n", ""),
@@ -213,7 +213,7 @@ async fn a_missing_object_is_an_answer() {
     assert_eq!(server.heads().len(), 3, "one request each");
 }
 
-/// What a proxy writes that does not find its backend, with and without a page.
+/// The responses of a proxy that does not find its backend, with and without a page.
 fn pages_of_proxies() -> [Answer; 3] {
     let page = "<html><head><title>404 Not Found</title></head><body><center>nginx</center></body></html>";
     let json = r#"{"code":"NoSuchKey","message":"no Route matched with those values"}"#;
@@ -223,7 +223,7 @@ fn pages_of_proxies() -> [Answer; 3] {
 }
 
 #[tokio::test]
-async fn a_404_that_s3_did_not_write_is_a_failure_in_passing_for_every_operation() {
+async fn a_404_that_s3_did_not_send_is_a_transient_failure_for_every_operation() {
     for page in pages_of_proxies().into_iter().chain([answer("404 Not Found", "", "")]) {
         let server = Scripted::start(std::iter::repeat_n(page, 10)).await;
         let bucket = server.bucket("5s");
@@ -242,7 +242,7 @@ async fn a_404_that_s3_did_not_write_is_a_failure_in_passing_for_every_operation
             bucket.multipart_abort(&key, &upload).await.err(),
         ];
         for (number, error) in errors.into_iter().enumerate() {
-            let error = error.unwrap_or_else(|| panic!("operation {number} takes it for absence"));
+            let error = error.unwrap_or_else(|| panic!("operation {number} treats it as a missing object"));
             assert_eq!(error.kind, BucketErrorKind::Server, "{error}");
             assert!(error.is_transient() && error.source.unwrap().to_string().contains("proxy"));
         }
@@ -263,7 +263,7 @@ async fn a_head_without_a_mark_of_s3_is_decided_by_a_get_of_one_byte() {
 }
 
 #[tokio::test]
-async fn a_version_is_named_by_put_and_the_answers_are_told_apart() {
+async fn a_put_names_a_version_and_the_responses_are_distinguished() {
     let script = [
         answer("200 OK", "etag: \"w\"\r\n", ""),
         refusal("412 Precondition Failed", "PreconditionFailed"),
@@ -286,7 +286,7 @@ async fn a_version_is_named_by_put_and_the_answers_are_told_apart() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_gone_is_not_an_object_that_exists() {
+async fn a_missing_upload_is_not_an_existing_object() {
     let server = Scripted::start(std::iter::repeat_n(refusal("404 Not Found", "NoSuchUpload"), 2)).await;
     let bucket = server.bucket("5s");
     for mode in [PutMode::IfAbsent, PutMode::IfMatch(Some(ETag("v".into())))] {
@@ -297,7 +297,7 @@ async fn an_upload_that_is_gone_is_not_an_object_that_exists() {
 }
 
 #[tokio::test]
-async fn without_conditions_a_version_is_looked_at_before_the_write() {
+async fn without_conditional_writes_the_version_is_read_before_the_write() {
     let looked = || answer("200 OK", "etag: \"v\"\r\n", "");
     let done = answer("200 OK", "etag: \"w\"\r\n", "");
     let absent = answer("404 Not Found", "x-amz-request-id: 1\r\n", "");
@@ -317,7 +317,7 @@ async fn without_conditions_a_version_is_looked_at_before_the_write() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_names_no_version_is_not_taken_for_done() {
+async fn a_write_whose_response_has_no_version_is_not_treated_as_done() {
     let server = Scripted::start([answer("200 OK", "", "")]).await;
     let put = server.bucket("5s").put(&key(), content(), PutMode::Overwrite).await;
     assert_eq!(put.unwrap_err().kind, BucketErrorKind::Server);
@@ -336,11 +336,11 @@ fn changed() -> Answer {
 }
 
 #[tokio::test]
-async fn a_service_that_compares_versions_on_deletes_is_asked_once() {
+async fn a_service_that_compares_versions_on_deletes_is_tested_once() {
     let script = [put_done(), changed(), removed(), removed(), changed(), refusal("404 Not Found", "NoSuchKey")];
     let server = Scripted::start(script).await;
     let bucket = server.bucket("5s");
-    assert!(!bucket.capabilities().conditional_delete, "it is not known yet");
+    assert!(!bucket.capabilities().conditional_delete, "the service was not tested yet");
     let version = ETag("v".into());
     assert_eq!(bucket.delete_if_match(&key(), &version).await.unwrap(), Delete::Done);
     assert!(bucket.capabilities().conditional_delete);
@@ -355,10 +355,11 @@ async fn a_service_that_compares_versions_on_deletes_is_asked_once() {
 }
 
 #[tokio::test]
-async fn a_service_that_does_not_compare_versions_on_deletes_is_looked_at_first() {
+async fn without_conditional_deletes_the_version_is_read_before_the_delete() {
     let looked = |version: &str| answer("200 OK", &format!("etag: \"{version}\"\r\n"), "");
     let unknown = refusal("501 Not Implemented", "NotImplemented");
-    // MinIO removes all the same; another service may not know the condition, or take no version at all.
+    // MinIO removes the object unconditionally. Another service may not know the condition, or
+    // reject every version.
     for probe in [vec![removed()], vec![unknown], vec![changed(), changed()]] {
         let cleaned = [removed(), looked("v"), removed(), looked("w")];
         let script: Vec<_> = [put_done()].into_iter().chain(probe).chain(cleaned).collect();
@@ -375,7 +376,7 @@ async fn a_service_that_does_not_compare_versions_on_deletes_is_looked_at_first(
 }
 
 #[tokio::test]
-async fn a_probe_that_fails_in_passing_or_is_denied_decides_nothing() {
+async fn a_probe_that_fails_transiently_or_is_denied_decides_nothing() {
     let busy = || refusal("503 Service Unavailable", "SlowDown");
     let script = [
         busy(),
@@ -421,20 +422,20 @@ async fn a_version_is_sent_with_quotes_and_kept_without() {
 }
 
 #[tokio::test]
-async fn a_range_is_what_the_answer_says_it_is() {
+async fn a_response_must_have_the_requested_range() {
     let part =
         |range: &str| answer("206 Partial Content", &format!("content-range: bytes {range}\r\netag: \"v\"\r\n"), "abc");
     let whole = answer("200 OK", "etag: \"v\"\r\n", "0123456789");
     let server = Scripted::start([part("2-4/10"), part("3-5/10"), whole]).await;
     let bucket = server.bucket("5s");
     let options = || GetOptions { range: Some(2..5), ..GetOptions::default() };
-    let Get::Found(object) = bucket.get(&key(), options()).await.unwrap() else { panic!("it is there") };
+    let Get::Found(object) = bucket.get(&key(), options()).await.unwrap() else { panic!("the object exists") };
     assert_eq!((object.meta.size, object.range.clone()), (10, 2..5));
     assert_eq!(object.meta.etag, ETag("v".into()));
     assert_eq!(collect_small(&key(), object, 10).await.unwrap().0, "abc");
     for what in ["another range", "no range"] {
         let error =
-            bucket.get(&key(), options()).await.err().unwrap_or_else(|| panic!("{what} is not what was asked for"));
+            bucket.get(&key(), options()).await.err().unwrap_or_else(|| panic!("{what} is not the requested range"));
         assert_eq!(error.kind, BucketErrorKind::Server, "{what}");
     }
 }
@@ -444,12 +445,14 @@ async fn the_first_range_of_an_empty_object_is_empty() {
     let server =
         Scripted::start([refusal("416 Range Not Satisfiable", "InvalidRange"), answer("200 OK", "", "")]).await;
     let options = GetOptions { range: Some(0..100), ..GetOptions::default() };
-    let Get::Found(object) = server.bucket("5s").get(&key(), options).await.unwrap() else { panic!("it is there") };
+    let Get::Found(object) = server.bucket("5s").get(&key(), options).await.unwrap() else {
+        panic!("the object exists")
+    };
     assert_eq!((object.meta.size, object.range), (0, 0..0));
 }
 
 #[tokio::test]
-async fn a_conditional_put_answers_exists_and_a_conflict_is_tried_again() {
+async fn a_conditional_put_returns_exists_and_a_conflict_is_transient() {
     let conflict = refusal("409 Conflict", "ConditionalRequestConflict");
     let server = Scripted::start([refusal("412 Precondition Failed", "PreconditionFailed"), conflict]).await;
     let bucket = server.bucket("5s");
@@ -459,13 +462,13 @@ async fn a_conditional_put_answers_exists_and_a_conflict_is_tried_again() {
     for head in server.heads() {
         assert_eq!(header(&head, "if-none-match"), Some("*"));
         assert_eq!(header(&head, "content-type"), Some(CONTENT_TYPE));
-        assert_eq!(header(&head, "content-encoding"), None, "the body goes as it is");
+        assert_eq!(header(&head, "content-encoding"), None, "the body is sent unencoded");
         assert!(!head.contains("x-amz-checksum") && !head.contains("x-amz-trailer"), "{head}");
     }
 }
 
 #[tokio::test]
-async fn a_service_without_conditions_is_asked_once_and_then_overwritten() {
+async fn a_service_without_conditional_writes_is_tested_once_and_then_overwrites() {
     let done = || answer("200 OK", "etag: \"v\"\r\n", "");
     let server = Scripted::start([refusal("501 Not Implemented", "NotImplemented"), done(), done()]).await;
     let bucket = server.bucket("5s");
@@ -479,7 +482,7 @@ async fn a_service_without_conditions_is_asked_once_and_then_overwritten() {
 }
 
 #[tokio::test]
-async fn an_error_below_the_status_200_of_a_completion_is_an_error() {
+async fn an_error_in_a_completion_with_status_200_is_an_error() {
     let server = Scripted::start([refusal("200 OK", "InternalError")]).await;
     let parts = vec![PartTag("\"a\"".into())];
     let (bucket, upload) = (server.bucket("5s"), MultipartId("u".into()));
@@ -489,13 +492,13 @@ async fn an_error_below_the_status_200_of_a_completion_is_an_error() {
 }
 
 #[tokio::test]
-async fn no_answer_in_time_is_a_timeout() {
+async fn a_late_response_is_a_timeout() {
     let server = Scripted::start([Answer::Stall(String::new())]).await;
     assert_eq!(server.bucket("200ms").head(&key()).await.unwrap_err().kind, BucketErrorKind::Timeout);
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_taken_is_a_timeout() {
+async fn a_body_that_the_server_does_not_read_is_a_timeout() {
     let server = Scripted::start([Answer::Deaf]).await;
     // More than the buffers of the connection hold.
     let body = PutBody::Bytes(vec![0; 64 << 20].into());
@@ -504,14 +507,14 @@ async fn a_body_that_is_not_taken_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn a_body_that_stands_still_or_ends_early_is_an_error() {
+async fn a_body_that_stalls_or_ends_early_is_an_error() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\nabc".to_owned();
     let script = [Answer::Stall(head.clone()), Answer::Text(head)];
     let server = Scripted::start(script).await;
     let bucket = server.bucket("200ms");
     for kind in [BucketErrorKind::Timeout, BucketErrorKind::Truncated] {
         let Get::Found(mut object) = bucket.get(&key(), GetOptions::default()).await.unwrap() else {
-            panic!("it is there")
+            panic!("the object exists")
         };
         assert_eq!(object.body.next().await.unwrap().unwrap(), "abc");
         assert_eq!(object.body.next().await.unwrap().unwrap_err().kind, kind);
@@ -520,7 +523,7 @@ async fn a_body_that_stands_still_or_ends_early_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_or_hangs_up_is_a_failed_connection() {
+async fn a_server_that_is_unreachable_or_hangs_up_is_a_failed_connection() {
     let server = Scripted::start([Answer::Close]).await;
     assert_eq!(server.bucket("5s").head(&key()).await.unwrap_err().kind, BucketErrorKind::Connection);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -544,7 +547,7 @@ async fn a_file_is_sent_unsigned_with_its_length() {
     assert_eq!(header(&heads[0], "if-none-match"), None);
 }
 
-/// A file of `content` as a body, with the checksum of `hashed`.
+/// A file with `content` as a body, with the checksum of `hashed`.
 struct Hashed {
     file: tempfile::NamedTempFile,
     checksum: Option<Checksum>,
@@ -562,7 +565,7 @@ impl Hashed {
     }
 }
 
-/// Of `content`, by openssl and by the CRC catalogue's implementation.
+/// Checksums of `content`, computed by openssl and by the implementation of the CRC catalogue.
 const SHA256: &str = "7XACtDnprIRfIjV9giusFERzD722AW0+yUMil7nsn3M=";
 
 #[tokio::test]
@@ -587,11 +590,11 @@ async fn a_file_carries_its_digest_and_a_part_its_crc() {
     assert_eq!(sha256, [Some(SHA256), None, None, None, None]);
     assert_eq!(crcs, [None, Some(crc.as_str()), None, Some(crc.as_str()), Some(crc.as_str())]);
     assert_eq!(header(&heads[2], "x-amz-checksum-algorithm"), Some("CRC32C"));
-    assert!(heads.iter().all(|head| header(head, "x-amz-trailer").is_none()), "no body is chunked");
+    assert!(heads.iter().all(|head| header(head, "x-amz-trailer").is_none()), "no body is sent as aws-chunked");
 }
 
 #[tokio::test]
-async fn a_mismatch_is_wrong_content_only_where_the_caller_named_the_bytes() {
+async fn a_mismatch_is_wrong_content_only_if_the_caller_passed_a_checksum() {
     for code in ["BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"] {
         let server = Scripted::start(std::iter::repeat_n(refusal("400 Bad Request", code), 3)).await;
         let bucket = server.bucket("5s");
@@ -605,7 +608,7 @@ async fn a_mismatch_is_wrong_content_only_where_the_caller_named_the_bytes() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_not_what_was_hashed_is_not_sent() {
+async fn a_part_that_changed_since_it_was_hashed_is_not_sent() {
     let server = Scripted::start([]).await;
     let (bucket, key, upload) = (server.bucket("5s"), key(), MultipartId("u".into()));
     let sent = bucket.multipart_part(&key, &upload, 1, hashed(b"other").body()).await;
@@ -614,7 +617,7 @@ async fn a_part_that_is_not_what_was_hashed_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_service_that_refuses_checksums_is_sent_none_from_then_on() {
+async fn a_service_that_rejects_checksums_gets_none_from_then_on() {
     for (status, code) in [("400 Bad Request", "InvalidRequest"), ("501 Not Implemented", "NotImplemented")] {
         let server = Scripted::start([refusal(status, code), put_done(), put_done()]).await;
         let bucket = server.bucket("5s");
@@ -622,7 +625,7 @@ async fn a_service_that_refuses_checksums_is_sent_none_from_then_on() {
             let put = bucket.put(&key(), hashed(b"content").body(), PutMode::Overwrite).await;
             assert_eq!(put.unwrap(), Put::Done(ETag("p".into())), "{code}");
         }
-        // Without the service the bytes are compared here.
+        // Without the service's check the bytes are compared here.
         let put = bucket.put(&key(), hashed(b"other").body(), PutMode::Overwrite).await;
         assert_eq!(put.unwrap_err().kind, BucketErrorKind::WrongContent);
         let with: Vec<_> = server.heads().iter().map(|head| header(head, "x-amz-checksum-sha256").is_some()).collect();
@@ -631,7 +634,7 @@ async fn a_service_that_refuses_checksums_is_sent_none_from_then_on() {
 }
 
 #[tokio::test]
-async fn what_is_refused_without_a_checksum_too_says_nothing_about_checksums() {
+async fn a_request_that_also_fails_without_a_checksum_keeps_checksums_on() {
     let refused = || refusal("400 Bad Request", "InvalidArgument");
     let server = Scripted::start([refused(), refused(), put_done()]).await;
     let bucket = server.bucket("5s");
@@ -642,7 +645,7 @@ async fn what_is_refused_without_a_checksum_too_says_nothing_about_checksums() {
 }
 
 #[tokio::test]
-async fn checksums_that_are_off_are_not_sent_and_compared_here() {
+async fn disabled_checksums_are_not_sent_and_are_compared_locally() {
     let begun = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>";
     let server = Scripted::start([put_done(), answer("200 OK", "", begun)]).await;
     let bucket = connected(&server.endpoint, "5s", entrepot_config::S3Checksums::Off);
@@ -654,11 +657,11 @@ async fn checksums_that_are_off_are_not_sent_and_compared_here() {
 }
 
 #[test]
-fn a_file_of_authorities_that_is_none_is_refused_by_name() {
+fn the_error_for_an_invalid_ca_file_names_the_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let connect = || {
         let s3 = entrepot_config::S3 { ca_file: Some(file.path().to_owned()), ..Default::default() };
-        S3::connect(&entrepot_config::Bucket::default(), &s3).err().expect("it is refused").to_string()
+        S3::connect(&entrepot_config::Bucket::default(), &s3).err().expect("the file is rejected").to_string()
     };
     for content in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         std::fs::write(file.path(), content).unwrap();
@@ -668,7 +671,7 @@ fn a_file_of_authorities_that_is_none_is_refused_by_name() {
 }
 
 #[test]
-fn content_ranges_are_read() {
+fn content_ranges_are_parsed() {
     assert_eq!(content_range("bytes 0-9/100"), Some((0..10, 100)));
     for text in ["", "bytes */100", "bytes 9-0/100", "bytes 0-100/100", "bytes 0-9/*", "0-9/100"] {
         assert_eq!(content_range(text), None, "{text}");

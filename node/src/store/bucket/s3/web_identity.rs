@@ -1,6 +1,8 @@
-//! Temporary credentials for a token in a file, by which a cluster tells a cloud whose pod this is.
+//! Temporary credentials from a token in a file. The cluster uses the token to identify the pod to
+//! the cloud.
 //!
-//! The SDK can do this too, but takes no answer that does not say which role was assumed, and MinIO's does not.
+//! The SDK's own provider rejects a response that does not name the assumed role, and MinIO's does
+//! not.
 
 use super::credentials::read;
 use crate::run::tasks::blocking;
@@ -13,10 +15,10 @@ use aws_sdk_sts::Client;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// What is told as the name of the session, for the cloud's log, unless the environment says another.
+/// Default name of the session in the cloud's log, unless the environment sets another.
 const SESSION: &str = "entrepot";
 
-/// Exchanges the token in a file for the credentials of a role, at a security token service.
+/// Exchanges the token in a file for the credentials of a role, at a security token service (STS).
 #[derive(Debug)]
 pub(super) struct WebIdentity {
     sts: Client,
@@ -26,7 +28,7 @@ pub(super) struct WebIdentity {
 }
 
 impl WebIdentity {
-    /// `None` unless the environment names a token and a role, as clouds write it into pods.
+    /// `None` unless the environment names a token file and a role, as clouds set them in pods.
     pub(super) fn of_environment(config: &SdkConfig) -> Option<WebIdentity> {
         let named = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Some(WebIdentity {
@@ -38,21 +40,24 @@ impl WebIdentity {
     }
 
     async fn assume(&self) -> provider::Result {
-        // Each time anew: the file has another token before the last one ends.
+        // Read each time, because the file gets a new token before the previous one expires.
         let path = self.token_file.clone();
         let token = blocking(move || read(&path)).await.map_err(CredentialsError::provider_error)?;
         let token = token.map_err(CredentialsError::provider_error)?;
         let request = self.sts.assume_role_with_web_identity();
         let request = request.role_arn(&self.role).role_session_name(&self.session).web_identity_token(token);
         let answer = request.send().await.map_err(CredentialsError::provider_error)?;
-        let given = answer.credentials.ok_or_else(|| CredentialsError::unhandled("the answer has no credentials"))?;
+        let given = answer.credentials.ok_or_else(|| {
+            CredentialsError::unhandled("the response of the security token service has no credentials")
+        })?;
         let end = SystemTime::try_from(given.expiration).map_err(CredentialsError::unhandled)?;
         let token = Some(given.session_token);
         Ok(Credentials::new(given.access_key_id, given.secret_access_key, token, Some(end), "web identity"))
     }
 }
 
-/// A client of the service that the environment names, or else of Amazon's. Nothing is tried again here, as at the bucket.
+/// A client of the service that the environment names, otherwise of Amazon's. The SDK does not
+/// retry here either.
 fn service(config: &SdkConfig) -> Client {
     let config = aws_sdk_sts::config::Builder::from(config).retry_config(RetryConfig::disabled());
     Client::from_conf(config.build())
@@ -76,7 +81,7 @@ mod tests {
     use aws_config::{BehaviorVersion, Region};
     use aws_credential_types::provider::SharedCredentialsProvider;
 
-    /// MinIO's answer, word for word but for the keys.
+    /// MinIO's response, unchanged except for the keys.
     const GIVEN: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult>
 <AssumedRoleUser><Arn></Arn><AssumeRoleId></AssumeRoleId></AssumedRoleUser><Credentials>
@@ -107,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_does_not_name_the_role_is_taken() {
+    async fn a_response_that_does_not_name_the_role_is_accepted() {
         let (server, token) = (Scripted::start([answer("200 OK", "", GIVEN)]).await, file());
         let credentials = pod(&server.endpoint, &token).await.1.assume().await.unwrap();
         assert_eq!((credentials.access_key_id(), credentials.secret_access_key()), ("id", "secret"));
@@ -120,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_fails_may_be_asked_again_and_one_that_refuses_may_not() {
+    async fn a_failure_of_the_token_service_is_transient_and_a_rejection_is_not() {
         for (said, kind) in [
             (Answer::Close, BucketErrorKind::Connection),
             (answer("503 Service Unavailable", "", ""), BucketErrorKind::SlowDown),
@@ -138,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_is_not_there_is_named() {
+    async fn the_error_for_a_missing_token_names_its_file() {
         let (server, token) = (Scripted::start([]).await, file());
         let identity = pod(&server.endpoint, &token).await.1;
         let path = token.path().to_owned();

@@ -41,9 +41,9 @@ impl S3 {
         self.conditionally(key, mode, |condition| self.put_once(key, body, condition).boxed()).await
     }
 
-    /// Sends a write with the condition of its mode. A service that does not know conditions says so once in the life of
-    /// a node. From then on `IfAbsent` overwrites, and `IfMatch` looks at the version first: what another node writes
-    /// between the look and the write is lost.
+    /// Sends a write with the condition of its mode. A service that does not support conditions
+    /// reports it once in the life of a node. From then on `IfAbsent` overwrites, and `IfMatch`
+    /// reads the version first, which loses a write of another node that comes in between.
     pub(super) async fn conditionally<F>(
         &self,
         key: &Key,
@@ -74,13 +74,13 @@ impl S3 {
         if self.conditional.swap(false, Ordering::Relaxed) {
             tracing::warn!(
                 bucket = self.name,
-                "the service does not know If-None-Match and If-Match on writes: objects are overwritten from now on, \
-                 those with a version after a look at it"
+                "the S3 service does not support conditional writes (If-None-Match, If-Match); an existing object may \
+                 be written again with the same content, and concurrent changes of one tag may overwrite each other"
             );
         }
     }
 
-    /// One request, and a second one where the service refuses a checksum.
+    /// Sends one request, and a second one if the service rejects the checksum.
     pub(super) async fn put_once(
         &self,
         key: &Key,
@@ -88,7 +88,8 @@ impl S3 {
         condition: Option<Condition>,
     ) -> Result<Option<String>, Failed> {
         let declared = self.checksums.of_object(key, body).await?;
-        // Boxed, because the compiler does not follow futures of the SDK through all that lies around them.
+        // Boxed, because the compiler cannot check the SDK's futures through all the layers around
+        // them.
         let send = |declared| self.put_declared(key, body, condition.as_ref(), declared).boxed();
         self.checksums.send(&self.name, declared, send).await
     }
@@ -126,22 +127,24 @@ impl S3 {
         let put = sending.watch(self.patience, operation, key, request).await?;
         match put.e_tag {
             Some(etag) => Ok(Some(etag)),
-            // Every S3 service names the version that it stored. What answers without it has stored nothing that is known.
+            // Every S3 service returns the version that it stored. A response without one does not
+            // prove that anything was stored.
             None => Err(Failed::new(operation, key.as_str(), BucketErrorKind::Server)
-                .because("the answer has no ETag: another server between the node and the bucket may have answered")),
+                .because("the response has no ETag; a proxy between the node and the bucket may have sent it")),
         }
     }
 }
 
-/// What a write came to that was sent with the condition of its mode.
+/// The result of a write with the condition of its mode.
 fn conditional_answer(answer: Result<Option<String>, Failed>, mode: &PutMode) -> Result<Put, BucketError> {
     let refused = if *mode == PutMode::IfAbsent { Put::Exists } else { Put::Changed };
     match answer {
         Ok(etag) => Ok(Put::Done(etag_of(etag))),
         Err(failed) if failed.status == Some(412) => Ok(refused),
-        // With If-Match: there is no such object. Not: there is no such multipart upload.
+        // With If-Match, a missing object is a failed condition; a missing multipart upload is not.
         Err(failed) if matches!(mode, PutMode::IfMatch(Some(ETag(_)))) && failed.is_missing_object() => Ok(refused),
-        // 409 says that another write of the key was under way and that it may fail: `Server`, to be tried again.
+        // 409 means that another write of the key was in progress and this one may have failed:
+        // `Server`, which is retried.
         Err(failed) => Err(failed.error),
     }
 }

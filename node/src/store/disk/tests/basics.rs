@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use std::time::Duration;
 
 #[tokio::test]
-async fn what_was_stored_is_read_back() {
+async fn stored_content_is_read_back() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     for length in [0, 1, 512 << 10, (512 << 10) + 1, 3_000_000] {
@@ -22,7 +22,7 @@ async fn what_was_stored_is_read_back() {
 }
 
 #[tokio::test]
-async fn any_range_is_read_as_it_is() {
+async fn any_range_is_read_correctly() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 2_000_000);
@@ -36,7 +36,7 @@ async fn any_range_is_read_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_not_stored_is_an_answer_not_an_error() {
+async fn missing_content_is_not_an_error() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, _) = content(1, 10);
@@ -47,7 +47,7 @@ async fn what_is_not_stored_is_an_answer_not_an_error() {
 }
 
 #[tokio::test]
-async fn storing_again_keeps_one_and_gives_the_room_back() {
+async fn storing_again_keeps_one_copy_and_releases_the_reservation() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 1000);
@@ -74,7 +74,7 @@ async fn a_reservation_becomes_the_size_of_the_content() {
 }
 
 #[tokio::test]
-async fn adopting_a_file_that_is_not_there_gives_the_room_back() {
+async fn adopting_a_missing_file_releases_the_reservation() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, _) = content(1, 10);
@@ -85,7 +85,7 @@ async fn adopting_a_file_that_is_not_there_gives_the_room_back() {
 }
 
 #[tokio::test]
-async fn removed_content_is_gone_from_disk_and_memory_but_not_for_its_readers() {
+async fn removed_content_is_gone_from_disk_and_memory_except_for_open_readers() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 2_000_000);
@@ -148,7 +148,7 @@ async fn links_are_remembered_for_stored_content_only() {
 }
 
 #[tokio::test]
-async fn links_of_what_is_expected_are_remembered_with_what_is_stored() {
+async fn links_of_expected_content_are_kept_when_it_is_stored() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let [kept, deleted] = ["a", "b"].map(|name| Repository::parse(name).unwrap());
@@ -168,7 +168,7 @@ async fn links_of_what_is_expected_are_remembered_with_what_is_stored() {
 }
 
 #[tokio::test]
-async fn links_of_what_was_expected_and_never_came_are_forgotten() {
+async fn links_of_expected_content_that_is_never_stored_are_forgotten() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let repository = Repository::parse("a").unwrap();
@@ -182,7 +182,7 @@ async fn links_of_what_was_expected_and_never_came_are_forgotten() {
 }
 
 #[tokio::test]
-async fn with_too_many_links_the_oldest_is_forgotten() {
+async fn the_oldest_of_too_many_links_is_forgotten() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 10);
@@ -211,7 +211,7 @@ fn a_tag_is_known_until_it_is_forgotten() {
 }
 
 #[test]
-fn a_store_has_one_node() {
+fn a_store_is_used_by_one_node() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let second = super::super::Store::open(&fixture.config, fixture.clock.clone(), fixture.metrics.clone());

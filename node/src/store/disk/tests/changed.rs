@@ -1,4 +1,5 @@
-//! A file that is not the one that was verified is verified before its next use, while the node runs and after a stop.
+//! A file that is not the verified one is verified before its next use, while the node runs and
+//! after a stop.
 
 use crate::store::Store;
 use crate::store::disk::testing::{Fixture, content, corrupt, read, size, store_content, touch};
@@ -6,10 +7,10 @@ use bytes::Bytes;
 use std::fs::{self, File};
 use std::path::Path;
 
-/// What is done, and how.
+/// The change, and its name.
 type Change = (&'static str, fn(&Path));
 
-/// What others may do to a file. Each of them leaves other times or another inode.
+/// Changes that another program may make to a file. Each of them changes the times or the inode.
 const CHANGES: [Change; 7] = [
     ("a byte", corrupt),
     ("cut", |path| File::options().write(true).open(path).unwrap().set_len(300).unwrap()),
@@ -47,7 +48,7 @@ async fn is_refused_and_can_come_again(fixture: &Fixture, store: &Store, change:
 }
 
 #[tokio::test]
-async fn a_file_that_is_changed_under_the_running_node_is_not_served() {
+async fn a_file_changed_while_the_node_runs_is_not_served() {
     for (change, apply) in CHANGES {
         let fixture = Fixture::roomy();
         let (store, digest, bytes) = stored(&fixture).await;
@@ -58,7 +59,7 @@ async fn a_file_that_is_changed_under_the_running_node_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_changed_while_the_node_is_down_is_not_served() {
+async fn a_file_changed_while_the_node_is_stopped_is_not_served() {
     for (change, apply) in CHANGES {
         let fixture = Fixture::roomy();
         let (store, digest, _) = stored(&fixture).await;
@@ -66,13 +67,13 @@ async fn a_file_that_is_changed_while_the_node_is_down_is_not_served() {
         drop(store);
         apply(&fixture.file_of(&digest));
         let store = fixture.open();
-        assert_eq!(store.size(&digest), None, "{change}: a size that nobody has verified");
+        assert_eq!(store.size(&digest), None, "{change}: the size is not verified");
         is_refused_and_can_come_again(&fixture, &store, change).await;
     }
 }
 
 #[tokio::test]
-async fn a_file_that_nobody_changed_is_not_verified_again() {
+async fn an_unchanged_file_is_not_verified_again() {
     let fixture = Fixture::roomy();
     let (store, digest, bytes) = stored(&fixture).await;
     for _ in 0..3 {
@@ -81,14 +82,14 @@ async fn a_file_that_nobody_changed_is_not_verified_again() {
     store.close().unwrap();
     drop(store);
     let store = fixture.open();
-    assert_eq!(store.size(&digest), Some(2000), "known without reading it");
+    assert_eq!(store.size(&digest), Some(2000), "the size is known without reading the file");
     store.close().unwrap();
     drop(store);
-    assert_eq!(fixture.open().size(&digest), Some(2000), "and without ever using it");
+    assert_eq!(fixture.open().size(&digest), Some(2000), "and without ever using the content");
 }
 
 #[tokio::test]
-async fn a_file_that_was_touched_and_is_sound_is_served_and_trusted_again() {
+async fn a_touched_but_sound_file_is_served_and_trusted_again() {
     let fixture = Fixture::roomy();
     let (store, digest, bytes) = stored(&fixture).await;
     touch(&fixture.file_of(&digest));
@@ -106,7 +107,7 @@ async fn a_file_that_was_touched_and_is_sound_is_served_and_trusted_again() {
 }
 
 #[tokio::test]
-async fn a_copy_in_memory_is_served_though_its_file_is_damaged_and_the_file_is_not() {
+async fn a_copy_in_memory_is_served_even_if_its_file_is_damaged() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 2000);
@@ -118,7 +119,7 @@ async fn a_copy_in_memory_is_served_though_its_file_is_damaged_and_the_file_is_n
 }
 
 #[tokio::test]
-async fn damage_of_what_is_not_durable_yet_is_counted_and_it_is_not_kept_for_sending() {
+async fn damaged_content_that_is_not_durable_is_counted_and_not_sent() {
     let fixture = Fixture::roomy();
     let (store, digest, _) = stored(&fixture).await;
     let _pin = store.pin(&digest);
@@ -129,7 +130,7 @@ async fn damage_of_what_is_not_durable_yet_is_counted_and_it_is_not_kept_for_sen
 }
 
 #[tokio::test]
-async fn a_damaged_mark_costs_time_and_makes_nothing_wrong() {
+async fn a_damaged_mark_costs_time_and_causes_no_error() {
     let damages: [fn(&mut Vec<u8>); 5] = [
         |mark| mark.truncate(mark.len() / 2),
         |mark| mark.clear(),

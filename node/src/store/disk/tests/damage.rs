@@ -1,5 +1,5 @@
-//! No file of the store prevents a start, whatever others did to it, stopped or running; and then a push and a pull work,
-//! and nothing wrong is served.
+//! No file of the store prevents a start, whatever other programs did to it, while the node was
+//! stopped or running. Afterwards a push and a pull work, and nothing wrong is served.
 
 use crate::oci::Digest;
 use crate::store::bucket::fault::{Fault, Faults};
@@ -15,7 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What others may do to a file or a folder.
+/// Changes that another program may make to a file or a directory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Damage {
     Garbage,
@@ -41,7 +41,7 @@ const DAMAGES: [Damage; 9] = [
     Damage::StrangeName,
 ];
 
-/// Does it. A folder that others put something into is where that is not lost.
+/// Applies the damage. `aside` is a file outside the store, which a link may point to.
 fn apply(damage: Damage, path: &Path, aside: &Path) {
     let is_folder = path.is_dir();
     let content = if is_folder { Vec::new() } else { fs::read(path).unwrap_or_default() };
@@ -49,7 +49,7 @@ fn apply(damage: Damage, path: &Path, aside: &Path) {
         let _ = fs::rename(path, path.with_file_name(OsStr::from_bytes(b"\xff\xfe.json")));
         return;
     }
-    // As others do it who overwrite a file, and as those who replace it.
+    // Both as programs that overwrite a file and as those that replace it.
     if is_folder {
         fs::remove_dir_all(path).unwrap();
     } else if !matches!(damage, Damage::Garbage | Damage::Emptied | Damage::Halved) {
@@ -70,7 +70,7 @@ fn apply(damage: Damage, path: &Path, aside: &Path) {
     }
 }
 
-/// One store in which one thing after another is damaged.
+/// One store to which one damage after another is applied.
 struct Trial {
     folder: tempfile::TempDir,
     bucket: Arc<dyn Bucket>,
@@ -108,7 +108,8 @@ impl Trial {
         }
     }
 
-    /// A durable blob, a pending one, a session and a fill; then the places of all of them.
+    /// Creates a durable blob, a pending one, a session and a download; returns the paths of all of
+    /// them.
     async fn prepare(&mut self, node: &Node) -> (Vec<PathBuf>, Digest) {
         self.faults.clear();
         let durable = self.push(node, "durable").await;
@@ -119,7 +120,7 @@ impl Trial {
         node.uploads.append(&repository("a/b"), &session, None, body(&[b"half"])).await.unwrap();
         let root = self.root();
         let fill = node.store.new_fill();
-        fs::write(&fill, b"half a fill").unwrap();
+        fs::write(&fill, b"half a download").unwrap();
         let journaled = fs::read_dir(root.join("pending")).unwrap().map(|entry| entry.unwrap().path());
         let entry = journaled
             .into_iter()
@@ -146,7 +147,7 @@ impl Trial {
         (places.into(), pending)
     }
 
-    /// The node works, and whatever it has is right.
+    /// Checks that the node works and that all its content is correct.
     async fn works(&mut self, node: &Node, case: &str) {
         self.faults.clear();
         let digest = self.push(node, "afterwards").await;
@@ -162,7 +163,7 @@ impl Trial {
     }
 }
 
-/// Whether a pending blob is still to become durable: its content and what says that it is pending are there.
+/// Whether a pending blob must still become durable: its content and its journal entry exist.
 fn survives(place: &Path, damage: Damage, pending: &Digest) -> bool {
     let text = place.to_string_lossy();
     let is_entry = text.contains("/pending/");
@@ -172,13 +173,14 @@ fn survives(place: &Path, damage: Damage, pending: &Digest) -> bool {
     !is_lost
 }
 
-/// What the upload flow finds among its sessions, and is no folder, is not the store's to repair.
+/// Whether the damage is something that is not a directory among the upload sessions; repairing
+/// that is not the store's job.
 fn is_the_upload_flows(place: &Path, damage: Damage) -> bool {
     let is_session = place.parent().is_some_and(|parent| parent.ends_with("uploads"));
     is_session || (place.ends_with("uploads") && damage == Damage::FullFolder)
 }
 
-/// Damages one place after the other, `running` or stopped, in each way.
+/// Damages one path after another in each way, while the node is `running` or stopped.
 async fn every_place(running: bool) {
     let mut trial = Trial::new();
     let aside = trial.folder.path().join("aside");
@@ -214,16 +216,16 @@ async fn every_place(running: bool) {
 }
 
 #[tokio::test]
-async fn nothing_that_is_done_to_the_store_of_a_stopped_node_prevents_its_start() {
+async fn no_damage_to_the_store_of_a_stopped_node_prevents_its_start() {
     every_place(false).await;
 }
 
 #[tokio::test]
-async fn nothing_that_is_done_to_the_store_of_a_running_node_stops_it() {
+async fn no_damage_to_the_store_of_a_running_node_stops_it() {
     every_place(true).await;
 }
 
-/// All that lies in a store.
+/// All paths in a store.
 fn everything(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -240,7 +242,7 @@ fn everything(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn no_random_damage_prevents_a_start_or_makes_a_wrong_answer() {
+async fn no_random_damage_prevents_a_start_or_causes_a_wrong_response() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut state = seed;

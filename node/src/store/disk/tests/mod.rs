@@ -1,4 +1,4 @@
-//! What callers of the store rely on.
+//! The guarantees of the store.
 
 mod basics;
 mod changed;

@@ -1,4 +1,4 @@
-//! Content that is stored comes again: the file that was verified just now takes the place of the one that is there.
+//! Stored content that is stored again: the newly verified file replaces the existing one.
 
 use crate::oci::Repository;
 use crate::store::disk::testing::{Fixture, content, corrupt, files_in, read, size, store_content};
@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use std::os::unix::fs::MetadataExt;
 
 #[tokio::test]
-async fn what_comes_again_replaces_a_damaged_copy() {
+async fn content_stored_again_replaces_a_damaged_copy() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 700_000);
@@ -27,7 +27,7 @@ async fn what_comes_again_replaces_a_damaged_copy() {
 }
 
 #[tokio::test]
-async fn a_copy_that_is_not_verified_yet_is_replaced_too() {
+async fn an_unverified_copy_is_replaced_too() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 1000);
@@ -68,7 +68,7 @@ async fn links_uses_and_pins_outlive_the_replacement() {
 }
 
 #[tokio::test]
-async fn who_reads_the_replaced_file_reads_on_and_what_is_wrong_with_it_is_no_matter() {
+async fn a_reader_of_a_replaced_file_continues_and_its_errors_do_not_matter() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 3 << 20);
@@ -86,7 +86,7 @@ async fn who_reads_the_replaced_file_reads_on_and_what_is_wrong_with_it_is_no_ma
 }
 
 #[tokio::test]
-async fn a_file_that_the_bucket_took_stays_the_objects_when_the_content_comes_again() {
+async fn a_file_adopted_by_the_bucket_stays_its_object_when_the_content_is_stored_again() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 1000);
@@ -98,11 +98,11 @@ async fn a_file_that_the_bucket_took_stays_the_objects_when_the_content_comes_ag
     store_content(&store, &digest, &bytes).await.unwrap();
     assert_eq!(std::fs::metadata(&object).unwrap().nlink(), 1);
     store.let_go_if_shared(&digest).await.unwrap();
-    assert_eq!(store.size(&digest), Some(1000), "a file of one name stays");
+    assert_eq!(store.size(&digest), Some(1000), "a file with one hard link stays");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn content_that_comes_again_all_the_time_is_always_read_whole() {
+async fn content_that_is_stored_repeatedly_is_always_read_whole() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 100_000);

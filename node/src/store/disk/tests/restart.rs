@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use std::time::Duration;
 
 #[tokio::test]
-async fn content_records_links_and_tags_survive_an_orderly_restart() {
+async fn content_statistics_links_and_tags_survive_a_clean_restart() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (repository, tag) = (Repository::parse("a/b").unwrap(), Tag::parse("v1").unwrap());
@@ -71,7 +71,7 @@ async fn a_killed_node_keeps_what_its_last_batch_wrote() {
 }
 
 #[tokio::test]
-async fn damaged_records_are_begun_anew_and_the_content_is_there() {
+async fn damaged_statistics_are_replaced_and_the_content_is_kept() {
     for damage in [0..1 << 20, 0..100, 64..4096, 4096..8192, 5000..5001] {
         let fixture = Fixture::roomy();
         let store = fixture.open();
@@ -117,7 +117,7 @@ async fn after_an_unclean_stop_a_corrupt_file_is_not_served_but_removed() {
 }
 
 #[tokio::test]
-async fn what_nobody_used_between_an_unclean_and_an_orderly_stop_is_still_verified() {
+async fn content_unused_between_an_unclean_and_a_clean_stop_is_still_verified() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (used, used_bytes) = content(1, 1000);
@@ -136,7 +136,7 @@ async fn what_nobody_used_between_an_unclean_and_an_orderly_stop_is_still_verifi
 }
 
 #[tokio::test]
-async fn a_file_of_another_size_than_it_had_is_removed() {
+async fn a_file_whose_size_changed_is_removed() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 1000);
@@ -148,7 +148,7 @@ async fn a_file_of_another_size_than_it_had_is_removed() {
 }
 
 #[tokio::test]
-async fn a_file_that_ends_while_it_is_read_ends_the_stream_with_an_error_and_is_removed() {
+async fn a_file_truncated_while_it_is_read_ends_the_stream_with_an_error_and_is_removed() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 3 << 20);
@@ -162,22 +162,22 @@ async fn a_file_that_ends_while_it_is_read_ends_the_stream_with_an_error_and_is_
 }
 
 #[tokio::test]
-async fn a_start_removes_what_is_not_content_and_leaves_folders_of_others_alone() {
+async fn a_start_removes_unknown_files_and_ignores_unknown_folders() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 1000);
     store_content(&store, &digest, &bytes).await.unwrap();
-    std::fs::write(store.new_fill(), b"half a fill").unwrap();
+    std::fs::write(store.new_fill(), b"half a download").unwrap();
     drop(store);
     let shelf = fixture.file_of(&digest).parent().unwrap().to_owned();
     let strange = shelf.join("0123.tmp");
     std::fs::write(&strange, b"x").unwrap();
-    // The right name on the wrong shelf.
+    // The right name in the wrong directory.
     let (other, _) = content(2, 10);
     let misplaced = shelf.join(other.hex());
     assert_ne!(other.hex()[..2], digest.hex()[..2]);
     std::fs::write(&misplaced, b"x").unwrap();
-    // How CNCF Distribution keeps blobs.
+    // The layout in which CNCF Distribution stores blobs.
     let foreign = fixture.config.path.join("blobs/sha256/00").join(format!("00{}", &other.hex()[2..]));
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("data"), b"precious").unwrap();
@@ -189,7 +189,7 @@ async fn a_start_removes_what_is_not_content_and_leaves_folders_of_others_alone(
 }
 
 #[tokio::test]
-async fn a_start_lets_go_of_what_the_bucket_took_but_not_of_what_is_pinned() {
+async fn a_start_removes_files_adopted_by_the_bucket_except_pinned_ones() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let mut stored = Vec::new();
@@ -198,7 +198,8 @@ async fn a_start_lets_go_of_what_the_bucket_took_but_not_of_what_is_pinned() {
         store_content(&store, &digest, &bytes).await.unwrap();
         stored.push(digest);
     }
-    // As a crash leaves it between the link into the bucket and the end of the store's own name.
+    // As a crash leaves it after the bucket has linked the file and before the store has removed
+    // its own link.
     let bucket = tempfile::tempdir_in(fixture.folder.path()).unwrap();
     for digest in &stored[..2] {
         std::fs::hard_link(store.content_path(digest), bucket.path().join(digest.hex())).unwrap();
@@ -215,7 +216,7 @@ async fn a_start_lets_go_of_what_the_bucket_took_but_not_of_what_is_pinned() {
     store.let_go_if_shared(&stored[1]).await.unwrap();
     store.let_go_if_shared(&stored[2]).await.unwrap();
     assert!(!store.contains(&stored[1]));
-    assert_eq!(store.size(&stored[2]), Some(1000), "a file of one name stays");
+    assert_eq!(store.size(&stored[2]), Some(1000), "a file with one hard link stays");
     for digest in &stored[..2] {
         assert_eq!(std::fs::metadata(bucket.path().join(digest.hex())).unwrap().len(), 1000);
     }

@@ -11,7 +11,7 @@ fn taken(store: &Store) -> u64 {
 }
 
 #[tokio::test]
-async fn a_dropped_reservation_gives_its_room_back() {
+async fn a_dropped_reservation_releases_its_space() {
     let store = Fixture::new(100, 0, 0).open();
     let mut first = store.reserve(40).await.unwrap();
     first.wrote(10);
@@ -22,7 +22,7 @@ async fn a_dropped_reservation_gives_its_room_back() {
 }
 
 #[tokio::test]
-async fn without_a_cleaner_nobody_waits() {
+async fn without_a_cleaner_no_reservation_waits() {
     let store = Fixture::new(100, 0, 0).open();
     let _held = store.reserve(60).await.unwrap();
     assert!(matches!(store.reserve(41).await, Err(StoreError::NoRoom(41))));
@@ -30,21 +30,21 @@ async fn without_a_cleaner_nobody_waits() {
 }
 
 #[tokio::test]
-async fn more_than_the_capacity_is_refused_at_once_though_a_cleaner_is_there() {
+async fn a_reservation_above_the_capacity_fails_at_once_even_with_a_cleaner() {
     let store = Fixture::new(100, 0, 0).open();
     let _pressure = store.pressure();
     assert!(matches!(store.reserve(101).now_or_never(), Some(Err(StoreError::NoRoom(101)))));
 }
 
 #[tokio::test]
-async fn who_waits_gets_room_in_turn() {
+async fn waiting_reservations_are_granted_in_order() {
     let store = Fixture::new(100, 0, 0).open();
     let pressure = store.pressure();
     let held = store.reserve(60).await.unwrap();
     let mut large = Box::pin(store.reserve(90));
     let mut small = Box::pin(store.reserve(10));
     assert!(large.as_mut().now_or_never().is_none());
-    assert!(small.as_mut().now_or_never().is_none(), "it would fit, and yet the first to wait is first");
+    assert!(small.as_mut().now_or_never().is_none(), "the second would fit, but the first one is granted first");
     assert!(pressure.is_short());
     assert_eq!(pressure.wanted(), 60);
     drop(held);
@@ -53,7 +53,7 @@ async fn who_waits_gets_room_in_turn() {
 }
 
 #[tokio::test]
-async fn who_stops_waiting_keeps_nobody_waiting() {
+async fn a_dropped_waiter_does_not_block_the_others() {
     let store = Fixture::new(100, 0, 0).open();
     let pressure = store.pressure();
     let _held = store.reserve(60).await.unwrap();
@@ -67,20 +67,20 @@ async fn who_stops_waiting_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn room_granted_to_nobody_is_given_back() {
+async fn space_granted_to_a_dropped_waiter_is_released() {
     let store = Fixture::new(100, 0, 0).open();
     let _pressure = store.pressure();
     let held = store.reserve(60).await.unwrap();
     let mut waiting = Box::pin(store.reserve(90));
     assert!(waiting.as_mut().now_or_never().is_none());
     drop(held);
-    assert_eq!(taken(&store), 90, "granted, and not taken yet");
+    assert_eq!(taken(&store), 90, "granted, and not received yet");
     drop(waiting);
     assert_eq!(taken(&store), 0);
 }
 
 #[tokio::test]
-async fn when_the_cleaner_goes_those_who_wait_are_refused() {
+async fn waiting_reservations_fail_when_the_cleaner_is_dropped() {
     let store = Fixture::new(100, 0, 0).open();
     let pressure = store.pressure();
     let _held = store.reserve(60).await.unwrap();
@@ -91,7 +91,7 @@ async fn when_the_cleaner_goes_those_who_wait_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_found_on_disk_is_never_refused_and_counts() {
+async fn bytes_found_on_disk_are_always_accepted_and_counted() {
     let store = Fixture::new(100, 0, 0).open();
     let found = store.readmit(150);
     assert_eq!((taken(&store), store.usage().free), (150, 0));
@@ -105,7 +105,7 @@ async fn crossing_the_first_threshold_wakes_the_cleaner_and_nothing_else_does() 
     let store = Fixture::new(100, 20, 40).open();
     let pressure = store.pressure();
     let _most = store.reserve(80).await.unwrap();
-    assert!(pressure.wait().now_or_never().is_none(), "20 are free, as the threshold wants");
+    assert!(pressure.wait().now_or_never().is_none(), "20 bytes are free, which equals the threshold");
     let one = store.reserve(1).await.unwrap();
     let woken = tokio::time::timeout(Duration::from_secs(10), pressure.wait()).await;
     assert!(woken.is_ok());
@@ -118,7 +118,7 @@ async fn crossing_the_first_threshold_wakes_the_cleaner_and_nothing_else_does() 
 }
 
 #[tokio::test]
-async fn without_a_configured_capacity_it_is_what_is_stored_and_what_the_file_system_has_left() {
+async fn the_default_capacity_is_the_stored_bytes_plus_the_free_space() {
     let mut fixture = Fixture::roomy();
     fixture.config.capacity = None;
     fixture.config.low_free = Threshold::percent(10);

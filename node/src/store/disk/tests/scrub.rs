@@ -1,4 +1,4 @@
-//! Reading stored content only to see whether it is sound.
+//! Reading stored content only to check that it is sound.
 
 use crate::oci::Digest;
 use crate::store::Store;
@@ -50,7 +50,7 @@ async fn damage_is_found_and_removed_also_of_what_is_pinned() {
 }
 
 #[tokio::test]
-async fn what_is_scrubbed_needs_no_verification_at_its_next_use() {
+async fn scrubbed_content_needs_no_verification_at_its_next_use() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 1000);
@@ -68,7 +68,7 @@ async fn what_is_scrubbed_needs_no_verification_at_its_next_use() {
 }
 
 #[tokio::test]
-async fn content_that_is_removed_or_replaced_meanwhile_is_no_finding() {
+async fn content_removed_or_replaced_during_a_scrub_is_not_a_finding() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 1000);
@@ -87,11 +87,11 @@ async fn content_that_is_removed_or_replaced_meanwhile_is_no_finding() {
     while let Step::More(next, _) = step {
         step = next.step().unwrap();
     }
-    assert!(matches!(step, Step::Done(Scrubbed::Kept)), "a victim is not to be filled again");
+    assert!(matches!(step, Step::Done(Scrubbed::Kept)), "evicted content is not downloaded again");
 }
 
 #[tokio::test]
-async fn a_round_goes_over_everything_in_order_and_on_after_an_orderly_stop() {
+async fn a_round_covers_everything_in_order_and_continues_after_a_clean_stop() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let mut digests = Vec::new();
@@ -101,7 +101,7 @@ async fn a_round_goes_over_everything_in_order_and_on_after_an_orderly_stop() {
         digests.push(digest);
     }
     digests.sort();
-    // It begins at a random place, because there was no orderly stop before.
+    // The round starts at a random digest, because no clean shutdown came before.
     assert!(!store.end_round());
     assert_eq!(store.to_scrub(7), digests[..7]);
     store.scrubbed(&digests[6]);
