@@ -1,5 +1,6 @@
-//! The definition of RegistryCluster without a cluster: `crds/` holds what is generated, and the very expressions in
-//! the schema are evaluated for what they admit and what they refuse.
+//! Tests of the CustomResourceDefinition without a Kubernetes cluster: `crds/` contains the
+//! generated definition, and the expressions in the schema are evaluated with objects that they
+//! must admit or reject.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +16,8 @@ fn schema() -> Value {
         .unwrap()
 }
 
-/// What the rules admit and refuse, with the beginnings of the messages. The real API server is asked the same.
+/// Objects that the rules admit or reject, with the start of the messages. The e2e scenario
+/// `every_rule_holds` sends the same objects to a real API server.
 fn cases(name: &str) -> Vec<Value> {
     rules_file()[name].as_array().unwrap().clone()
 }
@@ -24,14 +26,14 @@ fn rules_file() -> Value {
     serde_json::from_str(include_str!("rules.json")).unwrap()
 }
 
-/// A valid cluster, with what differs merged into its spec; null removes.
+/// A valid RegistryCluster, with the difference merged into its spec. A null removes a field.
 fn cluster(difference: &Value) -> Value {
     let mut cluster = rules_file()["cluster"].clone();
     json_patch::merge(&mut cluster["spec"], difference);
     cluster
 }
 
-/// The messages with which a cluster is refused.
+/// The messages with which a RegistryCluster is rejected.
 fn refusals(new: &Value, old: Option<&Value>) -> BTreeSet<String> {
     match Validator::new().validate(&schema(), new, old) {
         Ok(()) => BTreeSet::new(),
@@ -53,11 +55,11 @@ fn the_definition_in_the_repository_is_the_generated_one() {
         std::fs::write(&path, &generated).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == generated, "crds/ is out of date; run with UPDATE_CRDS=1");
+    assert!(written == generated, "crds/ is out of date; run the test with UPDATE_CRDS=1");
 }
 
 #[test]
-fn what_is_right_is_admitted() {
+fn valid_clusters_are_admitted() {
     for difference in cases("admitted") {
         let cluster = cluster(&difference);
         assert_eq!(refusals(&cluster, None), BTreeSet::new(), "{difference}");
@@ -67,7 +69,7 @@ fn what_is_right_is_admitted() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_by_the_rule_that_it_breaks() {
+fn an_invalid_cluster_is_refused_by_the_rule_that_it_breaks() {
     for case in cases("refused") {
         let refusals = refusals(&cluster(&case[0]), None);
         assert!(refusals.iter().any(|refusal| refusal.starts_with(case[1].as_str().unwrap())), "{case}: {refusals:?}");
@@ -75,7 +77,7 @@ fn what_is_wrong_is_refused_by_the_rule_that_it_breaks() {
 }
 
 #[test]
-fn what_cannot_change_is_refused_and_what_can_is_admitted() {
+fn a_change_of_an_immutable_field_is_refused_and_other_changes_are_admitted() {
     for case in cases("changes refused") {
         let refusals = refusals(&cluster(&case[1]), Some(&cluster(&case[0])));
         assert!(refusals.iter().any(|refusal| refusal.starts_with(case[2].as_str().unwrap())), "{case}: {refusals:?}");
@@ -86,7 +88,7 @@ fn what_cannot_change_is_refused_and_what_can_is_admitted() {
 }
 
 #[test]
-fn a_size_that_volumes_cannot_have_is_set_back() {
+fn a_size_that_volumes_cannot_have_can_be_restored() {
     let told = |reason: &str| {
         let mut cluster = cluster(&json!({"cache": {"size": "300Gi"}}));
         let condition = json!({"type": "StorageResized", "status": "False", "reason": reason, "message": "",
@@ -113,7 +115,7 @@ fn names_that_cannot_name_pods_and_services_are_refused() {
     }
 }
 
-/// All rules of a schema with the schema that they are in.
+/// All rules of a schema, each with the schema that contains it.
 fn rules(schema: &Value, found: &mut Vec<(String, String, Value)>) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         let text = |name: &str| rule[name].as_str().unwrap().to_owned();
@@ -125,7 +127,7 @@ fn rules(schema: &Value, found: &mut Vec<(String, String, Value)>) {
 }
 
 #[test]
-fn every_rule_has_a_message_is_within_the_cost_budget_and_is_seen_to_refuse() {
+fn every_rule_has_a_message_refuses_something_and_is_within_the_cost_budget() {
     let mut found = Vec::new();
     rules(&schema(), &mut found);
     assert!(found.len() >= 12, "{found:?}");
@@ -136,19 +138,19 @@ fn every_rule_has_a_message_is_within_the_cost_budget_and_is_seen_to_refuse() {
     );
     seen.extend(cases("names refused").iter().flat_map(|name| refusals(&named(name), None)));
     for (rule, message, schema) in found {
-        assert!(seen.contains(&message), "nothing is refused by: {message}");
+        assert!(seen.contains(&message), "no case is rejected with: {message}");
         let compiled = compile_schema(&schema);
         assert!(!compiled.has_errors(), "{:?}", compiled.compilation_errors());
         let warnings = estimate_rule_cost(&rule, &compiled);
         assert!(warnings.is_empty() || rule.contains("metadata"), "{rule}: {warnings:?}");
-        // A name that `exists` binds is no variable of the scope.
+        // The check does not know the name that `exists` binds.
         let unknown = check_rule_scope(&rule, ScopeContext::CrdValidation);
         assert!(unknown.iter().all(|unknown| unknown.message.starts_with("variable 'told'")), "{rule}: {unknown:?}");
     }
 }
 
 #[test]
-fn defaults_of_the_schema_are_those_of_the_types() {
+fn the_schema_and_the_types_have_the_same_defaults() {
     let defaulted = kube_cel::apply_defaults(&schema(), &cluster(&json!({})));
     let by_schema: RegistryCluster = serde_json::from_value(defaulted).unwrap();
     let by_type: RegistryCluster = serde_json::from_value(cluster(&json!({}))).unwrap();
