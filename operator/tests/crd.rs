@@ -1,6 +1,5 @@
-//! Tests of the CustomResourceDefinition without a Kubernetes cluster: `crds/` contains the
-//! generated definition, and the expressions in the schema are evaluated with objects that they
-//! must admit or reject.
+//! Tests of the RegistryCluster CRD without an API server: `crds/` holds what is generated, and the
+//! CEL expressions of the schema are evaluated on specs that they must admit and refuse.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,8 +15,8 @@ fn schema() -> Value {
         .unwrap()
 }
 
-/// Objects that the rules admit or reject, with the start of the messages. The e2e scenario
-/// `every_rule_holds` sends the same objects to a real API server.
+/// Specs that the rules admit or refuse, the latter with the beginning of the message. An e2e
+/// scenario applies the same cases to a real API server.
 fn cases(name: &str) -> Vec<Value> {
     rules_file()[name].as_array().unwrap().clone()
 }
@@ -26,14 +25,14 @@ fn rules_file() -> Value {
     serde_json::from_str(include_str!("rules.json")).unwrap()
 }
 
-/// A valid RegistryCluster, with the difference merged into its spec. A null removes a field.
+/// A valid cluster with the difference merged into its spec; null removes a field.
 fn cluster(difference: &Value) -> Value {
     let mut cluster = rules_file()["cluster"].clone();
     json_patch::merge(&mut cluster["spec"], difference);
     cluster
 }
 
-/// The messages with which a RegistryCluster is rejected.
+/// The messages with which a cluster is refused.
 fn refusals(new: &Value, old: Option<&Value>) -> BTreeSet<String> {
     match Validator::new().validate(&schema(), new, old) {
         Ok(()) => BTreeSet::new(),
@@ -55,11 +54,11 @@ fn the_definition_in_the_repository_is_the_generated_one() {
         std::fs::write(&path, &generated).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == generated, "crds/ is out of date; run the test with UPDATE_CRDS=1");
+    assert!(written == generated, "crds/ is out of date; run with UPDATE_CRDS=1");
 }
 
 #[test]
-fn valid_clusters_are_admitted() {
+fn valid_specs_are_admitted() {
     for difference in cases("admitted") {
         let cluster = cluster(&difference);
         assert_eq!(refusals(&cluster, None), BTreeSet::new(), "{difference}");
@@ -69,7 +68,7 @@ fn valid_clusters_are_admitted() {
 }
 
 #[test]
-fn an_invalid_cluster_is_refused_by_the_rule_that_it_breaks() {
+fn invalid_specs_are_refused_by_the_rule_that_they_break() {
     for case in cases("refused") {
         let refusals = refusals(&cluster(&case[0]), None);
         assert!(refusals.iter().any(|refusal| refusal.starts_with(case[1].as_str().unwrap())), "{case}: {refusals:?}");
@@ -77,7 +76,7 @@ fn an_invalid_cluster_is_refused_by_the_rule_that_it_breaks() {
 }
 
 #[test]
-fn a_change_of_an_immutable_field_is_refused_and_other_changes_are_admitted() {
+fn changes_of_immutable_fields_are_refused_and_others_admitted() {
     for case in cases("changes refused") {
         let refusals = refusals(&cluster(&case[1]), Some(&cluster(&case[0])));
         assert!(refusals.iter().any(|refusal| refusal.starts_with(case[2].as_str().unwrap())), "{case}: {refusals:?}");
@@ -88,7 +87,7 @@ fn a_change_of_an_immutable_field_is_refused_and_other_changes_are_admitted() {
 }
 
 #[test]
-fn a_size_that_volumes_cannot_have_can_be_restored() {
+fn a_size_that_the_storage_class_cannot_provide_may_be_restored() {
     let told = |reason: &str| {
         let mut cluster = cluster(&json!({"cache": {"size": "300Gi"}}));
         let condition = json!({"type": "StorageResized", "status": "False", "reason": reason, "message": "",
@@ -127,7 +126,7 @@ fn rules(schema: &Value, found: &mut Vec<(String, String, Value)>) {
 }
 
 #[test]
-fn every_rule_has_a_message_refuses_something_and_is_within_the_cost_budget() {
+fn every_rule_has_a_message_stays_within_the_cost_budget_and_refuses_a_case() {
     let mut found = Vec::new();
     rules(&schema(), &mut found);
     assert!(found.len() >= 12, "{found:?}");
@@ -138,19 +137,19 @@ fn every_rule_has_a_message_refuses_something_and_is_within_the_cost_budget() {
     );
     seen.extend(cases("names refused").iter().flat_map(|name| refusals(&named(name), None)));
     for (rule, message, schema) in found {
-        assert!(seen.contains(&message), "no case is rejected with: {message}");
+        assert!(seen.contains(&message), "nothing is refused by: {message}");
         let compiled = compile_schema(&schema);
         assert!(!compiled.has_errors(), "{:?}", compiled.compilation_errors());
         let warnings = estimate_rule_cost(&rule, &compiled);
         assert!(warnings.is_empty() || rule.contains("metadata"), "{rule}: {warnings:?}");
-        // The check does not know the name that `exists` binds.
+        // `exists` binds this name, which the check reports as unknown.
         let unknown = check_rule_scope(&rule, ScopeContext::CrdValidation);
         assert!(unknown.iter().all(|unknown| unknown.message.starts_with("variable 'told'")), "{rule}: {unknown:?}");
     }
 }
 
 #[test]
-fn the_schema_and_the_types_have_the_same_defaults() {
+fn the_schema_has_the_same_defaults_as_the_types() {
     let defaulted = kube_cel::apply_defaults(&schema(), &cluster(&json!({})));
     let by_schema: RegistryCluster = serde_json::from_value(defaulted).unwrap();
     let by_type: RegistryCluster = serde_json::from_value(cluster(&json!({}))).unwrap();
@@ -159,7 +158,7 @@ fn the_schema_and_the_types_have_the_same_defaults() {
 }
 
 #[test]
-fn the_scale_subresource_reads_and_writes_the_replicas() {
+fn the_scale_subresource_maps_to_the_replicas() {
     let definition = definition().unwrap();
     let subresources = definition.spec.versions[0].subresources.as_ref().unwrap();
     let scale = subresources.scale.as_ref().unwrap();

@@ -223,7 +223,10 @@ fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
     if comparable && target < low {
         return refuse(
             "store.targetFree",
-            format!("{} must be at least store.lowFree ({}), the eviction start", store.target_free, store.low_free),
+            format!(
+                "{} must be at least store.lowFree ({}), or eviction could not stop",
+                store.target_free, store.low_free
+            ),
         );
     }
     if store.target_free == Threshold::percent(100) || (store.capacity.is_some() && target >= capacity) {
