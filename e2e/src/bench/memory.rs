@@ -19,8 +19,9 @@ const FREE: u64 = 256 << 20;
 const LENGTH: u64 = 8 << 40;
 
 /// What [`settle`] does, for the documents.
-pub const STATE: &str = "Before each measurement in which files are written, dirty pages are written to the disk and free \
-                         memory is filled with page cache, as on a machine that has run for a while.";
+pub const STATE: &str = "Before each measurement in which files are written, dirty pages are \
+                         written to the disk and free memory is filled with page cache, as on a machine that has run \
+                         for a while.";
 
 /// A sparse file, and the number of its bytes that were read.
 struct Hole {

@@ -106,22 +106,23 @@ pub fn write(figures: &[Figure]) -> Result<()> {
         figures.iter().filter_map(|figure| figure.note.as_ref()).map(|note| format!("{note}\n\n")).collect();
     let text = format!(
         "# Performance of one node\n\n\
-         Written by `cargo e2e bench` on {date}: {machine}. The node, the reference, the S3 server and the client all run \
-         on that machine and communicate over loopback. Each figure is the median of {rounds} rounds, which alternate \
-         between the node and the reference. The minimum and the maximum are in parentheses. The ratio is the figure of \
-         the node divided by that of the reference. {memory}\n\n\
+         Written by `cargo e2e bench` on {date}: {machine}. The node, the reference, the S3 server and the client all \
+         run on that machine and communicate over loopback. Each figure is the median of {rounds} rounds, which \
+         alternate between the node and the reference. The minimum and the maximum are in parentheses. The ratio is \
+         the figure of the node divided by that of the reference. {memory}\n\n\
          | benchmark | node | reference | ratio | goal | |\n|---|---|---|---|---|---|\n{rows}\n\n{notes}\
          To run one benchmark: `cargo e2e bench NAME`, where NAME is one of {names}.\n\n\
-         - **Stored blob**: throughput of `wrk -t2 -c4 -d5s` for one blob of 256 MiB in the node's store. Reference: nginx \
-         with `sendfile` and the same file.\n\
-         - **Push**: throughput of a push of one blob of 256 MiB, from the first byte to the response 201, with a folder as \
-         the bucket. Reference: one core that hashes the same bytes with the library ring.\n\
-         - **Missed blob**: throughput of a pull of one blob of 256 MiB that is in the bucket and not in the node's store. \
-         Reference: the same client downloads the object from the same S3 server (versitygw) through a presigned URL.\n\
-         - **Stored manifest**: rate and latency of `wrk -t1 -c16 -d5s --latency` for a manifest by digest. wrk runs on the \
-         same cores.\n\
-         - **Start**: time from the start of the process to its first response, with 100,000 blobs in the store, after a \
-         clean shutdown.\n",
+         - **Stored blob**: throughput of `wrk -t2 -c4 -d5s` for one blob of 256 MiB in the node's store. Reference: \
+         nginx with `sendfile` and the same file.\n\
+         - **Push**: throughput of a push of one blob of 256 MiB, from the first byte to the response 201, with a \
+         folder as the bucket. Reference: one core that hashes the same bytes with the library ring.\n\
+         - **Missed blob**: throughput of a pull of one blob of 256 MiB that is in the bucket and not in the node's \
+         store. Reference: the same client downloads the object from the same S3 server (versitygw) through a \
+         presigned URL.\n\
+         - **Stored manifest**: rate and latency of `wrk -t1 -c16 -d5s --latency` for a manifest by digest. wrk runs \
+         on the same cores.\n\
+         - **Start**: time from the start of the process to its first response, with 100,000 blobs in the store, after \
+         a clean shutdown.\n",
         date = date(),
         machine = machine(),
         rounds = super::ROUNDS,

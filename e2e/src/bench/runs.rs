@@ -69,8 +69,8 @@ pub async fn push() -> Result<Figure> {
         ahead.0.push(BLOB as f64 / MIB / hash(&blob)?);
     }
     let note = format!(
-        "The reference of the push is one core that hashes the bytes with ring. A node prefetches the bytes from memory and \
-         hashes {:.0} MiB/s on one core; a push reaches {:.2} of that.",
+        "The reference of the push is one core that hashes the bytes with ring. A node prefetches the bytes from \
+         memory and hashes {:.0} MiB/s on one core; a push reaches {:.2} of that.",
         ahead.median(),
         pushes.median() / ahead.median(),
     );
@@ -129,10 +129,11 @@ impl Costs {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let best = cores as f64 / (2.0 * server + 2.0 * client + hash);
         format!(
-            "The CPU bounds the missed blob on this machine. A direct download takes {:.2} ms of CPU time per MiB in the S3 \
-             server and {:.2} ms in the client; SHA-256 takes {:.2} ms. Suppose that a node only receives the blob at the \
-             cost of the client, hashes it, and sends it at the cost of the server. Server, node and client share {cores} \
-             cores, so they would reach {best:.0} MiB/s, which is {:.2} × of the direct download.",
+            "The CPU bounds the missed blob on this machine. A direct download takes {:.2} ms of CPU time per MiB in \
+             the S3 server and {:.2} ms in the client; SHA-256 takes {:.2} ms. Suppose that a node only receives the \
+             blob at the cost of the client, hashes it, and sends it at the cost of the server. Server, node and \
+             client share {cores} cores, so they would reach {best:.0} MiB/s, which is {:.2} × of the direct \
+             download.",
             server * 1000.0,
             client * 1000.0,
             hash * 1000.0,

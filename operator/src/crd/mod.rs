@@ -31,7 +31,8 @@ use serde::{Deserialize, Serialize};
     category = "all",
     status = "Status",
     derive = "PartialEq",
-    doc = "RegistryCluster is a container registry: pods that store images in one S3 bucket and cache them on local volumes.",
+    doc = "RegistryCluster is a container registry: pods that store images in one S3 bucket and cache them \
+           on local volumes.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",

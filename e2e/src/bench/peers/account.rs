@@ -32,17 +32,17 @@ pub fn of(all: &All) -> Result<String> {
     let least = 2.0 * (sending + receiving) + hashing + writing;
     let first = |system: &Measured| system.first_byte.median();
     Ok(format!(
-        "\n\nThe CPU bounds uncached pulls on this machine, because the clients, S3 and the system share its cores. At {GOAL} \
-         times the throughput of Distribution, {budget:.2} s of CPU time per GiB would be available for all of them \
-         together. Sending a GiB takes S3 {sending:.2} s, and receiving it takes the clients {receiving:.2} s. A node that \
-         receives at the cost of the clients and sends at the cost of S3 needs the same again. SHA-256 takes {hashing:.2} s \
-         and the copy into the page cache {writing:.2} s, each measured on an idle machine. The sum is {least:.2} s. \
-         Distribution neither verifies nor writes the content; it takes {:.2} s. The nginx cache writes the content and \
-         does not verify it; it takes {:.2} s and reaches {:.2} of Distribution's throughput. Entrepot takes {:.2} s and \
-         reaches {:.2}. Under this load, each step before the first byte waits for a core. The time to the first byte is \
-         {:.1} ms for S3 itself, {:.1} ms for nginx, which requests only the blob from S3, and {:.1} ms for Entrepot, which \
-         also checks that the repository contains the blob. The table for one client shows the latency that a system adds \
-         without this load.",
+        "\n\nThe CPU bounds uncached pulls on this machine, because the clients, S3 and the system share its cores. \
+         At {GOAL} times the throughput of Distribution, {budget:.2} s of CPU time per GiB would be available for all \
+         of them together. Sending a GiB takes S3 {sending:.2} s, and receiving it takes the clients {receiving:.2} s. \
+         A node that receives at the cost of the clients and sends at the cost of S3 needs the same again. SHA-256 \
+         takes {hashing:.2} s and the copy into the page cache {writing:.2} s, each measured on an idle machine. The \
+         sum is {least:.2} s. Distribution neither verifies nor writes the content; it takes {:.2} s. The nginx cache \
+         writes the content and does not verify it; it takes {:.2} s and reaches {:.2} of Distribution's throughput. \
+         Entrepot takes {:.2} s and reaches {:.2}. Under this load, each step before the first byte waits for a core. \
+         The time to the first byte is {:.1} ms for S3 itself, {:.1} ms for nginx, which requests only the blob from \
+         S3, and {:.1} ms for Entrepot, which also checks that the repository contains the blob. The table for one \
+         client shows the latency that a system adds without this load.",
         processor(distribution),
         processor(nginx),
         bytes(nginx) / bytes(distribution),

@@ -88,13 +88,13 @@ pub async fn measure(form: Form) -> Result<Section> {
         Target { name: "p99 of cached pulls, with eviction ÷ without", ratio: slower, goal: Goal::AtMost(1.5) },
     ];
     let text = format!(
-        "{CLIENTS} clients pull {CONTENTS} blobs of 64 KiB in {REQUESTS} requests from a node over S3. The store of the node \
-         is smaller than all blobs together; the node evicts content when less than 10 % of the store is free, until 20 % \
-         are free. The hits of LRU and LFU are measured. LFU without ageing is computed for the same thresholds; an evicted \
-         blob starts at zero. The optimum (Belady) is computed for a store that is always full. The best policy is the best \
-         of LRU, LFU and LFU without ageing; the default policy is LFU. The traces are synthetic: Zipf with an exponent of \
-         0.9; the same with a scan of a tenth of all blobs after every 2,000 requests; the same with other popular blobs \
-         after every quarter of the requests.{mirrored}"
+        "{CLIENTS} clients pull {CONTENTS} blobs of 64 KiB in {REQUESTS} requests from a node over S3. The store of \
+         the node is smaller than all blobs together; the node evicts content when less than 10 % of the store is \
+         free, until 20 % are free. The hits of LRU and LFU are measured. LFU without ageing is computed for the same \
+         thresholds; an evicted blob starts at zero. The optimum (Belady) is computed for a store that is always full. \
+         The best policy is the best of LRU, LFU and LFU without ageing; the default policy is LFU. The traces are \
+         synthetic: Zipf with an exponent of 0.9; the same with a scan of a tenth of all blobs after every 2,000 \
+         requests; the same with other popular blobs after every quarter of the requests.{mirrored}"
     );
     let plots = vec![Plot { name: "hits", title: "Cache hits, store size 10 % of all blobs".into(), unit: "%", bars }];
     Ok(Section { title: "Eviction", text, tables: vec![table, latency], plots, targets })
@@ -152,9 +152,9 @@ async fn mirrored(bucket: &Bucket, contents: &[Content]) -> Result<String> {
     replay(&Downloads::from(mirror.registry.url()), contents, &requests).await?;
     let asked: HashSet<_> = requests.iter().collect();
     Ok(format!(
-        " Distribution's pull-through cache has no size limit: it keeps each blob until its time to live has passed. It \
-         therefore misses each blob once ({:.1} % hits in the Zipf trace). After that trace it had {:.0} MiB on disk, \
-         {:.0} % of all blobs.",
+        " Distribution's pull-through cache has no size limit: it keeps each blob until its time to live has passed. \
+         It therefore misses each blob once ({:.1} % hits in the Zipf trace). After that trace it had {:.0} MiB on \
+         disk, {:.0} % of all blobs.",
         (REQUESTS - asked.len()) as f64 * 100.0 / REQUESTS as f64,
         size_of(folder.path())? as f64 / MIB,
         size_of(folder.path())? as f64 * 100.0 / (CONTENTS as u64 * SIZE) as f64,
@@ -215,8 +215,8 @@ async fn while_cleaning(bucket: &Bucket) -> Result<(Table, Samples)> {
     ensure!(cleanings[1] > 10.0, "expected more than 10 eviction runs, found {}", cleanings[1]);
     let mut table = Table::new(
         &format!(
-            "Latency of cached blobs of 256 KiB, {STORED_RATE} requests per second, while {MISSED_RATE} uncached blobs of 4 \
-             MiB are requested per second, {CLEANING_ROUNDS} rounds"
+            "Latency of cached blobs of 256 KiB, {STORED_RATE} requests per second, while {MISSED_RATE} uncached \
+             blobs of 4 MiB are requested per second, {CLEANING_ROUNDS} rounds"
         ),
         &["store", "eviction runs", "p50 ms", "p99 ms"],
     );

@@ -86,12 +86,13 @@ pub async fn measure() -> Result<Section> {
         bars.push((name.to_owned(), month.of_requests()));
     }
     let text = format!(
-        "A month has {PUSHES} pushes and {PULLS} pulls of an image of ten layers; {MISSED} % of the pulls reach a node that \
-         does not have the image in its cache. Each operation ran once; a proxy in front of S3 counted its requests, and the \
-         counts are multiplied. The pull-through cache and nginx do not accept pushes, so their pushes go to Distribution. \
-         The prices are the list prices of Amazon S3 Standard in us-east-1: ${WRITES} for 1,000 PUT, COPY, POST or LIST \
-         requests, ${READS} for 1,000 other requests, ${TRANSFER} for a GB of transfer to another region; transfer within \
-         the region is free. The cost of storage is the same for all systems and is not included."
+        "A month has {PUSHES} pushes and {PULLS} pulls of an image of ten layers; {MISSED} % of the pulls reach a \
+         node that does not have the image in its cache. Each operation ran once; a proxy in front of S3 counted its \
+         requests, and the counts are multiplied. The pull-through cache and nginx do not accept pushes, so their \
+         pushes go to Distribution. The prices are the list prices of Amazon S3 Standard in us-east-1: ${WRITES} for \
+         1,000 PUT, COPY, POST or LIST requests, ${READS} for 1,000 other requests, ${TRANSFER} for a GB of transfer \
+         to another region; transfer within the region is free. The cost of storage is the same for all systems and is \
+         not included."
     );
     let plots = vec![Plot { name: "cost", title: "Cost of S3 requests per month".into(), unit: "$", bars }];
     Ok(Section { title: "Cost", text, tables: vec![table], plots, targets: Vec::new() })

@@ -150,11 +150,11 @@ pub fn write(sections: &[Section]) -> Result<()> {
     }
     let head = format!(
         "# Comparison with other registries\n\n\
-         Written by `cargo e2e bench` on {}: {}. Each system, the S3 server and the clients run on that machine, share its \
-         cores and communicate over loopback. The systems alternate within each of {} rounds. Each figure is the median, \
-         with the minimum and the maximum in parentheses. A ratio is computed for each round. {}\n\n\
-         A pull is *cached* if the system has the image on its local disk, and *uncached* if it first has to download the \
-         image from S3.\n\n{}\n",
+         Written by `cargo e2e bench` on {}: {}. Each system, the S3 server and the clients run on that machine, share \
+         its cores and communicate over loopback. The systems alternate within each of {} rounds. Each figure is the \
+         median, with the minimum and the maximum in parentheses. A ratio is computed for each round. {}\n\n\
+         A pull is *cached* if the system has the image on its local disk, and *uncached* if it first has to download \
+         the image from S3.\n\n{}\n",
         date(),
         machine(),
         super::ROUNDS,
@@ -171,16 +171,16 @@ fn versions() -> Result<String> {
     let nginx = String::from_utf8_lossy(&nginx.stderr).trim().trim_start_matches("nginx version: ").to_owned();
     Ok(format!(
         "- **Entrepot** {} with its default configuration, over S3: `entrepot-node --config FILE`.\n\
-         - **CNCF Distribution** {} over S3, with `redirect: {{disable: true}}` and `cache: {{blobdescriptor: inmemory}}`: \
-         `registry serve FILE`.\n\
-         - **Distribution, pull-through**: Distribution as a pull-through cache (`proxy.remoteurl`, content on disk) in front \
-         of the former. Its CPU time and memory are the sums of both processes.\n\
-         - **nginx** ({nginx}): `proxy_cache` with `sendfile` in front of the S3 server. It shows the cost of a cache that \
-         knows nothing of registries. Clients request the objects from it and from S3 through presigned URLs: \
+         - **CNCF Distribution** {} over S3, with `redirect: {{disable: true}}` and `cache: {{blobdescriptor: \
+         inmemory}}`: `registry serve FILE`.\n\
+         - **Distribution, pull-through**: Distribution as a pull-through cache (`proxy.remoteurl`, content on disk) \
+         in front of the former. Its CPU time and memory are the sums of both processes.\n\
+         - **nginx** ({nginx}): `proxy_cache` with `sendfile` in front of the S3 server. It shows the cost of a cache \
+         that knows nothing of registries. Clients request the objects from it and from S3 through presigned URLs: \
          `nginx -c FILE`.\n\
          - **S3**: versitygw {} over a directory: `versitygw --keep-alive --quiet posix FOLDER`.\n\n\
-         To measure one section: `cargo e2e bench NAME`, where NAME is one of {}. With `--short`, the command takes minutes \
-         and reports the ratios that changed from this record.",
+         To measure one section: `cargo e2e bench NAME`, where NAME is one of {}. With `--short`, the command takes \
+         minutes and reports the ratios that changed from this record.",
         env!("CARGO_PKG_VERSION"),
         tools::version(Tool::Registry).context("unknown version of Distribution")?,
         tools::version(Tool::Versitygw).context("unknown version of versitygw")?,

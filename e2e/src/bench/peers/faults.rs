@@ -65,9 +65,9 @@ pub async fn measure(form: Form) -> Result<Section> {
         target("fraction of pushes that succeed in the end", pushed, 0.999),
     ];
     let text = format!(
-        "S3 is behind a proxy that delays each request by 20 ms and answers every hundredth one with 503 SlowDown. A client \
-         makes up to {ATTEMPTS} attempts for a request with a transient error, with pauses of 0.1 to 1.6 s. The times \
-         include all attempts. One run."
+        "S3 is behind a proxy that delays each request by 20 ms and answers every hundredth one with 503 SlowDown. A \
+         client makes up to {ATTEMPTS} attempts for a request with a transient error, with pauses of 0.1 to 1.6 s. The \
+         times include all attempts. One run."
     );
     Ok(Section { title: "Slow S3 with errors", text, tables: vec![table], plots: Vec::new(), targets })
 }

@@ -96,11 +96,11 @@ pub async fn measure(form: Form) -> Result<Section> {
     let plots =
         vec![Plot { name: "growth", title: "Latency of Entrepot by number of repositories".into(), unit: "ms", bars }];
     let text = format!(
-        "For each number there is a bucket of its own. It contains that number of repositories with one tag each, and one \
-         repository with that number of tags, all written directly as objects. In a round, one client runs each operation \
-         {TIMES} times and alternates between the buckets for pushes and pulls. The image has one layer of 64 KiB. An \
-         operation that takes longer than {} s, or that a system does not have, has no result (—). The times of lists \
-         include those of the S3 server: versitygw reads a whole directory for each page.",
+        "For each number there is a bucket of its own. It contains that number of repositories with one tag each, and \
+         one repository with that number of tags, all written directly as objects. In a round, one client runs each \
+         operation {TIMES} times and alternates between the buckets for pushes and pulls. The image has one layer of \
+         64 KiB. An operation that takes longer than {} s, or that a system does not have, has no result (—). The \
+         times of lists include those of the S3 server: versitygw reads a whole directory for each page.",
         PATIENCE.as_secs()
     );
     Ok(Section { title: "Growth", text, tables: vec![table, starts(&mut settings).await?], plots, targets })

@@ -77,12 +77,12 @@ pub async fn measure(form: Form) -> Result<Section> {
         tables.push(at_fixed_rates().await?);
     }
     let text = format!(
-        "Each client pulls an image in the way of container engines: the manifest by its tag, then three blobs at a time. \
-         Layers have the sizes of {}. All systems serve the same images from the same bucket, to which another node of \
-         Entrepot pushed them. The first pull of an image is *uncached*. The following pulls are *cached* at the systems \
-         with a cache; Distribution without one only remembers which blobs exist. The clients count and discard the bytes. \
-         The time to the first byte is the median over the requests for blobs. Images of {} layers with {} clients, which \
-         have targets, and manifests have {TARGET_ROUNDS} rounds.",
+        "Each client pulls an image in the way of container engines: the manifest by its tag, then three blobs at a \
+         time. Layers have the sizes of {}. All systems serve the same images from the same bucket, to which another \
+         node of Entrepot pushed them. The first pull of an image is *uncached*. The following pulls are *cached* at \
+         the systems with a cache; Distribution without one only remembers which blobs exist. The clients count and \
+         discard the bytes. The time to the first byte is the median over the requests for blobs. Images of {} layers \
+         with {} clients, which have targets, and manifests have {TARGET_ROUNDS} rounds.",
         layers::SOURCE,
         TARGET.0,
         TARGET.1,
@@ -284,8 +284,8 @@ async fn at_fixed_rates() -> Result<Table> {
     let images = prepared(&fleet, 10, 4).await?;
     let mut table = Table::new(
         &format!(
-            "Cached images of 10 layers (75 MiB), pulled at a fixed rate for {RATE_SECONDS} s; the time of a pull counts from \
-             the moment at which it was due"
+            "Cached images of 10 layers (75 MiB), pulled at a fixed rate for {RATE_SECONDS} s; the time of a pull \
+             counts from the moment at which it was due"
         ),
         &["images/s requested", "system", "p50 ms", "p99 ms"],
     );

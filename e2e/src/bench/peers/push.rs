@@ -48,9 +48,10 @@ pub async fn measure(form: Form) -> Result<Section> {
     let (costs, cost_targets) = costs().await?;
     targets.extend(cost_targets);
     let text = format!(
-        "Each client pushes image after image in the way of Docker: `HEAD`, `POST`, one `PATCH` and `PUT` for each blob, five \
-         blobs at a time, then the manifest with a tag. The layers have the sizes of {}. No layer was pushed before. Only 4 \
-         clients push images of 50 layers (529 MB), because 16 clients would push 8 GB per round to each system.",
+        "Each client pushes image after image in the way of Docker: `HEAD`, `POST`, one `PATCH` and `PUT` for each \
+         blob, five blobs at a time, then the manifest with a tag. The layers have the sizes of {}. No layer was \
+         pushed before. Only 4 clients push images of 50 layers (529 MB), because 16 clients would push 8 GB per round \
+         to each system.",
         layers::SOURCE
     );
     Ok(Section { title: "Push", text, tables: vec![table, costs], plots, targets })

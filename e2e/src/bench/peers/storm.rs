@@ -152,13 +152,13 @@ fn targets(image: &Image, bound: &Samples, ours: &[Storms; 2]) -> Vec<Target> {
 fn text(image: &Image, bound: &Samples, rounds: usize) -> String {
     let total = (size(image) * CLIENTS as u64) as f64;
     format!(
-        "{CLIENTS} clients start to pull one image of eight layers of 128 MiB at the same moment, from nodes with an empty \
-         store. S3 is behind a proxy that limits the line to {} MB/s and delays each request by 20 ms. Transferring the \
-         image once takes {:.1} s on this line. The clients on this machine take {} to download all {CLIENTS} images ({:.0} \
-         GiB, {:.0} MiB/s) from an nginx that has the image in its cache. The reference time of a storm is the longer of \
-         the two. This measurement and the storms of Entrepot alternate in {rounds} round(s); each other system has one run. \
-         A storm that takes longer than {} s is stopped. Distribution without a cache was not run: it would read the image \
-         {CLIENTS} times over the line, which takes {:.0} minutes.",
+        "{CLIENTS} clients start to pull one image of eight layers of 128 MiB at the same moment, from nodes with an \
+         empty store. S3 is behind a proxy that limits the line to {} MB/s and delays each request by 20 ms. \
+         Transferring the image once takes {:.1} s on this line. The clients on this machine take {} to download all \
+         {CLIENTS} images ({:.0} GiB, {:.0} MiB/s) from an nginx that has the image in its cache. The reference time \
+         of a storm is the longer of the two. This measurement and the storms of Entrepot alternate in {rounds} \
+         round(s); each other system has one run. A storm that takes longer than {} s is stopped. Distribution without \
+         a cache was not run: it would read the image {CLIENTS} times over the line, which takes {:.0} minutes.",
         RATE / 1_000_000,
         over_the_line(image),
         bound.shown("s"),
