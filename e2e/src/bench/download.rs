@@ -1,8 +1,10 @@
-//! A client that reads and throws away, and takes as little of the machine as it can: what is measured is who sends.
+//! A client that discards what it reads and uses as little CPU time as possible, because the sender
+//! is what the benchmarks measure.
 //!
-//! Whoever reads from a connection drives it, so that no other thread is woken for a piece, and what arrives is read into
-//! the same memory again, as wrk does it. With hyper's pooled client, which has a task for each connection, stored pulls of
-//! every system ended near 3 GiB/s on the two cores of `docs/benchmarks.md`: it was the client that was measured.
+//! The task that reads from a connection also drives it, so no other thread wakes up for each
+//! piece. All data is read into the same memory, as wrk does. hyper's pooled client has a task for
+//! each connection; with it, cached pulls from every system ended near 3 GiB/s on the two cores of
+//! `docs/benchmarks.md`, because the client was the bottleneck.
 
 use crate::client::{PATIENCE, Refused};
 use crate::push::IMAGE;
@@ -21,10 +23,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-/// What is read at once, in bytes: it stays in a core's nearest caches.
+/// Bytes per read. This much stays in the nearest caches of a core.
 const READ: usize = 64 << 10;
 
-/// Downloads from one server. Clones share connections.
+/// Downloads from one server. Clones share the connections.
 #[derive(Clone)]
 pub struct Downloads {
     /// Host and port.
@@ -38,13 +40,14 @@ impl Downloads {
         Downloads { host, idle: Arc::default() }
     }
 
-    /// Gets something by its path and throws it away: how many bytes, and when the first of them came.
+    /// Downloads a path and discards the body. Returns the number of bytes and the time to the
+    /// first byte.
     ///
     /// # Errors
-    /// When the answer is not 200, ends early, or takes longer than [`PATIENCE`].
+    /// If the response is not 200, ends early, or takes longer than [`PATIENCE`].
     pub async fn get(&self, path: &str) -> Result<(u64, Duration)> {
         let answer = tokio::time::timeout(PATIENCE, self.answer(path)).await;
-        answer.with_context(|| format!("{path}: not done after {PATIENCE:?}"))?
+        answer.with_context(|| format!("{path}: the download took longer than {PATIENCE:?}"))?
     }
 
     async fn answer(&self, path: &str) -> Result<(u64, Duration)> {
@@ -52,7 +55,7 @@ impl Downloads {
         let mut connection = self.connection().await?;
         let request = Request::get(path)
             .header(header::HOST, &self.host)
-            // Distribution takes `*/*` for none of the manifests that it has.
+            // Distribution does not accept `*/*` for its manifests.
             .header(header::ACCEPT, IMAGE)
             .body(Empty::new())?;
         let answer = connection.sender.send_request(request);
@@ -71,17 +74,17 @@ impl Downloads {
         Ok((bytes, first.unwrap_or_else(|| start.elapsed())))
     }
 
-    /// The same, in bytes a second.
+    /// Downloads a path like [`Downloads::get`] and returns the throughput in bytes per second.
     ///
     /// # Errors
-    /// As for [`Downloads::get`].
+    /// The same as for [`Downloads::get`].
     pub async fn drain(&self, path: &str) -> Result<f64> {
         let start = Instant::now();
         let (bytes, _) = self.get(path).await?;
         Ok(bytes as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// One that is open and free, or a new one.
+    /// An idle open connection, or a new one.
     async fn connection(&self) -> Result<Connection> {
         loop {
             let Some(mut connection) = self.idle().pop() else { return Connection::to(&self.host).await };
@@ -113,13 +116,14 @@ impl Connection {
         Ok(Connection { sender, driver: Box::pin(driver) })
     }
 
-    /// Whether it can take a request: the last answer has been read, and the server has not closed it since.
+    /// Whether the connection can take a request: the last response was read, and the server has
+    /// not closed the connection since.
     fn is_open(&mut self) -> bool {
         (&mut self.driver).now_or_never().is_none() && self.sender.is_ready()
     }
 }
 
-/// Waits for what a connection brings, and drives it meanwhile.
+/// Drives a connection until the awaited value is ready.
 async fn driven<T>(driver: &mut Driver, awaited: impl Future<Output = T>) -> Result<T> {
     let mut awaited = pin!(awaited);
     poll_fn(|context| {
@@ -127,13 +131,13 @@ async fn driven<T>(driver: &mut Driver, awaited: impl Future<Output = T>) -> Res
             return Poll::Ready(Ok(value));
         }
         let driven = driver.as_mut().poll(context);
-        // What it has brought is there now, the end of a connection included.
+        // The driver may just have received the awaited value, also if the connection ended.
         if let Poll::Ready(value) = awaited.as_mut().poll(context) {
             return Poll::Ready(Ok(value));
         }
         match driven {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Ready(Ok(())) => Poll::Ready(Err(anyhow!("the connection ended"))),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(anyhow!("the server closed the connection"))),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -149,7 +153,8 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
 
-    /// Gives these answers over one connection each, one answer for each request, and ends it after the last.
+    /// Serves a list of responses on each connection, one response per request, and closes the
+    /// connection after the last.
     async fn serve(connections: &'static [&'static [&'static str]]) -> (Downloads, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let downloads = Downloads::from(&format!("http://{}", listener.local_addr().unwrap()));
@@ -198,8 +203,8 @@ mod tests {
         for _ in 0..2 {
             assert!(may_pass(&downloads.get("/").await.unwrap_err()));
         }
-        assert!(downloads.idle().is_empty(), "neither is used again");
+        assert!(downloads.idle().is_empty(), "neither connection is used again");
         server.await.unwrap();
-        assert!(may_pass(&downloads.get("/").await.unwrap_err()), "nobody listens");
+        assert!(may_pass(&downloads.get("/").await.unwrap_err()), "no server listens");
     }
 }

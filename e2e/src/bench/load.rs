@@ -1,30 +1,30 @@
-//! Load by wrk.
+//! Runs wrk, the HTTP load generator, and parses its output.
 
 use crate::{commands, tools};
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
-/// What wrk found.
+/// The results of wrk.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrk {
-    /// Bytes a second.
+    /// Bytes per second.
     pub bytes: f64,
-    /// Requests a second.
+    /// Requests per second.
     pub requests: f64,
     /// 99th percentile of the latency in milliseconds.
     pub p99: f64,
 }
 
-/// Runs `wrk` with these arguments.
+/// Runs `wrk` with the arguments.
 ///
 /// # Errors
-/// When it fails, an answer was an error, or its output is not what it is known to be.
+/// If wrk fails, if it received an error response, or if its output has an unknown form.
 pub async fn wrk(arguments: &[&str], url: &str) -> Result<Wrk> {
     let said = commands::run(Command::new(tools::system("wrk")?).args(arguments).arg("--latency").arg(url)).await?;
     ensure!(!said.contains("Non-2xx"), "{said}");
     let field = |name: &str| {
         let line = said.lines().map(str::trim).find_map(|line| line.strip_prefix(name));
-        line.map(str::trim).with_context(|| format!("no {name} in {said}"))
+        line.map(str::trim).with_context(|| format!("the output of wrk has no {name}: {said}"))
     };
     Ok(Wrk {
         bytes: quantity(field("Transfer/sec:")?)?,
@@ -33,7 +33,7 @@ pub async fn wrk(arguments: &[&str], url: &str) -> Result<Wrk> {
     })
 }
 
-/// A number with one of wrk's units, in bytes or seconds.
+/// Parses a number with a unit of wrk. The result is in bytes or seconds.
 fn quantity(text: &str) -> Result<f64> {
     let units = [
         ("GB", 1_073_741_824.0),
@@ -46,7 +46,9 @@ fn quantity(text: &str) -> Result<f64> {
         ("", 1.0),
     ];
     let found = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.parse::<f64>().ok()?, factor)));
-    found.map(|(number, factor)| number * factor).with_context(|| format!("{text} is no quantity"))
+    found
+        .map(|(number, factor)| number * factor)
+        .with_context(|| format!("{text:?} is not a number with a unit of wrk"))
 }
 
 #[cfg(test)]
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_of_wrk_are_read() {
+    fn quantities_of_wrk_are_parsed() {
         for (text, value) in [("2.00GB", 2_147_483_648.0), ("1.50ms", 0.0015), ("250.00us", 0.00025), ("12.5", 12.5)] {
             assert_eq!(quantity(text).unwrap(), value, "{text}");
         }

@@ -1,9 +1,11 @@
-//! The machine's memory as it is on one that has served for a while: full of cached files.
+//! Brings the memory of the machine into the state of a machine that has run for a while: filled
+//! with page cache.
 //!
-//! Where memory that nobody uses goes back to a hypervisor, as free page reporting of virtio's balloon has it, touching it
-//! again costs more than what is then done with it: on the machine of `docs/benchmarks.md`, 2 s of a core for a GiB of
-//! page cache, and 0.3 s when its pages only change their owner. A system that writes more files paid that or did not,
-//! depending on what the machine had done an hour before.
+//! A virtual machine may return free memory to the hypervisor (free page reporting of the virtio
+//! balloon). The first access to a returned page is expensive. On the machine of
+//! `docs/benchmarks.md`, writing a GiB to the page cache took 2 s of CPU time with returned pages,
+//! and 0.3 s with pages that held other cached files. Without a common state, a system that writes
+//! more files paid this cost or not, depending on what the machine had done an hour before.
 
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -11,16 +13,17 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes that stay free: above the watermarks at which the kernel begins to take memory back.
+/// Bytes that stay free. This is above the watermarks at which the kernel starts to reclaim memory.
 const FREE: u64 = 256 << 20;
-/// Bytes of the file, more than any run reads; it has no blocks, only length.
+/// Size of the sparse file in bytes, more than any run reads. The file has no blocks on disk.
 const LENGTH: u64 = 8 << 40;
 
-/// What [`settle`] does, as the documents say it.
-pub const STATE: &str = "Before anything is timed that writes files, what is still to be written to disks is written, and \
-                         memory that nothing uses is filled with cached files, as on a machine that has served for a while.";
+/// What [`settle`] does, for the documents.
+pub const STATE: &str = "Before each measurement in which files are written, dirty pages are \
+                         written to the disk and free memory is filled with page cache, as on a machine that has run \
+                         for a while.";
 
-/// A file without blocks, and how much of it was read.
+/// A sparse file, and the number of its bytes that were read.
 struct Hole {
     file: File,
     read: u64,
@@ -28,19 +31,19 @@ struct Hole {
 
 static HOLE: Mutex<Option<Hole>> = Mutex::new(None);
 
-/// Writes to the disks what is still to be written, and fills the memory that nothing uses with the page cache of a file
-/// that nobody wants: before anything is timed that writes files, for each system alike.
+/// Writes dirty pages to the disks and fills the free memory with the page cache of an otherwise
+/// unused file. Each system needs this before a measurement in which files are written.
 ///
 /// # Errors
-/// When a temporary file cannot be made or read.
+/// If a temporary file cannot be created or read.
 pub fn settle() -> Result<()> {
     rustix::fs::sync();
     let mut hole = HOLE.lock().unwrap_or_else(PoisonError::into_inner);
     let hole = match &mut *hole {
         Some(hole) => hole,
-        none => none.insert(Hole::new().context("a file of nothing but length, where temporary files go")?),
+        none => none.insert(Hole::new().context("cannot create a sparse file in the temporary directory")?),
     };
-    hole.read_on(free().saturating_sub(FREE)).context("reading a file of nothing but length")
+    hole.read_on(free().saturating_sub(FREE)).context("cannot read the sparse file")
 }
 
 impl Hole {
@@ -50,7 +53,7 @@ impl Hole {
         Ok(Hole { file, read: 0 })
     }
 
-    /// Reads what was not read before: that may be cached already.
+    /// Reads the next bytes. Those that were read before may be cached already.
     fn read_on(&mut self, bytes: u64) -> Result<()> {
         let mut piece = vec![0; 1 << 20];
         let end = self.read + bytes;
@@ -62,7 +65,7 @@ impl Hole {
     }
 }
 
-/// Bytes of memory that nothing uses, not even for cached files.
+/// Bytes of free memory, which is not even used for page cache.
 fn free() -> u64 {
     let info = rustix::system::sysinfo();
     info.freeram * u64::from(info.mem_unit)
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_nothing_but_length_is_read_on() {
+    fn a_sparse_file_is_read_from_where_the_last_read_ended() {
         let mut hole = Hole::new().unwrap();
         hole.read_on(3 << 20).unwrap();
         hole.read_on(1).unwrap();

@@ -1,7 +1,9 @@
-//! How fast the node is, each figure against something on the same machine that bounds it.
+//! Benchmarks of a node. Each figure is compared with a reference on the same machine that bounds
+//! it.
 //!
-//! A figure is the median of rounds that alternate between the node and what it is compared with, so that whatever
-//! else the machine does meets both.
+//! A figure is the median of several rounds. The rounds alternate between the node and the
+//! reference, so that other load of the machine affects both. This module owns the benchmarks and
+//! the documents that they write; it never fails because a figure misses its goal.
 
 mod download;
 mod load;
@@ -15,25 +17,27 @@ use peers::{Form, Record};
 use report::Figure;
 use std::process::{Command, ExitCode};
 
-/// Rounds of each measurement.
+/// Number of rounds of each measurement.
 const ROUNDS: usize = 5;
-/// The blob that is pushed and pulled, in bytes.
+/// Size in bytes of the blob that is pushed and pulled.
 const BLOB: u64 = 256 << 20;
 
 const NAMES: [&str; 5] = ["stored-blob", "push", "missed-blob", "stored-manifest", "start"];
 
-/// Measures what is named and prints it; with no names, everything. Writes `docs/performance.md` when all that it shows was
-/// measured, and `docs/benchmarks.md` when everything was. The short form says what has moved since those were written.
+/// Runs the named benchmarks, or all of them without names, and prints the results. Writes
+/// `docs/performance.md` if all benchmarks of that document ran, and `docs/benchmarks.md` if all
+/// benchmarks ran. The short form writes nothing; it reports the ratios that changed from
+/// `docs/benchmarks.json`.
 ///
 /// # Errors
-/// When there is no measurement of a name, or a server fails.
+/// If a name is unknown or a server fails.
 pub fn run(names: &[String], short: bool) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         return optimised(names, short);
     }
     let all = || NAMES.into_iter().chain(peers::NAMES);
     if let Some(unknown) = names.iter().find(|name| all().all(|known| known != name.as_str())) {
-        bail!("there is no measurement {unknown}; there are {}", all().collect::<Vec<_>>().join(", "));
+        bail!("unknown benchmark {unknown:?}; benchmarks: {}", all().collect::<Vec<_>>().join(", "));
     }
     let wanted = |name: &&str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -47,7 +51,7 @@ pub fn run(names: &[String], short: bool) -> Result<ExitCode> {
         }
         figures.extend(found);
     }
-    // Read first: that there is none is known before minutes of measuring.
+    // Read before the benchmarks, so that a missing file is reported before minutes of measuring.
     let recorded = short.then(Record::read).transpose()?;
     let form = if short { Form::Short } else { Form::Whole };
     let mut sections = Vec::new();
@@ -78,13 +82,14 @@ async fn measure(name: &str) -> Result<Vec<Figure>> {
     }
 }
 
-/// Runs this program again as an optimised build: the client is part of what is measured.
+/// Runs this program again as an optimised build, because the client takes part in each
+/// measurement.
 fn optimised(names: &[String], short: bool) -> Result<ExitCode> {
     let status = Command::new("cargo")
         .args(["run", "--release", "--quiet", "--package", "entrepot-e2e", "--", "bench"])
         .args(names)
         .args(short.then_some("--short"))
         .status()?;
-    ensure!(status.success(), "the measurements failed: {status}");
+    ensure!(status.success(), "the benchmarks failed: {status}");
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Figures as a person reads them.
+//! Figures in the form in which people read them, and `docs/performance.md`.
 
 use super::memory;
 use anyhow::Result;
@@ -9,7 +9,7 @@ use std::process::Command;
 pub const MIB: f64 = 1_048_576.0;
 pub const GIB: f64 = 1024.0 * MIB;
 
-/// Measurements of one thing.
+/// Measurements of one quantity, one for each round.
 #[derive(Clone, Debug, Default)]
 pub struct Samples(pub Vec<f64>);
 
@@ -21,13 +21,13 @@ impl Samples {
         f64::midpoint(middle(sorted.len().saturating_sub(1) / 2), middle(sorted.len() / 2))
     }
 
-    /// The least and the most.
+    /// The minimum and the maximum.
     pub fn bounds(&self) -> (f64, f64) {
         let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
         (least, self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max))
     }
 
-    /// The median, with the least and the most.
+    /// The median, followed by the minimum and the maximum in parentheses.
     pub fn shown(&self, unit: &str) -> String {
         let (least, most) = self.bounds();
         let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
@@ -35,7 +35,7 @@ impl Samples {
     }
 }
 
-/// Three digits that mean something.
+/// The value with about three significant digits.
 pub fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
@@ -44,25 +44,25 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// What a figure is to reach.
+/// The goal of a figure.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
-    /// At least so many times the reference's.
+    /// At least this multiple of the reference.
     Ratio(f64),
     AtLeast(f64),
     Below(f64),
 }
 
-/// One figure of the node, and what it is compared with.
+/// One figure of the node, and the reference with which it is compared.
 #[derive(Clone, Debug)]
 pub struct Figure {
     pub name: &'static str,
     pub unit: &'static str,
     pub node: Samples,
-    /// What the reference is, and its measurements.
+    /// The name of the reference and its measurements.
     pub reference: Option<(&'static str, Samples)>,
     pub goal: Goal,
-    /// What else was measured beside it, as a sentence.
+    /// Further measurements of the same run, as a sentence for the document.
     pub note: Option<String>,
 }
 
@@ -99,26 +99,30 @@ impl Figure {
 /// Writes `docs/performance.md`.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn write(figures: &[Figure]) -> Result<()> {
     let rows: Vec<_> = figures.iter().map(Figure::row).collect();
     let notes: String =
         figures.iter().filter_map(|figure| figure.note.as_ref()).map(|note| format!("{note}\n\n")).collect();
     let text = format!(
-        "# How fast a node is\n\n\
-         Written by `cargo e2e bench` on {date}: {machine}. Everything runs on that machine, over loopback: the node, \
-         what it is compared with, the S3 server and the client. Each figure is the median of {rounds} rounds, which \
-         alternate between the two; the least and the most are in parentheses. {memory}\n\n\
-         | what | node | compared with | ratio | goal | |\n|---|---|---|---|---|---|\n{rows}\n\n{notes}\
-         One figure: `cargo e2e bench NAME`, with NAME one of {names}.\n\n\
-         - **Stored blob**: `wrk -t2 -c4 -d5s` of one blob of 256 MiB, against nginx with `sendfile` and the same file.\n\
-         - **Push**: one blob of 256 MiB, from the first byte to 201, over a folder as the bucket, against one core that \
-         hashes the same bytes by ring.\n\
-         - **Missed blob**: one blob of 256 MiB that only the bucket has, against the same client that gets the object \
-         from the same S3 server (versitygw) by a presigned URL.\n\
-         - **Stored manifest**: `wrk -t1 -c16 -d5s --latency` by digest; wrk takes its share of the same cores.\n\
-         - **Start**: from the start of the process to its first answer, with 100,000 blobs in the store, after an \
-         orderly stop.\n",
+        "# Performance of one node\n\n\
+         Written by `cargo e2e bench` on {date}: {machine}. The node, the reference, the S3 server and the client all \
+         run on that machine and communicate over loopback. Each figure is the median of {rounds} rounds, which \
+         alternate between the node and the reference. The minimum and the maximum are in parentheses. The ratio is \
+         the figure of the node divided by that of the reference. {memory}\n\n\
+         | benchmark | node | reference | ratio | goal | |\n|---|---|---|---|---|---|\n{rows}\n\n{notes}\
+         To run one benchmark: `cargo e2e bench NAME`, where NAME is one of {names}.\n\n\
+         - **Stored blob**: throughput of `wrk -t2 -c4 -d5s` for one blob of 256 MiB in the node's store. Reference: \
+         nginx with `sendfile` and the same file.\n\
+         - **Push**: throughput of a push of one blob of 256 MiB, from the first byte to the response 201, with a \
+         folder as the bucket. Reference: one core that hashes the same bytes with the library ring.\n\
+         - **Missed blob**: throughput of a pull of one blob of 256 MiB that is in the bucket and not in the node's \
+         store. Reference: the same client downloads the object from the same S3 server (versitygw) through a \
+         presigned URL.\n\
+         - **Stored manifest**: rate and latency of `wrk -t1 -c16 -d5s --latency` for a manifest by digest. wrk runs \
+         on the same cores.\n\
+         - **Start**: time from the start of the process to its first response, with 100,000 blobs in the store, after \
+         a clean shutdown.\n",
         date = date(),
         machine = machine(),
         rounds = super::ROUNDS,
@@ -129,7 +133,7 @@ pub fn write(figures: &[Figure]) -> Result<()> {
     Ok(fs::write(docs().join("performance.md"), text)?)
 }
 
-/// Where the documents are.
+/// The directory of the documents.
 pub fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }
@@ -139,7 +143,7 @@ pub fn date() -> String {
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// Processor, cores and memory.
+/// The number of cores, the CPU model and the memory of this machine.
 pub fn machine() -> String {
     let field = |file: &str, name: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The measurements.
+//! The benchmarks of a single node: each returns its figures.
 
 use super::download::Downloads;
 use super::load::wrk;
@@ -25,7 +25,8 @@ pub async fn stored_blob() -> Result<Figure> {
     let mut node = Plan::over_folder(bucket.path()).start().await?;
     let blob = Content::fresh(BLOB);
     node.registry.push("bench/app", &blob).await?;
-    // The folder took the pushed file; the first pull stores a copy.
+    // After the push the file is only in the bucket's folder. The first pull copies it into the
+    // store.
     node.registry.pull("bench/app", &blob.digest).await?;
     let mut file = fs::File::create(files.path().join("blob"))?;
     blob.pieces(0..blob.size).try_for_each(|piece| file.write_all(&piece))?;
@@ -33,8 +34,9 @@ pub async fn stored_blob() -> Result<Figure> {
     let theirs = format!("{}/blob", nginx.url);
     let (mut node_samples, mut nginx_samples) = (Samples::default(), Samples::default());
     for _ in 0..ROUNDS {
-        // The rate of one process differs from that of the next by a quarter, with the same file: each round has its own.
-        ensure!(node.stop().await?.success(), "the node did not stop in order");
+        // The throughput differs by up to a quarter between two processes with the same file, so
+        // each round has a process of its own.
+        ensure!(node.stop().await?.success(), "the node did not shut down cleanly");
         node.start_again().await?;
         let ours = format!("{}/v2/bench/app/blobs/{}", node.registry.url(), blob.digest);
         node_samples.0.push(wrk(&["-t2", "-c4", "-d5s"], &ours).await?.bytes / GIB);
@@ -67,8 +69,8 @@ pub async fn push() -> Result<Figure> {
         ahead.0.push(BLOB as f64 / MIB / hash(&blob)?);
     }
     let note = format!(
-        "The push is compared with a core that hashes the bytes as they lie in memory, by ring. A node brings them from memory \
-         ahead and hashes {:.0} MiB/s; of that, a push has {:.2}.",
+        "The reference of the push is one core that hashes the bytes with ring. A node prefetches the bytes from \
+         memory and hashes {:.0} MiB/s on one core; a push reaches {:.2} of that.",
         ahead.median(),
         pushes.median() / ahead.median(),
     );
@@ -105,13 +107,13 @@ pub async fn missed_blob() -> Result<Figure> {
         name: "missed blob",
         unit: "MiB/s",
         node: ours,
-        reference: Some(("the object straight from S3", theirs)),
+        reference: Some(("the object directly from S3", theirs)),
         goal: Goal::Ratio(0.85),
         note: Some(note),
     })
 }
 
-/// Processor time that a MiB takes, in seconds.
+/// CPU time per MiB, in seconds.
 #[derive(Default)]
 struct Costs {
     server: Samples,
@@ -120,17 +122,18 @@ struct Costs {
 }
 
 impl Costs {
-    /// How fast a relay could be at best that only receives, hashes and sends: it receives as dearly as the client and
-    /// sends as dearly as the server.
+    /// The maximum throughput of a relay that only receives, hashes and sends. It receives at the
+    /// cost of the client and sends at the cost of the server.
     fn note(&self, direct: f64) -> String {
         let [server, client, hash] = [&self.server, &self.client, &self.hash].map(Samples::median);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let best = cores as f64 / (2.0 * server + 2.0 * client + hash);
         format!(
-            "What bounds the missed blob here: fetched straight, a MiB takes {:.2} ms of a core at the S3 server and \
-             {:.2} ms at the client; SHA-256 takes {:.2} ms. A node that did nothing but receive it as the client does, \
-             hash it, and send it as the server does, would bring the {cores} cores, which server, node and client \
-             share, to {best:.0} MiB/s: {:.2} × of fetching it straight.",
+            "The CPU bounds the missed blob on this machine. A direct download takes {:.2} ms of CPU time per MiB in \
+             the S3 server and {:.2} ms in the client; SHA-256 takes {:.2} ms. Suppose that a node only receives the \
+             blob at the cost of the client, hashes it, and sends it at the cost of the server. Server, node and \
+             client share {cores} cores, so they would reach {best:.0} MiB/s, which is {:.2} × of the direct \
+             download.",
             server * 1000.0,
             client * 1000.0,
             hash * 1000.0,
@@ -139,16 +142,16 @@ impl Costs {
     }
 }
 
-/// Seconds that one core takes to hash a blob as a node does.
+/// Time in seconds that one core takes to hash a blob with the hasher of a node.
 ///
 /// # Errors
-/// When it is hashed to something else.
+/// If the digest is wrong.
 pub fn hash(blob: &Content) -> Result<f64> {
     let bytes = blob.bytes();
     let start = Instant::now();
     let mut hasher = Hasher::new(Algorithm::Sha256);
     hasher.update(&bytes);
-    ensure!(hasher.finish() == blob.digest, "hashed to something else");
+    ensure!(hasher.finish() == blob.digest, "the hash of the blob is wrong");
     Ok(start.elapsed().as_secs_f64())
 }
 
@@ -183,10 +186,10 @@ pub async fn start() -> Result<Figure> {
     let mut node = Plan::over_folder(bucket.path()).start_at(&store.path().join("store")).await?;
     let mut samples = Samples::default();
     for _ in 0..ROUNDS {
-        ensure!(node.stop().await?.success(), "the node did not stop in order");
+        ensure!(node.stop().await?.success(), "the node did not shut down cleanly");
         let begun = Instant::now();
         node.start_again().await?;
-        ensure!(node.registry.answers().await, "the node does not answer");
+        ensure!(node.registry.answers().await, "the node does not respond");
         samples.0.push(begun.elapsed().as_secs_f64());
     }
     Ok(Figure { name: "start", unit: "s", node: samples, reference: None, goal: Goal::Below(2.0), note: None })

@@ -1,7 +1,7 @@
 //! `NodeConfig`: the one type that the operator writes and the node reads.
 //!
-//! Every field is documented here and nowhere else: `docs/configuration.md` is generated from these comments, and a
-//! test fails when they drift apart.
+//! Every field is documented here and nowhere else: `docs/configuration.md` is generated from these
+//! comments, and a test fails if the two differ. This crate never touches the disk or the network.
 
 mod live;
 mod sparse;
@@ -19,45 +19,47 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The configuration of a node. With no file at all, a node is a working registry on 127.0.0.1:5000 that keeps
-/// everything under `./entrepot-data`.
+/// The configuration of a node. Without a configuration file, a node is a working registry on
+/// 127.0.0.1:5000 that keeps all data under `./entrepot-data`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct NodeConfig {
-    /// Who this node is, and how it reaches its peers.
+    /// The name of this node and the addresses of its peers.
     pub node: Node,
-    /// The two listeners and what a client may do with them.
+    /// The two listeners and their limits.
     pub http: Http,
     /// The object storage that all nodes share.
     pub bucket: Bucket,
-    /// This node's local disk store.
+    /// The local disk store of this node.
     pub store: Store,
     /// Uploads and their sessions.
     pub upload: Upload,
-    /// How uploads reach the bucket.
+    /// How blobs are sent to the bucket.
     pub replication: Replication,
-    /// How content that is not stored is read from the bucket.
+    /// How content that is not in the store is downloaded from the bucket.
     pub fetch: Fetch,
-    /// How tags are read and who may change them.
+    /// Caching of tags, and immutable tags.
     pub tags: Tags,
-    /// Refuse everything that writes: pushes and deletions answer 405 with the code UNSUPPORTED.
+    /// Reject pushes and deletions: they get 405 with the error code UNSUPPORTED.
     pub read_only: bool,
-    /// What the node writes to its standard error.
+    /// The log, which the node writes to standard error.
     pub log: Log,
     /// How the node stops.
     pub shutdown: Shutdown,
 }
 
-/// Who this node is, and how it reaches its peers.
+/// The name of this node and the addresses of its peers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Node {
-    /// The name of this node, a DNS label that no other node of the bucket has: in a StatefulSet, the pod's name.
-    /// Upload sessions carry it. `${VAR}` is replaced by the environment variable VAR.
+    /// The name of this node: a DNS label, unique among the nodes that share the bucket. In a
+    /// StatefulSet, use the name of the pod. The id of an upload session contains this name.
+    /// `${VAR}` is replaced by the environment variable VAR.
     pub name: String,
-    /// How to reach another node: a URL in which `{node}` stands for its name, as in
-    /// `http://{node}.images.registry.svc:5000`. Without it, an upload session must be continued at the node where it
-    /// began.
+    /// URL of another node, in which `{node}` stands for the name of that node, for example
+    /// `http://{node}.images.registry.svc:5000`. Requests that belong to an upload session of
+    /// another node are forwarded to this URL. If unset, a client must send all requests of an
+    /// upload to the same node.
     pub peers: Option<String>,
 }
 
@@ -67,32 +69,40 @@ impl Default for Node {
     }
 }
 
-/// The two listeners and what a client may do with them.
+/// The two listeners and their limits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Http {
-    /// Where clients push and pull.
+    /// Address and port of the registry API, at which clients push and pull. Plain HTTP, without
+    /// authentication.
     pub listen: SocketAddr,
-    /// Where `/livez`, `/readyz` and `/metrics` are. Keep it away from clients.
+    /// Address and port of `/livez`, `/readyz`, `/metrics` and `/status`. Do not expose it to
+    /// clients.
     pub operations: SocketAddr,
-    /// Connections at once; more wait in the accept queue of the system.
+    /// Maximum number of open connections. Further connections wait in the accept queue of the
+    /// operating system.
     pub max_connections: u32,
-    /// Requests at once; more are answered 503 with `Retry-After`.
+    /// Maximum number of concurrent requests. Further requests get 503 with `Retry-After`.
     pub max_requests: u32,
-    /// A client has this long to send the head of a request: of the first one from when it connects, of any other from
-    /// its first byte.
+    /// Time limit for receiving the headers of a request: measured from the start of the connection
+    /// for the first request, and from the first byte for each later one.
     pub header_timeout: Duration,
-    /// A connection on which nothing is asked for this long is closed. A load balancer must close its idle connections
-    /// first, because a request that crosses the close is lost: nginx and AWS keep them for 60 s, Google for 600 s.
-    /// When all of `maxConnections` are in use, the connection that was idle for the longest is closed for a new one.
+    /// A connection without a request is closed after this time. It must be longer than the idle
+    /// timeout of the load balancer in front of the nodes, because a request that arrives while the
+    /// node closes the connection is lost. The usual timeouts are 60 s (nginx, AWS) and 600 s
+    /// (Google). If all of `maxConnections` are in use, a new connection closes the one that was
+    /// idle for the longest time.
     pub idle_timeout: Duration,
-    /// A client that neither sends nor takes a byte of a body for this long is cut off.
+    /// A connection is closed if the client neither sends nor receives a byte of a body for this
+    /// long.
     pub stall_timeout: Duration,
-    /// Origins (`https://ui.example.com`) whose web pages may read answers of this registry in a browser (CORS); `*`
-    /// is every origin. Empty: none may.
+    /// Origins, such as `https://ui.example.com`, whose web pages may read responses of this
+    /// registry in a browser (CORS). `*` allows every origin. If empty, no origin is allowed.
     pub allowed_origins: Vec<String>,
-    /// Names under which clients know this registry in addition to the address of the connection, such as
-    /// `registry.example.com` in images that containerd pulls from a mirror: `?ns=` of any other name is answered 404.
+    /// Names of this registry in addition to the address to which the client connects, such as
+    /// `registry.example.com`. They are needed if containerd reaches the registry through a mirror
+    /// (`hosts.toml`) under a name that differs from the one in the image reference: a request with
+    /// `?ns=` and any other name gets 404.
     pub namespaces: Vec<String>,
 }
 
@@ -104,7 +114,7 @@ impl Default for Http {
             max_connections: 4096,
             max_requests: 1024,
             header_timeout: Duration::from_secs(15),
-            // 20 s beyond the longest of the usual load balancers, Google's.
+            // 20 s longer than the longest usual idle timeout, which is Google's: 600 s.
             idle_timeout: Duration::from_secs(620),
             stall_timeout: Duration::from_secs(60),
             allowed_origins: Vec::new(),
@@ -119,19 +129,20 @@ impl Default for Http {
 pub struct Bucket {
     /// Amazon S3 or a compatible service.
     pub s3: Option<S3>,
-    /// A folder, for one node or for several that mount the same file system.
+    /// A directory, for one node or for several nodes that mount the same file system.
     pub file_system: Option<FileSystem>,
-    /// What all keys begin with, before `docker/registry/v2/`: empty, or a path that ends with `/`. CNCF
-    /// Distribution's `rootdirectory` without its leading slash.
+    /// Prefix of all object keys, before `docker/registry/v2/`: empty, or a relative path that ends
+    /// with `/`. It corresponds to `rootdirectory` of CNCF Distribution without the leading slash.
     pub prefix: String,
-    /// Requests to the bucket at once.
+    /// Maximum number of concurrent requests to the bucket.
     pub max_requests: u32,
-    /// Bytes being sent to the bucket at once, by all uploads together.
+    /// Maximum number of bytes that all uploads together send to the bucket at the same time.
     pub max_bytes_in_flight: ByteSize,
-    /// How long one request may take to begin its answer, and a body to go on.
+    /// Time limit for connecting to the bucket, for the start of a response, and for each pause
+    /// within a request body or a response body.
     pub request_timeout: Duration,
-    /// For how long in all a failing request is tried again, with growing and random pauses. After it the client gets
-    /// 503 with `Retry-After`.
+    /// Total time for which a failed request to the bucket is retried, with growing and randomized
+    /// pauses. After it, the client gets 503 with `Retry-After`.
     pub retry_budget: Duration,
 }
 
@@ -153,52 +164,60 @@ impl Default for Bucket {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct S3 {
-    /// Name of the bucket; it must exist.
+    /// Name of the bucket. The bucket must exist.
     pub name: String,
-    /// Region of the bucket. Without it, the AWS environment says.
+    /// Region of the bucket. If unset: the region from the AWS environment variables or the AWS
+    /// configuration files, else, without `endpoint`, the region from the instance metadata, else
+    /// `us-east-1`.
     pub region: Option<String>,
-    /// URL of a compatible service, as in `http://s3.storage:7070`. Without it, Amazon's for the region. It is reached
-    /// through the proxy that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in the environment name.
+    /// URL of an S3-compatible service, for example `http://s3.storage:7070`. If unset, the AWS
+    /// endpoint of the region is used. Connections use the proxy that the environment variables
+    /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` select.
     pub endpoint: Option<String>,
-    /// Whether the bucket's name goes into the path and not into the host name; most compatible services need it.
+    /// Use path-style instead of virtual-hosted-style addressing. Most S3-compatible services
+    /// require it.
     pub path_style: bool,
-    /// PEM file of the certificate authorities to trust beside the system's.
+    /// PEM file with CA certificates to trust in addition to those of the system. It is read once,
+    /// at the start.
     pub ca_file: Option<PathBuf>,
-    /// Static keys from files, read again when they change. Without it, the standard AWS environment: variables,
-    /// shared files, web identity, container and instance roles.
+    /// Static keys from files, which are read again when they change. If unset, the standard AWS
+    /// credential chain is used: environment variables, shared files, web identity, container roles
+    /// and instance roles.
     pub credentials: Option<S3Credentials>,
-    /// Whether objects and parts are sent with checksums (SHA-256, CRC-32C), so that the service refuses bytes that are
-    /// not those that the node received. `Off` is for a service that fails with them in a way that does not say so.
+    /// Whether objects and parts are sent with checksums (SHA-256, CRC-32C). With a checksum, the
+    /// service rejects bytes that differ from those that the node received. Use `Off` for a service
+    /// that fails on checksums with an error that does not name them.
     pub checksums: S3Checksums,
 }
 
 /// Whether objects and parts are sent with checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum S3Checksums {
-    /// Until the service refuses a checksum.
+    /// Send checksums until the service rejects one as unsupported.
     #[default]
     Auto,
-    /// Never.
+    /// Never send checksums.
     Off,
 }
 
-/// Static keys from files, as Kubernetes mounts a Secret.
+/// Static keys from files, such as the files of a mounted Kubernetes Secret.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct S3Credentials {
-    /// File that holds the access key id.
+    /// File with the access key ID. Required.
     pub access_key_id_file: PathBuf,
-    /// File that holds the secret access key.
+    /// File with the secret access key. Required.
     pub secret_access_key_file: PathBuf,
-    /// File that holds a session token, if there is one.
+    /// File with the session token. If unset, no session token is used.
     pub session_token_file: Option<PathBuf>,
 }
 
-/// A folder as the bucket.
+/// A directory that is used as the bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct FileSystem {
-    /// The folder; it is made when it is not there. CNCF Distribution's `rootdirectory`.
+    /// The directory. It is created if it does not exist. It corresponds to `rootdirectory` of CNCF
+    /// Distribution.
     pub path: PathBuf,
 }
 
@@ -208,23 +227,27 @@ impl Default for FileSystem {
     }
 }
 
-/// This node's local disk store. It can be deleted at any time that the node is stopped: what it held is durable in
-/// the bucket, but for uploads under way.
+/// The local disk store of this node. It can be deleted while the node is stopped. Deleting it
+/// loses unfinished uploads and, with `replication.mode: WriteBack`, blobs that the bucket does not
+/// have yet. Everything else in it is also in the bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Store {
-    /// The folder; it is made when it is not there. Only one node may use it.
+    /// The directory. It is created if it does not exist. Only one node can use it at a time.
     pub path: PathBuf,
-    /// How much the store may hold. Without it, what is stored and what the file system has left for more.
+    /// Maximum size of the store. If unset: the bytes already stored plus the free space of the
+    /// file system.
     pub capacity: Option<ByteSize>,
-    /// The first threshold: when less than this is free, cleaning starts. Bytes (`10Gi`) or a part of the capacity
-    /// (`10%`).
+    /// Free space below which eviction starts: bytes (`10Gi`) or a percentage of the capacity
+    /// (`10%`). A running node applies a change of this field without a restart.
     pub low_free: Threshold,
-    /// The second threshold: cleaning stops when this much is free.
+    /// Free space at which eviction stops: bytes or a percentage of the capacity. It must be at
+    /// least `lowFree` and less than the capacity. A running node applies a change of this field
+    /// without a restart.
     pub target_free: Threshold,
-    /// Which content is removed first.
+    /// Which content is evicted first.
     pub eviction_policy: EvictionPolicy,
-    /// How what is stored is verified in the background.
+    /// Verification of stored content in the background.
     pub scrub: Scrub,
 }
 
@@ -241,13 +264,13 @@ impl Default for Store {
     }
 }
 
-/// How what is stored is verified in the background: read, compared with its digest, and if it is damaged, removed and
-/// read from the bucket again.
+/// Verification of stored content in the background: the node reads the content and compares it
+/// with its digest. Damaged content is removed and downloaded from the bucket again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Scrub {
-    /// How long one round over everything takes: a store of 1Ti is read at 1.8 MB/s in a week. At least 1h; 0s verifies
-    /// nothing in the background.
+    /// Duration of one round over all stored content. The shorter the period, the higher the read
+    /// rate: 1Ti in 168h (a week) is 1.8 MB/s. At least `1h`; `0s` disables the verification.
     pub period: Duration,
 }
 
@@ -257,12 +280,14 @@ impl Default for Scrub {
     }
 }
 
-/// Which content is removed first.
+/// Which content is evicted first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EvictionPolicy {
-    /// What was not asked for the longest.
+    /// Evict the content whose last request is the oldest.
     LeastRecentlyUsed,
-    /// What was asked for the fewest times, a request counting half after eight more for each content that is stored.
+    /// Evict the least frequently requested content. Counts decay with use: an earlier request
+    /// counts half after as many further requests as eight times the number of stored blobs and
+    /// manifests.
     #[default]
     LeastFrequentlyUsed,
 }
@@ -271,37 +296,43 @@ pub enum EvictionPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Upload {
-    /// Unfinished uploads that this node keeps at once. For one more, an empty one or the longest unused one ends. When
-    /// all are in use, a new one is answered 429 with `Retry-After`.
+    /// Maximum number of unfinished uploads on this node. To start one more, the node ends an empty
+    /// session, or else the one that was unused for the longest time. If all sessions are in use, a
+    /// new upload gets 429 with `Retry-After`.
     pub max_sessions: u32,
-    /// A session that received nothing for this long is removed. A restart does not renew its age.
+    /// A session that received no data for this long is removed. A restart does not reset its age.
     pub session_expiry: Duration,
-    /// The last `PUT` of an upload is answered within this time, with 503 and `Retry-After` when the bucket does not have
-    /// the blob yet. The upload goes on, and the repeated `PUT` finds its result. A manifest, a mount and a `HEAD` wait no
-    /// longer for a blob that is on its way to the bucket. Load balancers cut requests that are silent for 60 seconds; set
-    /// this below the time of the one in front of the nodes.
+    /// Time limit for the response to the last `PUT` of an upload. If the bucket does not have the
+    /// blob by then, the client gets 503 with `Retry-After`; the transfer to the bucket continues,
+    /// and a repeated `PUT` finds its result. The same limit applies to a manifest, a mount and a
+    /// `HEAD` that wait for a blob that is being transferred to the bucket. Set it below the
+    /// response timeout of the load balancer in front of the nodes, which is 60 s by default for
+    /// nginx and AWS.
     pub answer_within: Duration,
-    /// The largest blob accepted.
+    /// Maximum size of a blob. Larger blobs are rejected.
     pub max_blob_size: ByteSize,
-    /// Whether an index is accepted that lists manifests which the repository does not have.
+    /// Whether to accept an index that lists manifests which the repository does not have.
     pub sparse_indexes: SparseIndexes,
-    /// Whether the referrers of a manifest (signatures, SBOMs) are also kept in an index under the tag `<alg>-<hex>`, as
-    /// clients keep them at registries without the referrers API. Turn it on before you move a bucket back to CNCF
-    /// Distribution. It costs up to six more requests to the bucket for each referrer that is pushed or deleted.
+    /// Also keep the referrers of a manifest (signatures, SBOMs) in an index under the tag
+    /// `<alg>-<hex>`, as clients do at registries without the referrers API. Enable it before you
+    /// move a bucket back to CNCF Distribution, which does not have that API. It costs up to six
+    /// more requests to the bucket for each referrer that is pushed or deleted.
     pub referrers_tag: bool,
 }
 
-/// Whether an index is accepted that lists manifests which the repository does not have. Tools that copy some platforms
-/// of an image push such an index (`skopeo copy --multi-arch index-only`, `regctl image copy --platforms`).
+/// Whether to accept an index that lists manifests which the repository does not have. Tools that
+/// copy only some platforms of an image push such an index (`skopeo copy --multi-arch index-only`,
+/// `regctl image copy --platforms`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SparseIndexes {
-    /// Only if this registry has no content of the missing manifests at all. A manifest that it has, and that was deleted
-    /// from this repository or never pushed to it, must be pushed first.
+    /// Accept the index if this registry does not have the content of any missing manifest. A
+    /// manifest whose content the registry has, but which was deleted from this repository or never
+    /// pushed to it, must be pushed first.
     #[default]
     AllowUnknown,
-    /// Always.
+    /// Always accept the index.
     Allow,
-    /// Never: every manifest of an index must be in the repository.
+    /// Reject the index: every manifest that it lists must be in the repository.
     Refuse,
 }
 
@@ -318,18 +349,20 @@ impl Default for Upload {
     }
 }
 
-/// How uploads reach the bucket.
+/// How blobs are sent to the bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Replication {
-    /// When a blob is acknowledged.
+    /// When a pushed blob is acknowledged. Manifests are acknowledged only when they and all
+    /// content that they reference are in the bucket, in either mode.
     pub mode: ReplicationMode,
-    /// Blobs sent at once.
+    /// Maximum number of blobs that are sent to the bucket at the same time.
     pub parallel_blobs: u32,
-    /// Parts of one blob sent at once.
+    /// Maximum number of parts of one blob that are sent to the bucket at the same time.
     pub parallel_parts: u32,
-    /// Size of a part; blobs up to this size are sent in one request. S3 allows 5Mi to 5Gi and 10,000 parts; parts of
-    /// a very large blob are made larger as needed.
+    /// Size of a part of a multipart upload, from 5Mi to 5Gi as S3 requires. Blobs up to this size
+    /// are sent in one request. S3 allows 10,000 parts, so the parts of a very large blob are
+    /// larger.
     pub part_size: ByteSize,
 }
 
@@ -344,27 +377,31 @@ impl Default for Replication {
     }
 }
 
-/// When a blob is acknowledged. A manifest is acknowledged only when it and all that it refers to is durable, in
-/// either mode.
+/// When a pushed blob is acknowledged. Manifests are acknowledged only when they and all content
+/// that they reference are in the bucket, in either mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReplicationMode {
-    /// When the bucket has it.
+    /// When the bucket has the blob.
     #[default]
     WriteThrough,
-    /// When it is synced to this node's disk; the bucket gets it soon after.
+    /// When the blob is synced to the disk of this node. The node sends it to the bucket
+    /// afterwards. If the disk is lost before that, the blob is lost.
     WriteBack,
 }
 
-/// How content that is not stored is read from the bucket.
+/// How content that is not in the store is downloaded from the bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Fetch {
-    /// Ranges of one object read at once.
+    /// Maximum number of ranges of one object that are downloaded at the same time.
     pub parallel_ranges: u32,
-    /// Size of such a range, after a first one of at most 1Mi, which is all that a smaller object needs.
+    /// Size of a range. The first range has at most 1Mi, so one request is enough for a smaller
+    /// object.
     pub range_size: ByteSize,
-    /// For how long a node relies on having seen that a repository links some content, before it looks again. This
-    /// bounds for how long content that was deleted at another node is still served from this store.
+    /// How long a node trusts its record that a repository contains a blob or manifest before it
+    /// asks the bucket again. It is also the longest time for which this node still serves stored
+    /// content that was deleted through another node. With a directory as the bucket, the node asks
+    /// on every request.
     pub links_fresh_for: Duration,
 }
 
@@ -374,17 +411,19 @@ impl Default for Fetch {
     }
 }
 
-/// How tags are read and who may change them.
+/// Caching of tags, and immutable tags.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tags {
-    /// For how long a tag that was read is taken to be unchanged. 0s asks the bucket each time, so that every node
-    /// serves the newest push.
+    /// How long a tag is served from memory before the bucket is asked again. `0s` asks the bucket
+    /// on every request, so every node serves the newest push.
     pub fresh_for: Duration,
-    /// While the bucket cannot be reached, the last known value of a tag is served up to this age, with a `Warning`
-    /// header; content whose repository was checked longer ago than `linksFreshFor` is also served up to this age.
+    /// Maximum age of the last known value of a tag that is served while the bucket is unreachable.
+    /// The response has a `Warning` header. The same limit applies to stored content if the check
+    /// of its repository is older than `fetch.linksFreshFor`.
     pub stale_if_error: Duration,
-    /// Tags that match one of these patterns (`v*`, `release-?.?`) can be pushed once and never changed or deleted.
+    /// Patterns of immutable tags, for example `v*` or `release-?.?`. A matching tag can be pushed
+    /// once; it can neither be moved to another manifest nor deleted.
     pub immutable: Vec<String>,
 }
 
@@ -394,14 +433,14 @@ impl Default for Tags {
     }
 }
 
-/// What the node writes to its standard error.
+/// The log, which the node writes to standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Log {
-    /// Text for a person or JSON for a collector.
+    /// Format of the log: text for people, or JSON for log collectors.
     pub format: LogFormat,
-    /// What is written: a level (`info`) or directives of tracing's filter (`info,entrepot_node::fetch=debug`). The
-    /// environment variable RUST_LOG goes before it.
+    /// Log level (`error`, `warn`, `info`, `debug`, `trace`), or filter directives such as
+    /// `info,entrepot_node::fetch=debug`. The environment variable RUST_LOG overrides this field.
     pub level: String,
 }
 
@@ -411,7 +450,7 @@ impl Default for Log {
     }
 }
 
-/// Text for a person or JSON for a collector.
+/// Format of the log: text for people, or JSON for log collectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LogFormat {
     #[default]
@@ -423,9 +462,11 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Shutdown {
-    /// After SIGTERM the node is not ready but still serves for this long, so that load balancers notice.
+    /// Time after SIGTERM in which the node is not ready but still serves, so that load balancers
+    /// stop sending requests to it.
     pub drain_delay: Duration,
-    /// After that, requests in flight and pending uploads have this long to finish.
+    /// Time after the drain delay in which requests in flight and pending uploads can finish. Open
+    /// connections are closed at its end.
     pub grace_period: Duration,
 }
 
@@ -436,19 +477,19 @@ impl Default for Shutdown {
 }
 
 impl NodeConfig {
-    /// Reads and checks a configuration.
+    /// Parses and validates a configuration.
     ///
     /// # Errors
-    /// When the YAML is not well formed, has a field that there is none of, or a value that cannot be; the error
-    /// names the field's path.
+    /// If the text is not valid YAML, or contains an unknown field or an invalid value. The error
+    /// names the path of the field.
     pub fn from_yaml(text: &str) -> Result<NodeConfig, ConfigError> {
         validate::from_yaml(text, |name| std::env::var(name).ok())
     }
 
-    /// Writes the configuration as YAML that [`NodeConfig::from_yaml`] reads back.
+    /// Writes the configuration as YAML that [`NodeConfig::from_yaml`] can read.
     ///
     /// # Errors
-    /// When the serializer fails, which these types give it no cause for.
+    /// If the serializer fails. It cannot fail for these types.
     pub fn to_yaml(&self) -> Result<String, ConfigError> {
         validate::to_yaml(self)
     }

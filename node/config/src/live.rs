@@ -1,13 +1,14 @@
-//! What a running node takes from a changed configuration, and what waits for its next start.
+//! Which fields of a changed configuration a running node applies, and which need a restart.
 
 use crate::{NodeConfig, Store};
 use serde_json::Value;
 
-/// Fields that a running node applies at once. A change of any other waits for a restart.
+/// Fields that a running node applies at once. A change of any other field needs a restart.
 pub const LIVE_FIELDS: [&str; 2] = ["store.lowFree", "store.targetFree"];
 
 impl NodeConfig {
-    /// The configuration without what can be changed live: two that are equal in this need no restart between them.
+    /// The configuration with the defaults in the live fields. If two configurations are equal in
+    /// this form, a change from one to the other needs no restart.
     #[must_use]
     pub fn at_start(&self) -> NodeConfig {
         let defaults = Store::default();
@@ -16,10 +17,11 @@ impl NodeConfig {
         config
     }
 
-    /// The paths of the fields in which `other` differs, in the order of their names.
+    /// The paths of the fields in which `other` differs, sorted by name.
     pub fn differences(&self, other: &NodeConfig) -> Vec<String> {
         let mut found = Vec::new();
-        // These types cannot fail to be values; if one did, everything would differ.
+        // The conversion cannot fail for these types. If it did, report the whole configuration as
+        // different.
         match (serde_json::to_value(self), serde_json::to_value(other)) {
             (Ok(one), Ok(other)) => compare("", &one, &other, &mut found),
             _ => found.push(String::new()),
@@ -45,7 +47,7 @@ mod tests {
     use crate::{S3, Threshold};
 
     #[test]
-    fn the_live_fields_are_those_that_do_not_tell_configurations_apart() {
+    fn a_change_of_a_live_field_needs_no_restart() {
         let old = NodeConfig::default();
         let mut new = old.clone();
         (new.store.low_free, new.store.target_free) = (Threshold::percent(1), Threshold::percent(2));

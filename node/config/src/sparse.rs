@@ -1,19 +1,22 @@
-//! A configuration without what is the default anyway: a node of another version reads it, too, for a field that it
-//! does not know is only written where it matters.
+//! A configuration without the fields that have their default value. A node of an older version can
+//! read it too, because a field that the older version does not know is written only if it differs
+//! from its default.
 
 use crate::{ConfigError, NodeConfig, S3};
 use serde_json::Value;
 
 impl NodeConfig {
-    /// Writes only what differs from the defaults, as YAML that [`NodeConfig::from_yaml`] reads back.
+    /// Writes the fields that differ from their defaults, as YAML that [`NodeConfig::from_yaml`]
+    /// can read.
     ///
     /// # Errors
-    /// When the serializer fails, which these types give it no cause for.
+    /// If the serializer fails. It cannot fail for these types.
     pub fn to_sparse_yaml(&self) -> Result<String, ConfigError> {
         let value =
             |config: &NodeConfig| serde_json::to_value(config).map_err(|error| ConfigError::Write(error.to_string()));
         let mut default = NodeConfig::default();
-        // A default node has no S3, but the fields of one have defaults.
+        // The default configuration has no `bucket.s3`, but the fields of `bucket.s3` have
+        // defaults.
         default.bucket.s3 = self.bucket.s3.as_ref().map(|_| S3::default());
         let mut config = value(self)?;
         prune(&mut config, &value(&default)?);
@@ -21,7 +24,7 @@ impl NodeConfig {
     }
 }
 
-/// Removes from `value` what `default` has, and what is absent by being null.
+/// Removes the members of `value` that are null or equal to those of `default`.
 fn prune(value: &mut Value, default: &Value) {
     let Value::Object(members) = value else { return };
     members.retain(|name, member| {
@@ -40,7 +43,7 @@ mod tests {
     use crate::Threshold;
 
     #[test]
-    fn only_what_differs_is_written_and_all_is_read_back() {
+    fn only_differences_are_written_and_the_whole_configuration_is_read_back() {
         let mut config = NodeConfig::default();
         assert_eq!(config.to_sparse_yaml().unwrap().trim(), "{}");
         config.bucket.s3 = Some(S3 { name: "images".into(), ..S3::default() });
@@ -48,7 +51,7 @@ mod tests {
         config.store.low_free = Threshold::percent(7);
         let text = config.to_sparse_yaml().unwrap();
         assert!(!text.contains("targetFree") && !text.contains("region"), "{text}");
-        assert!(!text.contains("checksums"), "an older node does not know it: {text}");
+        assert!(!text.contains("checksums"), "an older node does not know this field: {text}");
         assert_eq!(NodeConfig::from_yaml(&text).unwrap(), config);
     }
 }

@@ -1,66 +1,66 @@
-//! What a node says of itself at `/status`: for the operator and for people, in JSON.
+//! The response of a node's `/status`: JSON for the operator and for people.
 
 use serde::{Deserialize, Serialize};
 
-/// The whole answer.
+/// The whole response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeStatus {
-    /// Its name.
+    /// Name of the node (`node.name`).
     pub node: String,
     pub bucket: BucketStatus,
     pub config: ConfigStatus,
     pub store: StoreStatus,
-    /// Blobs that are not yet durable.
+    /// Number of blobs that this node has not yet sent to the bucket.
     pub pending_blobs: u64,
-    /// Their bytes.
+    /// Size of those blobs in bytes.
     pub pending_bytes: u64,
 }
 
-/// How the bucket answered when it was last asked.
+/// Result of the last check of the bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct BucketStatus {
     pub state: BucketState,
-    /// What went wrong, for a person; empty when nothing did.
+    /// The error of the last check, for people. Empty if the check succeeded.
     pub message: String,
 }
 
-/// What a node can say of its bucket.
+/// State of the bucket as a node sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum BucketState {
-    /// It answers, and takes this node's credentials.
+    /// The bucket responds and accepts the credentials of this node.
     Reachable,
-    /// It answers with failures of its own.
+    /// The service responds with errors of its own.
     Failing,
-    /// No answer, or no connection.
+    /// No connection, or no response in time.
     Unreachable,
-    /// There is no such bucket.
+    /// The service responds, but the bucket does not exist.
     Missing,
-    /// It lies in another region than the configured one.
+    /// The bucket is in another region than the configured one.
     WrongRegion,
-    /// It answers and refuses these credentials, or what they may do.
+    /// The service rejects the credentials, or they lack permissions on the bucket.
     Denied,
-    /// There are no credentials to ask it with.
+    /// The node has no credentials, so it cannot check the bucket.
     NoCredentials,
-    /// Not asked yet, or the node is of a version that says something else.
+    /// Not checked yet, or a state that this version does not know.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
-/// What became of the last configuration file.
+/// Result of the last reading of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ConfigStatus {
-    /// Why the file was refused, so that the configuration before it is still in force.
+    /// Why the file is invalid. The node keeps the previous configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// Fields of the file that are in force only after a restart.
+    /// Changed fields that take effect after a restart.
     pub waiting_for_restart: Vec<String>,
 }
 
-/// The store, in bytes.
+/// Sizes of the store in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct StoreStatus {

@@ -1,4 +1,4 @@
-//! Bytes, durations and thresholds as people write them in YAML.
+//! Sizes in bytes, durations and thresholds, in the form in which people write them in YAML.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
@@ -11,12 +11,13 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(u64);
 
-/// A text is not a unit of the kind that is expected.
+/// A text is not a valid value of the expected unit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnitError(String);
 
-/// Binary and decimal suffixes, largest first within a kind, as printing wants them.
+/// Binary and decimal suffixes, each group in descending order, because printing takes the first
+/// that fits.
 const SUFFIXES: [(&str, u64); 10] = [
     ("Pi", 1 << 50),
     ("Ti", 1 << 40),
@@ -63,7 +64,7 @@ impl FromStr for ByteSize {
     }
 }
 
-/// A plain decimal number: no sign, no space.
+/// Parses a decimal number without a sign and without spaces.
 fn decimal(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if digits { text.parse().ok() } else { None }
@@ -79,11 +80,12 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// A span of time: `250ms`, `10s`, `5m`, `24h`, `7d`.
+/// A duration: `250ms`, `10s`, `5m`, `24h`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(std::time::Duration);
 
-/// Milliseconds in each unit, largest first.
+/// Milliseconds of each unit. `ms` comes before `m` and `s`, because parsing takes the first suffix
+/// that matches.
 const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("ms", 1), ("m", 60_000), ("s", 1000)];
 
 impl Duration {
@@ -129,11 +131,11 @@ impl fmt::Display for Duration {
     }
 }
 
-/// A part of the store's capacity: bytes, or a percentage.
+/// A threshold of free space in the store: bytes, or a percentage of the capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Threshold {
     Bytes(ByteSize),
-    /// 0 to 100.
+    /// From 0 to 100.
     Percent(u8),
 }
 
@@ -142,7 +144,7 @@ impl Threshold {
         Threshold::Percent(percent)
     }
 
-    /// The threshold in bytes, for a store of that capacity in bytes.
+    /// The threshold in bytes, for a store of `capacity` bytes.
     pub fn of(self, capacity: u64) -> u64 {
         match self {
             Threshold::Bytes(size) => size.get(),
@@ -180,7 +182,8 @@ impl fmt::Display for Threshold {
     }
 }
 
-/// Gives a unit its YAML form (a string, or a plain number where `numbers` allows) and its schema.
+/// Implements the YAML form of a unit (a string, or also a plain number if `numbers` is true) and
+/// its schema.
 macro_rules! written_as_text {
     ($type:ident, $numbers:expr, $expecting:expr, $pattern:expr) => {
         impl Serialize for $type {
@@ -277,7 +280,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(bytes in any::<u64>(), milliseconds in 0u64..1 << 50, percent in 0u8..=100) {
+        fn a_printed_value_is_parsed_back(bytes in any::<u64>(), milliseconds in 0u64..1 << 50, percent in 0u8..=100) {
             let size = ByteSize::bytes(bytes);
             prop_assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size);
             let duration = Duration::from_millis(milliseconds);
@@ -287,7 +290,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_parsing_panic(text in "\\PC{0,40}") {
+        fn parsing_never_panics(text in "\\PC{0,40}") {
             let _ = (text.parse::<ByteSize>(), text.parse::<Duration>(), text.parse::<Threshold>());
         }
     }

@@ -1,21 +1,22 @@
-//! Reading a configuration: what YAML cannot say is checked here, and every refusal names the field.
+//! Parsing and validation of a configuration: checks what the schema cannot express. Every error
+//! names the field.
 
 use crate::{Bucket, NodeConfig, S3, Threshold};
 use std::path::Path;
 
-/// A shorter round would read the disk all the time.
+/// The shortest `store.scrub.period`. A shorter round would read the disk all the time.
 const SHORTEST_SCRUB: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// A configuration that was refused.
+/// Why a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The text is not YAML of this form.
+    /// The text is not valid YAML, or has an unknown field or a value of the wrong type.
     #[error("{path}: {message}")]
     Form { path: String, message: String },
-    /// The value of a field cannot be.
+    /// The value of a field is invalid.
     #[error("{field}: {problem}")]
     Value { field: &'static str, problem: String },
-    /// `${VAR}` names a variable that is not set.
+    /// `${VAR}` refers to an environment variable that is not set.
     #[error("node.name: the environment variable {0} is not set")]
     Environment(String),
     #[error("cannot write the configuration: {0}")]
@@ -27,10 +28,10 @@ fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Confi
 }
 
 pub(crate) fn from_yaml(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<NodeConfig, ConfigError> {
-    // An empty document is an empty configuration, and null is not a map to the deserializer.
+    // The deserializer reads an empty document as null, which is not a map. It means the defaults.
     let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
     let mut config = if blank { NodeConfig::default() } else { parse(text)? };
-    // The folder is the default only where there is no S3.
+    // The default folder is the bucket only if `bucket.s3` is unset.
     if config.bucket.s3.is_some() && config.bucket.file_system == Some(crate::FileSystem::default()) {
         config.bucket.file_system = None;
     }
@@ -49,17 +50,19 @@ fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
             "." => "the configuration".to_owned(),
             path => path.to_owned(),
         };
-        ConfigError::Form { path, message: error.to_string() }
+        // Without the source snippet, which would repeat the message.
+        let options = serde_saphyr::render_options! { snippets: serde_saphyr::SnippetMode::Off };
+        ConfigError::Form { path, message: error.render_with_options(options) }
     })
 }
 
-/// Replaces each `${VAR}`.
+/// Replaces each `${VAR}` by the value of the environment variable.
 fn expand(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<String, ConfigError> {
     let mut expanded = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         let Some((name, after)) = after.split_once('}') else {
-            return refuse("node.name", "a ${ without its }");
+            return refuse("node.name", "unterminated variable reference: missing '}'");
         };
         expanded.push_str(before);
         expanded.push_str(&environment(name).ok_or_else(|| ConfigError::Environment(name.to_owned()))?);
@@ -93,17 +96,20 @@ fn check_node(config: &NodeConfig) -> Result<(), ConfigError> {
     if !label {
         return refuse(
             "node.name",
-            format!("{name:?} is not a DNS label: 1 to 63 lower-case letters, digits and '-', not at an end"),
+            format!(
+                "{name:?} must be a DNS label: 1 to 63 lowercase letters, digits or '-', and start and end with a \
+                 letter or digit"
+            ),
         );
     }
     if let Some(peers) = &config.node.peers {
         if !peers.contains("{node}") {
-            return refuse("node.peers", "has no {node} in which the name of a node goes");
+            return refuse("node.peers", "must contain {node}, the placeholder for the name of the other node");
         }
         check_url("node.peers", &peers.replace("{node}", "node"), &["http"])?;
     }
     if config.http.listen == config.http.operations && config.http.listen.port() != 0 {
-        return refuse("http.operations", "is the same address as http.listen");
+        return refuse("http.operations", "must differ from http.listen");
     }
     Ok(())
 }
@@ -111,46 +117,46 @@ fn check_node(config: &NodeConfig) -> Result<(), ConfigError> {
 fn check_url(field: &'static str, url: &str, schemes: &[&str]) -> Result<(), ConfigError> {
     let parsed: http::Uri = match url.parse() {
         Ok(parsed) => parsed,
-        Err(error) => return refuse(field, format!("{url:?} is not a URL: {error}")),
+        Err(error) => return refuse(field, format!("{url:?} is not a valid URL: {error}")),
     };
     let known = parsed.scheme_str().is_some_and(|scheme| schemes.contains(&scheme));
     if !known || parsed.host().is_none_or(str::is_empty) {
-        return refuse(field, format!("{url:?} is not a URL of the form {}://host:port", schemes.join(":// or ")));
+        let forms: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}://host:port")).collect();
+        return refuse(field, format!("{url:?} must have the form {}", forms.join(" or ")));
     }
     Ok(())
 }
 
-/// A name is what stands before the first `/` in the name of an image.
+/// A name is the part of an image reference before the first `/`: a host with an optional port.
 fn check_namespaces(names: &[String]) -> Result<(), ConfigError> {
     for name in names {
         let parsed = name.parse::<http::uri::Authority>();
         if !parsed.is_ok_and(|authority| !authority.host().is_empty() && !name.contains(['@', '*'])) {
-            let form = "is not the name of a registry: write host or host:port, as in the names of images";
+            let form = "must have the form host or host:port, as in image references";
             return refuse("http.namespaces", format!("{name:?} {form}"));
         }
     }
     Ok(())
 }
 
-/// An origin is compared with what a browser sends, byte by byte (Fetch standard, "CORS check"): what no browser sends
-/// would never match.
+/// An origin is compared byte by byte with the one that a browser sends (Fetch standard, "CORS
+/// check"). An origin in a form that no browser sends is rejected, because it would never match.
 fn check_origins(origins: &[String]) -> Result<(), ConfigError> {
     for origin in origins.iter().filter(|origin| *origin != "*") {
         check_url("http.allowedOrigins", origin, &["http", "https"])?;
         let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
         let upper = origin.bytes().any(|byte| byte.is_ascii_uppercase());
-        // What follows the last colon of `[::1]` is no port.
+        // The last colon of an IPv6 address such as `[::1]` does not start a port.
         let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
         let wrong_port = port.is_some_and(|port| port.parse::<u16>().is_err());
         if upper || wrong_port || authority.contains(['/', '?', '#', '@', '*']) {
-            let form =
-                "is not an origin: write \"*\", or scheme://host or scheme://host:port in lower case with no path";
+            let form = "must be \"*\", or scheme://host or scheme://host:port in lowercase and without a path";
             return refuse("http.allowedOrigins", format!("{origin:?} {form}"));
         }
         let default_port = if origin.starts_with("https:") { ":443" } else { ":80" };
         if authority.ends_with(default_port) {
             let problem =
-                format!("{origin:?} has the default port, which browsers leave out; write it without {default_port}");
+                format!("{origin:?} must not have the default port, because browsers omit it; remove {default_port}");
             return refuse("http.allowedOrigins", problem);
         }
     }
@@ -161,22 +167,23 @@ fn check_bucket(bucket: &Bucket) -> Result<(), ConfigError> {
     let prefix = &bucket.prefix;
     let segments_ok = prefix.split('/').all(|segment| segment != "." && segment != "..") && !prefix.contains("//");
     if !prefix.is_empty() && (prefix.starts_with('/') || !prefix.ends_with('/') || !segments_ok) {
-        return refuse("bucket.prefix", format!("{prefix:?} is neither empty nor a relative path that ends with '/'"));
+        let form = "must be empty, or a relative path that ends with '/' and has no empty, '.' or '..' segments";
+        return refuse("bucket.prefix", format!("{prefix:?} {form}"));
     }
     match (&bucket.s3, &bucket.file_system) {
-        (None, None) => refuse("bucket", "there is none; give s3 or fileSystem"),
-        (Some(_), Some(_)) => refuse("bucket", "both s3 and fileSystem are given; give one"),
+        (None, None) => refuse("bucket", "one of s3 and fileSystem is required"),
+        (Some(_), Some(_)) => refuse("bucket", "s3 and fileSystem are mutually exclusive"),
         (Some(s3), None) => check_s3(s3),
         (None, Some(folder)) => check_path("bucket.fileSystem.path", &folder.path),
     }
 }
 
 fn check_s3(s3: &S3) -> Result<(), ConfigError> {
-    // S3's naming rules, loosely: compatible services have their own.
+    // Looser than the naming rules of S3, because compatible services have rules of their own.
     let name_ok =
         (3..=255).contains(&s3.name.len()) && s3.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     if !name_ok {
-        return refuse("bucket.s3.name", format!("{:?} is not the name of a bucket", s3.name));
+        return refuse("bucket.s3.name", format!("{:?} must be 3 to 255 letters, digits, '-', '.' or '_'", s3.name));
     }
     if let Some(endpoint) = &s3.endpoint {
         check_url("bucket.s3.endpoint", endpoint, &["http", "https"])?;
@@ -189,7 +196,7 @@ fn check_s3(s3: &S3) -> Result<(), ConfigError> {
 }
 
 fn check_path(field: &'static str, path: &Path) -> Result<(), ConfigError> {
-    if path.as_os_str().is_empty() { refuse(field, "is empty") } else { Ok(()) }
+    if path.as_os_str().is_empty() { refuse(field, "must not be empty") } else { Ok(()) }
 }
 
 fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
@@ -199,16 +206,16 @@ fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
         && let Some(folder) = &config.bucket.file_system
         && (folder.path.starts_with(&store.path) || store.path.starts_with(&folder.path))
     {
-        return refuse("store.path", "and bucket.fileSystem.path lie one in the other");
+        return refuse("store.path", "must not overlap bucket.fileSystem.path: one directory contains the other");
     }
     let period = store.scrub.period.get();
     if !period.is_zero() && period < SHORTEST_SCRUB {
-        return refuse("store.scrub.period", "is less than 1h; 0s switches the scrub off");
+        return refuse("store.scrub.period", "must be at least 1h, or 0s to disable the scrub");
     }
-    // What is a percentage of an unknown capacity is compared as a percentage.
+    // Without a capacity, two percentages are still comparable: any capacity gives the same order.
     let capacity = store.capacity.map_or(u64::MAX, crate::ByteSize::get);
     if store.capacity.is_some_and(|capacity| capacity.get() == 0) {
-        return refuse("store.capacity", "is zero");
+        return refuse("store.capacity", "must be greater than zero");
     }
     let comparable = store.capacity.is_some()
         || std::mem::discriminant(&store.low_free) == std::mem::discriminant(&store.target_free);
@@ -216,11 +223,17 @@ fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
     if comparable && target < low {
         return refuse(
             "store.targetFree",
-            format!("{} lies below store.lowFree, {}; cleaning could never stop", store.target_free, store.low_free),
+            format!(
+                "{} must be at least store.lowFree ({}), or eviction could not stop",
+                store.target_free, store.low_free
+            ),
         );
     }
     if store.target_free == Threshold::percent(100) || (store.capacity.is_some() && target >= capacity) {
-        return refuse("store.targetFree", format!("{} is the whole store; nothing could be kept", store.target_free));
+        return refuse(
+            "store.targetFree",
+            format!("{} must be less than store.capacity, or nothing could be stored", store.target_free),
+        );
     }
     Ok(())
 }
@@ -236,7 +249,7 @@ fn check_counts(config: &NodeConfig) -> Result<(), ConfigError> {
         ("fetch.parallelRanges", config.fetch.parallel_ranges),
     ];
     if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
-        return refuse(field, "is zero");
+        return refuse(field, "must be greater than zero");
     }
     let spans = [
         ("http.headerTimeout", config.http.header_timeout),
@@ -247,7 +260,7 @@ fn check_counts(config: &NodeConfig) -> Result<(), ConfigError> {
         ("upload.answerWithin", config.upload.answer_within),
     ];
     if let Some((field, _)) = spans.into_iter().find(|(_, span)| span.get().is_zero()) {
-        return refuse(field, "is zero");
+        return refuse(field, "must be greater than zero");
     }
     Ok(())
 }
@@ -255,16 +268,16 @@ fn check_counts(config: &NodeConfig) -> Result<(), ConfigError> {
 fn check_replication(config: &NodeConfig) -> Result<(), ConfigError> {
     let part = config.replication.part_size.get();
     if !(5 << 20..=5 << 30).contains(&part) {
-        return refuse("replication.partSize", "S3 allows parts of 5Mi to 5Gi");
+        return refuse("replication.partSize", "must be between 5Mi and 5Gi, as S3 requires");
     }
     if config.bucket.max_bytes_in_flight.get() < part {
-        return refuse("bucket.maxBytesInFlight", "is less than one part (replication.partSize)");
+        return refuse("bucket.maxBytesInFlight", "must be at least replication.partSize");
     }
     if config.fetch.range_size.get() < 1 << 20 {
-        return refuse("fetch.rangeSize", "is less than 1Mi");
+        return refuse("fetch.rangeSize", "must be at least 1Mi");
     }
     if config.upload.max_blob_size.get() == 0 {
-        return refuse("upload.maxBlobSize", "is zero");
+        return refuse("upload.maxBlobSize", "must be greater than zero");
     }
     Ok(())
 }
@@ -299,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_configuration_is_read_back() {
         let text = NodeConfig::default().to_yaml().unwrap();
         assert_eq!(read(&text).unwrap(), NodeConfig::default(), "{text}");
     }
@@ -362,20 +375,20 @@ mod tests {
     fn origins_are_accepted_as_browsers_send_them() {
         let text =
             "http: {allowedOrigins: ['*', 'https://ui.example.com', 'http://localhost:8080', 'http://[::1]:80801']}";
-        assert!(read(text).is_err(), "80801 is no port");
+        assert!(read(text).is_err(), "80801 is not a valid port");
         let text = text.replace("80801", "8081");
         assert_eq!(read(&text).unwrap().http.allowed_origins.len(), 4);
     }
 
     #[test]
-    fn an_unknown_field_is_refused_with_what_there_is() {
+    fn an_unknown_field_is_refused_with_a_list_of_the_known_fields() {
         let refusal = refusal("store: {lowFre: 10%}");
         assert!(refusal.contains("lowFre") && refusal.contains("lowFree"), "{refusal}");
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_reading_panic(text in "\\PC{0,200}") {
+        fn reading_never_panics(text in "\\PC{0,200}") {
             let _ = read(&text);
         }
     }

@@ -1,4 +1,5 @@
-//! `docs/configuration.md` is generated from the configuration type. Run with `UPDATE_DOCS=1` to write it anew.
+//! `docs/configuration.md` is generated from the configuration type. Run with `UPDATE_DOCS=1` to
+//! regenerate it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,14 +13,20 @@ const HEAD: &str = "# Configuration of a node
 
 <!-- Generated from node/config by `UPDATE_DOCS=1 cargo test -p entrepot-config --test reference`. Do not edit. -->
 
-A node reads one YAML file, named by `--config`. Every field has a default, and with no file at all a node is a working
-registry on 127.0.0.1:5000 that keeps everything under `./entrepot-data`. An unknown field or a value that cannot be is
-refused at start with the path of the field; `entrepot-node --check-config --config FILE` only checks.
+This page lists the fields of the YAML file that a registry node reads. On Kubernetes the operator writes this file from a
+RegistryCluster; [operations.md](operations.md#how-registrycluster-fields-map-to-node-fields) shows which field comes from
+where.
 
-Sizes are written as in Kubernetes (`512Mi`, `10Gi`, `5G`), durations with their unit (`250ms`, `10s`, `5m`, `24h`).
+The command-line option `--config FILE` names the file. Every field has a default. Without a file, a node is a working
+registry on 127.0.0.1:5000 that keeps all data under `./entrepot-data`. A node does not start with an unknown field or an
+invalid value; the error names the path of the field. `entrepot-node --check-config --config FILE` validates a file without
+starting the node.
+
+Sizes have the form of Kubernetes quantities without fractions (`512Mi`, `10Gi`, `5G`). Durations are an integer with a
+unit (`250ms`, `10s`, `5m`, `24h`, `7d`). In the column \"default\", `none` means that the field is unset.
 
 ```yaml
-# Three nodes in Kubernetes, one bucket
+# One of three nodes on Kubernetes that share a bucket.
 node: {name: \"${POD_NAME}\", peers: \"http://{node}.images.registry.svc:5000\"}
 http: {listen: \"0.0.0.0:5000\", operations: \"0.0.0.0:5001\"}
 bucket:
@@ -28,7 +35,7 @@ store: {path: /var/lib/entrepot, capacity: 190Gi, lowFree: 10%, targetFree: 20%}
 ```
 ";
 
-/// The defaults of everything, also of what is absent by default.
+/// The defaults of all fields, including those of sections that are unset by default.
 fn defaults() -> Value {
     let mut config = NodeConfig::default();
     config.bucket.s3 = Some(S3 { credentials: Some(S3Credentials::default()), ..S3::default() });
@@ -42,7 +49,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// The definition that a schema refers to, through `anyOf` of an optional field too.
+    /// The definition that a schema refers to, directly or, for an optional field, in `anyOf`.
     fn definition<'s>(&'s self, schema: &'s Value) -> &'s Value {
         let reference = schema["$ref"].as_str().or_else(|| schema["anyOf"][0]["$ref"].as_str());
         match reference.and_then(|reference| reference.strip_prefix("#/$defs/")) {
@@ -106,7 +113,7 @@ fn document() -> String {
 }
 
 #[test]
-fn the_documentation_is_that_of_the_configuration_type() {
+fn the_documentation_matches_the_configuration_type() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
     let document = document();
     if std::env::var_os("UPDATE_DOCS").is_some() {

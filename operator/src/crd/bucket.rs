@@ -1,61 +1,68 @@
-//! The bucket, and how nodes show who they are to it.
+//! The bucket, and how registry pods authenticate to it.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The object storage that all nodes share. It must exist; deleting a RegistryCluster keeps it.
+/// S3 bucket that stores the images. It must exist. Deleting the RegistryCluster does not delete
+/// it.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.name == oldSelf.name")
-        .message("bucket.name cannot be changed: make another RegistryCluster").field_path(".name"),
+        .message("field is immutable; create another RegistryCluster").field_path(".name"),
     validation = Rule::new("self.prefix == oldSelf.prefix")
-        .message("bucket.prefix cannot be changed: make another RegistryCluster").field_path(".prefix"),
+        .message("field is immutable; create another RegistryCluster").field_path(".prefix"),
     validation = Rule::new("self.prefix == '' || (self.prefix.endsWith('/') && !self.prefix.startsWith('/'))")
-        .message("bucket.prefix is empty or a path that ends with '/' and does not begin with it")
+        .message("must be empty or a relative path that ends with '/'")
         .field_path(".prefix"),
     validation = Rule::new("!self.prefix.contains('//') && !self.prefix.matches('(^|/)[.][.]?/')")
-        .message("bucket.prefix has no empty part and none that is '.' or '..'").field_path(".prefix"),
+        .message("must not contain empty, '.' or '..' path segments").field_path(".prefix"),
 )]
 pub struct Bucket {
-    /// Name of the bucket.
+    /// Name of the bucket: 3 to 255 letters, digits, `-`, `.` or `_`. Immutable.
     #[schemars(length(min = 3, max = 255), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
     pub name: String,
-    /// What all keys begin with, before `docker/registry/v2/`: empty, or a path that ends with `/`.
+    /// Prefix of all object keys, before `docker/registry/v2/`. Empty (default), or a relative path
+    /// that ends with `/`. Immutable.
     #[serde(default)]
     #[schemars(length(max = 512))]
     pub prefix: String,
-    /// Region of the bucket.
+    /// Region of the bucket. If unset: the region from the AWS environment of the pod, else,
+    /// without `endpoint`, the region from the instance metadata, else us-east-1.
     #[schemars(length(min = 1, max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// URL of a service that is compatible with S3; without it, Amazon's for the region.
+    /// URL of an S3-compatible service, without a path, for example `https://minio.storage:9000`.
+    /// If unset, the AWS endpoint of the region is used.
     #[schemars(length(max = 512), regex(pattern = r"^https?://[^/?#\s]+/?$"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Whether the bucket's name goes into the path and not into the host name; most compatible services need it.
+    /// Use path-style instead of virtual-hosted-style addressing. Most S3-compatible services
+    /// require it. Defaults to false.
     #[serde(default)]
     pub path_style: bool,
-    /// Certificate authorities to trust beside the system's.
+    /// CA certificates to trust in addition to the system's, for connections to the bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundle>,
-    /// Exactly one of `secretRef` and `workloadIdentity`.
+    /// How pods authenticate to the bucket. Exactly one of `secretRef` and `workloadIdentity` must
+    /// be set.
     pub auth: Auth,
 }
 
-/// Who the nodes are to the bucket.
+/// How registry pods authenticate to the bucket.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.secretRef) != has(self.workloadIdentity)")
-    .message("bucket.auth has exactly one of secretRef and workloadIdentity"))]
+    .message("exactly one of secretRef and workloadIdentity must be set"))]
 pub struct Auth {
-    /// Static keys in a Secret of the same namespace. It may be made later and changed at any time: nodes read it
-    /// again, without a restart.
+    /// Secret in the same namespace that holds static keys. It can be created or updated at any
+    /// time; pods pick up changes without a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<Secret>,
-    /// The cloud knows the nodes by their ServiceAccount.
+    /// Use the cloud provider's workload identity (for example IRSA on EKS) of the pods'
+    /// ServiceAccount instead of static keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_identity: Option<WorkloadIdentity>,
 }
@@ -67,15 +74,15 @@ pub struct Secret {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its key that holds the access key id.
+    /// Key in the Secret that holds the access key ID. Defaults to `accessKeyId`.
     #[serde(default = "access_key_id")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub access_key_id_key: String,
-    /// Its key that holds the secret access key.
+    /// Key in the Secret that holds the secret access key. Defaults to `secretAccessKey`.
     #[serde(default = "secret_access_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub secret_access_key_key: String,
-    /// Its key that holds a session token, if there is one.
+    /// Key in the Secret that holds the session token. If unset, no session token is used.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token_key: Option<String>,
@@ -89,11 +96,12 @@ fn secret_access_key() -> String {
     "secretAccessKey".into()
 }
 
-/// An identity of the cloud, bound to the nodes' ServiceAccount.
+/// Workload identity of a cloud provider, bound to the ServiceAccount of the registry pods.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIdentity {
-    /// Annotations of the ServiceAccount, such as `eks.amazonaws.com/role-arn`.
+    /// Annotations of the pods' ServiceAccount, which is named after the RegistryCluster, such as
+    /// `eks.amazonaws.com/role-arn`.
     #[serde(default)]
     pub service_account_annotations: BTreeMap<String, String>,
 }
@@ -102,13 +110,14 @@ pub struct WorkloadIdentity {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaBundle {
-    /// What it lies in.
+    /// Kind of the object that holds the CA certificates: `ConfigMap` (default) or `Secret`.
     #[serde(default)]
     pub kind: CaKind,
-    /// Name of the ConfigMap or Secret.
+    /// Name of the ConfigMap or Secret, in the same namespace. Pods do not start before it exists.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its key that holds the certificates.
+    /// Key in the ConfigMap or Secret that holds the PEM-encoded certificates. Defaults to
+    /// `ca.crt`.
     #[serde(default = "ca_crt")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
@@ -118,7 +127,7 @@ fn ca_crt() -> String {
     "ca.crt".into()
 }
 
-/// What certificates lie in.
+/// Kind of the object that holds CA certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CaKind {
     #[default]

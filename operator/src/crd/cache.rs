@@ -1,11 +1,12 @@
-//! The nodes' local disk stores.
+//! The local disk caches of the registry pods. A registry node calls its cache the store.
 
 use entrepot_config::{ByteSize, EvictionPolicy, Threshold};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Every node's local disk store. What it holds is in the bucket as well, but for uploads under way.
+/// Local disk cache of each registry pod. Its content is also in the bucket, except for unfinished
+/// uploads and, with WriteBack, blobs that the pod has not sent to the bucket yet.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -14,40 +15,50 @@ use serde::{Deserialize, Serialize};
          : quantity(self.targetFree).asInteger()) > \
          (self.lowFree.endsWith('%') ? quantity(self.size).asInteger() / 100 * int(self.lowFree.replace('%', '')) \
          : quantity(self.lowFree).asInteger())"
-    ).message("cache.targetFree must be above cache.lowFree").field_path(".targetFree"),
+    ).message("must be greater than spec.cache.lowFree").field_path(".targetFree"),
     validation = Rule::new(
         "(self.targetFree.endsWith('%') ? quantity(self.size).asInteger() / 100 * int(self.targetFree.replace('%', '')) \
          : quantity(self.targetFree).asInteger()) < quantity(self.size).asInteger()"
-    ).message("cache.targetFree must be below cache.size: nothing could be kept").field_path(".targetFree"),
+    ).message("must be less than spec.cache.size, or nothing could be cached").field_path(".targetFree"),
     validation = Rule::new(
         "self.resizePolicy == 'Recreate' || (has(self.storageClassName) == has(oldSelf.storageClassName) && \
          (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName))"
-    ).message("cache.storageClassName changes only while cache.resizePolicy is Recreate")
+    ).message("can be changed only while spec.cache.resizePolicy is Recreate")
         .field_path(".storageClassName"),
 )]
 pub struct Cache {
-    /// Size of a node's volume.
+    /// Size of the PersistentVolumeClaim of each pod, as a quantity such as `50Gi`. It is also the
+    /// most that a pod caches, even if the storage driver does not limit the volume. Cannot be
+    /// decreased while resizePolicy is Expand.
     #[schemars(length(max = 24))]
     pub size: ByteSize,
-    /// StorageClass of the volumes; without it, the cluster's default.
+    /// StorageClass of the PersistentVolumeClaims. If unset, the default StorageClass is used. Can
+    /// be changed only while resizePolicy is Recreate.
     #[schemars(length(min = 1, max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
-    /// The first threshold: when less than this is free, cleaning starts. Bytes or a part of the size.
+    /// Free space below which eviction starts: a quantity (`10Gi`) or a percentage of size (`10%`).
+    /// Defaults to 10%. Pods apply a change without a restart.
     #[serde(default = "ten_percent")]
     #[schemars(length(max = 24))]
     pub low_free: Threshold,
-    /// The second threshold: cleaning stops when this much is free.
+    /// Free space at which eviction stops: a quantity or a percentage of size. Must be greater than
+    /// lowFree and less than size. Defaults to 20%. Pods apply a change without a restart.
     #[serde(default = "twenty_percent")]
     #[schemars(length(max = 24))]
     pub target_free: Threshold,
-    /// Which content is removed first.
+    /// Which cached content is evicted first: `LeastFrequentlyUsed` (default) or
+    /// `LeastRecentlyUsed`.
     #[serde(default)]
     pub eviction_policy: EvictionPolicy,
-    /// How another size gets to the volumes that are there.
+    /// How changes of size or storageClassName are applied to existing volumes. `Expand` (default):
+    /// expand the PersistentVolumeClaims in place; the StorageClass must set allowVolumeExpansion.
+    /// `Recreate`: replace the volumes, one pod at a time; the cached content is lost, and the
+    /// bucket keeps it.
     #[serde(default)]
     pub resize_policy: ResizePolicy,
-    /// What becomes of a volume when its node goes, by scaling or by deletion.
+    /// What happens to a PersistentVolumeClaim when its pod is removed by scaling down or by
+    /// deleting the RegistryCluster: `Delete` (default) or `Retain`.
     #[serde(default)]
     pub retention: Retention,
 }
@@ -60,7 +71,8 @@ fn twenty_percent() -> Threshold {
     Threshold::percent(20)
 }
 
-/// `Expand` grows the volumes in place; `Recreate` replaces them, one node at a time, for the store is disposable.
+/// `Expand` expands the volumes in place. `Recreate` replaces them, one pod at a time, because the
+/// cache is disposable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ResizePolicy {
     #[default]
@@ -68,7 +80,7 @@ pub enum ResizePolicy {
     Recreate,
 }
 
-/// Whether a volume goes with its node.
+/// Whether a volume is deleted with its pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Retention {
     #[default]

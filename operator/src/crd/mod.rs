@@ -1,6 +1,6 @@
-//! `RegistryCluster`: what a user asks for and what is told of it. What the schema can refuse it refuses, with a message
-//! that names the rule; what only these types refuse, the object's own status tells. Defaults stand in the schema and
-//! nowhere else.
+//! `RegistryCluster`: the desired and the observed state of a registry. The schema rejects invalid
+//! values where it can, with a message that names the rule. Values that only these types reject are
+//! reported in the status of the object. Defaults are in the schema and nowhere else.
 
 mod bucket;
 mod cache;
@@ -20,7 +20,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// A registry of Entrepot: nodes that share one bucket.
+/// Desired state of the RegistryCluster.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "entrepot.dev",
@@ -31,7 +31,8 @@ use serde::{Deserialize, Serialize};
     category = "all",
     status = "Status",
     derive = "PartialEq",
-    doc = "A registry of Entrepot: nodes that share one bucket.",
+    doc = "RegistryCluster is a container registry: pods that store images in one S3 bucket and cache them \
+           on local volumes.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
@@ -49,67 +50,79 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40")
-        .message("metadata.name has at most 40 characters, for the names of pods and volumes are made of it"),
+        .message("metadata.name must be no more than 40 characters, because pod and volume names are derived from it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(
-        "metadata.name begins with a letter and has only lower-case letters, digits and '-', for it names a Service"
+        "metadata.name must consist of lowercase letters, digits or '-', start with a letter and end with a letter or \
+         digit, because a Service is named after it"
     ),
-    // A size that the StorageClass cannot give is set back: nothing has grown to it.
+    // While the StorageClass cannot expand, `size` may shrink: no volume has the larger size yet.
     validation = Rule::new(
         "self.spec.cache.resizePolicy == 'Recreate' || \
          quantity(self.spec.cache.size).compareTo(quantity(oldSelf.spec.cache.size)) >= 0 || \
          (has(self.status) && has(self.status.conditions) && self.status.conditions.exists(told, \
          told.type == 'StorageResized' && told.reason == 'StorageClassCannotExpand'))"
-    ).message("cache.size never shrinks while cache.resizePolicy is Expand").field_path(".spec.cache.size")
+    ).message(
+        "must not be decreased while spec.cache.resizePolicy is Expand; set it to Recreate to shrink the volumes"
+    )
+    .field_path(".spec.cache.size")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryClusterSpec {
-    /// Nodes. `kubectl scale` and a HorizontalPodAutoscaler write it.
+    /// Number of registry pods. Defaults to 3. Supports `kubectl scale` and
+    /// HorizontalPodAutoscalers.
     #[serde(default = "three")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
-    /// Image of the nodes; without it, the one that the operator was released with.
+    /// Container image of the registry pods. Defaults to the operator's `--node-image` (`nodeImage`
+    /// in the chart). Changing it restarts the pods, one at a time.
     #[schemars(length(min = 1, max = 512))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The object storage that all nodes share.
+    /// S3 bucket that stores the images. It must exist; the operator neither creates nor deletes
+    /// it.
     pub bucket: Bucket,
-    /// Every node's local disk store.
+    /// Local disk cache of each registry pod, on a PersistentVolumeClaim of its own.
     pub cache: Cache,
-    /// When a blob is acknowledged. A manifest is acknowledged when it and all that it refers to is in the bucket, in
-    /// either mode.
+    /// When a pushed blob is acknowledged. `WriteThrough` (default): when it is in the bucket.
+    /// `WriteBack`: when it is on the local volume of the pod that received it; the pod sends it to
+    /// the bucket afterwards, and losing the volume before that loses the blob. Manifests are
+    /// acknowledged only when they and everything they reference are in the bucket.
     #[serde(default)]
     pub replication: ReplicationMode,
-    /// How tags are read and who may change them.
+    /// Tag caching and immutable tags.
     #[serde(default)]
     pub tags: Tags,
-    /// Names under which clients know this registry in addition to the address of the connection, such as
-    /// `registry.example.com` in images that containerd pulls from a mirror (its `hosts.toml`). What containerd asks for
-    /// in any other registry's name is answered 404.
+    /// Names of this registry in addition to the address to which the client connects, such as
+    /// `registry.example.com`. Required if containerd reaches the registry through a mirror
+    /// (`hosts.toml`) under a name that differs from the one in the image reference. Requests that
+    /// containerd sends for any other registry name get 404. Defaults to none.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
     pub namespaces: Vec<String>,
-    /// Reconcile nothing: whatever is there stays as it is, and edits by hand are left alone.
+    /// Pause reconciliation: existing objects are kept, and manual changes are not reverted.
+    /// Defaults to false.
     #[serde(default)]
     pub paused: bool,
-    /// Refuse everything that writes: pushes and deletions answer 405.
+    /// Reject pushes and deletions with 405 Method Not Allowed. Defaults to false.
     #[serde(default)]
     pub read_only: bool,
-    /// Requests and limits of a node.
+    /// Resource requests and limits of the registry container.
     #[serde(default)]
     pub resources: Resources,
-    /// Where nodes may run. They are spread over hosts and zones in any case.
+    /// Scheduling constraints of the registry pods. Pods are also spread over hosts and zones where
+    /// possible.
     #[serde(default)]
     pub scheduling: Scheduling,
-    /// How many nodes may be taken away at once by a drain.
+    /// PodDisruptionBudget of the registry pods. Defaults to `maxUnavailable: 1`.
     #[serde(default)]
     pub pod_disruption_budget: Disruption,
     /// The Service that clients use.
     #[serde(default)]
     pub service: Service,
-    /// An Ingress, when a host is named.
+    /// Ingress for the Service. Not created unless `host` is set.
     #[serde(default)]
     pub ingress: Ingress,
-    /// What Prometheus' operator is told.
+    /// ServiceMonitor for the Prometheus Operator.
     #[serde(default)]
     pub monitoring: Monitoring,
 }
@@ -118,13 +131,14 @@ fn three() -> i32 {
     3
 }
 
-/// The definition as it is installed.
+/// The CustomResourceDefinition as it is installed.
 ///
 /// # Errors
-/// When the generated schema is not one, which a test rules out.
+/// If the generated schema is not valid, which a test rules out.
 pub fn definition() -> Result<CustomResourceDefinition, serde_json::Error> {
     let mut definition = serde_json::to_value(RegistryCluster::crd())?;
-    // The API server drops a null where a field is not nullable. Where it is, `has()` would be true of null.
+    // The API server drops a null value of a field that is not nullable. For a nullable field,
+    // `has()` would be true for null.
     remove_nullable(&mut definition);
     definition["metadata"]["labels"] = serde_json::json!({"app.kubernetes.io/part-of": "entrepot"});
     serde_json::from_value(definition)
@@ -143,21 +157,21 @@ fn remove_nullable(value: &mut serde_json::Value) {
     }
 }
 
-/// Why the definition cannot be written.
+/// Why the CustomResourceDefinition cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
-    #[error("the schema: {0}")]
+    #[error("cannot generate the schema of RegistryCluster: {0}")]
     Schema(#[from] serde_json::Error),
-    #[error("the YAML: {0}")]
+    #[error("cannot write the CustomResourceDefinition as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
 }
 
-/// The definition as YAML, as `crds/` holds it.
+/// The CustomResourceDefinition as YAML, as in `crds/`.
 ///
 /// # Errors
-/// When it cannot be generated, which a test rules out.
+/// If it cannot be generated, which a test rules out.
 pub fn definition_yaml() -> Result<String, DefinitionError> {
-    // By way of JSON values, whose keys are in order.
+    // Through JSON values, because their keys are sorted.
     let text = serde_saphyr::to_string(&serde_json::to_value(definition()?)?)?;
-    Ok(format!("# Generated by `entrepot-operator crd`; a test fails when it drifts. Do not edit.\n{text}"))
+    Ok(format!("# Generated by `entrepot-operator crd`; a test fails if this file differs. Do not edit.\n{text}"))
 }

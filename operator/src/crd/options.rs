@@ -1,4 +1,4 @@
-//! Everything about a cluster that is neither its bucket nor its stores.
+//! The options of a RegistryCluster that concern neither its bucket nor its cache.
 
 use super::quantity::Quantity;
 use super::strict;
@@ -10,17 +10,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How tags are read and who may change them.
+/// Tag caching and immutable tags.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Tags {
-    /// For how long a tag that was read is taken to be unchanged; 0s asks the bucket each time.
+    /// How long a tag is served from cache before the bucket is asked again. `0s` (default) asks on
+    /// every request.
     #[schemars(length(max = 12))]
     pub fresh_for: Duration,
-    /// While the bucket is away, the last known value of a tag is served up to this age.
+    /// Maximum age of a cached tag that is served while the bucket is unreachable. Defaults to 1h.
     #[schemars(length(max = 12))]
     pub stale_if_error: Duration,
-    /// Tags that match one of these patterns (`v*`) can be pushed once and never changed or deleted.
+    /// Patterns of immutable tags, such as `v*`. A matching tag can be pushed once; it can neither
+    /// be moved to another manifest nor deleted. Defaults to none.
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
     pub immutable: Vec<String>,
 }
@@ -31,13 +33,16 @@ impl Default for Tags {
     }
 }
 
-/// Requests and limits of a node's container.
+/// Resource requests and limits of the registry container.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
+    /// Resource requests, as in the resources of a container. Defaults to cpu 100m and memory
+    /// 256Mi.
     #[serde(default = "requests")]
     #[schemars(schema_with = "quantities")]
     pub requests: BTreeMap<String, Quantity>,
+    /// Resource limits, as in the resources of a container. Defaults to none.
     #[serde(default)]
     #[schemars(schema_with = "quantities")]
     pub limits: BTreeMap<String, Quantity>,
@@ -48,7 +53,7 @@ fn requests() -> BTreeMap<String, Quantity> {
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
 }
 
-/// Without the page of prose that Kubernetes describes a quantity with.
+/// Without the long description that Kubernetes gives to a quantity.
 fn quantities(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "additionalProperties": {"x-kubernetes-int-or-string": true}})
 }
@@ -59,37 +64,43 @@ impl Default for Resources {
     }
 }
 
-/// Where nodes may run.
+/// Scheduling constraints of the registry pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scheduling {
+    /// Labels that a Kubernetes node must have to run a registry pod. Defaults to none.
     pub node_selector: BTreeMap<String, String>,
+    /// Tolerations of the pods. Defaults to none.
     #[schemars(length(max = 64))]
     pub tolerations: Vec<Toleration>,
-    /// An Affinity as in a pod.
+    /// Affinity of the pods, as in a pod's spec.affinity.
     #[schemars(schema_with = "any_object")]
     #[serde(default, deserialize_with = "strict::optional", skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
+    /// PriorityClass of the pods. If unset, the cluster's default priority applies.
     #[schemars(length(max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
 }
 
-/// The operator reads it by the API's own type; its whole schema would be longer than all the rest.
+/// The operator parses the object with the type of the Kubernetes API. The complete schema would be
+/// longer than the rest of this definition.
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// How many nodes may be taken away at once by a drain; one, if nothing is said.
+/// How many pods a voluntary disruption, such as a drain, may make unavailable. Defaults to one.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.minAvailable) && has(self.maxUnavailable))")
-    .message("podDisruptionBudget has at most one of minAvailable and maxUnavailable"))]
+    .message("minAvailable and maxUnavailable are mutually exclusive"))]
 pub struct Disruption {
-    /// A number or a percentage.
+    /// Minimum number or percentage of registry pods that must stay available during a voluntary
+    /// disruption. Mutually exclusive with maxUnavailable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_available: Option<IntOrString>,
-    /// A number or a percentage.
+    /// Maximum number or percentage of registry pods that may be unavailable during a voluntary
+    /// disruption. Defaults to 1 if minAvailable is unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<IntOrString>,
 }
@@ -98,16 +109,21 @@ pub struct Disruption {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.nodePort) || self.type != 'ClusterIP'")
-    .message("service.nodePort needs a service.type of NodePort or LoadBalancer").field_path(".nodePort"))]
+    .message("requires spec.service.type NodePort or LoadBalancer").field_path(".nodePort"))]
 pub struct Service {
+    /// Type of the Service: `ClusterIP` (default), `NodePort` or `LoadBalancer`.
     #[serde(rename = "type", default)]
     pub kind: ServiceType,
+    /// Port of the Service. Defaults to 5000.
     #[serde(default = "registry_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+    /// Port on every Kubernetes node. Requires type NodePort or LoadBalancer. If unset, Kubernetes
+    /// allocates a port.
     #[schemars(range(min = 1, max = 65535))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_port: Option<i32>,
+    /// Annotations added to the Service. Defaults to none.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -122,7 +138,7 @@ impl Default for Service {
     }
 }
 
-/// Where the Service can be reached.
+/// Type of the Service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ServiceType {
     #[default]
@@ -131,35 +147,40 @@ pub enum ServiceType {
     LoadBalancer,
 }
 
-/// An Ingress for the Service; there is none without a host.
+/// Ingress for the Service. Not created unless `host` is set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.host) || !has(self.tlsSecretName)")
-    .message("ingress.tlsSecretName needs ingress.host").field_path(".tlsSecretName"))]
+    .message("requires spec.ingress.host").field_path(".tlsSecretName"))]
 pub struct Ingress {
+    /// Host name of the registry. No Ingress is created unless it is set.
     #[schemars(length(min = 1, max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// IngressClass of the Ingress. If unset, the default IngressClass is used.
     #[schemars(length(min = 1, max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_name: Option<String>,
-    /// The Secret that holds certificate and key; without it, plain HTTP.
+    /// TLS Secret for the host, of type kubernetes.io/tls. If unset, the Ingress serves plain HTTP.
     #[schemars(length(min = 1, max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_secret_name: Option<String>,
-    /// For an ingress-nginx, `nginx.ingress.kubernetes.io/proxy-body-size: "0"` belongs here.
+    /// Annotations added to the Ingress. With ingress-nginx, set
+    /// `nginx.ingress.kubernetes.io/proxy-body-size: "0"`, or pushes of large layers are rejected.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What Prometheus' operator is told.
+/// ServiceMonitor for the Prometheus Operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Monitoring {
-    /// Whether to make a ServiceMonitor; its definition must be installed.
+    /// Create a ServiceMonitor. Requires the CRDs of the Prometheus Operator. Defaults to false.
     pub service_monitor: bool,
-    /// Labels of the ServiceMonitor, by which a Prometheus selects it.
+    /// Labels added to the ServiceMonitor, matched by the serviceMonitorSelector of a Prometheus.
+    /// Defaults to none.
     pub labels: BTreeMap<String, String>,
+    /// Scrape interval. Defaults to 30s.
     #[schemars(length(max = 12))]
     pub interval: Duration,
 }

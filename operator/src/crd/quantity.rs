@@ -1,14 +1,15 @@
-//! Quantities as Kubernetes reads them: `500m`, `1Gi`, `1e3`, or a plain number.
+//! Quantities in the form of Kubernetes: `500m`, `1Gi`, `1e3`, or a plain number.
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
-/// Parts of one unit that a value is counted in: Kubernetes keeps nothing smaller.
+/// Number of parts in one unit. Kubernetes stores no smaller fraction than a billionth.
 const NANO: i128 = 1_000_000_000;
 
-/// An amount of a resource. It is written as text, as the API server writes it, also where it was read as a number.
+/// An amount of a resource. It is always serialized as text, as the API server does, even if it was
+/// a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantity {
     text: String,
@@ -16,15 +17,15 @@ pub struct Quantity {
 }
 
 impl Quantity {
-    /// The value in billionths: equal for two ways to write one quantity.
+    /// The value in billionths. It is equal for two notations of one quantity.
     pub fn nanos(&self) -> i128 {
         self.nanos
     }
 }
 
-/// A text that is no quantity.
+/// A text that is not a quantity.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a quantity: write a number such as 2, or one with a suffix such as 500m or 1Gi")]
+#[error("{0:?} is not a quantity: must be a number such as 2, or a number with a suffix such as 500m or 1Gi")]
 pub struct NotAQuantity(String);
 
 impl FromStr for Quantity {
@@ -36,8 +37,8 @@ impl FromStr for Quantity {
     }
 }
 
-/// By the grammar in the documentation of `k8s.io/apimachinery/pkg/api/resource.Quantity`. What is smaller than a
-/// billionth is rounded up, as Kubernetes does.
+/// Parses the grammar that `k8s.io/apimachinery/pkg/api/resource.Quantity` documents. Fractions
+/// below a billionth are rounded up, as in Kubernetes.
 fn nanos(text: &str) -> Option<i128> {
     let (negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -58,7 +59,7 @@ fn nanos(text: &str) -> Option<i128> {
     Some(if negative { -rounded } else { rounded })
 }
 
-/// What a suffix multiplies by and divides by.
+/// The multiplier and the divisor of a suffix.
 fn factor(suffix: &str) -> Option<(i128, i128)> {
     let times = |base: i128, power: u32| Some((base.checked_pow(power)?, 1));
     match suffix {
@@ -104,7 +105,7 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
-/// Takes text and every kind of number, as the API server does.
+/// Accepts text and every type of number, as the API server does.
 struct AnyForm;
 
 impl Visitor<'_> for AnyForm {
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn two_ways_to_write_one_quantity_have_one_value() {
+    fn two_notations_of_one_quantity_have_the_same_value() {
         for (one, other) in [
             ("1", "1000m"),
             ("1.5Gi", "1536Mi"),
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_refused_with_its_text() {
+    fn an_invalid_quantity_is_refused_with_its_text() {
         for wrong in ["lots", "", ".", "1.2.3", "1gi", "1 Gi", "-", "1e", "1e99", "--1", "0x10"] {
             let error = read(json!(wrong)).unwrap_err().to_string();
             assert!(error.contains(&format!("{wrong:?} is not a quantity")), "{error}");

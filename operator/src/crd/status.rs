@@ -1,41 +1,46 @@
-//! What is told of a cluster. Nothing in it changes while nothing happens.
+//! The observed state of a RegistryCluster. It does not change while nothing happens in the
+//! registry.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator saw last.
+/// Observed state of the RegistryCluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
-    /// The generation of the spec that this status is of.
+    /// Generation of the spec that was last reconciled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Nodes that there are.
+    /// Number of registry pods.
     pub replicas: i32,
-    /// Nodes that are ready.
+    /// Number of ready registry pods.
     pub ready_replicas: i32,
-    /// Label selector of the nodes' pods, for the scale subresource.
+    /// Label selector of the registry pods, for the scale subresource.
     pub selector: String,
-    /// Where clients inside of the cluster push and pull.
+    /// In-cluster URL for pushes and pulls.
     pub endpoint: String,
-    /// Hash of that part of the nodes' configuration whose change restarts them.
+    /// Hash of the configuration fields whose change restarts the registry pods.
     pub config_hash: String,
+    /// Summary of the pods' caches, rounded to limit status updates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSummary>,
-    /// Ready, Applied, BucketReachable, CredentialsValid, StorageResized and Paused.
+    /// Conditions of the types Ready, Applied, BucketReachable, CredentialsValid, StorageResized
+    /// and Paused.
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// The nodes' stores together, in coarse steps, so that a cluster in use does not rewrite its status all the time.
+/// Summary of the pods' caches, rounded so that a busy registry does not rewrite its status all the
+/// time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CacheSummary {
-    /// Capacity of all nodes that report, such as `600Gi`.
+    /// Total cache capacity of the reporting pods, such as `600Gi`.
     pub capacity: String,
-    /// How full the fullest store is, in tenths: `70%` stands for 70% to 80%.
+    /// Usage of the fullest cache, rounded down to a multiple of 10%.
     pub fullest: String,
-    /// The thresholds that every reporting node works with, as in `10% / 20%`; empty while they differ.
+    /// Effective lowFree and targetFree of the reporting pods, for example `1Gi / 2Gi`; a value
+    /// that is no whole number of Ki is in bytes. Empty while pods differ.
     pub thresholds: String,
 }

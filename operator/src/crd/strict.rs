@@ -1,14 +1,16 @@
-//! Reads what a spec holds in the form of the API's own types, and refuses fields that those do not have: the schema
-//! admits any, and the API server would answer them with 500 only where they are applied.
+//! Parses parts of a spec with the types of the Kubernetes API and rejects unknown fields. The
+//! schema accepts any fields there, and the API server would answer 500 only when the operator
+//! applies the object.
 
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// Reads a value of the API's type `T`, if there is one.
+/// Parses an optional value of the Kubernetes API type `T`.
 ///
 /// # Errors
-/// When a field is of another form, or `T` has no such field; the message has the path below the value.
+/// If a field has the wrong type, or if `T` has no such field. The message contains the path of the
+/// field within the value.
 pub(super) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -19,12 +21,12 @@ where
         .map_err(|error| D::Error::custom(format!("{}: {}", error.path(), error.inner())))?;
     let known = serde_json::to_value(&read).map_err(D::Error::custom)?;
     match unknown(&given, &known) {
-        Some(path) => Err(D::Error::custom(format!("{path}: Kubernetes has no such field here; correct its name"))),
+        Some(path) => Err(D::Error::custom(format!("{path}: unknown field; check its spelling"))),
         None => Ok(Some(read)),
     }
 }
 
-/// The path of the first field of `given` that was not read.
+/// The path of the first field of `given` that `T` does not have.
 fn unknown(given: &Value, known: &Value) -> Option<String> {
     let join = |head: String, tail: String| match tail.as_str() {
         "" => head,
@@ -33,7 +35,7 @@ fn unknown(given: &Value, known: &Value) -> Option<String> {
     };
     match (given, known) {
         (Value::Object(given), Value::Object(known)) => given.iter().find_map(|(name, value)| match known.get(name) {
-            // A null is the same as no field, and is not written.
+            // A null value means that the field is unset, so it is not serialized.
             None if value.is_null() => None,
             None => Some(name.clone()),
             Some(known) => Some(join(name.clone(), unknown(value, known)?)),
@@ -68,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_another_form_is_refused_with_its_path() {
+    fn a_field_of_the_wrong_type_is_refused_with_its_path() {
         let error = read(json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": 3}})).unwrap_err();
         assert!(error.starts_with("nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution: "), "{error}");
     }
 
     #[test]
-    fn what_the_api_knows_is_read_and_may_be_empty_or_null() {
+    fn known_fields_are_accepted_and_may_be_empty_or_null() {
         let affinity = json!({"nodeAffinity": {}, "podAffinity": null, "podAntiAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": [],
         }});

@@ -1,4 +1,5 @@
-//! What stays in a store that does not hold everything, and what cleaning costs those who pull meanwhile.
+//! Cache hits with a store that is smaller than the content, and the effect of eviction on
+//! concurrent pulls.
 
 use super::document::{Goal, Plot, Section, Table, Target};
 use super::fleet::Bucket;
@@ -21,12 +22,13 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 const REPOSITORY: &str = "bench/cleaning";
-/// Bytes of a content of the traces.
+/// Size in bytes of each blob of the traces.
 const SIZE: u64 = 64 << 10;
-/// How much of all contents the store holds, in percent.
+/// Sizes of the store, in percent of all blobs.
 const PARTS: [usize; 4] = [1, 5, 10, 25];
 const CLIENTS: usize = 4;
-/// Rounds with and without cleaning: now and then one of either has a p99 of ten times the others'.
+/// Number of rounds with and without eviction. Now and then the p99 of a round, with or without
+/// eviction, is ten times that of the others.
 const CLEANING_ROUNDS: usize = 8;
 const POLICIES: [(&str, EvictionPolicy); 2] =
     [("LRU", EvictionPolicy::LeastRecentlyUsed), ("LFU", EvictionPolicy::LeastFrequentlyUsed)];
@@ -35,15 +37,15 @@ pub async fn measure(form: Form) -> Result<Section> {
     let bucket = Bucket::new().await?;
     let contents = bucket.push(CONTENTS, SIZE).await?;
     let mut table = Table::new(
-        "Hits of a hundred requests",
+        "Cache hits, % of requests",
         &[
             "trace",
-            "store, % of all",
+            "store size, % of all blobs",
             "LRU",
             "LFU",
-            "LFU that never ages",
-            "the best there is (Belady)",
-            "default, to the better",
+            "LFU without ageing",
+            "optimum (Belady)",
+            "default ÷ best policy",
         ],
     );
     let mut worst: f64 = f64::INFINITY;
@@ -79,21 +81,23 @@ pub async fn measure(form: Form) -> Result<Section> {
     let (latency, slower) = while_cleaning(&bucket).await?;
     let targets = vec![
         Target {
-            name: "hits of the default policy, to the better of LRU and LFU, worst trace",
+            name: "hits of the default policy ÷ hits of the best policy, worst trace",
             ratio: Samples(vec![worst]),
             goal: Goal::AtLeast(0.9),
         },
-        Target { name: "p99 of stored pulls while cleaning, to without", ratio: slower, goal: Goal::AtMost(1.5) },
+        Target { name: "p99 of cached pulls, with eviction ÷ without", ratio: slower, goal: Goal::AtMost(1.5) },
     ];
     let text = format!(
-        "{REQUESTS} pulls of {CONTENTS} blobs of 64 KiB over S3 by {CLIENTS} clients, from a node whose store holds a part of all \
-         and is cleaned below 10 % until 20 % are free. LFU that never ages is computed for the same thresholds, what was \
-         removed beginning anew. Traces are made: Zipf with an exponent of 0.9; the same with a \
-         scan of a tenth of all after every 2,000; the same with other favourites after every quarter. Belady's is \
-         computed, for a store that is always full.{mirrored}"
+        "{CLIENTS} clients pull {CONTENTS} blobs of 64 KiB in {REQUESTS} requests from a node over S3. The store of \
+         the node is smaller than all blobs together; the node evicts content when less than 10 % of the store is \
+         free, until 20 % are free. The hits of LRU and LFU are measured. LFU without ageing is computed for the same \
+         thresholds; an evicted blob starts at zero. The optimum (Belady) is computed for a store that is always full. \
+         The best policy is the best of LRU, LFU and LFU without ageing; the default policy is LFU. The traces are \
+         synthetic: Zipf with an exponent of 0.9; the same with a scan of a tenth of all blobs after every 2,000 \
+         requests; the same with other popular blobs after every quarter of the requests.{mirrored}"
     );
-    let plots = vec![Plot { name: "hits", title: "Hits with a store of 10 % of all".into(), unit: "%", bars }];
-    Ok(Section { title: "Cleaning", text, tables: vec![table, latency], plots, targets })
+    let plots = vec![Plot { name: "hits", title: "Cache hits, store size 10 % of all blobs".into(), unit: "%", bars }];
+    Ok(Section { title: "Eviction", text, tables: vec![table, latency], plots, targets })
 }
 
 impl Bucket {
@@ -111,7 +115,7 @@ impl Bucket {
         self.plan(&self.server.s3.endpoint)?.with(change).start().await
     }
 
-    /// The part of the requests that a store of so many contents answers without the bucket.
+    /// The fraction of requests that a node with room for `room` blobs serves without the bucket.
     async fn hits(&self, contents: &[Content], requests: &[usize], room: usize, policy: EvictionPolicy) -> Result<f64> {
         let node = self
             .node(|config| {
@@ -138,7 +142,8 @@ fn blob(content: &Content) -> String {
     format!("/v2/{REPOSITORY}/blobs/{}", content.digest)
 }
 
-/// What Distribution's pull-through cache makes of a trace: it keeps all that was ever asked for until it is old.
+/// Replays a trace at Distribution's pull-through cache, which keeps each blob until its time to
+/// live has passed.
 async fn mirrored(bucket: &Bucket, contents: &[Content]) -> Result<String> {
     let folder = TempDir::new()?;
     let origin = Distribution::with_cache(Driver::S3(&bucket.server.s3)).await?;
@@ -147,15 +152,16 @@ async fn mirrored(bucket: &Bucket, contents: &[Content]) -> Result<String> {
     replay(&Downloads::from(mirror.registry.url()), contents, &requests).await?;
     let asked: HashSet<_> = requests.iter().collect();
     Ok(format!(
-        " Distribution's pull-through cache has no capacity: it keeps what was asked for until a time to live has passed, \
-         and so misses each content once ({:.1} % hits of the Zipf trace), and had {:.0} MiB on disk after it: {:.0} % of all.",
+        " Distribution's pull-through cache has no size limit: it keeps each blob until its time to live has passed. \
+         It therefore misses each blob once ({:.1} % hits in the Zipf trace). After that trace it had {:.0} MiB on \
+         disk, {:.0} % of all blobs.",
         (REQUESTS - asked.len()) as f64 * 100.0 / REQUESTS as f64,
         size_of(folder.path())? as f64 / MIB,
         size_of(folder.path())? as f64 * 100.0 / (CONTENTS as u64 * SIZE) as f64,
     ))
 }
 
-/// Bytes of all files below a folder.
+/// Total size in bytes of the files below a directory.
 fn size_of(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
@@ -165,9 +171,10 @@ fn size_of(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Stored blobs of 256 KiB are asked for at a fixed rate while others of 4 MiB are missed at a fixed rate, once with room for
-/// all and once with so little that cleaning never ends. The rate is such that two dozen of a round's requests decide its
-/// p99.
+/// Clients request cached blobs of 256 KiB at a fixed rate, while others request uncached blobs of
+/// 4 MiB at a fixed rate: once with a store that has room for all of them, and once with a store so
+/// small that the node evicts all the time. At this rate, about two dozen requests of a round are
+/// above its p99.
 async fn while_cleaning(bucket: &Bucket) -> Result<(Table, Samples)> {
     const SECONDS: usize = 6;
     const STORED_RATE: usize = 400;
@@ -198,22 +205,23 @@ async fn while_cleaning(bucket: &Bucket) -> Result<(Table, Samples)> {
             let metrics = node.metrics().await?;
             ensure!(
                 metrics.sum("fills_total", &[]) as usize == hot.len() + missed.done.len(),
-                "what was stored was cleaned"
+                "the node evicted a blob of the cached set"
             );
             cleanings[index] += metrics.sum("clean_duration_seconds_count", &[]);
             found[index][0].0.push(stored.times.at(0.5));
             found[index][1].0.push(stored.times.at(0.99));
         }
     }
-    ensure!(cleanings[1] > 10.0, "there were only {} cleanings", cleanings[1]);
+    ensure!(cleanings[1] > 10.0, "expected more than 10 eviction runs, found {}", cleanings[1]);
     let mut table = Table::new(
         &format!(
-            "Stored blobs of 256 KiB, {STORED_RATE} a second, while {MISSED_RATE} blobs of 4 MiB a second are missed, \
-             {CLEANING_ROUNDS} rounds"
+            "Latency of cached blobs of 256 KiB, {STORED_RATE} requests per second, while {MISSED_RATE} uncached \
+             blobs of 4 MiB are requested per second, {CLEANING_ROUNDS} rounds"
         ),
-        &["store", "cleanings", "p50 ms", "p99 ms"],
+        &["store", "eviction runs", "p50 ms", "p99 ms"],
     );
-    for ((name, cleanings), [p50, p99]) in ["room for all", "cleaned all the time"].iter().zip(cleanings).zip(&found) {
+    for ((name, cleanings), [p50, p99]) in ["room for all blobs", "constant eviction"].iter().zip(cleanings).zip(&found)
+    {
         table.add(vec![(*name).to_owned(), cleanings.to_string(), p50.shown(""), p99.shown("")]);
     }
     let ratio = found[1][1].0.iter().zip(&found[0][1].0).map(|(with, without)| with / without).collect();

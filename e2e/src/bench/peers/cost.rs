@@ -1,4 +1,4 @@
-//! What a month costs at S3.
+//! The cost of S3 requests and transfer per month.
 
 use super::document::{Plot, Section, Table};
 use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, Kinds, MIRROR, NGINX};
@@ -8,13 +8,14 @@ use crate::proxy::Line;
 use anyhow::Result;
 
 const REPOSITORY: &str = "bench/cost";
-/// The month: pushes and pulls of an image of ten layers.
+/// Pushes and pulls of an image of ten layers per month.
 const PUSHES: u64 = 30_000;
 const PULLS: u64 = 3_000_000;
-/// Of a hundred pulls, those at a node that does not have the image stored.
+/// Percentage of the pulls that reach a node without the image in its cache.
 const MISSED: u64 = 5;
-/// List prices of Amazon S3 Standard in us-east-1, in dollars: a thousand PUT, COPY, POST and LIST requests, a thousand of all
-/// others, and a GB sent to another region. Within the region sending is free.
+/// List prices of Amazon S3 Standard in us-east-1 in US dollars: 1,000 PUT, COPY, POST and LIST
+/// requests; 1,000 other requests; a GB of transfer to another region. Transfer within the region
+/// is free.
 const WRITES: f64 = 0.005;
 const READS: f64 = 0.0004;
 const TRANSFER: f64 = 0.02;
@@ -50,8 +51,8 @@ impl Cost {
 pub async fn measure() -> Result<Section> {
     let fleet = Fleet::start(Some(Line::default())).await?;
     let mut table = Table::new(
-        "A month, in millions of requests, TB read and dollars",
-        &["system", "writes and lists", "reads", "TB read", "requests $", "transfer to another region $"],
+        "Per month, in millions of requests, TB read and US dollars",
+        &["system", "writes and lists", "reads", "TB read", "requests, $", "transfer to another region, $"],
     );
     let mut bars = Vec::new();
     for (name, pushes_to) in
@@ -61,7 +62,7 @@ pub async fn measure() -> Result<Section> {
         fleet.take_cost();
         steps::push(&fleet.system(pushes_to)?.registry, REPOSITORY, &tag(&image), &image).await?;
         let push = take(&fleet);
-        // Another image, which this system has not seen.
+        // Another image, which this system has not cached.
         let image = layers::image(10);
         steps::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(&image), &image).await?;
         let system = fleet.system(name)?;
@@ -85,13 +86,15 @@ pub async fn measure() -> Result<Section> {
         bars.push((name.to_owned(), month.of_requests()));
     }
     let text = format!(
-        "{PUSHES} pushes and {PULLS} pulls of an image of ten layers, {MISSED} % of the pulls at a node that does not have it \
-         stored. Each operation was done once and its requests counted by a proxy before S3; the month is their \
-         multiple. A pull-through cache and nginx do not take pushes: theirs go to Distribution. Prices are Amazon's list prices for S3 Standard in us-east-1: \
-         ${WRITES} for a thousand PUT, COPY, POST or LIST requests, ${READS} for a thousand others, ${TRANSFER} for a GB sent to another \
-         region, nothing within the region. What is stored costs the same with each and is left out."
+        "A month has {PUSHES} pushes and {PULLS} pulls of an image of ten layers; {MISSED} % of the pulls reach a \
+         node that does not have the image in its cache. Each operation ran once; a proxy in front of S3 counted its \
+         requests, and the counts are multiplied. The pull-through cache and nginx do not accept pushes, so their \
+         pushes go to Distribution. The prices are the list prices of Amazon S3 Standard in us-east-1: ${WRITES} for \
+         1,000 PUT, COPY, POST or LIST requests, ${READS} for 1,000 other requests, ${TRANSFER} for a GB of transfer \
+         to another region; transfer within the region is free. The cost of storage is the same for all systems and is \
+         not included."
     );
-    let plots = vec![Plot { name: "cost", title: "S3 requests of a month".into(), unit: "$", bars }];
+    let plots = vec![Plot { name: "cost", title: "Cost of S3 requests per month".into(), unit: "$", bars }];
     Ok(Section { title: "Cost", text, tables: vec![table], plots, targets: Vec::new() })
 }
 

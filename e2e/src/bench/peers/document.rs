@@ -1,4 +1,4 @@
-//! What was measured, as a person reads it: tables, plots, and whether the targets are met.
+//! `docs/benchmarks.md`: tables, plots, and whether the targets are met.
 
 use crate::bench::memory;
 use crate::bench::report::{Samples, date, docs, machine, number};
@@ -10,17 +10,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// One part of the document.
+/// One section of the document.
 pub struct Section {
     pub title: &'static str,
-    /// What was done, and what there is to say of it.
+    /// What was measured and how.
     pub text: String,
     pub tables: Vec<Table>,
     pub plots: Vec<Plot>,
     pub targets: Vec<Target>,
 }
 
-/// A table, with what it is of.
+/// A table with a caption.
 pub struct Table {
     pub caption: String,
     pub columns: Vec<String>,
@@ -45,13 +45,13 @@ impl Table {
     }
 }
 
-/// Bars.
+/// A bar chart.
 pub struct Plot {
-    /// The name of its file.
+    /// Name of the SVG file without its extension.
     pub name: &'static str,
     pub title: String,
     pub unit: &'static str,
-    /// Each with a name and its value.
+    /// The label and the value of each bar.
     pub bars: Vec<(String, f64)>,
 }
 
@@ -66,7 +66,7 @@ impl Plot {
         area.draw(&Text::new(format!("{}, {}", self.title, self.unit), (10, 12), ("sans-serif", 16).into_font()))?;
         for (line, (name, value)) in self.bars.iter().enumerate() {
             let top = 42 + 26 * i32::try_from(line)?;
-            // Of 380 pixels; what is drawn is as exact as a pixel.
+            // The longest bar has 380 pixels. Rounding to a pixel is exact enough.
             let length = (value / most.max(f64::MIN_POSITIVE) * 380.0).round() as i32;
             let colour =
                 if name.starts_with(super::fleet::ENTREPOT) { RGBColor(31, 119, 180) } else { RGBColor(170, 170, 170) };
@@ -79,9 +79,9 @@ impl Plot {
     }
 }
 
-/// What is to be reached, as a ratio in one run.
+/// A target for a ratio of two measurements of one run.
 pub struct Target {
-    /// Under which it is recorded.
+    /// The key in `docs/benchmarks.json`.
     pub name: &'static str,
     /// A ratio for each round.
     pub ratio: Samples,
@@ -96,7 +96,7 @@ pub enum Goal {
 }
 
 impl Target {
-    /// The ratio of two measurements, round by round.
+    /// The target for `ours ÷ theirs`, computed for each round.
     pub fn of(name: &'static str, ours: &Samples, theirs: &Samples, goal: Goal) -> Target {
         Target {
             name,
@@ -140,7 +140,7 @@ pub fn markdown(section: &Section) -> String {
 /// Writes `docs/benchmarks.md` and its plots.
 ///
 /// # Errors
-/// When a file cannot be written, or a version is not known.
+/// If a file cannot be written, or if a version is unknown.
 pub fn write(sections: &[Section]) -> Result<()> {
     let docs = docs();
     let plots = docs.join("benchmarks");
@@ -149,10 +149,12 @@ pub fn write(sections: &[Section]) -> Result<()> {
         plot.draw(&plots)?;
     }
     let head = format!(
-        "# Side by side\n\n\
-         Written by `cargo e2e bench` on {}: {}. Everything runs on that machine, over loopback: each system, the S3 \
-         server and the clients share its cores. Systems alternate within each of {} rounds; a figure is the median, \
-         with the least and the most in parentheses. Ratios are taken within a round. {}\n\n{}\n",
+        "# Comparison with other registries\n\n\
+         Written by `cargo e2e bench` on {}: {}. Each system, the S3 server and the clients run on that machine, share \
+         its cores and communicate over loopback. The systems alternate within each of {} rounds. Each figure is the \
+         median, with the minimum and the maximum in parentheses. A ratio is computed for each round. {}\n\n\
+         A pull is *cached* if the system has the image on its local disk, and *uncached* if it first has to download \
+         the image from S3.\n\n{}\n",
         date(),
         machine(),
         super::ROUNDS,
@@ -163,22 +165,25 @@ pub fn write(sections: &[Section]) -> Result<()> {
     Ok(fs::write(docs.join("benchmarks.md"), format!("{head}\n{}\n", sections.trim_end()))?)
 }
 
-/// What is compared, with exact versions.
+/// The systems with their exact versions.
 fn versions() -> Result<String> {
     let nginx = Command::new(tools::system("nginx")?).arg("-v").output()?;
     let nginx = String::from_utf8_lossy(&nginx.stderr).trim().trim_start_matches("nginx version: ").to_owned();
     Ok(format!(
-        "- **Entrepot** {}, as by default, over S3: `entrepot-node --config FILE`.\n\
-         - **CNCF Distribution** {}, over S3, `redirect: {{disable: true}}`, `cache: {{blobdescriptor: inmemory}}`: `registry serve FILE`.\n\
-         - **Distribution, pull-through**: the same as a cache (`proxy.remoteurl`, content on disk) in front of the former; \
-         its processor time and memory are those of both.\n\
-         - **nginx** ({nginx}), `proxy_cache` with `sendfile`, in front of the S3 server: what a cache costs that knows \
-         nothing of registries. It and S3 are asked for the objects by presigned URLs. `nginx -c FILE`.\n\
-         - **S3**: versitygw {}, over a folder: `versitygw --keep-alive --quiet posix FOLDER`.\n\n\
-         One section: `cargo e2e bench NAME`, with NAME one of {}. With `--short` as well, in minutes, what moved since this was written.",
+        "- **Entrepot** {} with its default configuration, over S3: `entrepot-node --config FILE`.\n\
+         - **CNCF Distribution** {} over S3, with `redirect: {{disable: true}}` and `cache: {{blobdescriptor: \
+         inmemory}}`: `registry serve FILE`.\n\
+         - **Distribution, pull-through**: Distribution as a pull-through cache (`proxy.remoteurl`, content on disk) \
+         in front of the former. Its CPU time and memory are the sums of both processes.\n\
+         - **nginx** ({nginx}): `proxy_cache` with `sendfile` in front of the S3 server. It shows the cost of a cache \
+         that knows nothing of registries. Clients request the objects from it and from S3 through presigned URLs: \
+         `nginx -c FILE`.\n\
+         - **S3**: versitygw {} over a directory: `versitygw --keep-alive --quiet posix FOLDER`.\n\n\
+         To measure one section: `cargo e2e bench NAME`, where NAME is one of {}. With `--short`, the command takes \
+         minutes and reports the ratios that changed from this record.",
         env!("CARGO_PKG_VERSION"),
-        tools::version(Tool::Registry).context("the version of Distribution")?,
-        tools::version(Tool::Versitygw).context("the version of versitygw")?,
+        tools::version(Tool::Registry).context("unknown version of Distribution")?,
+        tools::version(Tool::Versitygw).context("unknown version of versitygw")?,
         super::NAMES.map(|name| format!("`{name}`")).join(", "),
     ))
 }

@@ -1,4 +1,4 @@
-//! Pushes and pulls over a bucket that is far away and refuses some requests.
+//! Pushes and pulls over an S3 server with a long round trip that rejects some requests.
 
 use super::document::{Goal, Section, Table, Target};
 use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, MIRROR, NGINX, System};
@@ -19,9 +19,9 @@ use std::time::Duration;
 const REPOSITORY: &str = "bench/faults";
 const LINE: Line = Line { delay: Duration::from_millis(20), rate: None, refused_one_in: Some(100) };
 const CLIENTS: usize = 16;
-/// Bytes of an image's one layer: small, so that many fit.
+/// Size in bytes of the single layer of an image. It is small, so that there can be many images.
 const LAYER: u64 = 256 << 10;
-/// How often a client tries what may pass: as containerd does, and Docker.
+/// Attempts of a client for a request with a transient error, as in containerd and Docker.
 const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,7 +30,7 @@ pub async fn measure(form: Form) -> Result<Section> {
     let fleet = Fleet::start(Some(LINE)).await?;
     let mut table = Table::new(
         &format!("{count} images of one layer of 256 KiB, {CLIENTS} clients"),
-        &["what", "system", "at the first attempt", "in the end", "p50 ms", "p99 ms"],
+        &["operation", "system", "success at the first attempt", "success in the end", "p50 ms", "p99 ms"],
     );
     let mut ends = BTreeMap::new();
     for name in [ENTREPOT, DISTRIBUTION] {
@@ -45,7 +45,7 @@ pub async fn measure(form: Form) -> Result<Section> {
     for image in &images {
         steps::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(image), image).await?;
     }
-    for what in ["missed pull", "stored pull"] {
+    for what in ["uncached pull", "cached pull"] {
         for name in [ENTREPOT, DISTRIBUTION, MIRROR, NGINX] {
             let system = fleet.system(name)?;
             let mut items = Vec::new();
@@ -58,28 +58,28 @@ pub async fn measure(form: Form) -> Result<Section> {
         }
     }
     let [(stored_at_once, _), (_, pushed)] =
-        [(ENTREPOT, "stored pull"), (ENTREPOT, "push")].map(|which| ends.get(&which).copied().unwrap_or_default());
+        [(ENTREPOT, "cached pull"), (ENTREPOT, "push")].map(|which| ends.get(&which).copied().unwrap_or_default());
     let target = |name, part, least| Target { name, ratio: Samples(vec![part]), goal: Goal::AtLeast(least) };
     let targets = vec![
-        target("stored pulls that succeed at once, of all", stored_at_once, 1.0),
-        target("pushes that succeed in the end, of all", pushed, 0.999),
+        target("fraction of cached pulls that succeed at the first attempt", stored_at_once, 1.0),
+        target("fraction of pushes that succeed in the end", pushed, 0.999),
     ];
     let text = format!(
-        "S3 is behind a proxy that answers 20 ms later, and answers every hundredth request with 503 SlowDown. A client \
-         tries what it may try again, {ATTEMPTS} times in all with 0.1 to 1.6 s between; the times are those of all its attempts \
-         together. One run."
+        "S3 is behind a proxy that delays each request by 20 ms and answers every hundredth one with 503 SlowDown. A \
+         client makes up to {ATTEMPTS} attempts for a request with a transient error, with pauses of 0.1 to 1.6 s. The \
+         times include all attempts. One run."
     );
-    Ok(Section { title: "S3 that is slow and refuses", text, tables: vec![table], plots: Vec::new(), targets })
+    Ok(Section { title: "Slow S3 with errors", text, tables: vec![table], plots: Vec::new(), targets })
 }
 
-/// Outcome of clients that try again.
+/// Outcome of clients that retry.
 struct Tried {
     outcome: Outcome<()>,
     at_once: usize,
 }
 
 impl Tried {
-    /// Which part was done at the first attempt, and in the end.
+    /// The fractions of the items that succeeded at the first attempt, and in the end.
     fn add_to(&self, table: &mut Table, what: &str, system: &System) -> (f64, f64) {
         let all = (self.outcome.done.len() + self.outcome.failures.len()) as f64;
         let (first, end) = (self.at_once as f64 / all, self.outcome.done.len() as f64 / all);

@@ -1,4 +1,4 @@
-//! How long one client waits for the first byte of what a system has to get from S3 first.
+//! The time to the first byte of an uncached blob, for one client.
 
 use super::document::{Goal, Table, Target};
 use super::fleet::{ENTREPOT, Fleet, S3_SERVER};
@@ -13,17 +13,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const REPOSITORY: &str = "bench/first-byte";
-/// Blobs of a round, one asked for after the other.
+/// Blobs of a round, which are requested one after the other.
 const BLOBS: usize = 16;
-/// Bytes of a blob.
+/// Size of a blob in bytes.
 const SIZE: u64 = 8 << 20;
-/// How far away S3 is: as from another data centre of a region, or slow as object storage is.
+/// The delay of S3: that of another data centre of a region, or of slow object storage.
 const AWAY: Duration = Duration::from_millis(20);
 
-/// The table, and the target that S3's distance does not drown.
+/// The table, and the target for S3 20 ms away. Without the delay, noise hides the ratio.
 ///
 /// # Errors
-/// When a system does not start or a request fails.
+/// If a system does not start or a request fails.
 pub async fn measure() -> Result<(Table, Target)> {
     let lines = [AWAY, Duration::ZERO];
     let mut found = Vec::new();
@@ -32,17 +32,17 @@ pub async fn measure() -> Result<(Table, Target)> {
     }
     let mut table = Table::new(
         &format!(
-            "The first byte of a missed blob of 8 MiB, one client, milliseconds (median of {BLOBS} blobs a round)"
+            "Time to the first byte of an uncached blob of 8 MiB, one client, ms (median of {BLOBS} blobs per round)"
         ),
         &["system", "S3 20 ms away", "S3 on this machine"],
     );
     for (system, away) in &found[0] {
-        let near = found[1].get(system).context("the same systems")?;
+        let near = found[1].get(system).with_context(|| format!("{system} was measured with one delay only"))?;
         table.add(vec![(*system).to_owned(), away.shown(""), near.shown("")]);
     }
-    let of = |system| found[0].get(system).context("a system that was measured");
+    let of = |system| found[0].get(system).with_context(|| format!("{system} was not measured"));
     let target = Target::of(
-        "time to the first byte of a missed blob, S3 20 ms away, to S3's own",
+        "time to first byte of an uncached blob, S3 20 ms away, Entrepot ÷ S3",
         of(ENTREPOT)?,
         of(S3_SERVER)?,
         Goal::AtMost(1.2),

@@ -1,4 +1,4 @@
-//! What is compared: Entrepot and its peers, all over one bucket of one S3 server.
+//! The systems that are compared: Entrepot and its peers, all over one bucket of one S3 server.
 
 use super::steps::Urls;
 use crate::bench::download::Downloads;
@@ -14,15 +14,15 @@ use http::Method;
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// How clients reach content.
+/// How clients address content.
 pub enum Speaks {
-    /// As at a registry.
+    /// With the API of a registry.
     Registry,
-    /// By the keys of the bucket, signed for this endpoint.
+    /// With presigned URLs of the objects, for this endpoint.
     S3(S3),
 }
 
-/// One of those that are compared.
+/// One of the compared systems.
 pub struct System {
     pub name: &'static str,
     pub registry: Registry,
@@ -36,10 +36,10 @@ impl System {
         System { name, registry: Registry::new(url), downloads: Downloads::from(url), speaks, processes }
     }
 
-    /// Where a client finds the image.
+    /// The URLs of an image.
     ///
     /// # Errors
-    /// When a URL cannot be signed.
+    /// If a URL cannot be signed.
     pub async fn urls(&self, repository: &str, tag: &str, image: &Image) -> Result<Urls> {
         let mut blobs = Vec::new();
         for blob in image.blobs() {
@@ -56,63 +56,66 @@ impl System {
         Ok(Urls { manifest, blobs })
     }
 
-    /// Seconds of processor time that it has used so far.
+    /// CPU time in seconds that the system has used so far.
     ///
     /// # Errors
-    /// When it ended.
+    /// If a process of the system ended.
     pub fn processor(&self) -> Result<f64> {
         self.processes.iter().map(|process| usage::processor(*process)).sum()
     }
 
+    /// Resets the peak memory.
+    ///
     /// # Errors
-    /// When it ended.
+    /// If a process of the system ended.
     pub fn forget_peak(&self) -> Result<()> {
         self.processes.iter().try_for_each(|process| usage::forget_peak(*process))
     }
 
-    /// The most bytes of memory that it had since [`System::forget_peak`].
+    /// Peak memory in bytes since [`System::forget_peak`].
     ///
     /// # Errors
-    /// When it ended.
+    /// If a process of the system ended.
     pub fn peak_memory(&self) -> Result<u64> {
         self.processes.iter().map(|process| usage::peak_memory(*process)).sum()
     }
 }
 
-/// Requests as Amazon charges them: those that write or list, and all others.
+/// Numbers of requests by Amazon's price classes: those that write or list, and all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kinds {
     pub writes: u64,
     pub reads: u64,
 }
 
-/// A bucket of an S3 server of its own.
+/// A bucket in an S3 server of its own.
 pub struct Bucket {
     pub server: Versitygw,
-    /// A node that fills it: what it pushes no other has stored.
+    /// A node that pushes the content. The other nodes do not have this content in their stores.
     pub pusher: Node,
     keys: TempDir,
 }
 
 impl Bucket {
     /// # Errors
-    /// When the server or the node does not start.
+    /// If the server or the node does not start.
     pub async fn new() -> Result<Bucket> {
         let (server, keys) = (Versitygw::start().await?, TempDir::new()?);
         let pusher = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path())?).start().await?;
         Ok(Bucket { server, pusher, keys })
     }
 
-    /// A node over it, by that endpoint: its server's, or a proxy's before it.
+    /// The plan of a node with this bucket. `endpoint` is that of the server, or that of a proxy in
+    /// front of it.
     ///
     /// # Errors
-    /// When its keys cannot be written.
+    /// If the files of the keys cannot be written.
     pub fn plan(&self, endpoint: &str) -> Result<Plan> {
         Ok(Plan::over(s3::node_bucket(endpoint, self.keys.path())?))
     }
 }
 
-/// All of them, and the S3 server behind them. They end with their value.
+/// All systems and the S3 server behind them. Dropping the value stops them.
 pub struct Fleet {
     /// Entrepot, CNCF Distribution, its pull-through cache, nginx's, and the S3 server itself.
     pub systems: Vec<System>,
@@ -125,11 +128,11 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// All at the server itself, or over a proxy with that line: what it costs is then in what is measured, alike for
-    /// each.
+    /// Starts all systems, with a direct connection to the server or through a proxy with that
+    /// line. The cost of the proxy is part of the measurement, and equal for each system.
     ///
     /// # Errors
-    /// When one does not start.
+    /// If a system does not start.
     pub async fn start(line: Option<Line>) -> Result<Fleet> {
         let [mirrored, cached] = [TempDir::new()?, TempDir::new()?];
         let bucket = Bucket::new().await?;
@@ -148,7 +151,7 @@ impl Fleet {
         let systems = vec![
             System::new(ENTREPOT, node.registry.url(), Speaks::Registry, vec![node.id()]),
             System::new(DISTRIBUTION, distribution.registry.url(), Speaks::Registry, vec![distribution.id()]),
-            // Behind it stands a Distribution, whose work is part of its own.
+            // The cost of the cache includes that of the Distribution behind it.
             System::new(MIRROR, mirror.registry.url(), Speaks::Registry, vec![mirror.id(), distribution.id()]),
             System::new(NGINX, &nginx.url, Speaks::S3(s3.clone()), workers),
             System::new(S3_SERVER, endpoint, Speaks::S3(s3), vec![bucket.server.id()]),
@@ -164,17 +167,18 @@ impl Fleet {
         })
     }
 
-    /// The bucket, past any proxy.
+    /// The bucket, without the proxy.
     pub fn s3(&self) -> &S3 {
         &self.bucket.server.s3
     }
 
-    /// Stops the node of Entrepot and starts it again: how long that took in seconds, and its memory in bytes.
+    /// Stops the node of Entrepot and starts it again. Returns the duration of the start in
+    /// seconds, and the memory of the node in bytes.
     ///
     /// # Errors
-    /// When it does not stop in order or does not start.
+    /// If the node does not shut down cleanly or does not start.
     pub async fn restart_entrepot(&mut self) -> Result<(f64, u64)> {
-        ensure!(self.node.stop().await?.success(), "the node did not stop in order");
+        ensure!(self.node.stop().await?.success(), "the node did not shut down cleanly");
         let start = Instant::now();
         self.node.start_again().await?;
         let took = start.elapsed().as_secs_f64();
@@ -182,13 +186,15 @@ impl Fleet {
         Ok((took, self.node.memory()?))
     }
 
+    /// The system with that name.
+    ///
     /// # Errors
-    /// When there is none of that name.
+    /// If no system has that name.
     pub fn system(&self, name: &str) -> Result<&System> {
-        self.systems.iter().find(|system| system.name == name).with_context(|| name.to_owned())
+        self.systems.iter().find(|system| system.name == name).with_context(|| format!("no system is named {name}"))
     }
 
-    /// Requests to S3 by what they are charged as, and bytes, since the last call; nothing without a proxy.
+    /// The requests to S3 by price class, and the bytes, since the last call. Zero without a proxy.
     pub fn take_cost(&self) -> (Kinds, Traffic) {
         let mut kinds = Kinds::default();
         for seen in self.proxy.as_ref().map(Proxy::take_seen).unwrap_or_default() {
@@ -204,7 +210,7 @@ impl Fleet {
         (kinds, self.take_traffic())
     }
 
-    /// What went to and from S3 since the last call; nothing without a proxy.
+    /// The traffic with S3 since the last call. Zero without a proxy.
     pub fn take_traffic(&self) -> Traffic {
         self.proxy.as_ref().map(Proxy::take_traffic).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! How latencies grow with what is in the bucket.
+//! The latency of operations by the number of repositories and tags in the bucket.
 
 use super::document::{Goal, Plot, Section, Table, Target};
 use super::fleet::{ENTREPOT, Fleet};
@@ -14,23 +14,23 @@ use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::time::{Duration, Instant};
 
-/// Repositories in a bucket, and tags of one more repository.
+/// Numbers of repositories in a bucket. One more repository has as many tags.
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
-/// The repository with all the tags.
+/// The repository with that number of tags.
 const MANY: &str = "many/tags";
-/// Objects that are written to the bucket at once.
+/// Number of objects that are written to the bucket at the same time.
 const WRITERS: usize = 32;
-/// Each operation is done so often in a round; its time is the median.
+/// Repetitions of each operation in a round. The result is the median of their times.
 const TIMES: usize = 20;
-/// An answer that takes longer is given up.
+/// Time limit for a response. A measurement that exceeds it ends without a result.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const PUSH: &str = "push";
-const MISSED: &str = "pull, missed";
-const STORED: &str = "pull, stored";
-const OPERATIONS: [&str; 6] = [PUSH, MISSED, STORED, "100 tags of many", "referrers", "100 of the catalog"];
+const MISSED: &str = "pull, uncached";
+const STORED: &str = "pull, cached";
+const OPERATIONS: [&str; 6] = [PUSH, MISSED, STORED, "list 100 tags", "list referrers", "list 100 repositories"];
 
-/// Milliseconds of each operation of one system at one size, a median for each round.
+/// Times in milliseconds of each operation of one system at one size: a median for each round.
 #[derive(Clone, Default)]
 struct Latencies([Samples; OPERATIONS.len()]);
 
@@ -40,15 +40,20 @@ impl Latencies {
     }
 
     fn of(&self, operation: &str) -> Result<&Samples> {
-        OPERATIONS.iter().zip(&self.0).find(|(name, _)| **name == operation).map(|(_, of)| of).context("an operation")
+        OPERATIONS
+            .iter()
+            .zip(&self.0)
+            .find(|(name, _)| **name == operation)
+            .map(|(_, of)| of)
+            .with_context(|| format!("no operation {operation} was measured"))
     }
 }
 
-/// A bucket with so many repositories and tags, and the systems over it.
+/// A bucket with a number of repositories and tags, and the systems over it.
 struct Setting {
     size: usize,
     fleet: Fleet,
-    /// What all the tags are.
+    /// The image to which all tags point.
     image: Image,
 }
 
@@ -66,20 +71,19 @@ pub async fn measure(form: Form) -> Result<Section> {
             }
         }
     }
-    let mut table =
-        Table::new("Median times in milliseconds", &[&["repositories and tags", "system"][..], &OPERATIONS].concat());
+    let mut table = Table::new("Median times in ms", &[&["repositories and tags", "system"][..], &OPERATIONS].concat());
     for (size, of_both) in sizes.iter().zip(&found) {
         for (name, of) in SYSTEMS.iter().zip(of_both) {
             table.add([size.to_string(), (*name).to_owned()].into_iter().chain(of.0.iter().map(shown)).collect());
         }
     }
     let ours: Vec<_> = found.iter().map(|[ours, _]| ours).collect();
-    let (first, last) = (ours.first().context("a size")?, ours.last().context("a size")?);
+    let (first, last) = (ours.first().context("no size was measured")?, ours.last().context("no size was measured")?);
     let mut targets = Vec::new();
     for (name, operation) in [
-        ("push, at most repositories to at fewest", PUSH),
-        ("missed pull, at most repositories to at fewest", MISSED),
-        ("stored pull, at most repositories to at fewest", STORED),
+        ("push, most repositories ÷ fewest", PUSH),
+        ("uncached pull, most repositories ÷ fewest", MISSED),
+        ("cached pull, most repositories ÷ fewest", STORED),
     ] {
         targets.push(Target::of(name, last.of(operation)?, first.of(operation)?, Goal::AtMost(1.2)));
     }
@@ -89,22 +93,24 @@ pub async fn measure(form: Form) -> Result<Section> {
             bars.push((format!("{ENTREPOT}, {operation}, {size}"), of.of(operation)?.median()));
         }
     }
-    let plots = vec![Plot { name: "growth", title: "Growth".into(), unit: "ms", bars }];
+    let plots =
+        vec![Plot { name: "growth", title: "Latency of Entrepot by number of repositories".into(), unit: "ms", bars }];
     let text = format!(
-        "So many repositories with a tag each, and one with as many tags, were written as objects to a bucket of its own \
-         for each number. In a round each operation is done {TIMES} times by one client, pushes and pulls in turns at each \
-         number; the image has one layer of 64 KiB. What takes longer than {} s is given up (—). Listing is also as slow \
-         as the S3 server: versitygw reads a whole folder for each page.",
+        "For each number there is a bucket of its own. It contains that number of repositories with one tag each, and \
+         one repository with that number of tags, all written directly as objects. In a round, one client runs each \
+         operation {TIMES} times and alternates between the buckets for pushes and pulls. The image has one layer of \
+         64 KiB. An operation that takes longer than {} s, or that a system does not have, has no result (—). The \
+         times of lists include those of the S3 server: versitygw reads a whole directory for each page.",
         PATIENCE.as_secs()
     );
     Ok(Section { title: "Growth", text, tables: vec![table, starts(&mut settings).await?], plots, targets })
 }
 
-/// How long a node takes to start over each bucket, and its memory.
+/// The duration of a node's start with each bucket, and its memory.
 async fn starts(settings: &mut [Setting]) -> Result<Table> {
     let mut table = Table::new(
-        "A node of Entrepot that starts, its store as it was",
-        &["repositories and tags", "start s", "memory MiB"],
+        "Start of a node of Entrepot with the store of the run",
+        &["repositories and tags", "start, s", "memory, MiB"],
     );
     for setting in settings {
         let (seconds, memory) = setting.fleet.restart_entrepot().await?;
@@ -117,7 +123,7 @@ fn shown(times: &Samples) -> String {
     if times.median().is_nan() { "—".to_owned() } else { times.shown("") }
 }
 
-/// The medians of each operation at each size.
+/// The median time of each operation at each size.
 async fn a_round(settings: &[Setting], system: &str, round: usize) -> Result<Vec<[f64; OPERATIONS.len()]>> {
     memory::settle()?;
     let mut times = Vec::new();
@@ -146,7 +152,7 @@ impl Setting {
         Ok(Setting { size, fleet, image })
     }
 
-    /// Pushes an image, and pulls another twice: at first it is missed, then it is stored.
+    /// Pushes an image, and pulls another image twice: first uncached, then cached.
     async fn push_and_pull(&self, system: &str, [push, missed, stored]: &mut [Times; 3]) -> Result<()> {
         let system = self.fleet.system(system)?;
         let image = Image::fresh(&[64 << 10]);
@@ -164,7 +170,7 @@ impl Setting {
         Ok(())
     }
 
-    /// The median times of the lists.
+    /// The median times of the three lists.
     async fn lists(&self, system: &str) -> Result<[f64; 3]> {
         let registry = &self.fleet.system(system)?.registry;
         let tags = list(registry, &format!("/v2/{MANY}/tags/list?n=100")).await?;
@@ -173,7 +179,7 @@ impl Setting {
     }
 }
 
-/// Writes repositories and tags as objects, of an image whose content is there.
+/// Writes repositories and tags as objects. The content of their image is already in the bucket.
 async fn populate(s3: &S3, image: &Image, size: usize) -> Result<()> {
     let manifest = image.digest.to_string();
     let objects = (0..size).flat_map(|number| {
@@ -197,7 +203,7 @@ async fn populate(s3: &S3, image: &Image, size: usize) -> Result<()> {
     stream::iter(objects).map(write).buffer_unordered(WRITERS).try_collect().await
 }
 
-/// The median time of a list, or no number when it takes too long or is not served.
+/// The median time of a list, or NaN if it takes too long or is not supported.
 async fn list(registry: &Registry, path: &str) -> Result<f64> {
     let mut times = Times::new()?;
     let start = Instant::now();
@@ -205,9 +211,9 @@ async fn list(registry: &Registry, path: &str) -> Result<f64> {
         let begun = Instant::now();
         match tokio::time::timeout(PATIENCE, registry.get(path)).await {
             Ok(Ok(reply)) if reply.status == 200 => times.add(begun.elapsed()),
-            // Distribution has no referrers.
+            // Distribution has no referrers API.
             Ok(Ok(reply)) if reply.status == 404 => return Ok(f64::NAN),
-            Ok(Ok(reply)) => bail!("{path}: answered {}", reply.status),
+            Ok(Ok(reply)) => bail!("{path}: expected status 200 or 404, got {}", reply.status),
             Ok(Err(error)) => return Err(error),
             Err(_) => return Ok(f64::NAN),
         }

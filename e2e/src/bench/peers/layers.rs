@@ -1,15 +1,16 @@
-//! Images as they are in the world, by the sizes of their layers.
+//! Images with realistic layer sizes.
 
 use crate::Content;
 use crate::push::Image;
 
-/// Where the sizes come from, for the document.
+/// The source of the sizes, for the document.
 pub const SOURCE: &str = "the layers of `nginx:latest` and `postgres:latest` for linux/amd64, as \
     [docker-library/repo-info](https://github.com/docker-library/repo-info) listed them in July and September 2026 \
     (`repos/nginx/remote/latest.md`, `repos/postgres/remote/latest.md`): 20 layers of 11.3 MB on average, half of them \
     below 20 kB";
 
-/// Compressed sizes in bytes, in an order in which the first is near the average and the first ten are as mixed as all.
+/// Compressed sizes in bytes. The order is such that the first size is near the average and the
+/// first ten sizes are as mixed as all of them.
 const SIZES: [u64; 20] = [
     8_203_833,
     626,
@@ -33,19 +34,19 @@ const SIZES: [u64; 20] = [
     186,
 ];
 
-/// Sizes of so many layers; more than the list has begin again.
+/// The sizes of a number of layers. If the number exceeds the list, the list repeats.
 pub fn sizes(layers: usize) -> Vec<u64> {
     SIZES.iter().copied().cycle().take(layers).collect()
 }
 
-/// An image of so many layers that nobody had before.
+/// A new image with that number of layers.
 pub fn image(layers: usize) -> Image {
-    // A config has some kilobytes.
+    // The size of a typical config.
     let layers = sizes(layers).into_iter().map(Content::fresh).collect();
     Image::of(Content::fresh(8_000), layers, None)
 }
 
-/// Bytes of an image's blobs.
+/// Total size in bytes of the blobs of an image.
 pub fn bytes(image: &Image) -> u64 {
     image.blobs().map(|blob| blob.size).sum()
 }

@@ -1,4 +1,4 @@
-//! Many clients at once, and how long each of them waits.
+//! Load from concurrent clients, and the times of their operations.
 
 use anyhow::Result;
 use futures::future::join_all;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Times, to three digits, up to an hour.
+/// A histogram of times up to an hour, with three significant digits.
 #[derive(Clone, Debug)]
 pub struct Times(Histogram<u64>);
 
@@ -21,31 +21,31 @@ impl Times {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// How many there are.
+    /// Number of times in the histogram.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// The time within which that part of all was done (0.5, 0.99), in milliseconds.
+    /// The quantile (for example 0.5 or 0.99) in milliseconds.
     pub fn at(&self, part: f64) -> f64 {
         self.0.value_at_quantile(part) as f64 / 1000.0
     }
 }
 
-/// What a load came to.
+/// The results of a load.
 #[derive(Clone, Debug)]
 pub struct Outcome<T> {
     pub elapsed: Duration,
     pub times: Times,
-    /// What was not done, and why.
+    /// The errors of the failed items.
     pub failures: Vec<String>,
     pub done: Vec<T>,
 }
 
-/// So many clients take one item after the other until there is none left.
+/// Closed-loop load: each client processes one item after the other until no item is left.
 ///
 /// # Errors
-/// When the histogram cannot be made; what fails is counted.
+/// If the histogram cannot be created. Failed items are in the results.
 pub async fn closed<I, T, F>(clients: usize, items: Vec<I>, work: impl Fn(Arc<I>) -> F) -> Result<Outcome<T>>
 where
     F: Future<Output = Result<T>>,
@@ -66,11 +66,11 @@ where
     outcome(start.elapsed(), results)
 }
 
-/// Items begin at a fixed rate a second, whether or not those before are done; each is waited for from the moment at
-/// which it was due.
+/// Open-loop load: items start at a fixed rate per second, even if earlier items still run. The
+/// time of an item counts from the moment at which it was due.
 ///
 /// # Errors
-/// When the histogram cannot be made; what fails is counted.
+/// If the histogram cannot be created. Failed items are in the results.
 pub async fn open<I, T, F>(rate: f64, items: Vec<I>, work: impl Fn(Arc<I>) -> F) -> Result<Outcome<T>>
 where
     F: Future<Output = Result<T>> + Send + 'static,
@@ -121,8 +121,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_due_while_others_are_served_waits_from_then_on() {
-        // Nobody is done before the last has come: the first has waited for all that were due after it.
+    async fn the_time_of_an_item_counts_from_when_it_was_due() {
+        // No item is done before the last one has started, so the first one waits for all that were
+        // due after it.
         let all_are_there = Arc::new(tokio::sync::Barrier::new(5));
         let work = |_| {
             let all_are_there = Arc::clone(&all_are_there);

@@ -1,4 +1,5 @@
-//! Entrepot beside the registries that users would pick instead, over the same S3 server, in the same run.
+//! Compares Entrepot with other registries and caches over the same S3 server in the same run. This
+//! module owns `docs/benchmarks.md`, its plots, and the recorded ratios in `docs/benchmarks.json`.
 
 mod account;
 mod cleaning;
@@ -21,10 +22,10 @@ mod trace;
 use anyhow::{Context, Result};
 use document::Section;
 
-/// Rounds of each measurement, in each of which the systems alternate.
+/// Number of rounds of each measurement. The systems alternate within each round.
 pub const ROUNDS: usize = 3;
 
-/// The order of so many systems in a round: each begins in turn.
+/// The order of the systems in a round. The first system is another one in each round.
 fn turns(round: usize, systems: usize) -> impl Iterator<Item = usize> {
     (0..systems).map(move |turn| (turn + round) % systems)
 }
@@ -34,16 +35,16 @@ pub const NAMES: [&str; 7] = ["push-images", "pull-images", "start-storm", "s3-f
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Everything.
+    /// All measurements.
     Whole,
-    /// What the recorded ratios need, in minutes.
+    /// Only what the recorded ratios need. Takes minutes.
     Short,
 }
 
-/// Measures what is named and prints it.
+/// Runs one benchmark and prints its section.
 ///
 /// # Errors
-/// When a system does not start or a load fails as a whole.
+/// If a system does not start or a whole load fails.
 pub async fn measure(name: &str, form: Form) -> Result<Section> {
     println!("measuring {name}");
     let section = match name {

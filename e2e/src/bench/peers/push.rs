@@ -1,4 +1,4 @@
-//! Pushes of images: what they take, and what they cost at S3.
+//! Pushes of images: throughput, latency, and requests to S3.
 
 use super::document::{Goal, Plot, Section, Table, Target};
 use super::fleet::{DISTRIBUTION, ENTREPOT, Fleet, System};
@@ -12,12 +12,12 @@ use crate::push::Image;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
 
-/// Layers of an image, clients at once, and images that they push together.
+/// Layers per image, concurrent clients, and images that they push together.
 const CELLS: [(usize, usize, usize); 7] =
     [(1, 1, 8), (1, 4, 16), (1, 16, 32), (10, 1, 2), (10, 4, 4), (10, 16, 16), (50, 4, 4)];
-/// The cell of the targets.
+/// The cell that has a target.
 const TARGET: (usize, usize, usize) = (10, 4, 4);
-/// Those that take pushes.
+/// The systems that accept pushes.
 pub const SYSTEMS: [&str; 2] = [ENTREPOT, DISTRIBUTION];
 
 pub async fn measure(form: Form) -> Result<Section> {
@@ -34,7 +34,7 @@ pub async fn measure(form: Form) -> Result<Section> {
         if cell == TARGET {
             let [ours, theirs] = &measured;
             targets.push(Target::of(
-                "pushed images a second, to Distribution's",
+                "pushed images per second, Entrepot ÷ Distribution",
                 &ours.images,
                 &theirs.images,
                 Goal::AtLeast(2.0),
@@ -48,9 +48,10 @@ pub async fn measure(form: Form) -> Result<Section> {
     let (costs, cost_targets) = costs().await?;
     targets.extend(cost_targets);
     let text = format!(
-        "Each client pushes image after image as Docker does: for each blob `HEAD`, `POST`, one `PATCH` and `PUT`, five \
-         at a time, then the manifest by a tag. Layers have the sizes of {}. No layer was pushed before. Images of 50 \
-         layers (529 MB) are pushed by 4 clients only: 16 of them would be 8 GB a round for each system.",
+        "Each client pushes image after image in the way of Docker: `HEAD`, `POST`, one `PATCH` and `PUT` for each \
+         blob, five blobs at a time, then the manifest with a tag. The layers have the sizes of {}. No layer was \
+         pushed before. Only 4 clients push images of 50 layers (529 MB), because 16 clients would push 8 GB per round \
+         to each system.",
         layers::SOURCE
     );
     Ok(Section { title: "Push", text, tables: vec![table, costs], plots, targets })
@@ -81,17 +82,17 @@ async fn push_all(system: &System, clients: usize, items: Vec<Image>) -> Result<
     Ok(outcome)
 }
 
-/// A tag that no other image has.
+/// A tag that is unique to the image.
 pub fn tag(image: &Image) -> String {
     format!("v{}", &image.digest.hex()[..16])
 }
 
-/// What an image costs at S3, counted by a proxy before it.
+/// The S3 requests and bytes per pushed image, counted by a proxy in front of S3.
 async fn costs() -> Result<(Table, Vec<Target>)> {
     let fleet = Fleet::start(Some(Line::default())).await?;
     let mut table = Table::new(
-        "What an image costs at S3",
-        &["layers", "system", "requests", "MiB written", "MiB read back", "MiB of the image"],
+        "S3 traffic per pushed image",
+        &["layers", "system", "requests", "MiB written", "MiB read", "image size, MiB"],
     );
     let mut all: Vec<[Traffic; 2]> = Vec::new();
     for layers in [1, 10, 50] {
@@ -117,14 +118,15 @@ async fn costs() -> Result<(Table, Vec<Target>)> {
     let of =
         |part: fn(&Traffic) -> u64, whose: usize| Samples(all.iter().map(|both| part(&both[whose]) as f64).collect());
     let requests = Target::of(
-        "S3 requests of a push, to Distribution's",
+        "S3 requests per push, Entrepot ÷ Distribution",
         &of(|traffic| traffic.requests, 0),
         &of(|traffic| traffic.requests, 1),
         Goal::AtMost(0.2),
     );
-    // Answers to writes have bodies of XML; a MiB read back would show.
+    // The goal allows the XML bodies in the responses to writes. Reading a single MiB back would
+    // exceed it.
     let read = Target::of(
-        "S3 bytes read back, to those written",
+        "S3 bytes read during pushes ÷ bytes written",
         &of(|traffic| traffic.read, 0),
         &of(|traffic| traffic.written, 0),
         Goal::AtMost(0.001),

@@ -1,10 +1,10 @@
-//! How fast a load went, one sample a round.
+//! The rates of a load, with one sample for each round.
 
 use super::load::Outcome;
 use crate::bench::report::{GIB, MIB, Samples};
 
 /// The columns of [`Rates::cells`].
-pub const COLUMNS: [&str; 5] = ["images/s", "MiB/s", "p50 ms", "p99 ms", "processor s/GiB"];
+pub const COLUMNS: [&str; 5] = ["images/s", "MiB/s", "p50 ms", "p99 ms", "CPU s/GiB"];
 
 /// A system's rates under one load.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,8 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// A round that moved so many bytes and took so many seconds of the system's processor time.
+    /// Adds a round, with the bytes that it transferred and the CPU time in seconds that the system
+    /// used.
     pub fn add<T>(&mut self, outcome: &Outcome<T>, bytes: u64, processor: f64) {
         let (seconds, bytes) = (outcome.elapsed.as_secs_f64(), bytes as f64);
         self.images.0.push(outcome.done.len() as f64 / seconds);

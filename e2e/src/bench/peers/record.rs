@@ -1,4 +1,4 @@
-//! The ratios of the last whole run, and what has moved since.
+//! The ratios of the last complete run (`docs/benchmarks.json`), and the comparison with a new run.
 
 use super::document::{Goal, Section, Target};
 use crate::bench::report::{docs, number};
@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 
-/// What a ratio may differ from all that was recorded and still be noise: runs on one machine differ by that much.
+/// Relative distance from the recorded range within which a ratio counts as unchanged. Runs on one
+/// machine differ by that much.
 const NOISE: f64 = 0.15;
 
-/// A ratio of a whole run.
+/// A recorded ratio of a complete run.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Recorded {
     median: f64,
@@ -18,10 +19,10 @@ struct Recorded {
     most: f64,
 }
 
-/// Writes the ratios beside the document.
+/// Writes the ratios to `docs/benchmarks.json`.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn record(sections: &[Section]) -> Result<()> {
     let of = |target: &Target| {
         let (least, most) = target.ratio.bounds();
@@ -31,22 +32,24 @@ pub fn record(sections: &[Section]) -> Result<()> {
     Ok(fs::write(docs().join("benchmarks.json"), format!("{}\n", serde_json::to_string_pretty(&all)?))?)
 }
 
-/// The ratios of the last whole run, by the names of their targets.
+/// The ratios of the last complete run, by the names of their targets.
 pub struct Record(BTreeMap<String, Recorded>);
 
 impl Record {
+    /// Reads the record.
+    ///
     /// # Errors
-    /// When nothing was recorded.
+    /// If there is no record.
     pub fn read() -> Result<Record> {
         let file = docs().join("benchmarks.json");
         let text = fs::read_to_string(&file).with_context(|| {
-            format!("there is no {} to compare with; `cargo e2e bench` without names writes it", file.display())
+            format!("cannot read {}; run `cargo e2e bench` without names to create it", file.display())
         })?;
         Ok(Record(serde_json::from_str(&text)?))
     }
 }
 
-/// Says what has moved since; whether anything is worse.
+/// Prints which ratios changed from the record. Returns whether a ratio is worse.
 pub fn compare(Record(recorded): &Record, sections: &[Section]) -> bool {
     let mut worse = false;
     for target in sections.iter().flat_map(|section| &section.targets) {
@@ -93,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_within_the_noise_has_not_moved() {
+    fn a_ratio_within_the_noise_is_unchanged() {
         let then = Recorded { median: 2.0, least: 1.9, most: 2.2 };
         let of = |goal, now| moved(goal, then, now);
         for now in [1.62, 2.0, 2.5] {

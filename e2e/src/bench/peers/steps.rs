@@ -1,4 +1,4 @@
-//! What clients do with a registry, step by step as container engines do it.
+//! Pushes and pulls in the steps of container engines.
 
 use crate::bench::download::Downloads;
 use crate::client::Registry;
@@ -8,20 +8,24 @@ use futures::{StreamExt, TryStreamExt, stream};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Blobs that a client sends at once: Docker's `max-concurrent-uploads`.
+/// Blobs that a client uploads at the same time: the default of Docker's `max-concurrent-uploads`.
 const UPLOADS: usize = 5;
-/// Blobs that a client gets at once: Docker's `max-concurrent-downloads`, and containerd's.
+/// Blobs that a client downloads at the same time: the default of `max-concurrent-downloads` in
+/// Docker, and that of containerd.
 const DOWNLOADS: usize = 3;
 
-/// Pushes an image: of each blob whether it is there, then `POST`, one `PATCH` of unknown length and `PUT`; the
-/// manifest at last.
+/// Pushes an image: for each blob `HEAD` and, if the registry does not have it, `POST`, one `PATCH`
+/// of unknown length and `PUT`; then the manifest.
 ///
 /// # Errors
-/// When a step is answered otherwise than it should be.
+/// If the response to a step has an unexpected status.
 pub async fn push(registry: &Registry, repository: &str, tag: &str, image: &Image) -> Result<()> {
     let push = |blob| async move {
         if !registry.has_blob(repository, blob).await? {
-            let content = image.blobs().find(|content| content.digest == *blob).context("a blob of the image")?;
+            let content = image
+                .blobs()
+                .find(|content| content.digest == *blob)
+                .with_context(|| format!("{blob} is not a blob of the image"))?;
             registry.push_streamed(repository, content).await?;
         }
         anyhow::Ok(())
@@ -31,27 +35,28 @@ pub async fn push(registry: &Registry, repository: &str, tag: &str, image: &Imag
     Ok(())
 }
 
-/// Where a client gets an image from.
+/// The URLs from which a client pulls an image.
 #[derive(Clone, Debug)]
 pub struct Urls {
     pub manifest: String,
-    /// Each blob with its size in bytes.
+    /// The URL of each blob, and its size in bytes.
     pub blobs: Vec<(String, u64)>,
 }
 
-/// What a pull was like.
+/// The results of a pull.
 #[derive(Clone, Debug, Default)]
 pub struct Pull {
     pub bytes: u64,
-    /// From each blob's request to its first byte.
+    /// Time from the request of each blob to its first byte.
     pub first_bytes: Vec<Duration>,
 }
 
-/// Pulls an image: the manifest, then its blobs, each by a task of its own. What arrives is counted and thrown away: that
-/// it is the right content is for tests to show, and a client that hashes would be most of what is measured.
+/// Pulls an image: the manifest, then its blobs, each in a task of its own. The client counts and
+/// discards the bytes. It does not verify them, because hashing in the client would dominate the
+/// measurement; tests verify content.
 ///
 /// # Errors
-/// When an answer is not 200 or of another size.
+/// If a response is not 200 or has the wrong size.
 pub async fn pull(downloads: &Downloads, urls: &Urls) -> Result<Pull> {
     downloads.get(&urls.manifest).await?;
     let (mut pull, mut running) = (Pull::default(), JoinSet::new());
@@ -77,12 +82,13 @@ impl Pull {
     }
 }
 
-/// Gets something of a known size and throws it away: how many bytes, and when the first of them came.
+/// Downloads a URL with a known size and discards the body. Returns the number of bytes and the
+/// time to the first byte.
 ///
 /// # Errors
-/// When the answer is not 200, ends early, or has not `size` bytes.
+/// If the response is not 200, ends early, or does not have `size` bytes.
 pub async fn get(downloads: &Downloads, url: &str, size: u64) -> Result<(u64, Duration)> {
     let (bytes, first) = downloads.get(url).await?;
-    ensure!(bytes == size, "{url}: {bytes} bytes");
+    ensure!(bytes == size, "{url}: expected {size} bytes, got {bytes}");
     Ok((bytes, first))
 }

@@ -1,4 +1,4 @@
-//! Everybody pulls the same image at once, over a bucket that is far away.
+//! A start storm: many clients pull the same image at the same time, over a slow line to S3.
 
 use super::document::{Goal, Plot, Section, Table, Target};
 use super::fleet::{Bucket, ENTREPOT, MIRROR, NGINX, Speaks, System};
@@ -16,33 +16,33 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const REPOSITORY: &str = "bench/storm";
-/// Clients that begin at once.
+/// Number of clients that start at the same time.
 const CLIENTS: usize = 200;
 /// The image: eight layers of 128 MiB.
 const LAYERS: [u64; 8] = [128 << 20; 8];
-/// The line to S3, in bytes a second.
+/// Bandwidth of the line to S3 in bytes per second.
 const RATE: u64 = 100_000_000;
 const LINE: Line = Line { delay: Duration::from_millis(20), rate: Some(RATE), refused_one_in: None };
 
-/// A peer that takes longer is given up: one that reads the image for nearly every client would take half an hour.
+/// Time limit for a peer. One that reads the image for nearly every client would take half an hour.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// What a storm came to.
+/// The results of a storm.
 struct Storm {
-    /// Until the last client had its last byte, in seconds.
+    /// Time in seconds until the last client had its last byte.
     seconds: f64,
-    /// It was given up then.
+    /// The storm was stopped at the time limit.
     given_up: bool,
     traffic: Traffic,
-    /// The most memory of any process, in bytes.
+    /// Peak memory in bytes of the system with the largest peak.
     memory: u64,
 }
 
-/// The storms that a system met.
+/// The storms of one system.
 #[derive(Default)]
 struct Storms {
     seconds: Samples,
-    /// S3 bytes read, to the image's for each node.
+    /// S3 bytes read ÷ (size of the image × number of nodes).
     read: Samples,
     memory: Samples,
     given_up: bool,
@@ -68,12 +68,12 @@ impl Storms {
     }
 
     fn bar(&self, name: &str, nodes: usize) -> (String, f64) {
-        let end = if self.given_up { ", given up" } else { "" };
+        let end = if self.given_up { ", stopped" } else { "" };
         (format!("{name}, {nodes} node(s){end}"), self.seconds.median())
     }
 }
 
-/// Numbers of Entrepot's nodes.
+/// The numbers of nodes of Entrepot.
 const NODES: [usize; 2] = [1, 3];
 
 pub async fn measure(form: Form) -> Result<Section> {
@@ -84,13 +84,13 @@ pub async fn measure(form: Form) -> Result<Section> {
     let peers = if form == Form::Whole { peers(&image).await? } else { Vec::new() };
     all.extend(peers.iter().map(|(name, storms)| (*name, 1, storms)));
     let mut table = Table::new(
-        &format!("{CLIENTS} clients pull an image of 1 GiB at once"),
+        &format!("{CLIENTS} clients pull an image of 1 GiB at the same time"),
         &[
             "system",
             "nodes",
-            "until the last byte, s",
-            "S3 bytes read, to the image's for each node",
-            "peak MiB of a node",
+            "time until the last byte, s",
+            "S3 bytes read ÷ (image size × nodes)",
+            "peak memory of a node, MiB",
         ],
     );
     for (name, nodes, storms) in &all {
@@ -98,7 +98,7 @@ pub async fn measure(form: Form) -> Result<Section> {
     }
     let plots = vec![Plot {
         name: "start-storm",
-        title: "Until the last of 200 clients has the image".into(),
+        title: "Time until the last of 200 clients has the image".into(),
         unit: "s",
         bars: all.iter().map(|(name, nodes, storms)| storms.bar(name, *nodes)).collect(),
     }];
@@ -106,7 +106,8 @@ pub async fn measure(form: Form) -> Result<Section> {
     Ok(Section { title: "Start storm", text, tables: vec![table], plots, targets: targets(&image, &bound, &ours) })
 }
 
-/// What the clients can get at best, in seconds, and Entrepot's storms, by [`NODES`].
+/// The time in seconds that the clients need at least on this machine, and the storms of Entrepot
+/// by [`NODES`].
 async fn in_turns(image: &Image, rounds: usize) -> Result<(Samples, [Storms; 2])> {
     let (mut bound, mut ours) = (Samples::default(), <[Storms; 2]>::default());
     for round in 0..rounds {
@@ -116,7 +117,7 @@ async fn in_turns(image: &Image, rounds: usize) -> Result<(Samples, [Storms; 2])
                 continue;
             };
             let storm = entrepot(image, NODES[index]).await?;
-            ensure!(!storm.given_up, "{} node(s) took longer than {PATIENCE:?}", NODES[index]);
+            ensure!(!storm.given_up, "{} node(s) of Entrepot took longer than {PATIENCE:?}", NODES[index]);
             ours[index].add(&storm, image, NODES[index]);
         }
     }
@@ -135,8 +136,8 @@ async fn peers(image: &Image) -> Result<Vec<(&'static str, Storms)>> {
 
 fn targets(image: &Image, bound: &Samples, ours: &[Storms; 2]) -> Vec<Target> {
     let names = [
-        ("S3 bytes read in a start storm, 1 node, to the image's", "time of a start storm, 1 node, to its limit"),
-        ("S3 bytes read in a start storm, 3 nodes, to 3 images'", "time of a start storm, 3 nodes, to its limit"),
+        ("S3 bytes read in a start storm, 1 node ÷ image size", "time of a start storm, 1 node ÷ reference"),
+        ("S3 bytes read in a start storm, 3 nodes ÷ 3 × image size", "time of a start storm, 3 nodes ÷ reference"),
     ];
     let mut targets = Vec::new();
     for ((nodes, storms), (of_bytes, of_time)) in NODES.into_iter().zip(ours).zip(names) {
@@ -151,13 +152,13 @@ fn targets(image: &Image, bound: &Samples, ours: &[Storms; 2]) -> Vec<Target> {
 fn text(image: &Image, bound: &Samples, rounds: usize) -> String {
     let total = (size(image) * CLIENTS as u64) as f64;
     format!(
-        "{CLIENTS} clients pull one image of eight layers of 128 MiB at the same moment from nodes that have nothing \
-         stored; S3 is behind a proxy that lets {} MB a second through and answers 20 ms later. The line alone takes \
-         {:.1} s for an image, and the clients on this machine take {} to get all {CLIENTS} images ({:.0} GiB, {:.0} \
-         MiB/s) from nginx that has it stored: the limit of a storm is the longer of the two. It and Entrepot's storms \
-         take turns, {rounds} round(s); the others have one run each. What takes longer than {} s is given up. \
-         Distribution without a cache would read the image {CLIENTS} times over the line, which takes {:.0} minutes; it \
-         was not run.",
+        "{CLIENTS} clients start to pull one image of eight layers of 128 MiB at the same moment, from nodes with an \
+         empty store. S3 is behind a proxy that limits the line to {} MB/s and delays each request by 20 ms. \
+         Transferring the image once takes {:.1} s on this line. The clients on this machine take {} to download all \
+         {CLIENTS} images ({:.0} GiB, {:.0} MiB/s) from an nginx that has the image in its cache. The reference time \
+         of a storm is the longer of the two. This measurement and the storms of Entrepot alternate in {rounds} \
+         round(s); each other system has one run. A storm that takes longer than {} s is stopped. Distribution without \
+         a cache was not run: it would read the image {CLIENTS} times over the line, which takes {:.0} minutes.",
         RATE / 1_000_000,
         over_the_line(image),
         bound.shown("s"),
@@ -172,7 +173,7 @@ fn size(image: &Image) -> u64 {
     image.blobs().map(|blob| blob.size).sum()
 }
 
-/// What the line alone takes for an image, in seconds.
+/// Time in seconds to transfer an image over the line.
 fn over_the_line(image: &Image) -> f64 {
     size(image) as f64 / RATE as f64
 }
@@ -205,7 +206,8 @@ async fn entrepot(image: &Image, count: usize) -> Result<Storm> {
     storm(&far, &systems, image).await
 }
 
-/// nginx that has nothing or everything; with everything it shows what the clients of this machine can get at best.
+/// A storm at nginx with an empty or a full cache. With a full cache it shows the best that the
+/// clients on this machine can reach.
 async fn nginx(image: &Image, stored: bool) -> Result<Storm> {
     let (far, cache) = (Far::with(image).await?, TempDir::new()?);
     let nginx = Nginx::caching(&far.proxy.url, cache.path()).await?;
@@ -226,7 +228,7 @@ async fn mirror(image: &Image) -> Result<Storm> {
 }
 
 async fn storm(far: &Far, systems: &[System], image: &Image) -> Result<Storm> {
-    println!("{CLIENTS} clients and {} node(s) of {}", systems.len(), systems[0].name);
+    println!("running a storm of {CLIENTS} clients at {} node(s) of {}", systems.len(), systems[0].name);
     let mut items = Vec::new();
     for client in 0..CLIENTS {
         let system = &systems[client % systems.len()];

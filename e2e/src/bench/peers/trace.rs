@@ -1,4 +1,4 @@
-//! Traces of pulls, and what the best of all policies would make of them.
+//! Traces of pulls, and the hits of computed eviction policies.
 
 use rand::distr::Distribution;
 use rand::seq::SliceRandom;
@@ -6,19 +6,21 @@ use rand::{SeedableRng, rngs::SmallRng};
 use rand_distr::Zipf;
 use std::collections::{BTreeSet, HashMap};
 
-/// Contents that are asked for, all of one size.
+/// Number of different blobs, all of one size.
 pub const CONTENTS: usize = 2_000;
-/// Requests of a trace.
+/// Number of requests of a trace.
 pub const REQUESTS: usize = 20_000;
 
-/// Who asks for what, one after the other.
+/// A sequence of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
-    /// Some are asked for far more often than others, and stay so.
+    /// Some blobs are requested far more often than others, and stay popular.
     Zipf,
-    /// The same, and now and then someone asks for a tenth of all, one after the other: a scanner, a backup.
+    /// Like `Zipf`, with regular scans: a scanner or a backup requests a tenth of all blobs one
+    /// after the other.
     ZipfWithScans,
-    /// The same, and which they are is another every quarter: what was deployed last is pulled most.
+    /// Like `Zipf`, with other popular blobs after every quarter of the requests, as after a
+    /// deployment.
     Shifting,
 }
 
@@ -33,11 +35,11 @@ impl Trace {
         }
     }
 
-    /// The numbers of the contents, the same each time.
+    /// The numbers of the requested blobs. Each call returns the same numbers.
     pub fn requests(self) -> Vec<usize> {
         let mut random = SmallRng::seed_from_u64(7);
-        // The exponent is that of image pulls in published traces: between 0.8 and 1.
-        let zipf = Zipf::new(CONTENTS as f64, 0.9).expect("an exponent above 0");
+        // Published traces of image pulls have exponents between 0.8 and 1.
+        let zipf = Zipf::new(CONTENTS as f64, 0.9).expect("the exponent is above 0");
         let mut ranks: Vec<usize> = (0..CONTENTS).collect();
         let mut requests = Vec::with_capacity(REQUESTS);
         while requests.len() < REQUESTS {
@@ -46,12 +48,12 @@ impl Trace {
                 ranks.shuffle(&mut random);
             }
             if self == Trace::ZipfWithScans && at > 0 && at % 2_000 < 200 {
-                // A scan of 200, each time the next.
+                // A scan of 200 blobs. Each scan continues where the last one ended.
                 let first = at / 2_000 * 200;
                 requests.extend((first..first + 200).map(|number| number % CONTENTS));
                 continue;
             }
-            // Ranks begin at 1.
+            // Ranks start at 1.
             requests.push(ranks[zipf.sample(&mut random) as usize - 1]);
         }
         requests.truncate(REQUESTS);
@@ -59,14 +61,16 @@ impl Trace {
     }
 }
 
-/// Hits of a store of so many contents that knows the future: it gives up what is wanted latest (Belady).
+/// Hits of a store for `room` blobs with the optimal policy (Belady): it knows the future and
+/// evicts the blob whose next request is the latest.
 pub fn most_hits(requests: &[usize], room: usize) -> usize {
     let mut next_use = vec![usize::MAX; requests.len()];
     let mut seen = HashMap::new();
     for (at, content) in requests.iter().enumerate().rev() {
         next_use[at] = seen.insert(content, at).unwrap_or(usize::MAX);
     }
-    // By when each is wanted next; never is told apart by the content.
+    // Sorted by the next request. The number of the blob keeps apart those that are never requested
+    // again.
     let mut stored: BTreeSet<(usize, usize)> = BTreeSet::new();
     let mut hits = 0;
     for (at, content) in requests.iter().enumerate() {
@@ -81,10 +85,11 @@ pub fn most_hits(requests: &[usize], room: usize) -> usize {
     hits
 }
 
-/// Hits of a store of so many contents by how often each was asked for since it was stored, which never ages: when
-/// less than a tenth is free, it is cleaned until a fifth is, as a node's.
+/// Hits of a store for `room` blobs that evicts by the number of requests since a blob was stored,
+/// without ageing. The thresholds are those of a node: eviction starts when less than a tenth is
+/// free and stops when a fifth is free.
 pub fn hits_by_count(requests: &[usize], room: usize) -> usize {
-    // How often and when at last.
+    // The number of requests and the position of the last one.
     let mut stored: HashMap<usize, (usize, usize)> = HashMap::new();
     let mut hits = 0;
     for (at, content) in requests.iter().enumerate() {
@@ -110,21 +115,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_policy_keeps_what_is_wanted_next() {
+    fn the_optimal_policy_keeps_the_next_requested_blob() {
         assert_eq!(most_hits(&[1, 2, 3, 1, 2, 3], 2), 2);
         assert_eq!(most_hits(&[1, 2, 3, 1, 2, 3], 3), 3);
         assert_eq!(most_hits(&[1, 1, 1], 1), 2);
     }
 
     #[test]
-    fn by_count_what_was_asked_for_rarely_goes_first() {
-        // Ten contents have room; the tenth makes it clean two of those asked for once, the oldest first.
+    fn by_count_the_least_requested_blob_is_evicted_first() {
+        // There is room for ten blobs. Storing the tenth evicts two of those with one request, the
+        // oldest first.
         let requests: Vec<usize> = [0, 0].into_iter().chain(1..10).chain([0, 3, 1]).collect();
         assert_eq!(hits_by_count(&requests, 10), 3);
     }
 
     #[test]
-    fn traces_are_the_same_each_time_and_as_they_are_named() {
+    fn traces_are_reproducible_and_match_their_names() {
         for trace in Trace::ALL {
             let requests = trace.requests();
             assert_eq!((requests.len(), &requests), (REQUESTS, &trace.requests()));
