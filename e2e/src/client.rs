@@ -4,7 +4,8 @@
 use crate::content::Content;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use entrepot_node::oci::{Digest, digest::Hasher};
+use entrepot_oci::Digest;
+use entrepot_oci::digest::Hasher;
 use futures::{Stream, StreamExt};
 use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;

@@ -13,7 +13,7 @@ use crate::push::LAYER;
 use crate::tools;
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use entrepot_node::oci::{Algorithm, Digest};
+use entrepot_oci::{Algorithm, Digest};
 use flate2::{Compression, GzBuilder};
 use serde_json::json;
 use std::fs;

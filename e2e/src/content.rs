@@ -1,7 +1,8 @@
 //! Content of any size that costs no memory. The same seed gives the same bytes each time.
 
 use bytes::Bytes;
-use entrepot_node::oci::{Algorithm, Digest, digest::Hasher};
+use entrepot_oci::digest::Hasher;
+use entrepot_oci::{Algorithm, Digest};
 use futures::Stream;
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use std::ops::Range;

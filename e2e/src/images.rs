@@ -2,7 +2,8 @@
 
 use crate::push::{CONFIG, IMAGE, INDEX, LAYER};
 use anyhow::{Context, Result};
-use entrepot_node::oci::{Algorithm, Digest, digest::Hasher};
+use entrepot_oci::digest::Hasher;
+use entrepot_oci::{Algorithm, Digest};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -20,6 +20,7 @@ pub mod content;
 pub mod disks;
 pub mod history;
 pub mod images;
+pub mod layers;
 pub mod node;
 pub mod node_binary;
 pub mod podman;

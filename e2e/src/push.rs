@@ -4,7 +4,7 @@ use crate::client::{Registry, Reply, body_of, empty, location, streamed, with_di
 use crate::content::Content;
 use crate::wait;
 use anyhow::{Context, Result, ensure};
-use entrepot_node::oci::{Algorithm, Digest};
+use entrepot_oci::{Algorithm, Digest};
 use http::Method;
 use serde_json::json;
 use std::time::Duration;

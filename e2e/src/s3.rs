@@ -8,7 +8,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use entrepot_config as config;
-use entrepot_node::oci::Digest;
+use entrepot_oci::Digest;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

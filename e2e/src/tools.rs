@@ -8,7 +8,7 @@
 //! `~/.cache/entrepot-e2e`), in a folder named after the hash of the module's `go.sum`.
 
 use anyhow::{Context, Result, bail, ensure};
-use entrepot_node::oci::{Algorithm, Digest};
+use entrepot_oci::{Algorithm, Digest};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -2,17 +2,16 @@
 //! node.
 
 use anyhow::Result;
+use entrepot_bucket::BucketMetrics;
+use entrepot_bucket::{contract, open};
 use entrepot_e2e::s3::{S3, node_bucket};
 use entrepot_e2e::servers::{Minio, Versitygw};
-use entrepot_node::observe::Metrics;
-use entrepot_node::store::bucket::{contract, open};
-use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Runs the suite below a prefix. Afterwards no multipart upload may be left open.
 async fn keeps_the_contract(s3: &S3) -> Result<()> {
     let keys = TempDir::new()?;
-    let bucket = open(&node_bucket(&s3.endpoint, keys.path())?, Arc::new(Metrics::new()?))?;
+    let bucket = open(&node_bucket(&s3.endpoint, keys.path())?, BucketMetrics::new()?)?;
     contract::holds(bucket, "team-a/").await;
     assert_eq!(s3.open_multiparts().await?, Vec::<String>::new());
     Ok(())

@@ -6,7 +6,7 @@ use entrepot_config::{ByteSize, EvictionPolicy};
 use entrepot_e2e::node::{Metrics, Plan};
 use entrepot_e2e::servers::Versitygw;
 use entrepot_e2e::{Content, Node, disks, s3};
-use entrepot_node::oci::Digest;
+use entrepot_oci::Digest;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

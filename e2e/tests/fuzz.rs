@@ -4,7 +4,7 @@
 
 use bolero::check;
 use entrepot_config::NodeConfig;
-use entrepot_node::oci::{Digest, Manifest, Reference, Repository, RequestRange, SessionId, UploadRange};
+use entrepot_oci::{Digest, Manifest, Reference, Repository, RequestRange, SessionId, UploadRange};
 use std::time::Duration;
 
 /// Duration of each target, enough for some hundred thousand inputs.

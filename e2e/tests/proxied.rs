@@ -18,7 +18,7 @@ use entrepot_e2e::proxy::{Line, Proxy};
 use entrepot_e2e::servers::{Answered, Nginx, Versitygw};
 use entrepot_e2e::tools::Tool;
 use entrepot_e2e::{Content, Node, Registry, commands, s3, wait};
-use entrepot_node::oci::Digest;
+use entrepot_oci::Digest;
 use programs::{Client, Crane};
 use std::future::Future;
 use std::time::{Duration, Instant};

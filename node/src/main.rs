@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use entrepot_config::NodeConfig;
-use entrepot_node::run::app;
+use entrepot_node::app::wiring;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         println!("configuration is valid");
         return ExitCode::SUCCESS;
     }
-    match app::run(config, arguments.config) {
+    match wiring::run(config, arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("entrepot-node: {error}");

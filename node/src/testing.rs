@@ -3,18 +3,20 @@
 
 use crate::manage::{Manage, ManageParts};
 use crate::observe::Metrics;
-use crate::oci::{Algorithm, Digest, NodeName, Reference, Repository, SessionId};
 use crate::replicate::{Replicate, ReplicateParts};
-use crate::run::clock::Timestamp;
-use crate::run::{Clock, Tasks};
-use crate::store::bucket::fault::{Faults, Faulty};
-use crate::store::bucket::memory::Memory;
-use crate::store::bucket::{Counted, Operation};
-use crate::store::tags::Conditions;
-use crate::store::{Bucket, Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Store, Tags};
+use crate::repository::tags::Conditions;
+use crate::repository::{Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Tags};
+use crate::store::Store;
 use crate::upload::{ManifestPush, UploadParts, Uploads};
 use bytes::Bytes;
+use entrepot_bucket::Bucket;
+use entrepot_bucket::fault::{Faults, Faulty};
+use entrepot_bucket::memory::Memory;
+use entrepot_bucket::{Counted, Operation};
 use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode, SparseIndexes};
+use entrepot_oci::{Algorithm, Digest, NodeName, Reference, Repository, SessionId};
+use entrepot_runtime::clock::Timestamp;
+use entrepot_runtime::{Clock, Tasks};
 use futures::{Stream, stream};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::io;
@@ -55,17 +57,6 @@ pub fn broken_body(content: &[u8]) -> impl Stream<Item = io::Result<Bytes>> + Se
     stream::iter(vec![Ok(Bytes::copy_from_slice(content)), Err(io::ErrorKind::ConnectionReset.into())])
 }
 
-/// Waits for a condition, and fails the test if it does not become true.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(30), async {
-        while !condition() {
-            tokio::task::yield_now().await;
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("timed out waiting: {what}"));
-}
-
 /// An empty bucket for a test of what happens between the requests of two nodes: in memory, or where
 /// `ENTREPOT_TEST_BUCKET` says. That is an absolute path, or the URL of an S3 server whose credentials are in the environment
 /// variables of AWS.
@@ -84,10 +75,10 @@ pub fn empty_bucket() -> Arc<dyn Bucket> {
             ..config::S3::default()
         };
         let config = config::Bucket { s3: Some(s3), file_system: None, ..config::Bucket::default() };
-        crate::store::bucket::create_s3_bucket(&config);
+        entrepot_bucket::testing::create_s3_bucket(&config);
         config
     };
-    crate::store::bucket::open(&config, Arc::new(Metrics::new().unwrap())).unwrap()
+    entrepot_bucket::open(&config, entrepot_bucket::BucketMetrics::new().unwrap()).unwrap()
 }
 
 /// A bucket in memory that fails as the handle is configured.
@@ -99,9 +90,9 @@ pub fn faulty() -> (Arc<dyn Bucket>, Faults) {
 /// A bucket in memory, and the number of requests per operation that it has handled.
 pub fn counted() -> (Arc<dyn Bucket>, impl Fn(Operation) -> u64) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let bucket = Counted::new(Arc::new(Memory::default()), metrics.clone());
+    let bucket = Counted::new(Arc::new(Memory::default()), metrics.bucket.clone());
     let requests =
-        move |operation: Operation| metrics.bucket_requests.with_label_values(&[operation.name(), "ok"]).get();
+        move |operation: Operation| metrics.bucket.requests.with_label_values(&[operation.name(), "ok"]).get();
     (Arc::new(bucket), requests)
 }
 

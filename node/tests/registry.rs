@@ -3,10 +3,10 @@
 
 mod support;
 
-use entrepot_node::oci::{Algorithm, Digest, Repository, Tag};
-use entrepot_node::store::Layout;
-use entrepot_node::store::bucket::{PutBody, PutMode};
-use entrepot_node::store::layout::{LinkKind, link_content};
+use entrepot_bucket::{PutBody, PutMode};
+use entrepot_node::repository::Layout;
+use entrepot_node::repository::layout::{LinkKind, link_content};
+use entrepot_oci::{Algorithm, Digest, Repository, Tag};
 use support::{Answer, INDEX, MANIFEST, Node, Setup, manifest, memory, sha256};
 
 const BLOB: &[u8] = b"0123456789";

@@ -4,7 +4,7 @@ use super::client::Server;
 use super::violations::Broken;
 use super::world::{Pushed, World};
 use crate::client::{Reply, empty};
-use entrepot_node::oci::{Algorithm, Digest};
+use entrepot_oci::{Algorithm, Digest};
 use futures::{StreamExt, stream};
 use http::Method;
 use std::collections::BTreeMap;

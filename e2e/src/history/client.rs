@@ -6,7 +6,7 @@ use super::world::World;
 use crate::Registry;
 use crate::client::Reply;
 use anyhow::Result;
-use entrepot_node::oci::{Algorithm, Digest};
+use entrepot_oci::{Algorithm, Digest};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::path::PathBuf;

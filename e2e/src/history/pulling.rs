@@ -5,7 +5,7 @@ use super::record::Kind;
 use super::violations::Broken;
 use super::world::Pushed;
 use crate::client::empty;
-use entrepot_node::oci::Digest;
+use entrepot_oci::Digest;
 use http::Method;
 use rand::Rng;
 

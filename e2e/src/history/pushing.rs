@@ -7,7 +7,7 @@ use super::world::Pushed;
 use crate::Content;
 use crate::client::Reply;
 use crate::push::{IMAGE, Image};
-use entrepot_node::oci::Digest;
+use entrepot_oci::Digest;
 use rand::Rng;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use super::record::Recorder;
 use super::violations::Violations;
 use crate::Content;
 use crate::push::Image;
-use entrepot_node::oci::Digest;
+use entrepot_oci::Digest;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

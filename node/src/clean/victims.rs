@@ -1,9 +1,9 @@
 //! Chooses the content to evict.
 
-use crate::oci::Digest;
-use crate::run::clock::Timestamp;
-use crate::store::disk::{Frequency, Record};
+use crate::store::{Frequency, Record};
 use entrepot_config::EvictionPolicy;
+use entrepot_oci::Digest;
+use entrepot_runtime::clock::Timestamp;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -54,8 +54,8 @@ pub fn victims(policy: EvictionPolicy, records: impl IntoIterator<Item = Record>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Algorithm;
-    use crate::store::disk::RequestClock;
+    use crate::store::RequestClock;
+    use entrepot_oci::Algorithm;
     use proptest::prelude::*;
 
     /// A use: the index of an item, and the time since the previous use.

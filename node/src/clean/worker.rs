@@ -2,13 +2,13 @@
 
 use super::victims::victims;
 use crate::observe::Metrics;
-use crate::run::Tasks;
-use crate::run::clock::Stopwatch;
-use crate::run::tasks::blocking;
+use crate::store::Pressure;
 use crate::store::Store;
-use crate::store::disk::Pressure;
 use async_trait::async_trait;
 use entrepot_config::EvictionPolicy;
+use entrepot_runtime::Tasks;
+use entrepot_runtime::clock::Stopwatch;
+use entrepot_runtime::tasks::blocking;
 use std::sync::Arc;
 use std::time::Duration;
 

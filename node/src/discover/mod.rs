@@ -11,10 +11,10 @@ mod tags;
 #[cfg(test)]
 mod tests;
 
-use crate::oci::manifest::Referrer;
-use crate::oci::{Digest, Repository, Tag};
-use crate::store::Layout;
-use crate::store::bucket::{Bucket, BucketError};
+use crate::repository::Layout;
+use entrepot_bucket::{Bucket, BucketError};
+use entrepot_oci::manifest::Referrer;
+use entrepot_oci::{Digest, Repository, Tag};
 use std::sync::Arc;
 
 /// One page of a list.

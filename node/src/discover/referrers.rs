@@ -8,12 +8,13 @@
 //! list no longer has what another node or program deleted.
 
 use super::{LIST_MAX, Referrers};
-use crate::oci::manifest::{Referrer, fallback_referrers, fallback_tag};
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository, Tag};
-use crate::store::Layout;
-use crate::store::bucket::{Bucket, BucketError, ListOptions, get_small};
-use crate::store::layout::{Key, LinkKind, read_link};
-use crate::store::links::MAX_LINK_BYTES;
+use crate::repository::Layout;
+use crate::repository::layout::{LinkKind, read_link};
+use crate::repository::links::MAX_LINK_BYTES;
+use entrepot_bucket::Key;
+use entrepot_bucket::{Bucket, BucketError, ListOptions, get_small};
+use entrepot_oci::manifest::{Referrer, fallback_referrers, fallback_tag};
+use entrepot_oci::{Digest, MAX_MANIFEST_BYTES, Repository, Tag};
 use futures::{StreamExt, TryStreamExt, stream};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;

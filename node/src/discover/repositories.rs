@@ -3,9 +3,9 @@
 //! sequential round trips.
 
 use super::{LIST_MAX, Listed};
-use crate::oci::Repository;
-use crate::store::Layout;
-use crate::store::bucket::{Bucket, BucketError, ListOptions};
+use crate::repository::Layout;
+use entrepot_bucket::{Bucket, BucketError, ListOptions};
+use entrepot_oci::Repository;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 

@@ -5,9 +5,9 @@
 //! would wait for a long part of the listing, the shorter tag is requested separately.
 
 use super::{LIST_MAX, Listed};
-use crate::oci::{Repository, Tag};
-use crate::store::Layout;
-use crate::store::bucket::{Bucket, BucketError, ListOptions};
+use crate::repository::Layout;
+use entrepot_bucket::{Bucket, BucketError, ListOptions};
+use entrepot_oci::{Repository, Tag};
 use std::collections::{BTreeSet, HashSet};
 
 /// See [`super::Discover::tags`].

@@ -1,11 +1,12 @@
 use super::repositories::Walk;
 use super::*;
 use crate::observe::Metrics;
-use crate::oci::Algorithm;
-use crate::store::bucket::Counted;
-use crate::store::bucket::memory::Memory;
-use crate::store::bucket::{PutBody, PutMode};
-use crate::store::layout::{Key, LinkKind, link_content};
+use crate::repository::layout::{LinkKind, link_content};
+use entrepot_bucket::Counted;
+use entrepot_bucket::Key;
+use entrepot_bucket::memory::Memory;
+use entrepot_bucket::{PutBody, PutMode};
+use entrepot_oci::Algorithm;
 use futures::TryStreamExt;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -158,8 +159,8 @@ async fn lists_of_a_page(count: usize) -> (u64, u64) {
         put_tag(&*memory, &layout, &many, &format!("v{number:05}"), &digest("x")).await;
     }
     let metrics = Arc::new(Metrics::new().unwrap());
-    let lists = || metrics.bucket_requests.with_label_values(&["list", "ok"]).get();
-    let discover = Discover::new(Arc::new(Counted::new(memory, Arc::clone(&metrics))), layout);
+    let lists = || metrics.bucket.requests.with_label_values(&["list", "ok"]).get();
+    let discover = Discover::new(Arc::new(Counted::new(memory, metrics.bucket.clone())), layout);
     let middle = count / 2;
     let page = discover.repositories(Some(&repository(&format!("r{middle:05}"))), 10).await.unwrap();
     assert_eq!((page.items.len(), page.more), (10, true));
@@ -203,7 +204,7 @@ async fn put_link(bucket: &dyn Bucket, layout: &Layout, name: &Repository, of: &
 
 async fn put_fallback(bucket: &dyn Bucket, layout: &Layout, name: &Repository, subject: &Digest, index: &str) {
     put(bucket, &layout.data(&digest(index)), index.to_owned()).await;
-    put_tag(bucket, layout, name, &crate::oci::manifest::fallback_tag(subject), &digest(index)).await;
+    put_tag(bucket, layout, name, &entrepot_oci::manifest::fallback_tag(subject), &digest(index)).await;
 }
 
 /// The digests of all pages of at most `max` entries.
@@ -307,8 +308,8 @@ fn one_request_checks_a_limited_number_of_entries_and_links_to_the_next_page() {
         put_link(&*memory, &layout, &name, &all[2499]).await;
         let metrics = Arc::new(Metrics::new().unwrap());
         let gets =
-            || ["ok", "not_found"].map(|result| metrics.bucket_requests.with_label_values(&["get", result]).get());
-        let discover = Discover::new(Arc::new(Counted::new(memory, Arc::clone(&metrics))), layout);
+            || ["ok", "not_found"].map(|result| metrics.bucket.requests.with_label_values(&["get", result]).get());
+        let discover = Discover::new(Arc::new(Counted::new(memory, metrics.bucket.clone())), layout);
         let (mut last, mut found, mut before) = (None, Vec::new(), 0);
         for page in 0.. {
             let listed = discover.referrers(&name, &subject, None, last.as_ref(), 10).await.unwrap();

@@ -1,8 +1,8 @@
 //! A circuit breaker: remembers that the bucket just failed, so that requests that do not depend on
 //! it need not each wait for it.
 
-use crate::run::Clock;
-use crate::run::clock::Uptime;
+use entrepot_runtime::Clock;
+use entrepot_runtime::clock::Uptime;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Circuit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::clock::Timestamp;
+    use entrepot_runtime::clock::Timestamp;
 
     #[test]
     fn after_a_failure_one_request_per_second_probes_until_the_bucket_works() {

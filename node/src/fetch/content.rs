@@ -6,10 +6,10 @@ use super::failure::Failure;
 use super::fill::{Fill, Phase};
 use super::reader::Reader;
 use super::through;
-use crate::oci::Digest;
-use crate::store::bucket::Object;
-use crate::store::disk::StoredContent;
+use crate::store::StoredContent;
 use bytes::Bytes;
+use entrepot_bucket::Object;
+use entrepot_oci::Digest;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use std::io;
@@ -149,10 +149,10 @@ impl Serving {
     /// already sent, because it must be verified.
     fn pass_through(&mut self, opened: Option<Object>) {
         let origin = self.shared.origin(&self.digest);
-        let hands = self.shared.parts.hands.clone();
+        let background = self.shared.parts.background.clone();
         let opened = |at| opened.filter(|object| object.range.start == at);
         self.from = From::Bucket(if self.range == (0..self.size) {
-            through::whole(&origin, hands, self.digest, self.size, self.at, opened(0))
+            through::whole(&origin, background, self.digest, self.size, self.at, opened(0))
         } else {
             through::part(&origin, self.size, self.at..self.range.end, opened(self.at))
         });

@@ -4,9 +4,9 @@
 use super::failure::Failure;
 use super::fill::Phase;
 use super::{FetchError, Shared, through};
-use crate::oci::Digest;
-use crate::store::bucket::Object;
-use crate::store::damaged::{Condition, Course};
+use crate::repository::damaged::{Condition, Course};
+use entrepot_bucket::Object;
+use entrepot_oci::Digest;
 use futures::TryStreamExt;
 use tokio::sync::watch;
 
@@ -57,8 +57,8 @@ pub(super) async fn read_through(
     size: u64,
     opened: Option<Object>,
 ) -> Result<Option<Object>, FetchError> {
-    let hands = shared.parts.hands.clone();
-    let read = through::whole(&shared.origin(digest), hands, *digest, size, 0, opened);
+    let background = shared.parts.background.clone();
+    let read = through::whole(&shared.origin(digest), background, *digest, size, 0, opened);
     match read.try_for_each(|_| std::future::ready(Ok(()))).await {
         Ok(()) => {
             shared.parts.damaged.repaired(digest);

@@ -1,8 +1,8 @@
 //! Why a fetch failed, in a form that can be given to every reader of a download.
 
 use super::FetchError;
-use crate::oci::Digest;
-use crate::store::bucket::{BucketError, BucketErrorKind, ObjectMeta, Operation};
+use entrepot_bucket::{BucketError, BucketErrorKind, ObjectMeta, Operation};
+use entrepot_oci::Digest;
 use std::io;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Failure {
             Failure::Bucket(error) => FetchError::Bucket(copy(&error)),
             Failure::Local(error) => {
                 let error = io::Error::new(error.kind(), error.to_string());
-                FetchError::Store(crate::store::disk::StoreError::Io {
+                FetchError::Store(crate::store::StoreError::Io {
                     action: "cache",
                     path: digest.to_string().into(),
                     source: error,

@@ -5,8 +5,8 @@
 //! [`Arrival`] can ask for the outcome or drop the arrival, and the work can wait for either.
 
 use super::failure::Failure;
-use crate::oci::Digest;
 use dashmap::{DashMap, Entry as Slot};
+use entrepot_oci::Digest;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -171,7 +171,7 @@ impl<T: Clone> Arrival<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Algorithm;
+    use entrepot_oci::Algorithm;
     use futures::FutureExt;
 
     #[tokio::test]

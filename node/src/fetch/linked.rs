@@ -2,8 +2,8 @@
 //! requested in parallel.
 
 use super::{FetchError, Shared};
-use crate::oci::{Digest, Repository};
-use crate::store::layout::LinkKind;
+use crate::repository::layout::LinkKind;
+use entrepot_oci::{Digest, Repository};
 use std::pin::pin;
 use std::task::Poll;
 

@@ -7,12 +7,12 @@ use super::flight::{Arrival, Entry};
 use super::linked::linked;
 use super::task;
 use super::{FetchError, Shared};
-use crate::oci::{Digest, Repository};
-use crate::store::bucket::Object;
-use crate::store::damaged::Course;
-use crate::store::layout::LinkKind;
-use crate::store::replicator::Elsewhere;
+use crate::repository::damaged::Course;
+use crate::repository::layout::LinkKind;
+use crate::repository::replicator::Elsewhere;
 use bytes::Bytes;
+use entrepot_bucket::Object;
+use entrepot_oci::{Digest, Repository};
 use futures::FutureExt;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -6,10 +6,10 @@ use super::flight::{Arrival, Departure, Entry};
 use super::linked::linked;
 use super::whole;
 use super::{FetchError, Shared};
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
-use crate::store::bucket::BucketErrorKind;
-use crate::store::layout::LinkKind;
+use crate::repository::layout::LinkKind;
 use bytes::Bytes;
+use entrepot_bucket::BucketErrorKind;
+use entrepot_oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 use std::sync::Arc;
 
 /// See [`super::Fetch::manifest`].

@@ -45,15 +45,15 @@ mod tests;
 pub use content::Content;
 
 use crate::observe::Metrics;
-use crate::oci::{Digest, Repository, Tag};
-use crate::run::{Bulk, Clock, Hands, Tasks};
-use crate::store::bucket::{Bucket, BucketError, ObjectMeta};
-use crate::store::disk::{Expected, Store, StoreError};
-use crate::store::layout::LinkKind;
-use crate::store::{Damaged, Layout, Links, Replicator};
+use crate::repository::layout::LinkKind;
+use crate::repository::{Damaged, Layout, Links, Replicator};
+use crate::store::{Expected, Store, StoreError};
 use bytes::Bytes;
 use circuit::Circuit;
+use entrepot_bucket::{Bucket, BucketError, ObjectMeta};
 use entrepot_config as config;
+use entrepot_oci::{Digest, Repository, Tag};
+use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
 use flight::Flights;
 use futures::FutureExt;
 use origin::Origin;
@@ -103,8 +103,8 @@ pub struct FetchParts {
     pub tags: config::Tags,
     pub tasks: Tasks,
     /// Runs the downloads of large content.
-    pub bulk: Bulk,
-    pub hands: Hands,
+    pub background_runtime: BackgroundRuntime,
+    pub background: BackgroundBlocking,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     /// How long a broken body is retried without one more byte arriving.

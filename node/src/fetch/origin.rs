@@ -2,13 +2,13 @@
 //! it reached, until the retry budget passes without one more byte.
 
 use super::failure::Failure;
-use crate::run::clock::Stopwatch;
-use crate::run::retry;
-use crate::store::bucket::{
+use bytes::Bytes;
+use entrepot_bucket::Key;
+use entrepot_bucket::{
     BodyStream, Bucket, BucketError, BucketErrorKind, Get, GetOptions, Object, ObjectMeta, Operation,
 };
-use crate::store::layout::Key;
-use bytes::Bytes;
+use entrepot_runtime::clock::Stopwatch;
+use entrepot_runtime::retry;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use std::ops::Range;

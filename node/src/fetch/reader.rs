@@ -3,9 +3,9 @@
 
 use super::failure::Failure;
 use super::fill::{Fill, Phase};
-use crate::run::tasks;
-use crate::store::disk::pieces;
+use crate::store::pieces;
 use bytes::Bytes;
+use entrepot_runtime::tasks;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;

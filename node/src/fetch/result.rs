@@ -2,8 +2,8 @@
 
 use super::Shared;
 use super::failure::Failure;
-use crate::oci::Digest;
-use crate::store::disk::StoreError;
+use crate::store::StoreError;
+use entrepot_oci::Digest;
 use prometheus::IntGauge;
 use std::io::ErrorKind;
 

@@ -3,12 +3,12 @@
 
 use super::circuit::Advice;
 use super::{FetchError, Resolved, Shared};
-use crate::oci::{Digest, Repository, Tag};
-use crate::run::retry;
-use crate::store::bucket::{BucketError, ETag, Get, GetOptions, collect_small};
-use crate::store::disk::KnownTag;
-use crate::store::layout::read_link;
-use crate::store::links::MAX_LINK_BYTES;
+use crate::repository::layout::read_link;
+use crate::repository::links::MAX_LINK_BYTES;
+use crate::store::KnownTag;
+use entrepot_bucket::{BucketError, ETag, Get, GetOptions, collect_small};
+use entrepot_oci::{Digest, Repository, Tag};
+use entrepot_runtime::retry;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -9,11 +9,11 @@ use super::locate::Opened;
 use super::reader::HELD_BACK;
 use super::result::{ended, failed, without_room};
 use super::whole;
-use crate::oci::Digest;
-use crate::store::bucket::Object;
-use crate::store::disk::Reservation;
-use crate::store::layout::LinkKind;
+use crate::repository::layout::LinkKind;
+use crate::store::Reservation;
 use bytes::Bytes;
+use entrepot_bucket::Object;
+use entrepot_oci::Digest;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -123,11 +123,11 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
     // be written.
     room.wrote(fill.size);
     let parallel = usize::try_from(shared.parts.config.parallel_ranges).unwrap_or(1);
-    let (receiving, hands) = (fill.clone(), shared.parts.hands.clone());
-    let bulk = origin.clone().bulk();
-    let receive = async move { fill::receive(&receiving, &bulk, rest, parallel, &hands).await };
-    shared.parts.bulk.run(receive).await??;
-    fill::verify(fill, &origin, &shared.parts.hands).await
+    let (receiving, background) = (fill.clone(), shared.parts.background.clone());
+    let in_background = origin.clone().bulk();
+    let receive = async move { fill::receive(&receiving, &in_background, rest, parallel, &background).await };
+    shared.parts.background_runtime.run(receive).await??;
+    fill::verify(fill, &origin, &shared.parts.background).await
 }
 
 /// Moves the complete file into the store. Returns the result of the download for the metric.

@@ -2,10 +2,10 @@
 
 use super::failure::Failure;
 use super::origin::Origin;
-use crate::oci::{Digest, Hasher};
-use crate::run::Hands;
-use crate::store::bucket::Object;
 use bytes::{Buf, Bytes};
+use entrepot_bucket::Object;
+use entrepot_oci::{Digest, Hasher};
+use entrepot_runtime::BackgroundBlocking;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::io;
@@ -30,7 +30,7 @@ pub(super) fn part(
 /// only if the digest of the whole content matches.
 pub(super) fn whole(
     origin: &Origin,
-    hands: Hands,
+    background: BackgroundBlocking,
     digest: Digest,
     size: u64,
     from: u64,
@@ -43,7 +43,7 @@ pub(super) fn whole(
     let passing = Passing {
         origin: origin.clone(),
         body,
-        hands,
+        background,
         digest,
         size,
         from,
@@ -56,7 +56,7 @@ pub(super) fn whole(
 struct Passing {
     origin: Origin,
     body: BoxStream<'static, Result<Bytes, Failure>>,
-    hands: Hands,
+    background: BackgroundBlocking,
     digest: Digest,
     size: u64,
     from: u64,
@@ -67,7 +67,7 @@ struct Passing {
 impl Passing {
     async fn step(mut self) -> Result<Option<(Bytes, Passing)>, Failure> {
         while let Some(mut piece) = self.body.try_next().await? {
-            self.hasher = hashed(&self.hands, self.hasher, piece.clone()).await?;
+            self.hasher = hashed(&self.background, self.hasher, piece.clone()).await?;
             let start = self.at;
             self.at += piece.len() as u64;
             if self.at == self.size && self.hasher.clone().finish() != self.digest {
@@ -82,12 +82,12 @@ impl Passing {
     }
 }
 
-async fn hashed(hands: &Hands, mut hasher: Hasher, piece: Bytes) -> io::Result<Hasher> {
+async fn hashed(background: &BackgroundBlocking, mut hasher: Hasher, piece: Bytes) -> io::Result<Hasher> {
     if piece.len() <= HASHED_INLINE {
         hasher.update(&piece);
         return Ok(hasher);
     }
-    let work = hands.work(move || {
+    let work = background.run(move || {
         hasher.update(&piece);
         hasher
     });

@@ -6,10 +6,10 @@ use super::failure::Failure;
 use super::flight::Departure;
 use super::origin::Origin;
 use super::result::{ended, failed};
-use crate::oci::Digest;
-use crate::store::bucket::Object;
-use crate::store::layout::LinkKind;
+use crate::repository::layout::LinkKind;
 use bytes::Bytes;
+use entrepot_bucket::Object;
+use entrepot_oci::Digest;
 use futures::TryStreamExt;
 
 /// Reads the whole content and verifies it. `first` is a response that begins at byte 0.

@@ -7,13 +7,13 @@ use super::dispatch::Services;
 use super::error::{ApiError, What};
 use super::headers::{self, Identity};
 use crate::fetch::{Content, FetchError};
-use crate::oci::{Digest, Repository, RequestRange};
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, RANGE,
 };
 use axum::response::Response;
+use entrepot_oci::{Digest, Repository, RequestRange};
 use std::ops::Range;
 
 fn failed(error: FetchError) -> ApiError {
@@ -121,7 +121,7 @@ fn range_of<'a>(asked: &'a HeaderMap, identity: &Identity) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Algorithm;
+    use entrepot_oci::Algorithm;
 
     #[test]
     fn a_range_of_other_content_is_ignored() {

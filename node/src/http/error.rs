@@ -9,19 +9,19 @@ use super::query::QueryError;
 use super::request_id::RequestId;
 use crate::fetch::FetchError;
 use crate::manage::ManageError;
-use crate::oci::{
-    Digest, DigestError, MAX_MANIFEST_BYTES, ManifestError, RangeRefused, ReferenceError, Repository, RepositoryError,
-    SessionId, UploadRangeError,
-};
-use crate::store::bucket::BucketError;
-use crate::store::disk::StoreError;
-use crate::store::tags::TagError;
+use crate::repository::tags::TagError;
+use crate::store::StoreError;
 use crate::upload::UploadError;
 use axum::body::Body;
 use axum::http::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
 };
 use axum::response::{IntoResponse, Response};
+use entrepot_bucket::BucketError;
+use entrepot_oci::{
+    Digest, DigestError, MAX_MANIFEST_BYTES, ManifestError, RangeRefused, ReferenceError, Repository, RepositoryError,
+    SessionId, UploadRangeError,
+};
 use serde_json::{Value, json};
 use std::io;
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::oci::Algorithm;
-use crate::store::bucket::{BucketErrorKind, Operation};
+use entrepot_bucket::{BucketErrorKind, Operation};
+use entrepot_oci::Algorithm;
 use http_body_util::BodyExt;
 
 async fn answer(error: ApiError) -> (u16, HeaderMap, Value) {

@@ -6,8 +6,8 @@
 //! arrives together with the previous request, the head is noticed only with its next byte. Until
 //! then the connection counts as idle and is closed first when places are needed.
 
-use crate::run::clock::Stopwatch;
 use axum::body::Bytes;
+use entrepot_runtime::clock::Stopwatch;
 use http_body::{Body, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;

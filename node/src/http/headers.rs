@@ -1,7 +1,7 @@
 //! Headers of the registry API, prepared so that a request builds as few as possible.
 
-use crate::oci::{Digest, Repository, SessionId};
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
+use entrepot_oci::{Digest, Repository, SessionId};
 
 pub const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -75,7 +75,7 @@ pub fn received(offset: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Algorithm;
+    use entrepot_oci::Algorithm;
 
     #[test]
     fn an_etag_is_known_however_the_client_writes_it() {

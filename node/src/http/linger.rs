@@ -5,9 +5,9 @@
 //! pipe instead of the 416 response with the offset to resume at. So the unread data is read and
 //! discarded, within limits.
 
-use crate::run::tasks;
 use axum::body::Body;
 use bytes::Bytes;
+use entrepot_runtime::tasks;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::pin::Pin;
@@ -95,14 +95,14 @@ mod tests {
         let mut body = Lingering::new(body);
         body.frame().await.unwrap().unwrap();
         drop(body);
-        crate::testing::eventually("the whole body is read", || taken.load(Ordering::SeqCst) == 10).await;
+        entrepot_runtime::testing::eventually("the whole body is read", || taken.load(Ordering::SeqCst) == 10).await;
     }
 
     #[tokio::test]
     async fn a_client_that_sends_far_too_much_is_disconnected() {
         let (body, taken) = pieces(1000, 1 << 20);
         drop(Lingering::new(body));
-        crate::testing::eventually("the allowed amount is read", || taken.load(Ordering::SeqCst) > 64).await;
+        entrepot_runtime::testing::eventually("the allowed amount is read", || taken.load(Ordering::SeqCst) > 64).await;
         assert_eq!(taken.load(Ordering::SeqCst), 65);
     }
 }

@@ -1,10 +1,10 @@
 //! The second listener: `/livez`, `/readyz`, `/metrics` and `/status`. It does not limit requests,
 //! so that an overloaded node can still be monitored.
 
+use crate::app::shutdown::Readiness;
+use crate::app::status::Reporter;
+use crate::app::store_health::{StoreHealth, StoreVerdict};
 use crate::observe::Metrics;
-use crate::run::shutdown::Readiness;
-use crate::run::status::Reporter;
-use crate::run::store_health::{StoreHealth, StoreVerdict};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -69,13 +69,13 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Clock;
-    use crate::run::bucket_health::BucketHealth;
-    use crate::run::live::LiveConfig;
+    use crate::app::bucket_health::BucketHealth;
+    use crate::app::live::LiveConfig;
     use crate::store::Store;
-    use crate::store::bucket::Memory;
     use axum::body::Body;
     use axum::http::{Method, Request};
+    use entrepot_bucket::Memory;
+    use entrepot_runtime::Clock;
     use http_body_util::BodyExt;
     use std::path::Path;
     use tower::ServiceExt;

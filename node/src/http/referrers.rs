@@ -5,10 +5,10 @@ use super::error::ApiError;
 use super::headers::FILTERS_APPLIED;
 use super::page;
 use super::routes::PageAsked;
-use crate::oci::manifest::{INDEX_MEDIA_TYPE, Referrer};
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 use axum::http::header::HeaderValue;
 use axum::response::Response;
+use entrepot_oci::manifest::{INDEX_MEDIA_TYPE, Referrer};
+use entrepot_oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 
 /// Lists the referrers of a subject. The list of an unknown subject is empty: never 404.
 pub async fn list(
@@ -82,8 +82,8 @@ mod tests {
     fn the_list_is_a_valid_index() {
         let items = [referrer(0), referrer(1)];
         let index = index(&items, MAX_MANIFEST_BYTES).unwrap();
-        assert_eq!(crate::oci::manifest::fallback_referrers(index.text.as_bytes()).unwrap(), items);
-        let manifest = crate::oci::Manifest::parse(index.text.as_bytes(), Some(INDEX_MEDIA_TYPE)).unwrap();
+        assert_eq!(entrepot_oci::manifest::fallback_referrers(index.text.as_bytes()).unwrap(), items);
+        let manifest = entrepot_oci::Manifest::parse(index.text.as_bytes(), Some(INDEX_MEDIA_TYPE)).unwrap();
         assert_eq!(manifest.manifests.len(), 2);
     }
 

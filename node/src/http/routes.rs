@@ -6,8 +6,8 @@
 
 use super::error::ApiError;
 use super::query::Query;
-use crate::oci::{Digest, Reference, Repository, SessionId, Tag};
 use axum::http::Method;
+use entrepot_oci::{Digest, Reference, Repository, SessionId, Tag};
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 

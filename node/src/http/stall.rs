@@ -3,7 +3,7 @@
 //! does not detect them. Here a response is stalled when a piece of it was handed to hyper and the
 //! next one is not requested.
 
-use crate::run::clock::Stopwatch;
+use entrepot_runtime::clock::Stopwatch;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 

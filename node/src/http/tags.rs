@@ -5,8 +5,8 @@ use super::error::ApiError;
 use super::headers::JSON;
 use super::page;
 use super::routes::PageAsked;
-use crate::oci::{Repository, Tag};
 use axum::response::Response;
+use entrepot_oci::{Repository, Tag};
 use serde::Serialize;
 
 #[derive(Serialize)]

@@ -6,12 +6,12 @@ use super::dispatch::Services;
 use super::error::ApiError;
 use super::headers;
 use super::routes::Begin;
-use crate::oci::{Digest, Repository, SessionId, UploadRange};
 use crate::upload::{Place, SessionStatus, UploadError};
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, LOCATION, RANGE};
 use axum::response::Response;
+use entrepot_oci::{Digest, Repository, SessionId, UploadRange};
 use http_body::Body as _;
 
 /// `POST`: mounts a blob, uploads a whole blob, or opens a session. If a mount is not possible, a

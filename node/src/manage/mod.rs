@@ -19,13 +19,14 @@
 
 mod protect;
 
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
-use crate::run::crash;
-use crate::store::bucket::{Bucket, BucketError, get_small};
-use crate::store::layout::LinkKind;
-use crate::store::tags::TagError;
-use crate::store::{Fallback, Layout, Links, Replicator, Store, Tags};
+use crate::repository::layout::LinkKind;
+use crate::repository::tags::TagError;
+use crate::repository::{Fallback, Layout, Links, Replicator, Tags};
+use crate::store::Store;
 use bytes::Bytes;
+use entrepot_bucket::{Bucket, BucketError, get_small};
+use entrepot_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
+use entrepot_runtime::crash;
 use std::sync::Arc;
 
 /// Why something was not deleted.

@@ -1,8 +1,8 @@
 //! Content that an immutable tag needs is not deleted, because the tag could no longer be pulled.
 
 use super::{Manage, ManageError};
-use crate::oci::{Digest, Manifest, Repository, Tag};
-use crate::store::bucket::BucketError;
+use entrepot_bucket::BucketError;
+use entrepot_oci::{Digest, Manifest, Repository, Tag};
 use std::collections::HashSet;
 
 impl Manage {

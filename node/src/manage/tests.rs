@@ -1,9 +1,9 @@
 use super::*;
-use crate::oci::Reference;
-use crate::store::Key;
-use crate::store::bucket::ListOptions;
 use crate::testing::{Node, Setup, manifest_push, repository};
 use bytes::Bytes;
+use entrepot_bucket::Key;
+use entrepot_bucket::ListOptions;
+use entrepot_oci::Reference;
 
 /// A repository with one image under several tags. Its only blob is also its subject. Returns
 /// manifest and subject.

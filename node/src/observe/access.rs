@@ -6,7 +6,7 @@
 
 use super::Metrics;
 use super::series::Series;
-use crate::run::clock::Stopwatch;
+use entrepot_runtime::clock::Stopwatch;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_cause_is_not_repeated() {
         let inner = io::Error::other("no answer");
-        let outer = crate::store::disk::StoreError::Io { action: "read", path: "x".into(), source: inner };
+        let outer = crate::store::StoreError::Io { action: "read", path: "x".into(), source: inner };
         assert_eq!(chain(&outer), "cannot read x: no answer");
         assert_eq!(chain(&crate::upload::UploadError::from(outer)), "cannot read x: no answer");
     }

@@ -1,13 +1,9 @@
 //! All metrics of a node. Labels have few, fixed values: no label ever contains a repository, a
 //! tag, a digest or an address, so the number of series does not grow with use.
 
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
-
-/// Upper bounds in seconds: from a stored manifest (well below a millisecond) to a large layer over
-/// a slow connection.
-const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0];
+use entrepot_bucket::BucketMetrics;
+use entrepot_runtime::metrics::Registrar;
+use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 /// The metrics of one node, and the Prometheus registry that contains them.
 pub struct Metrics {
@@ -45,12 +41,8 @@ pub struct Metrics {
     /// Time at which the scrub last finished verifying all stored content, in seconds since the
     /// Unix epoch.
     pub scrub_completed: IntGauge,
-    /// By `operation` and `result`: `ok`, or the kind of error.
-    pub bucket_requests: IntCounterVec,
-    /// By `operation`.
-    pub bucket_seconds: HistogramVec,
-    pub bucket_sent_bytes: IntCounter,
-    pub bucket_received_bytes: IntCounter,
+    /// Requests to the bucket.
+    pub bucket: BucketMetrics,
     /// Tags served with their last known value because the bucket failed.
     pub stale_tags: IntCounter,
     pub sessions: IntGauge,
@@ -72,7 +64,7 @@ impl Metrics {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let add = Add { registry: &registry };
+        let add = Registrar { registry: &registry };
         Ok(Metrics {
             requests: add.counters(
                 "http_requests_total",
@@ -131,19 +123,7 @@ impl Metrics {
                 "scrub_completed_timestamp_seconds",
                 "Time at which the scrub last finished verifying all stored content, in seconds since the Unix epoch.",
             )?,
-            bucket_requests: add.counters(
-                "bucket_requests_total",
-                "Total number of requests to the bucket, by operation and result (ok or the kind of error).",
-                &["operation", "result"],
-            )?,
-            bucket_seconds: add.histograms(
-                "bucket_request_duration_seconds",
-                "Time until the bucket started its response, in seconds, by operation.",
-                &["operation"],
-            )?,
-            bucket_sent_bytes: add.counter("bucket_sent_bytes_total", "Total bytes of content sent to the bucket.")?,
-            bucket_received_bytes: add
-                .counter("bucket_received_bytes_total", "Total bytes of content read from the bucket.")?,
+            bucket: BucketMetrics::register(&registry)?,
             stale_tags: add.counter(
                 "stale_tags_total",
                 "Total number of tag reads served with the last known value because the bucket failed.",
@@ -174,44 +154,6 @@ impl Metrics {
     /// The Prometheus registry, to register further metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
-    }
-}
-
-/// Creates metrics with the prefix `entrepot` and registers them.
-struct Add<'a> {
-    registry: &'a Registry,
-}
-
-impl Add<'_> {
-    fn options(name: &str, help: &str) -> Opts {
-        Opts::new(name, help).namespace("entrepot")
-    }
-
-    fn register<M: prometheus::core::Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::with_opts(Self::options(name, help))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(Self::options(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::with_opts(Self::options(name, help))?)
-    }
-
-    fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
-        let options = HistogramOpts::from(Self::options(name, help)).buckets(SECONDS.to_vec());
-        self.register(Histogram::with_opts(options)?)
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(Self::options(name, help)).buckets(SECONDS.to_vec());
-        self.register(HistogramVec::new(options, labels)?)
     }
 }
 

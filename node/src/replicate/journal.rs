@@ -14,11 +14,11 @@
 //! <name>.unreadable                                   set aside
 //! ```
 
-use crate::oci::{Algorithm, Digest, Repository};
-use crate::run::clock::Timestamp;
-use crate::run::tasks::blocking;
-use crate::store::disk::{StoreError, make_folder};
-use crate::store::replicator::{Journaled, Pending};
+use crate::repository::replicator::{Journaled, Pending};
+use crate::store::{StoreError, make_folder};
+use entrepot_oci::{Algorithm, Digest, Repository};
+use entrepot_runtime::clock::Timestamp;
+use entrepot_runtime::tasks::blocking;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Write};

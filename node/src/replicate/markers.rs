@@ -11,14 +11,14 @@
 //! | the node of the marker stops before the blob is durable | it is trusted for an hour; then the blob is unknown |
 //! | the link is written and the marker removed between two checks | the other node reads the link again |
 
-use crate::oci::{Digest, NodeName, Repository};
-use crate::run::Clock;
-use crate::run::clock::{Stopwatch, Timestamp};
-use crate::run::retry;
-use crate::store::bucket::{Bucket, BucketError, PutBody, PutMode, get_small};
-use crate::store::layout::LinkKind;
-use crate::store::replicator::{Elsewhere, Pending};
-use crate::store::{Layout, Links};
+use crate::repository::layout::LinkKind;
+use crate::repository::replicator::{Elsewhere, Pending};
+use crate::repository::{Layout, Links};
+use entrepot_bucket::{Bucket, BucketError, PutBody, PutMode, get_small};
+use entrepot_oci::{Digest, NodeName, Repository};
+use entrepot_runtime::Clock;
+use entrepot_runtime::clock::{Stopwatch, Timestamp};
+use entrepot_runtime::retry;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +86,7 @@ impl Markers {
         }
     }
 
-    /// See [`crate::store::Replicator::elsewhere`].
+    /// See [`crate::repository::Replicator::elsewhere`].
     pub async fn wait(&self, repository: &Repository, digest: &Digest) -> Result<Elsewhere, BucketError> {
         if !self.write_back {
             return Ok(Elsewhere::NotPending);

@@ -1,6 +1,6 @@
 //! The number of requests in which a blob is sent. Pure functions.
 
-use crate::store::bucket::Capabilities;
+use entrepot_bucket::Capabilities;
 use std::ops::Range;
 
 /// S3 accepts at most this many parts in one multipart upload (Amazon S3, "Multipart upload

@@ -1,12 +1,13 @@
 //! Sending one blob: its data to the final key, then the link.
 
 use super::plan::{Plan, plan};
-use crate::oci::Digest;
-use crate::run::crash;
-use crate::store::bucket::{Bucket, BucketError, Checksum, MultipartId, PartTag, Put, PutBody, PutMode};
-use crate::store::layout::{Key, LinkKind};
-use crate::store::replicator::Pending;
-use crate::store::{Damaged, Layout, Links, RecentPuts};
+use crate::repository::layout::LinkKind;
+use crate::repository::replicator::Pending;
+use crate::repository::{Damaged, Layout, Links, RecentPuts};
+use entrepot_bucket::Key;
+use entrepot_bucket::{Bucket, BucketError, Checksum, MultipartId, PartTag, Put, PutBody, PutMode};
+use entrepot_oci::Digest;
+use entrepot_runtime::crash;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,13 @@
-use crate::oci::Digest;
-use crate::store::bucket::fault::Fault;
-use crate::store::bucket::{BucketErrorKind, Get, GetOptions, Operation, PutBody, PutMode, collect_small};
-use crate::store::layout::LinkKind;
-use crate::store::{Bucket, Layout, Replicator};
-use crate::testing::{Node, PART, Setup, counted, eventually, faulty, repository, sha256};
+use crate::repository::layout::LinkKind;
+use crate::repository::{Layout, Replicator};
+use crate::testing::{Node, PART, Setup, counted, faulty, repository, sha256};
 use bytes::Bytes;
+use entrepot_bucket::Bucket;
+use entrepot_bucket::fault::Fault;
+use entrepot_bucket::{BucketErrorKind, Get, GetOptions, Operation, PutBody, PutMode, collect_small};
 use entrepot_config::ReplicationMode;
+use entrepot_oci::Digest;
+use entrepot_runtime::testing::eventually;
 use std::time::Duration;
 
 async fn content(bucket: &dyn Bucket, digest: &Digest) -> Option<Bytes> {

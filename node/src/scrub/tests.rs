@@ -3,10 +3,10 @@
 #![allow(clippy::disallowed_methods)]
 
 use super::worker::{Refill, Scrub};
-use crate::oci::Digest;
-use crate::run::{Hands, Tasks};
-use crate::store::disk::testing::{Fixture, content, corrupt, store_content};
+use crate::store::testing::{Fixture, content, corrupt, store_content};
 use entrepot_config as config;
+use entrepot_oci::Digest;
+use entrepot_runtime::{BackgroundBlocking, Tasks};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Setup {
         let asked = Arc::new(Asked::default());
         let scrub = Scrub {
             store,
-            hands: Hands::new().unwrap(),
+            background: BackgroundBlocking::new().unwrap(),
             refill: asked.clone(),
             clock: fixture.clock.clone(),
             metrics: fixture.metrics.clone(),
@@ -103,10 +103,10 @@ async fn an_empty_store_is_not_scrubbed_and_a_partial_round_does_not_count() {
     assert_eq!(setup.fixture.metrics.scrub_completed.get(), 0);
 
     let setup = Setup::new(4, 1000).await;
-    let Setup { scrub: Scrub { hands, refill, clock, metrics, store }, fixture, digests, asked } = setup;
+    let Setup { scrub: Scrub { background, refill, clock, metrics, store }, fixture, digests, asked } = setup;
     // Not closed cleanly, so that the next start begins at a random position.
     drop(store);
-    let scrub = Scrub { store: fixture.open(), hands, refill, clock, metrics };
+    let scrub = Scrub { store: fixture.open(), background, refill, clock, metrics };
     let setup = Setup { scrub, asked, fixture, digests };
     setup.round().await;
     assert_eq!(setup.fixture.metrics.scrub_completed.get(), 0);

@@ -2,12 +2,12 @@
 
 use super::schedule::{pause, share};
 use crate::observe::Metrics;
-use crate::oci::Digest;
-use crate::run::clock::Stopwatch;
-use crate::run::{Clock, Hands, Tasks};
 use crate::store::Store;
-use crate::store::disk::{Scrubbed, Step};
+use crate::store::{Scrubbed, Step};
 use entrepot_config as config;
+use entrepot_oci::Digest;
+use entrepot_runtime::clock::Stopwatch;
+use entrepot_runtime::{BackgroundBlocking, Clock, Tasks};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub trait Refill: Send + Sync + 'static {
 pub struct Scrub {
     pub store: Store,
     /// Reads and hashes on these threads, which have a lower priority than requests.
-    pub hands: Hands,
+    pub background: BackgroundBlocking,
     pub refill: Arc<dyn Refill>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
@@ -91,14 +91,14 @@ impl Scrub {
         let (stored, contents) = (self.store.usage().used, u64::try_from(self.store.count()).unwrap_or(u64::MAX));
         let mut share_of = Duration::ZERO;
         let (store, digest) = (self.store.clone(), *digest);
-        let mut next = match self.hands.work(move || store.scrub(&digest)).await {
+        let mut next = match self.background.run(move || store.scrub(&digest)).await {
             Ok(next) => next,
             Err(error) => return failed(&digest, error).await,
         };
         while let Some(scrubbing) = next.take() {
             let size = scrubbing.size();
             share_of = share(period, size, stored, contents);
-            let step = match self.hands.work(move || scrubbing.step()).await {
+            let step = match self.background.run(move || scrubbing.step()).await {
                 Ok(step) => step,
                 Err(error) => return failed(&digest, error).await,
             };

@@ -1,7 +1,7 @@
 //! The age of a session, and the order in which sessions are removed when there are too many or the
 //! store has no space.
 
-use crate::run::clock::Uptime;
+use entrepot_runtime::clock::Uptime;
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Clock;
-    use crate::run::clock::Timestamp;
+    use entrepot_runtime::Clock;
+    use entrepot_runtime::clock::Timestamp;
 
     #[test]
     fn empty_sessions_are_removed_first_and_then_the_longest_unused() {

@@ -14,10 +14,10 @@
 use super::commits::Commit;
 use super::session::{Session, Writing};
 use super::{UploadError, Uploads};
-use crate::oci::Digest;
-use crate::run::crash;
-use crate::store::disk::StoreError;
+use crate::store::StoreError;
 use entrepot_config::ReplicationMode;
+use entrepot_oci::Digest;
+use entrepot_runtime::crash;
 use std::io;
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! They are in memory and bounded. A forgotten commit costs a request to the bucket, and nothing
 //! else.
 
-use crate::oci::{Digest, Repository, SessionId};
+use entrepot_oci::{Digest, Repository, SessionId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -105,8 +105,8 @@ impl Drop for Commit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::NodeName;
     use crate::testing::{repository, sha256};
+    use entrepot_oci::NodeName;
 
     fn id() -> SessionId {
         SessionId::new(NodeName::parse("a").unwrap())

@@ -9,10 +9,10 @@
 use super::place::Place;
 use super::session::{Session, Writing};
 use super::{OTHERS_WRITE, UploadError, Uploads};
-use crate::oci::{Digest, Repository, SessionId};
-use crate::store::layout::LinkKind;
+use crate::repository::layout::LinkKind;
 use bytes::Bytes;
 use entrepot_config::ReplicationMode;
+use entrepot_oci::{Digest, Repository, SessionId};
 use futures::Stream;
 use std::future::Future;
 use std::io;

@@ -19,13 +19,13 @@
 //! | another push relies on the same link | the link and its removal | the removal checks again and restores it |
 
 use super::{Accepted, ManifestPush, UploadError, Uploads};
-use crate::oci::{Algorithm, Digest, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag};
-use crate::run::crash;
-use crate::store::bucket::{PutBody, PutMode};
-use crate::store::disk::Look;
-use crate::store::layout::LinkKind;
-use crate::store::tags::{Conditions, Current, TagError};
+use crate::repository::layout::LinkKind;
+use crate::repository::tags::{Conditions, Current, TagError};
+use crate::store::Look;
 use bytes::Bytes;
+use entrepot_bucket::{PutBody, PutMode};
+use entrepot_oci::{Algorithm, Digest, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag};
+use entrepot_runtime::crash;
 use futures::future::try_join_all;
 
 /// How many times a push writes its link and tags again because concurrent deletions remove them.
@@ -154,7 +154,7 @@ impl Uploads {
         size: u64,
     ) -> Result<(), UploadError> {
         let referrer = manifest.referrer(*digest, size);
-        let entry = serde_json::to_vec(&referrer).map_err(crate::oci::ManifestError::Json)?;
+        let entry = serde_json::to_vec(&referrer).map_err(entrepot_oci::ManifestError::Json)?;
         let key = self.inner.layout.referrer(repository, subject, digest);
         self.inner.bucket.put(&key, PutBody::Bytes(entry.into()), PutMode::Overwrite).await?;
         Ok(self.inner.fallback.add(repository, subject, &referrer).await?)

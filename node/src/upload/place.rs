@@ -1,6 +1,6 @@
 //! The position of a request's bytes in its session.
 
-use crate::oci::UploadRange;
+use entrepot_oci::UploadRange;
 
 /// The position that a request states. A request that states none appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

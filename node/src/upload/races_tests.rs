@@ -3,17 +3,19 @@
 
 use super::{Accepted, UploadError};
 use crate::manage::ManageError;
-use crate::oci::{Digest, Reference, Repository, Tag};
-use crate::run::Clock;
-use crate::run::clock::Timestamp;
-use crate::store::bucket::fault::{Effect, Fault, FaultId, Faults, Faulty};
-use crate::store::bucket::memory::Memory;
-use crate::store::bucket::{BucketErrorKind, FileSystem, ListOptions, Operation, PutBody, PutMode, get_small};
-use crate::store::layout::LinkKind;
-use crate::store::{Bucket, Replicator};
-use crate::testing::{Node, Setup, body, empty_bucket, eventually, manifest_push, repository, sha256};
+use crate::repository::Replicator;
+use crate::repository::layout::LinkKind;
+use crate::testing::{Node, Setup, body, empty_bucket, manifest_push, repository, sha256};
 use bytes::Bytes;
+use entrepot_bucket::Bucket;
+use entrepot_bucket::fault::{Effect, Fault, FaultId, Faults, Faulty};
+use entrepot_bucket::memory::Memory;
+use entrepot_bucket::{BucketErrorKind, FileSystem, ListOptions, Operation, PutBody, PutMode, get_small};
 use entrepot_config::{ReplicationMode, SparseIndexes};
+use entrepot_oci::{Digest, Reference, Repository, Tag};
+use entrepot_runtime::Clock;
+use entrepot_runtime::clock::Timestamp;
+use entrepot_runtime::testing::eventually;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -495,7 +497,7 @@ async fn referrers_are_also_kept_under_the_fallback_tag_if_configured() {
             manifest.to_string().into()
         };
         let (first, second) = (referrer("1"), referrer("2"));
-        let tag = crate::oci::manifest::fallback_tag(&subject);
+        let tag = entrepot_oci::manifest::fallback_tag(&subject);
         // Both change the index at the same time: neither entry is lost.
         let held = nodes.hold(Operation::Put, &format!("/tags/{tag}/current/"));
         let by_digest = |content: &Bytes| sha256(content).to_string();
@@ -523,7 +525,7 @@ async fn listed_under(nodes: &Nodes, tag: &str) -> Vec<String> {
     let Some(digest) = nodes.tag(tag).await else { return Vec::new() };
     assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
     let (content, _) = get_small(&*nodes.bucket, &nodes.b.layout.data(&digest), 1 << 20).await.unwrap().unwrap();
-    crate::oci::manifest::fallback_referrers(&content).unwrap().into_iter().map(|entry| entry.digest).collect()
+    entrepot_oci::manifest::fallback_referrers(&content).unwrap().into_iter().map(|entry| entry.digest).collect()
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@
 //! store.
 
 use super::{UploadError, Uploads};
-use crate::oci::{Descriptor, Digest, Manifest, Repository};
-use crate::store::layout::LinkKind;
-use crate::store::replicator::Elsewhere;
+use crate::repository::layout::LinkKind;
+use crate::repository::replicator::Elsewhere;
 use entrepot_config::SparseIndexes;
+use entrepot_oci::{Descriptor, Digest, Manifest, Repository};
 use futures::{StreamExt, TryStreamExt, stream};
 
 /// Number of references of one manifest that are looked up at the same time.

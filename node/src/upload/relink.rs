@@ -13,8 +13,8 @@
 //! | the deletion removes the tag | the second check and the end | the deletion sees the link and restores the tag |
 
 use super::{UploadError, Uploads};
-use crate::oci::{Digest, Repository, Tag};
-use crate::store::layout::LinkKind;
+use crate::repository::layout::LinkKind;
+use entrepot_oci::{Digest, Repository, Tag};
 
 impl Uploads {
     /// The manifest that the tag points to now, after `digest` was found not to be linked. If it is

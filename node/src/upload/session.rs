@@ -7,12 +7,12 @@
 use super::UploadError;
 use super::age::LastUse;
 use super::spool::{Spool, USUAL};
-use crate::oci::{Algorithm, Digest, Repository, SessionId};
-use crate::run::clock::{Clock, Timestamp, Uptime};
-use crate::run::crash;
-use crate::run::tasks::blocking;
-use crate::store::disk::{Reservation, StoreError};
+use crate::store::{Reservation, StoreError};
 use bytes::Bytes;
+use entrepot_oci::{Algorithm, Digest, Repository, SessionId};
+use entrepot_runtime::clock::{Clock, Timestamp, Uptime};
+use entrepot_runtime::crash;
+use entrepot_runtime::tasks::blocking;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io;

@@ -1,11 +1,11 @@
 //! The spool file of a session. Received bytes are written and hashed. If they must be durable
 //! soon, they are also synced in the background. Everything here blocks.
 
-use crate::oci::{Algorithm, Digest, Hasher};
-use crate::run::crash;
-use crate::run::tasks::begin_blocking;
-use crate::store::disk::Reservation;
+use crate::store::Reservation;
 use bytes::Bytes;
+use entrepot_oci::{Algorithm, Digest, Hasher};
+use entrepot_runtime::crash;
+use entrepot_runtime::tasks::begin_blocking;
 use rustix::fs::FallocateFlags;
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};

@@ -4,11 +4,12 @@ mod repeated;
 mod restart;
 
 use super::*;
-use crate::oci::{Algorithm, Tag, UploadRange};
-use crate::store::bucket::fault::Fault;
-use crate::store::bucket::{BucketErrorKind, Operation};
-use crate::testing::{Node, Setup, body, broken_body, eventually, faulty, manifest_push, repository, sha256};
+use crate::testing::{Node, Setup, body, broken_body, faulty, manifest_push, repository, sha256};
+use entrepot_bucket::fault::Fault;
+use entrepot_bucket::{BucketErrorKind, Operation};
 use entrepot_config::ByteSize;
+use entrepot_oci::{Algorithm, Tag, UploadRange};
+use entrepot_runtime::testing::eventually;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -292,7 +293,7 @@ async fn a_manifest_put_under_another_digest_is_refused() {
 #[tokio::test]
 async fn with_a_folder_the_pushed_file_becomes_the_object_and_leaves_the_store() {
     let (folder, root) = (folder(), folder());
-    let bucket = Arc::new(crate::store::bucket::FileSystem::open(root.path(), Clock::system()).unwrap());
+    let bucket = Arc::new(entrepot_bucket::FileSystem::open(root.path(), Clock::system()).unwrap());
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
     let content: Vec<u8> = (0..20_000_000u32).map(|number| number.to_be_bytes()[3]).collect();
     let digest = node.push(&repository("a"), &content).await;

@@ -7,10 +7,10 @@
 
 use super::UploadError;
 use super::session::{Session, Writing};
-use crate::run::crash;
-use crate::run::tasks::begin_blocking;
-use crate::store::disk::{Reservation, StoreError};
+use crate::store::{Reservation, StoreError};
 use bytes::Bytes;
+use entrepot_runtime::crash;
+use entrepot_runtime::tasks::begin_blocking;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +62,7 @@ impl Writer {
         Writer { shared: Arc::new(Shared { session, synced, state }), turns }
     }
 
-    /// Hands a batch over, as soon as fewer than [`HANDED_OVER`] wait. `false`: an earlier one
+    /// BackgroundBlocking a batch over, as soon as fewer than [`HANDED_OVER`] wait. `false`: an earlier one
     /// failed, and [`Writer::finish`] returns the reason.
     pub async fn write(&self, batch: Batch) -> bool {
         let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };

@@ -1,18 +1,20 @@
 //! Nodes in this process that share a bucket in memory, and a client.
 
 use bytes::Bytes;
+use entrepot_bucket::Bucket;
+use entrepot_bucket::memory::Memory;
 use entrepot_config::{self as config, ByteSize, NodeConfig};
 use entrepot_node::discover::Discover;
 use entrepot_node::fetch::{Fetch, FetchParts};
 use entrepot_node::http::{Server, Services, router};
 use entrepot_node::manage::{Manage, ManageParts};
 use entrepot_node::observe::Metrics;
-use entrepot_node::oci::{Algorithm, Digest, NodeName};
 use entrepot_node::replicate::{Replicate, ReplicateParts};
-use entrepot_node::run::{Bulk, Clock, Hands, Tasks};
-use entrepot_node::store::bucket::memory::Memory;
-use entrepot_node::store::{Bucket, Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Store, Tags};
+use entrepot_node::repository::{Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Tags};
+use entrepot_node::store::Store;
 use entrepot_node::upload::{UploadParts, Uploads};
+use entrepot_oci::{Algorithm, Digest, NodeName};
+use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
 use globset::{Glob, GlobSet};
 use http_body_util::{BodyExt, Full};
 use hyper::header::HeaderMap;
@@ -218,8 +220,8 @@ fn services(
         config: defaults.fetch,
         tags: defaults.tags,
         tasks,
-        bulk: Bulk::on(tokio::runtime::Handle::current()),
-        hands: Hands::new().unwrap(),
+        background_runtime: BackgroundRuntime::on(tokio::runtime::Handle::current()),
+        background: BackgroundBlocking::new().unwrap(),
         clock,
         metrics: metrics.clone(),
         retry_budget,

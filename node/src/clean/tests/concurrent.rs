@@ -2,10 +2,10 @@
 
 use super::no_sessions;
 use crate::clean::start;
-use crate::run::Tasks;
 use crate::store::Store;
-use crate::store::disk::testing::{Fixture, content, read, store_content};
+use crate::store::testing::{Fixture, content, read, store_content};
 use entrepot_config::EvictionPolicy::LeastRecentlyUsed;
+use entrepot_runtime::Tasks;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::time::Duration;

@@ -2,10 +2,10 @@
 
 use super::no_sessions;
 use crate::clean::worker::Cleaner;
-use crate::oci::Digest;
-use crate::store::disk::Pin;
-use crate::store::disk::testing::{Fixture, content, read, size, store_content};
+use crate::store::Pin;
+use crate::store::testing::{Fixture, content, read, size, store_content};
 use entrepot_config::EvictionPolicy;
+use entrepot_oci::Digest;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;

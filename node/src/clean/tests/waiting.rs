@@ -3,12 +3,12 @@
 use super::no_sessions;
 use crate::clean::worker::{Cleaner, Round};
 use crate::clean::{UnusedSessions, start};
-use crate::run::Tasks;
-use crate::store::disk::testing::{Fixture, content, store_content};
-use crate::store::disk::{Reservation, StoreError};
+use crate::store::testing::{Fixture, content, store_content};
+use crate::store::{Reservation, StoreError};
 use async_trait::async_trait;
 use entrepot_config::EvictionPolicy::LeastRecentlyUsed;
 use entrepot_config::Threshold;
+use entrepot_runtime::Tasks;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

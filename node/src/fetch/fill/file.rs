@@ -1,8 +1,8 @@
 //! The file that a download is written to.
 
-use crate::run::tasks;
-use crate::store::disk::make_folder;
+use crate::store::make_folder;
 use bytes::Bytes;
+use entrepot_runtime::tasks;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};

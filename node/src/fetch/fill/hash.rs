@@ -9,7 +9,7 @@
 
 use super::Fill;
 use super::file::Batch;
-use crate::oci::{Algorithm, Digest, Hasher};
+use entrepot_oci::{Algorithm, Digest, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};

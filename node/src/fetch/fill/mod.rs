@@ -22,10 +22,10 @@ mod window;
 
 use super::failure::Failure;
 use super::origin::Origin;
-use crate::oci::Digest;
-use crate::run::{Hands, tasks};
-use crate::store::bucket::Object;
 use bytes::Bytes;
+use entrepot_bucket::Object;
+use entrepot_oci::Digest;
+use entrepot_runtime::{BackgroundBlocking, tasks};
 pub(super) use file::FillFile;
 use file::{Batch, part};
 use futures::TryStreamExt;
@@ -227,10 +227,10 @@ pub(super) async fn begin(fill: &Arc<Fill>, origin: &Origin, first: Object) -> R
 ///
 /// # Errors
 /// If the content does not match, or cannot be read back.
-pub(super) async fn verify(fill: &Arc<Fill>, origin: &Origin, hands: &Hands) -> Result<(), Failure> {
+pub(super) async fn verify(fill: &Arc<Fill>, origin: &Origin, background: &BackgroundBlocking) -> Result<(), Failure> {
     if fill.hash.is_behind(fill) {
         let fill = fill.clone();
-        hands.work(move || fill.hash.catch_up(&fill)).await??;
+        background.run(move || fill.hash.catch_up(&fill)).await??;
     }
     if fill.hash.finish(fill) == Some(fill.digest) { Ok(()) } else { Err(origin.mismatch()) }
 }

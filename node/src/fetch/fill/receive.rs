@@ -5,7 +5,7 @@ use super::file::Batch;
 use super::{Fill, Pieces};
 use crate::fetch::failure::Failure;
 use crate::fetch::origin::Origin;
-use crate::run::Hands;
+use entrepot_runtime::BackgroundBlocking;
 use futures::stream::{SelectAll, Stream};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::pin::pin;
@@ -35,15 +35,15 @@ pub(in crate::fetch) async fn receive(
     origin: &Origin,
     rest: Pieces,
     parallel: usize,
-    hands: &Hands,
+    background: &BackgroundBlocking,
 ) -> Result<(), Failure> {
     let mut running = SelectAll::new();
-    running.push(one(fill, 0, rest, hands).boxed());
+    running.push(one(fill, 0, rest, background).boxed());
     loop {
-        while running.is_empty() || (running.len() < parallel && hands.are_free()) {
+        while running.is_empty() || (running.len() < parallel && background.has_idle_thread()) {
             let Some(index) = fill.claim() else { break };
             let body = origin.bytes(fill.size, fill.range(index), None);
-            running.push(one(fill, index, body, hands).boxed());
+            running.push(one(fill, index, body, background).boxed());
         }
         if running.is_empty() {
             return Ok(());
@@ -54,18 +54,23 @@ pub(in crate::fetch) async fn receive(
 
 /// Reads one range and yields an item per batch. A batch is written, made readable and hashed while
 /// the next is collected.
-fn one(fill: &Arc<Fill>, index: usize, body: Pieces, hands: &Hands) -> impl Stream<Item = Result<(), Failure>> + use<> {
-    let (fill, hands) = (fill.clone(), hands.clone());
+fn one(
+    fill: &Arc<Fill>,
+    index: usize,
+    body: Pieces,
+    background: &BackgroundBlocking,
+) -> impl Stream<Item = Result<(), Failure>> + use<> {
+    let (fill, background) = (fill.clone(), background.clone());
     let batches = batches(fill.reached(index), body).boxed();
     stream::try_unfold((batches, None), move |(mut batches, gathered)| {
-        let (fill, hands) = (fill.clone(), hands.clone());
+        let (fill, background) = (fill.clone(), background.clone());
         async move {
             let batch = match gathered {
                 Some(batch) => Some(batch),
                 None => batches.try_next().await?,
             };
             let Some(batch) = batch else { return Ok(None) };
-            let kept = async { Ok(hands.work(move || fill.keep(index, &batch)).await??) };
+            let kept = async { Ok(background.run(move || fill.keep(index, &batch)).await??) };
             let ((), next) = futures::try_join!(kept, batches.try_next())?;
             Ok(Some(((), (batches, next))))
         }

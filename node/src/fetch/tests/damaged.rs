@@ -1,8 +1,8 @@
 //! Damaged objects of the bucket, and content that the store lost.
 
 use super::*;
-use crate::store::bucket::Operation;
-use crate::store::bucket::fault::Fault;
+use entrepot_bucket::Operation;
+use entrepot_bucket::fault::Fault;
 
 impl Setup {
     /// Large content whose object is damaged, after a mismatch was detected.
@@ -140,7 +140,7 @@ async fn a_request_replaces_a_damaged_stored_copy_from_the_bucket() {
     let (digest, bytes) = setup.blob(SIZE).await;
     assert!(setup.read(&digest).await == bytes);
     setup.stored(&digest).await;
-    crate::store::disk::testing::corrupt(&setup.disk.file_of(&digest));
+    crate::store::testing::corrupt(&setup.disk.file_of(&digest));
     assert!(setup.read(&digest).await == bytes);
     setup.stored(&digest).await;
     assert!(std::fs::read(setup.disk.file_of(&digest)).unwrap() == bytes);
@@ -163,7 +163,7 @@ async fn a_deleted_download_directory_is_recreated() {
 async fn a_damaged_object_is_a_bucket_error_while_the_bucket_is_unreachable() {
     let setup = Setup::new();
     let digest = setup.seen_damaged(SIZE).await;
-    setup.faults.add(Fault::error(Operation::Head, crate::store::bucket::BucketErrorKind::Denied).on_key("/data"));
+    setup.faults.add(Fault::error(Operation::Head, entrepot_bucket::BucketErrorKind::Denied).on_key("/data"));
     let refused = setup.fetch.blob(&setup.repository, &digest).await;
     assert!(matches!(refused, Err(FetchError::Bucket(_))));
 }

@@ -102,14 +102,14 @@ async fn no_further_range_is_requested_while_every_thread_is_busy() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let mut busy = Vec::new();
-    while setup.hands.are_free() {
+    while setup.background.has_idle_thread() {
         let released = released.clone();
-        let mut work = Box::pin(setup.hands.work(move || released.lock().unwrap().recv()));
+        let mut work = Box::pin(setup.background.run(move || released.lock().unwrap().recv()));
         assert!(futures::poll!(work.as_mut()).is_pending());
         busy.push(work);
     }
     let (read, ()) = tokio::join!(setup.read(&digest), async {
-        eventually("arrived bytes wait", || setup.hands.waiting() == 1).await;
+        eventually("arrived bytes wait", || setup.background.waiting() == 1).await;
         assert_eq!(setup.gate.gets("/data"), 1);
         drop(release);
     });

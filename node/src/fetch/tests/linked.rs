@@ -2,8 +2,8 @@
 //! confirmed.
 
 use super::*;
-use crate::store::bucket::fault::{Effect, Fault};
-use crate::store::bucket::{BucketErrorKind, Operation};
+use entrepot_bucket::fault::{Effect, Fault};
+use entrepot_bucket::{BucketErrorKind, Operation};
 
 impl Setup {
     /// From now on link requests get no response.

@@ -1,8 +1,8 @@
 //! Manifests by digest.
 
 use super::*;
-use crate::store::bucket::Operation;
-use crate::store::bucket::fault::{Effect, Fault};
+use entrepot_bucket::Operation;
+use entrepot_bucket::fault::{Effect, Fault};
 use futures::future::join_all;
 
 async fn manifest(setup: &Setup, size: usize) -> (Digest, Bytes) {
@@ -55,7 +55,7 @@ async fn a_manifest_is_served_even_if_it_cannot_be_stored() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_larger_than_a_manifest_may_be_is_refused_unread() {
     let setup = Setup::new();
-    let (digest, _) = manifest(&setup, crate::oci::MAX_MANIFEST_BYTES + 1).await;
+    let (digest, _) = manifest(&setup, entrepot_oci::MAX_MANIFEST_BYTES + 1).await;
     assert!(matches!(setup.fetch.manifest(&setup.repository, &digest).await, Err(FetchError::Bucket(_))));
     let unlinked = Digest::of(Algorithm::Sha256, b"unlinked");
     assert!(matches!(setup.fetch.manifest(&setup.repository, &unlinked).await, Err(FetchError::NotFound)));

@@ -10,20 +10,22 @@ mod tags;
 mod trouble;
 
 use super::*;
-use crate::oci::{Algorithm, NodeName};
 use crate::replicate::{Replicate, ReplicateParts};
-use crate::store::bucket::Limited;
-use crate::store::bucket::fault::{Faults, Faulty};
-use crate::store::bucket::memory::Memory;
-use crate::store::bucket::{
+use crate::repository::layout::{LinkKind, link_content};
+use crate::repository::{PendingHere, RecentPuts};
+use crate::store::testing::{Fixture, content};
+use async_trait::async_trait;
+use entrepot_bucket::Key;
+use entrepot_bucket::Limited;
+use entrepot_bucket::fault::{Faults, Faulty};
+use entrepot_bucket::memory::Memory;
+use entrepot_bucket::{
     Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Page, PartTag, Put, PutBody,
     PutMode,
 };
-use crate::store::disk::testing::{Fixture, content};
-use crate::store::layout::{Key, LinkKind, link_content};
-use crate::store::{PendingHere, RecentPuts};
-use async_trait::async_trait;
 use entrepot_config::ByteSize;
+use entrepot_oci::{Algorithm, NodeName};
+use entrepot_runtime::testing::eventually;
 use futures::{StreamExt, TryStreamExt};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -188,7 +190,7 @@ struct Setup {
     store: Store,
     metrics: Arc<Metrics>,
     tasks: Tasks,
-    hands: Hands,
+    background: BackgroundBlocking,
     clock: Clock,
     damaged: Arc<Damaged>,
     fetch: Fetch,
@@ -231,7 +233,7 @@ impl Setup {
         let bucket = wrap(Arc::new(Handle(gate.clone())));
         let (layout, store, clock, tasks) = (Layout::new(""), disk.open(), disk.clock.clone(), Tasks::new());
         let metrics = disk.metrics.clone();
-        let hands = Hands::new().unwrap();
+        let background = BackgroundBlocking::new().unwrap();
         let (fresh, stale) = (Duration::from_secs(600), Duration::from_secs(3600));
         let damaged = Arc::new(Damaged::new(clock.clone()));
         let (pending, retry_budget) = (PendingHere::default(), Duration::from_millis(400));
@@ -261,15 +263,29 @@ impl Setup {
             config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
             tags: config::Tags::default(),
             tasks: tasks.clone(),
-            bulk: crate::run::Bulk::on(tokio::runtime::Handle::current()),
-            hands: hands.clone(),
+            background_runtime: entrepot_runtime::BackgroundRuntime::on(tokio::runtime::Handle::current()),
+            background: background.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             retry_budget,
             stall_timeout: Duration::from_secs(60),
         });
         let repository = Repository::parse("library/alpine").unwrap();
-        Setup { disk, memory, gate, faults, layout, store, metrics, tasks, hands, clock, damaged, fetch, repository }
+        Setup {
+            disk,
+            memory,
+            gate,
+            faults,
+            layout,
+            store,
+            metrics,
+            tasks,
+            background,
+            clock,
+            damaged,
+            fetch,
+            repository,
+        }
     }
 
     async fn put(&self, key: &Key, content: impl Into<Bytes>) {
@@ -323,14 +339,4 @@ impl Setup {
 async fn collect(content: Content, range: Range<u64>) -> std::io::Result<Vec<u8>> {
     let pieces: Vec<Bytes> = tokio::time::timeout(PATIENCE, content.read(range).try_collect()).await.unwrap()?;
     Ok(pieces.concat())
-}
-
-/// Waits for a condition that other tasks make true.
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("timed out waiting: {what}"));
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::fetch::failure::Failure;
 use crate::fetch::fill::{self, Fill, FillFile, Phase, Ranges};
 use crate::fetch::locate::Opened;
-use crate::store::bucket::fault::{Effect, Fault};
-use crate::store::bucket::{Object, Operation};
+use entrepot_bucket::fault::{Effect, Fault};
+use entrepot_bucket::{Object, Operation};
 use std::io::ErrorKind;
 
 /// A download of a blob of 600,000 bytes into a file, and the response to its first request.
@@ -109,7 +109,7 @@ async fn a_disk_that_fills_up_during_a_download_is_a_local_failure() {
     let file = FillFile::over("/dev/full".into(), 600_000, full);
     let (fill, origin, first) = filling(&setup, digest, file).await;
     let body = origin.bytes(600_000, 0..RANGE, Some(first));
-    let failure = fill::receive(&fill, &origin, body, 4, &setup.hands).await.unwrap_err();
+    let failure = fill::receive(&fill, &origin, body, 4, &setup.background).await.unwrap_err();
     assert!(matches!(failure, Failure::Local(error) if error.kind() == ErrorKind::StorageFull));
 }
 

@@ -1,8 +1,8 @@
 //! The current value of a tag.
 
 use super::*;
-use crate::store::bucket::fault::{Effect, Fault};
-use crate::store::bucket::{BucketErrorKind, Operation};
+use entrepot_bucket::fault::{Effect, Fault};
+use entrepot_bucket::{BucketErrorKind, Operation};
 
 struct Tagged {
     setup: Setup,

@@ -1,8 +1,8 @@
 //! A bucket that breaks off, returns wrong bytes, or is unreachable.
 
 use super::*;
-use crate::store::bucket::fault::{Effect, Fault};
-use crate::store::bucket::{BucketErrorKind, Operation};
+use entrepot_bucket::fault::{Effect, Fault};
+use entrepot_bucket::{BucketErrorKind, Operation};
 
 fn on_get(effect: Effect) -> Fault {
     Fault::new(Operation::Get, effect).on_key("/data")

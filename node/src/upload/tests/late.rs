@@ -2,12 +2,13 @@
 //! node waits for `upload.answerWithin` and no longer.
 
 use super::{folder, image, put};
-use crate::oci::{Digest, Reference};
-use crate::store::bucket::Operation;
-use crate::store::bucket::fault::{Effect, Fault, Faults};
-use crate::testing::{Node, Setup, body, eventually, faulty, repository, sha256};
+use crate::testing::{Node, Setup, body, faulty, repository, sha256};
 use crate::upload::UploadError;
+use entrepot_bucket::Operation;
+use entrepot_bucket::fault::{Effect, Fault, Faults};
 use entrepot_config::{self as config, ReplicationMode};
+use entrepot_oci::{Digest, Reference};
+use entrepot_runtime::testing::eventually;
 use std::future::Future;
 use std::time::Duration;
 use tempfile::TempDir;

@@ -2,11 +2,11 @@
 
 use super::folder;
 use crate::clean;
-use crate::oci::SessionId;
 use crate::testing::{Node, Setup, body, repository};
 use crate::upload::UploadError;
 use bytes::Bytes;
 use entrepot_config::{ByteSize, EvictionPolicy};
+use entrepot_oci::SessionId;
 use futures::stream;
 use std::io;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ async fn a_client_of_a_restarted_node_has_time_to_return() {
     let node = Node::start(folder.path(), Setup { max_sessions: 1, ..Setup::default() });
     let id = node.open(&name).await;
     node.uploads.append(&name, &id, None, body(&[b"x"])).await.unwrap();
-    let now = crate::run::clock::Timestamp(node.clock.now().0 + 3_600_000);
+    let now = entrepot_runtime::clock::Timestamp(node.clock.now().0 + 3_600_000);
     node.stop().await;
     let node = Node::start(folder.path(), Setup { max_sessions: 1, now, ..Setup::default() });
     assert!(matches!(node.uploads.open(&name).await, Err(UploadError::TooManySessions(1))));

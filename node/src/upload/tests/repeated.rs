@@ -1,14 +1,15 @@
 //! Repeated requests, because the first one was interrupted or its answer was lost.
 
 use super::{folder, in_bucket, linked, range, write_back};
-use crate::oci::{Digest, Repository, SessionId};
-use crate::store::bucket::fault::{Effect, Fault};
-use crate::store::bucket::{BucketErrorKind, Operation};
-use crate::store::layout::LinkKind;
-use crate::testing::{Node, Setup, body, broken_body, eventually, faulty, repository, sha256};
+use crate::repository::layout::LinkKind;
+use crate::testing::{Node, Setup, body, broken_body, faulty, repository, sha256};
 use crate::upload::{Place, UploadError};
 use bytes::Bytes;
+use entrepot_bucket::fault::{Effect, Fault};
+use entrepot_bucket::{BucketErrorKind, Operation};
 use entrepot_config as config;
+use entrepot_oci::{Digest, Repository, SessionId};
+use entrepot_runtime::testing::eventually;
 use futures::{FutureExt, StreamExt, stream};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -1,9 +1,9 @@
 //! Sessions that outlive a run of the node.
 
 use super::{folder, in_bucket};
-use crate::run::clock::Timestamp;
 use crate::testing::{Node, Setup, body, broken_body, repository, sha256};
 use crate::upload::{Place, UploadError};
+use entrepot_runtime::clock::Timestamp;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;

@@ -1,0 +1,10 @@
+//! The application: it wires the flows, applies configuration changes, reports status and health, and
+//! shuts down. It owns the start and stop of every flow, and never handles content itself. Nothing
+//! imports it except the program.
+
+pub mod bucket_health;
+pub mod live;
+pub mod shutdown;
+pub mod status;
+pub mod store_health;
+pub mod wiring;

@@ -1,0 +1,178 @@
+//! Reads stored content only to check that it still matches its digest. This counts no use, and
+//! leaves the page cache as it was.
+
+use super::error::StoreError;
+use super::identity::Identity;
+use super::index::{Entry, Verdict};
+use super::inner::Inner;
+use super::read::open_file;
+use super::verify::Judged;
+use entrepot_oci::{Algorithm, Digest, Hasher};
+use rustix::fs::Advice;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+/// The result of scrubbing some content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scrubbed {
+    /// It is sound, or was replaced or removed meanwhile.
+    Kept,
+    /// It was damaged, or its file was missing, and it is not stored any more.
+    Removed,
+}
+
+/// The progress of a round over all digests in ascending order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    /// The content that was scrubbed last.
+    after: Option<Digest>,
+    /// Whether everything before it was scrubbed in this round too.
+    whole: bool,
+}
+
+impl Round {
+    /// A round that continues where a clean shutdown left it.
+    pub(super) fn resumed(after: Option<Digest>) -> Round {
+        Round { after, whole: true }
+    }
+
+    /// A round that starts at a random digest.
+    pub(super) fn anywhere() -> Round {
+        let place = Digest::of(Algorithm::Sha256, uuid::Uuid::new_v4().as_bytes());
+        Round { after: Some(place), whole: false }
+    }
+
+    /// The content that was scrubbed last, if everything before it was scrubbed too.
+    pub(super) fn reached(&self) -> Option<Digest> {
+        self.after.filter(|_| self.whole)
+    }
+}
+
+/// Content being scrubbed.
+pub struct Scrubbing {
+    inner: Arc<Inner>,
+    digest: Digest,
+    entry: Arc<Entry>,
+    /// The open file, or why it cannot be read.
+    reading: io::Result<Reading>,
+}
+
+/// The progress of reading the file.
+struct Reading {
+    file: File,
+    identity: Identity,
+    hasher: Hasher,
+    at: u64,
+}
+
+/// The result of one step of a scrub.
+pub enum Step {
+    /// This many bytes were read, and there are more.
+    More(Box<Scrubbing>, u64),
+    Done(Scrubbed),
+}
+
+impl Inner {
+    pub(super) fn round(&self) -> MutexGuard<'_, Round> {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See `Store::to_scrub`.
+    pub(super) fn to_scrub(&self, most: usize) -> Vec<Digest> {
+        let after = self.round().after;
+        self.index.following(after.as_ref(), most)
+    }
+
+    /// See `Store::scrubbed`.
+    pub(super) fn scrubbed(&self, digest: Digest) {
+        self.round().after = Some(digest);
+    }
+
+    /// See `Store::end_round`.
+    pub(super) fn end_round(&self) -> bool {
+        std::mem::replace(&mut *self.round(), Round::resumed(None)).whole
+    }
+
+    /// See `Store::scrub`. Blocking.
+    pub(super) fn scrub(self: &Arc<Self>, digest: &Digest) -> Option<Box<Scrubbing>> {
+        let entry = self.index.get(digest)?;
+        let reading = open_file(&self.folders.content(digest)).and_then(|file| {
+            let identity = Identity::of(&file.metadata()?);
+            Ok(Reading { file, identity, hasher: Hasher::new(digest.algorithm()), at: 0 })
+        });
+        Some(Box::new(Scrubbing { inner: Arc::clone(self), digest: *digest, entry, reading }))
+    }
+}
+
+impl Scrubbing {
+    /// Size of the content in bytes.
+    pub fn size(&self) -> u64 {
+        self.entry.size
+    }
+
+    /// Reads and hashes the next piece. Blocking.
+    ///
+    /// # Errors
+    /// If the disk fails for another reason than a damaged file.
+    pub fn step(self: Box<Self>) -> Result<Step, StoreError> {
+        let Scrubbing { inner, digest, entry, reading } = *self;
+        let Reading { file, identity, mut hasher, at } = match reading {
+            Ok(reading) => reading,
+            Err(error) => return inner.end_scrub(&digest, &entry, Err(error)),
+        };
+        if at >= identity.size {
+            return inner.end_scrub(&digest, &entry, Ok((identity, hasher.finish())));
+        }
+        let range = at..identity.size;
+        let piece = match super::pieces::read_cached(&file, &range) {
+            Some(piece) => Ok(piece),
+            None => super::pieces::read(&file, &range).inspect(|piece| {
+                // No request needed this piece, so it must not displace others from the page cache.
+                // Best effort.
+                let length = NonZeroU64::new(u64::try_from(piece.len()).unwrap_or_default());
+                let _ = rustix::fs::fadvise(&file, at, length, Advice::DontNeed);
+            }),
+        };
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(error) => return inner.end_scrub(&digest, &entry, Err(error)),
+        };
+        hasher.update(&piece);
+        let read = u64::try_from(piece.len()).unwrap_or_default();
+        let reading = Ok(Reading { file, identity, hasher, at: at.saturating_add(read) });
+        Ok(Step::More(Box::new(Scrubbing { inner, digest, entry, reading }), read))
+    }
+}
+
+impl Inner {
+    fn end_scrub(
+        &self,
+        digest: &Digest,
+        entry: &Arc<Entry>,
+        hashed: io::Result<(Identity, Digest)>,
+    ) -> Result<Step, StoreError> {
+        let judged = self.judge(digest, entry, hashed);
+        match judged.map_err(StoreError::io("scrub", &self.folders.content(digest)))? {
+            Judged::Sound(identity) => self.trust(digest, entry, identity),
+            Judged::Removed => return Ok(Step::Done(Scrubbed::Removed)),
+            // Damaged content that cannot be removed is not served: it is verified again before its
+            // next use.
+            Judged::Damaged => self.doubt(digest, entry),
+        }
+        Ok(Step::Done(Scrubbed::Kept))
+    }
+
+    /// Records that the file was verified, so it need not be verified before its next use, even if
+    /// another program touched it.
+    fn trust(&self, digest: &Digest, entry: &Arc<Entry>, identity: Identity) {
+        let known = entry.verdict.initialized() || entry.verdict.set(Verdict::Sound(identity)).is_err();
+        if known && entry.sound() != Some(identity) {
+            let renewed = Arc::new(entry.renewed(entry.size, Some(identity), Arc::clone(&entry.links)));
+            if self.index.replace(digest, entry, renewed) {
+                entry.mark_gone();
+            }
+        }
+    }
+}
