@@ -8,8 +8,9 @@ use crate::Key;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// The effect of a fault. Offsets are bytes of the body, from its first.
@@ -96,7 +97,7 @@ struct Struck {
 
 impl Faults {
     fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rules.lock()
     }
 
     /// Adds a fault. If several faults match a request, the one added first applies.

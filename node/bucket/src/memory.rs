@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use entrepot_runtime::tasks::blocking;
 use futures::StreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An empty bucket. Its content is lost with the value.
 pub struct Memory {
@@ -88,7 +88,7 @@ impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
         // No change leaves the maps inconsistent, so the state is usable after a panic of another
         // holder.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

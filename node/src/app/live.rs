@@ -6,9 +6,10 @@ use crate::store::Store;
 use entrepot_config::{ConfigStatus, LIVE_FIELDS, NodeConfig};
 use entrepot_runtime::Tasks;
 use entrepot_runtime::tasks::blocking;
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge, Opts, Registry};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time between two reads of a file of a few hundred bytes. The kubelet itself takes one to two
@@ -62,7 +63,7 @@ impl LiveConfig {
 
     /// The result of the last file.
     pub fn status(&self) -> ConfigStatus {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).status.clone()
+        self.inner.state.lock().status.clone()
     }
 
     /// Reads the file repeatedly, until the node stops.
@@ -86,7 +87,7 @@ impl LiveConfig {
 
     /// Applies the text of a file, as far as a running node can.
     pub fn take(&self, text: &str) {
-        if self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).seen.as_deref() == Some(text) {
+        if self.inner.state.lock().seen.as_deref() == Some(text) {
             return;
         }
         let config = match NodeConfig::from_yaml(text) {
@@ -96,9 +97,9 @@ impl LiveConfig {
         let started = &self.inner.started;
         let waiting: Vec<_> =
             started.differences(&config).into_iter().filter(|field| !LIVE_FIELDS.contains(&field.as_str())).collect();
-        let before = self.inner.store.usage();
-        self.inner.store.set_thresholds(config.store.low_free, config.store.target_free);
-        let after = self.inner.store.usage();
+        let before = self.inner.store.room.usage();
+        self.inner.store.room.set_thresholds(config.store.low_free, config.store.target_free);
+        let after = self.inner.store.room.usage();
         if (before.low_free, before.target_free) != (after.low_free, after.target_free) {
             tracing::info!(
                 low_free = %config.store.low_free, target_free = %config.store.target_free,
@@ -111,13 +112,12 @@ impl LiveConfig {
         self.inner.refused.set(0);
         self.inner.waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
         let status = ConfigStatus { refused: None, waiting_for_restart: waiting };
-        *self.inner.state.lock().unwrap_or_else(PoisonError::into_inner) =
-            State { seen: Some(text.to_owned()), status };
+        *self.inner.state.lock() = State { seen: Some(text.to_owned()), status };
     }
 
     /// Reports an invalid file. The configuration in use does not change.
     fn refuse(&self, text: Option<&str>, why: &str) {
-        let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.inner.state.lock();
         // Logged once, not at every read.
         if state.status.refused.as_deref() != Some(why) {
             tracing::error!(
@@ -168,7 +168,7 @@ mod tests {
         }
 
         fn thresholds(&self) -> (u64, u64) {
-            let usage = self.store.usage();
+            let usage = self.store.room.usage();
             (usage.low_free, usage.target_free)
         }
 

@@ -20,7 +20,7 @@ impl Reporter {
     /// The current status.
     pub async fn report(&self) -> NodeStatus {
         let bucket = self.health.ask().await;
-        let usage = self.store.usage();
+        let usage = self.store.room.usage();
         let count = |gauge: &prometheus::IntGauge| u64::try_from(gauge.get()).unwrap_or_default();
         NodeStatus {
             node: self.node.clone(),

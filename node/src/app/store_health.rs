@@ -145,12 +145,12 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_hangs_blocks_one_thread_and_is_reported_after_a_while() {
         let (release, released) = sync_channel(1);
-        let released = std::sync::Mutex::new(released);
+        let released = parking_lot::Mutex::new(released);
         let asked = Arc::new(AtomicU64::new(0));
         let counted = asked.clone();
         let health = StoreHealth::probing(move || {
             counted.fetch_add(1, Ordering::SeqCst);
-            released.lock().unwrap().recv().map_err(io::Error::other)
+            released.lock().recv().map_err(io::Error::other)
         });
         assert_eq!(health.ask().await, StoreVerdict::Writable, "it is only slow");
         let long_ago = Stopwatch::started_before(HANGS);

@@ -129,7 +129,7 @@ impl Node {
     /// The first lines on standard output: the addresses, where the data is, and how to push an
     /// image.
     fn announce(&self) {
-        let usage = self.store.usage();
+        let usage = self.store.room.usage();
         let gibibytes = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
         let bucket = match (&self.config.bucket.s3, &self.config.bucket.file_system) {
             (Some(s3), _) => format!("s3 {} at {}", s3.name, s3.endpoint.as_deref().unwrap_or("Amazon S3")),

@@ -16,4 +16,4 @@ pub mod worker;
 mod tests;
 
 pub use victims::victims;
-pub use worker::{UnusedSessions, start};
+pub use worker::start;

@@ -2,9 +2,7 @@
 
 use super::victims::victims;
 use crate::observe::Metrics;
-use crate::store::Pressure;
-use crate::store::Store;
-use async_trait::async_trait;
+use crate::store::{CleanerHandle, Store, UnusedSessions};
 use entrepot_config::EvictionPolicy;
 use entrepot_runtime::Tasks;
 use entrepot_runtime::clock::Stopwatch;
@@ -15,19 +13,6 @@ use std::time::Duration;
 /// How often expired sessions are removed while space is not short. They expire after hours, so a
 /// minute makes no difference.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
-
-/// The sessions of the upload flow, as this flow needs them.
-#[async_trait]
-pub trait UnusedSessions: Send + Sync + 'static {
-    /// Removes the sessions that received nothing for too long, and counts them (`evictions`,
-    /// reason `session`). Returns the number of bytes freed.
-    async fn expire(&self) -> u64;
-
-    /// Removes sessions that were unused for a while, longest unused first, until `bytes` are
-    /// freed, and counts them in the same way. Returns the number of bytes freed; zero if no
-    /// session may be removed.
-    async fn give_way(&self, bytes: u64) -> u64;
-}
 
 /// Runs eviction in the background until the tasks stop. From this call on, reservations wait for
 /// it if there is no space.
@@ -53,7 +38,7 @@ pub fn start(
 
 pub(super) struct Cleaner {
     store: Store,
-    pressure: Pressure,
+    pressure: CleanerHandle,
     policy: EvictionPolicy,
     sessions: Arc<dyn UnusedSessions>,
     metrics: Arc<Metrics>,
@@ -80,7 +65,7 @@ impl Cleaner {
         sessions: Arc<dyn UnusedSessions>,
         metrics: Arc<Metrics>,
     ) -> Cleaner {
-        Cleaner { pressure: store.pressure(), store, policy, sessions, metrics }
+        Cleaner { pressure: store.room.cleaner(), store, policy, sessions, metrics }
     }
 
     async fn run(&self) {
@@ -128,7 +113,7 @@ impl Cleaner {
         }
         let seconds = spent.elapsed().as_secs_f64();
         self.metrics.clean_seconds.observe(seconds);
-        let free = self.store.usage().free;
+        let free = self.store.room.usage().free;
         if freed > 0 {
             tracing::info!(freed, free, seconds, "freed space in the store");
         } else {
@@ -144,7 +129,7 @@ impl Cleaner {
     /// `targetFree`.
     async fn sessions_give_way(&self) -> u64 {
         // `wanted` includes the free space of the target; the rest is what waiting requests need.
-        let missing = self.pressure.wanted().saturating_sub(self.store.usage().target_free);
+        let missing = self.pressure.wanted().saturating_sub(self.store.room.usage().target_free);
         if missing == 0 {
             return 0;
         }
@@ -156,10 +141,11 @@ impl Cleaner {
     /// Runs one round. Waiting requests get their space as soon as enough is freed, not at the end.
     pub(super) async fn remove_victims(&self, wanted: u64) -> Round {
         let (store, policy) = (self.store.clone(), self.policy);
-        let chosen = blocking(move || victims(policy, store.records(), wanted)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot select content to evict");
-            Vec::new()
-        });
+        let chosen =
+            blocking(move || victims(policy, store.contents.records(), wanted)).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot select content to evict");
+                Vec::new()
+            });
         let mut freed: u64 = 0;
         let mut outdated = false;
         for digest in chosen {
@@ -168,7 +154,7 @@ impl Cleaner {
                 outdated = true;
                 break;
             }
-            match self.store.remove(&digest).await {
+            match self.store.contents.remove(&digest).await {
                 Ok(0) => outdated = true,
                 Ok(bytes) => {
                     freed = freed.saturating_add(bytes);

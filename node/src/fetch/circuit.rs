@@ -3,7 +3,7 @@
 
 use entrepot_runtime::Clock;
 use entrepot_runtime::clock::Uptime;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Duration;
 
 /// How long no request tries the bucket after a failure. Then one request does.
@@ -39,7 +39,7 @@ impl Circuit {
     /// What to do. A caller that gets `Probe` must send a request and then call
     /// [`Circuit::report`].
     pub(super) fn advice(&self) -> Advice {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         match &mut *state {
             State::Working => Advice::Ask,
             State::Failed { probing: true, .. } => Advice::DoWithout,
@@ -54,7 +54,7 @@ impl Circuit {
     /// Reports the result of a request.
     pub(super) fn report(&self, worked: bool) {
         let state = if worked { State::Working } else { State::Failed { at: self.clock.uptime(), probing: false } };
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.state.lock() = state;
     }
 }
 

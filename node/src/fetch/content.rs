@@ -4,8 +4,8 @@
 use super::Shared;
 use super::failure::Failure;
 use super::fill::{Fill, Phase};
+use super::pass_through;
 use super::reader::Reader;
-use super::through;
 use crate::store::StoredContent;
 use bytes::Bytes;
 use entrepot_bucket::Object;
@@ -23,14 +23,14 @@ pub struct Content {
     pub size: u64,
     pub(super) digest: Digest,
     pub(super) shared: Arc<Shared>,
-    pub(super) source: Source,
+    pub(super) source: ReadFrom,
 }
 
 /// Where content is read from.
-pub(super) enum Source {
+pub(super) enum ReadFrom {
     Stored(StoredContent),
     /// Complete and verified in memory, perhaps not stored yet.
-    Whole {
+    InMemory {
         bytes: Bytes,
         /// This request started the download.
         new: bool,
@@ -42,20 +42,20 @@ pub(super) enum Source {
         new: bool,
     },
     /// Not stored. The response to a request for the beginning may already be open.
-    Through(Option<Object>),
+    PassThrough(Option<Object>),
 }
 
-impl Source {
+impl ReadFrom {
     /// The source for one of several reads. An open response is not passed on: it occupies a
     /// request to the bucket and would be held until the last read.
-    fn another(&self) -> Source {
+    fn another(&self) -> ReadFrom {
         match self {
-            Source::Stored(content) => Source::Stored(content.clone()),
-            Source::Whole { bytes, new } => Source::Whole { bytes: bytes.clone(), new: *new },
-            Source::Filling { fill, phase, new } => {
-                Source::Filling { fill: fill.clone(), phase: phase.clone(), new: *new }
+            ReadFrom::Stored(content) => ReadFrom::Stored(content.clone()),
+            ReadFrom::InMemory { bytes, new } => ReadFrom::InMemory { bytes: bytes.clone(), new: *new },
+            ReadFrom::Filling { fill, phase, new } => {
+                ReadFrom::Filling { fill: fill.clone(), phase: phase.clone(), new: *new }
             }
-            Source::Through(_) => Source::Through(None),
+            ReadFrom::PassThrough(_) => ReadFrom::PassThrough(None),
         }
     }
 }
@@ -117,28 +117,28 @@ impl From {
 
 impl Serving {
     /// Chooses where the range is read from. Returns the result of the fetch, for the metric.
-    fn begin(&mut self, source: Source) -> &'static str {
+    fn begin(&mut self, source: ReadFrom) -> &'static str {
         match source {
-            Source::Stored(content) => {
+            ReadFrom::Stored(content) => {
                 self.from = From::Store(content.stream(self.range.clone()));
                 "hit"
             }
-            Source::Whole { bytes, new } => {
+            ReadFrom::InMemory { bytes, new } => {
                 let offset = |at| usize::try_from(at).unwrap_or(usize::MAX);
                 self.from = From::Memory(bytes.slice(offset(self.range.start)..offset(self.range.end)));
                 if new { "fill" } else { "joined" }
             }
-            Source::Filling { fill, phase, new } if fill.is_near(self.at) => {
+            ReadFrom::Filling { fill, phase, new } if fill.is_near(self.at) => {
                 self.from = From::Fill(Box::new(Reader::new(fill, phase)));
                 if new { "fill" } else { "joined" }
             }
             // Far ahead of the download: the range is requested at once, and the download
             // continues.
-            Source::Filling { .. } => {
+            ReadFrom::Filling { .. } => {
                 self.pass_through(None);
                 "through"
             }
-            Source::Through(opened) => {
+            ReadFrom::PassThrough(opened) => {
                 self.pass_through(opened);
                 "through"
             }
@@ -152,9 +152,9 @@ impl Serving {
         let background = self.shared.parts.background.clone();
         let opened = |at| opened.filter(|object| object.range.start == at);
         self.from = From::Bucket(if self.range == (0..self.size) {
-            through::whole(&origin, background, self.digest, self.size, self.at, opened(0))
+            pass_through::whole(&origin, background, self.digest, self.size, self.at, opened(0))
         } else {
-            through::part(&origin, self.size, self.at..self.range.end, opened(self.at))
+            pass_through::part(&origin, self.size, self.at..self.range.end, opened(self.at))
         });
     }
 

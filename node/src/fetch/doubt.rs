@@ -3,7 +3,7 @@
 
 use super::failure::Failure;
 use super::fill::Phase;
-use super::{FetchError, Shared, through};
+use super::{FetchError, Shared, pass_through};
 use crate::repository::damaged::{Condition, Course};
 use entrepot_bucket::Object;
 use entrepot_oci::Digest;
@@ -58,7 +58,7 @@ pub(super) async fn read_through(
     opened: Option<Object>,
 ) -> Result<Option<Object>, FetchError> {
     let background = shared.parts.background.clone();
-    let read = through::whole(&shared.origin(digest), background, *digest, size, 0, opened);
+    let read = pass_through::whole(&shared.origin(digest), background, *digest, size, 0, opened);
     match read.try_for_each(|_| std::future::ready(Ok(()))).await {
         Ok(()) => {
             shared.parts.damaged.repaired(digest);

@@ -2,9 +2,9 @@
 //! and stored.
 
 use super::failure::Failure;
-use super::flight::{Arrival, Departure, Entry};
-use super::linked::linked;
-use super::whole;
+use super::in_memory;
+use super::miss::visible;
+use super::single_flight::{Entry, Follower, Leader};
 use super::{FetchError, Shared};
 use crate::repository::layout::LinkKind;
 use bytes::Bytes;
@@ -19,38 +19,38 @@ pub(super) async fn manifest(
     digest: &Digest,
 ) -> Result<Bytes, FetchError> {
     let _expected = shared.expect(digest);
-    let mut joined = linked(shared, repository, LinkKind::Revision, digest, || join(shared, digest, true)).await?;
-    let mut landed = false;
-    let (arrival, result) = loop {
+    let mut joined = visible(shared, repository, LinkKind::Revision, digest, || join(shared, digest, true)).await?;
+    let mut is_stored = false;
+    let (follower, result) = loop {
         if joined.is_none()
             && let Some(content) = stored(shared, digest).await
         {
             return Ok(served(shared, content, "hit", "store"));
         }
         // It was stored after this request checked. The store is checked once more, and only once.
-        match joined.take().or_else(|| join(shared, digest, !landed)) {
+        match joined.take().or_else(|| join(shared, digest, !is_stored)) {
             Some(joined) => break joined,
-            None => landed = true,
+            None => is_stored = true,
         }
     };
-    let content = arrival.outcome().await.map_err(|failure| failure.into_error(digest))?;
+    let content = follower.outcome().await.map_err(|failure| failure.into_error(digest))?;
     Ok(served(shared, content, result, "fill"))
 }
 
 /// Joins the fetch of a manifest or starts one, and returns which. `None` if it is stored by now.
-fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Arrival<Bytes>, &'static str)> {
-    match shared.manifests.enter(digest, || use_store && shared.parts.store.contains(digest)) {
-        Entry::Landed => None,
-        Entry::Joined(arrival) => Some((arrival, "joined")),
-        Entry::New(departure, arrival) => {
-            shared.spawn_fill("fetch manifest", digest, fill(shared.clone(), *digest, departure));
-            Some((arrival, "fill"))
+fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Follower<Bytes>, &'static str)> {
+    match shared.manifests.enter(digest, || use_store && shared.parts.store.contents.contains(digest)) {
+        Entry::AlreadyStored => None,
+        Entry::Joined(follower) => Some((follower, "joined")),
+        Entry::New(leader, follower) => {
+            shared.spawn_fill("fetch manifest", digest, fill(shared.clone(), *digest, leader));
+            Some((follower, "fill"))
         }
     }
 }
 
 async fn stored(shared: &Shared, digest: &Digest) -> Option<Bytes> {
-    match shared.parts.store.read_small(digest).await {
+    match shared.parts.store.contents.read_small(digest).await {
         Ok(content) => content,
         Err(error) => {
             tracing::warn!(%digest, %error, "cannot read a stored manifest; reading from the bucket");
@@ -66,10 +66,10 @@ fn served(shared: &Shared, content: Bytes, result: &str, source: &str) -> Bytes 
     content
 }
 
-async fn fill(shared: Arc<Shared>, digest: Digest, mut departure: Departure<Bytes>) {
-    let Some(fetched) = departure.unless_deserted(fetch(&shared, &digest)).await else { return };
-    if departure.wanted().await {
-        whole::land(&shared, &digest, LinkKind::Revision, fetched, departure).await;
+async fn fill(shared: Arc<Shared>, digest: Digest, mut leader: Leader<Bytes>) {
+    let Some(fetched) = leader.cancel_when_unused(fetch(&shared, &digest)).await else { return };
+    if leader.wanted().await {
+        in_memory::land(&shared, &digest, LinkKind::Revision, fetched, leader).await;
     }
 }
 
@@ -82,5 +82,5 @@ async fn fetch(shared: &Shared, digest: &Digest) -> Result<Bytes, Failure> {
         let error = origin.error(BucketErrorKind::Refused);
         return Err(error.because(format!("the manifest has {size} bytes; the limit is {MAX_MANIFEST_BYTES}")).into());
     }
-    whole::read(&origin, digest, object).await
+    in_memory::read(&origin, digest, object).await
 }

@@ -1,12 +1,12 @@
 //! The fetch flow: serves content from the store, else from a running download of the same digest,
 //! else from a new download out of the bucket.
 //!
-//! A node runs one download per digest (`flight`). Any number of readers stream from the growing
+//! A node runs one download per digest (`single_flight`). Any number of readers stream from the growing
 //! file (`reader`), and none waits for the end of the download. A download (`fill`) reads a large
 //! object through several ranges in parallel, resumes when a request to the bucket fails half way
 //! (`origin`), and continues when its readers leave. What is stored and served is verified: the
 //! last bytes of unverified content are held back until the digest is known. If there is no free
-//! space, or the disk fails, content passes through without being stored (`through`): a pull never
+//! space, or the disk fails, content passes through without being stored (`pass_through`): a pull never
 //! fails because of a full disk.
 //!
 //! **What is served before it is verified.** A range of content that is not stored is served as the
@@ -27,17 +27,18 @@ mod content;
 mod doubt;
 mod failure;
 mod fill;
-mod flight;
-mod linked;
+mod fill_metrics;
+mod in_memory;
 mod locate;
 mod manifest;
+mod miss;
+mod opened;
 mod origin;
+mod pass_through;
 mod reader;
-mod result;
+mod single_flight;
+mod source;
 mod tags;
-mod task;
-mod through;
-mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -54,9 +55,11 @@ use entrepot_bucket::{Bucket, BucketError, ObjectMeta};
 use entrepot_config as config;
 use entrepot_oci::{Digest, Repository, Tag};
 use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
-use flight::Flights;
 use futures::FutureExt;
+use opened::Opened;
 use origin::Origin;
+use single_flight::SingleFlight;
+use source::BucketSource;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,8 +125,8 @@ pub struct Fetch {
 /// State that requests, downloads and readers share.
 struct Shared {
     parts: FetchParts,
-    fills: Arc<Flights<locate::Opened>>,
-    manifests: Arc<Flights<Bytes>>,
+    fills: Arc<SingleFlight<Opened>>,
+    manifests: Arc<SingleFlight<Bytes>>,
     circuit: Circuit,
 }
 
@@ -131,21 +134,21 @@ impl Shared {
     /// The object that holds the content of a digest.
     fn origin(&self, digest: &Digest) -> Origin {
         let parts = &self.parts;
-        let key = parts.layout.data(digest);
-        Origin::new(parts.bucket.clone(), key, parts.retry_budget, parts.stall_timeout)
+        let source = BucketSource { bucket: parts.bucket.clone(), key: parts.layout.data(digest) };
+        Origin::new(Arc::new(source), parts.retry_budget, parts.stall_timeout)
     }
 
     /// Registers content that is not stored, because its link may be seen before its download
     /// starts.
     fn expect(&self, digest: &Digest) -> Option<Expected> {
         let store = &self.parts.store;
-        (!store.contains(digest)).then(|| store.expect(digest))
+        (!store.contents.contains(digest)).then(|| store.contents.expect(digest))
     }
 
     /// Runs a download in the background. Links of its content that are seen before it ends are
     /// remembered.
     fn spawn_fill(&self, name: &'static str, digest: &Digest, fill: impl Future<Output = ()> + Send + 'static) {
-        let expected = self.parts.store.expect(digest);
+        let expected = self.parts.store.contents.expect(digest);
         self.parts.tasks.spawn(name, fill.map(|()| drop(expected)));
     }
 
@@ -160,7 +163,7 @@ impl Shared {
 impl Fetch {
     pub fn new(parts: FetchParts) -> Fetch {
         let circuit = Circuit::new(parts.clock.clone());
-        let shared = Shared { parts, fills: Flights::new(), manifests: Flights::new(), circuit };
+        let shared = Shared { parts, fills: SingleFlight::new(), manifests: SingleFlight::new(), circuit };
         Fetch { shared: Arc::new(shared) }
     }
 

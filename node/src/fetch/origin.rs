@@ -1,26 +1,24 @@
-//! An object of the bucket as a resumable source of bytes. A body that fails is resumed at the byte
+//! An object of a source, read so that failures do not show. A body that fails is resumed at the byte
 //! it reached, until the retry budget passes without one more byte.
 
 use super::failure::Failure;
+use super::source::Source;
 use bytes::Bytes;
-use entrepot_bucket::Key;
-use entrepot_bucket::{
-    BodyStream, Bucket, BucketError, BucketErrorKind, Get, GetOptions, Object, ObjectMeta, Operation,
-};
+use entrepot_bucket::{BodyStream, BucketError, BucketErrorKind, Object, ObjectMeta};
 use entrepot_runtime::clock::Stopwatch;
 use entrepot_runtime::retry;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// One object of the bucket. Cheap to clone.
+/// One object. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Origin {
-    bucket: Arc<dyn Bucket>,
-    key: Key,
-    bulk: bool,
+    source: Arc<dyn Source>,
+    background: bool,
     retry_budget: Duration,
     stall_timeout: Duration,
     versions: Arc<Mutex<Versions>>,
@@ -36,34 +34,30 @@ enum Versions {
 }
 
 impl Origin {
-    pub(super) fn new(bucket: Arc<dyn Bucket>, key: Key, retry_budget: Duration, stall_timeout: Duration) -> Origin {
-        Origin { bucket, key, bulk: false, retry_budget, stall_timeout, versions: Arc::default() }
+    pub(super) fn new(source: Arc<dyn Source>, retry_budget: Duration, stall_timeout: Duration) -> Origin {
+        Origin { source, background: false, retry_budget, stall_timeout, versions: Arc::default() }
     }
 
-    /// The same object, read as described at [`GetOptions::bulk`].
-    pub(super) fn bulk(self) -> Origin {
-        Origin { bulk: true, ..self }
+    /// The same object, read on the background runtime.
+    pub(super) fn in_background(self) -> Origin {
+        Origin { background: true, ..self }
     }
 
-    /// The object's metadata in the bucket.
+    /// The object's metadata.
     pub(super) async fn head(&self) -> Result<ObjectMeta, Failure> {
-        self.bucket.head(&self.key).await?.ok_or(Failure::Missing)
+        self.source.head().await
     }
 
     /// Requests the object or a range of it, in one request. [`Origin::bytes`] reads the body.
     pub(super) async fn open(&self, range: Option<Range<u64>>) -> Result<Object, Failure> {
-        match self.bucket.get(&self.key, GetOptions { range, bulk: self.bulk, ..GetOptions::default() }).await? {
-            Get::Found(object) => {
-                self.read_of(&object.meta);
-                Ok(object)
-            }
-            Get::NotModified | Get::Missing => Err(Failure::Missing),
-        }
+        let object = self.source.open(range, self.background).await?;
+        self.read_of(&object.meta);
+        Ok(object)
     }
 
     /// Records that a response of this version is read.
     pub(super) fn read_of(&self, version: &ObjectMeta) {
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut versions = self.versions.lock();
         *versions = match &*versions {
             Versions::One(before) if before == version => return,
             Versions::None => Versions::One(version.clone()),
@@ -73,7 +67,7 @@ impl Origin {
 
     /// The failure for content that does not match the digest.
     pub(super) fn mismatch(&self) -> Failure {
-        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = self.versions.lock();
         Failure::Mismatch(if let Versions::One(version) = &*versions { Some(version.clone()) } else { None })
     }
 
@@ -109,7 +103,7 @@ impl Origin {
     }
 
     pub(super) fn error(&self, kind: BucketErrorKind) -> BucketError {
-        BucketError::new(Operation::Get, self.key.as_str(), kind)
+        self.source.error(kind)
     }
 }
 

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// See [`super::Fetch::resolve`].
 pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: &Tag) -> Result<Resolved, FetchError> {
     let parts = &shared.parts;
-    let known = parts.store.known_tag(repository, tag);
+    let known = parts.store.tags.get(repository, tag);
     let age = known.as_ref().map(|known| parts.clock.uptime().since(known.seen));
     if let Some(known) = &known
         && age.is_some_and(|age| age < parts.tags.fresh_for.get())
@@ -85,7 +85,7 @@ async fn ask(
     known: Option<&KnownTag>,
 ) -> Result<Option<Digest>, BucketError> {
     let parts = &shared.parts;
-    let look = parts.store.look_at_tag(repository, tag);
+    let look = parts.store.tags.look(repository, tag);
     let answer = retry::within(parts.retry_budget, BucketError::is_transient, || get(shared, repository, tag, known));
     let answer = answer.await;
     shared.circuit.report(answer.is_ok());
@@ -102,11 +102,11 @@ async fn ask(
     };
     match found {
         Some((digest, etag)) => {
-            parts.store.remember_tag(&look, repository, tag, digest, etag);
+            parts.store.tags.remember(&look, repository, tag, digest, etag);
             Ok(Some(digest))
         }
         None => {
-            parts.store.forget_tag(repository, tag);
+            parts.store.tags.forget(repository, tag);
             Ok(None)
         }
     }

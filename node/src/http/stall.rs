@@ -4,7 +4,8 @@
 //! next one is not requested.
 
 use entrepot_runtime::clock::Stopwatch;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// The responses of one connection.
@@ -18,7 +19,7 @@ impl Answers {
     /// Starts a response, which its client should read from now on.
     pub fn begin(&self) -> Arc<Taken> {
         let taken = Arc::new(Taken(Mutex::new(Some(Stopwatch::start()))));
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.0.lock();
         answers.retain(|answer| answer.strong_count() > 0);
         answers.push(Arc::downgrade(&taken));
         taken
@@ -28,7 +29,7 @@ impl Answers {
     pub async fn stalled(&self, stall: Duration) {
         loop {
             tokio::time::sleep(stall / 4).await;
-            let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let answers = self.0.lock();
             if answers.iter().filter_map(Weak::upgrade).any(|answer| answer.waits() > stall) {
                 return;
             }
@@ -39,16 +40,16 @@ impl Answers {
 impl Taken {
     /// The client can receive more.
     pub fn asked(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.lock() = None;
     }
 
     /// A piece was handed to hyper.
     pub fn handed(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopwatch::start());
+        *self.0.lock() = Some(Stopwatch::start());
     }
 
     fn waits(&self) -> Duration {
-        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.0.lock();
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }

@@ -169,7 +169,7 @@ impl Manage {
     }
 
     async fn content_of(&self, digest: &Digest) -> Result<Option<Bytes>, BucketError> {
-        if let Ok(Some(content)) = self.parts.store.read_small(digest).await {
+        if let Ok(Some(content)) = self.parts.store.contents.read_small(digest).await {
             return Ok(Some(content));
         }
         let key = self.parts.layout.data(digest);

@@ -42,7 +42,7 @@ async fn a_deleted_tag_is_removed_completely_and_its_manifest_stays() {
     assert!(there(&node, &node.layout.tag_current(&name, &tag("v2"))).await);
     assert!(there(&node, &node.layout.link(&name, LinkKind::Revision, &digest)).await);
     assert!(matches!(node.manage.delete_tag(&name, &tag("v1")).await, Err(ManageError::NotFound)));
-    assert_eq!(node.store.known_tag(&name, &tag("v1")), None);
+    assert_eq!(node.store.tags.get(&name, &tag("v1")), None);
 }
 
 #[tokio::test]

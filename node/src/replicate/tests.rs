@@ -83,7 +83,7 @@ async fn a_blob_pending_at_a_stop_is_durable_after_the_next_start() {
     node.replicate.durable(&repository("a"), &digest).await.unwrap();
     assert_eq!(content(&*bucket, &digest).await.unwrap(), large());
     assert_eq!(bucket.multipart_unfinished(&key).await.unwrap(), []);
-    eventually("the journal is empty", || std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 0).await;
+    eventually("the journal is empty", || std::fs::read_dir(node.store.dirs.pending()).unwrap().count() == 0).await;
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn an_entry_whose_content_was_never_adopted_is_dropped() {
     node.replicate.journal(&repository("a"), &sha256(b"never"), 5, true).await.unwrap();
     node.stop().await;
     let node = Node::start(folder.path(), Setup::default());
-    eventually("the journal is empty", || std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 0).await;
+    eventually("the journal is empty", || std::fs::read_dir(node.store.dirs.pending()).unwrap().count() == 0).await;
     assert_eq!(content(&*node.bucket, &sha256(b"never")).await, None);
 }
 
@@ -107,19 +107,19 @@ async fn a_blob_whose_journal_entry_is_damaged_is_still_made_durable() {
         faults.add(Fault::error(Operation::Head, BucketErrorKind::Connection).on_key("/blobs/"));
         let digest = node.push(&repository("a/b"), b"layer").await;
         assert!(node.links.exists(&repository("a/b"), LinkKind::Layer, &digest).await.unwrap());
-        let entry = std::fs::read_dir(node.store.pending_dir()).unwrap().next().unwrap().unwrap().path();
+        let entry = std::fs::read_dir(node.store.dirs.pending()).unwrap().next().unwrap().unwrap().path();
         node.stop().await;
         std::fs::write(entry, damaged).unwrap();
 
         let node = Node::start(folder.path(), setup());
-        assert_eq!(node.store.link_age(&repository("a/b"), LinkKind::Layer, &digest), None, "no link is trusted");
-        assert_eq!(node.store.remove(&digest).await.unwrap(), 0, "it may be the only copy");
+        assert_eq!(node.store.links.age(&repository("a/b"), LinkKind::Layer, &digest), None, "no link is trusted");
+        assert_eq!(node.store.contents.remove(&digest).await.unwrap(), 0, "it may be the only copy");
         faults.clear();
         eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
         assert_eq!(content(&*bucket, &digest).await.unwrap(), &b"layer"[..]);
         assert!(node.links.exists(&repository("a/b"), LinkKind::Layer, &digest).await.unwrap());
         eventually("one file is left, the set-aside one", || {
-            std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 1
+            std::fs::read_dir(node.store.dirs.pending()).unwrap().count() == 1
         })
         .await;
         node.stop().await;
@@ -137,13 +137,13 @@ async fn a_blob_whose_journal_entry_and_repository_are_lost_is_kept() {
     let node = Node::start(folder.path(), setup());
     faults.add(Fault::error(Operation::Head, BucketErrorKind::Connection).on_key("/blobs/"));
     let digest = node.push(&repository(&name), b"layer").await;
-    let entry = std::fs::read_dir(node.store.pending_dir()).unwrap().next().unwrap().unwrap().path();
+    let entry = std::fs::read_dir(node.store.dirs.pending()).unwrap().next().unwrap().unwrap().path();
     node.stop().await;
     std::fs::write(&entry, b"").unwrap();
     for _ in 0..2 {
         let node = Node::start(folder.path(), setup());
-        assert_eq!(node.store.link_age(&repository(&name), LinkKind::Layer, &digest), None);
-        assert_eq!(node.store.remove(&digest).await.unwrap(), 0, "it may be the only copy");
+        assert_eq!(node.store.links.age(&repository(&name), LinkKind::Layer, &digest), None);
+        assert_eq!(node.store.contents.remove(&digest).await.unwrap(), 0, "it may be the only copy");
         assert_eq!(node.metrics.pending.get(), 0);
         node.stop().await;
     }
@@ -157,12 +157,12 @@ async fn pending_content_is_not_evicted_until_it_is_durable() {
     let node = Node::start(folder.path(), setup);
     faults.add(Fault::error(Operation::Head, BucketErrorKind::Connection).on_key("/blobs/"));
     let digest = node.push(&repository("a"), b"layer").await;
-    assert_eq!(node.store.remove(&digest).await.unwrap(), 0);
+    assert_eq!(node.store.contents.remove(&digest).await.unwrap(), 0);
     node.clock.advance(Duration::from_secs(7));
     assert_eq!(node.replicate.oldest(), Duration::from_secs(7));
     faults.clear();
     eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
     assert_eq!(node.replicate.oldest(), Duration::ZERO);
     eventually("the pin is released", || node.metrics.pending_bytes.get() == 0).await;
-    assert_eq!(node.store.remove(&digest).await.unwrap(), 5);
+    assert_eq!(node.store.contents.remove(&digest).await.unwrap(), 5);
 }

@@ -17,7 +17,7 @@ use entrepot_config::ReplicationMode;
 use entrepot_oci::{Digest, NodeName, Repository};
 use entrepot_runtime::clock::{Clock, Timestamp};
 use entrepot_runtime::{Tasks, crash, retry};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
 
@@ -54,7 +54,7 @@ struct Inner {
     journal: Journal,
     /// Pins of content that may not be durable and cannot be sent, because its repository is
     /// unknown.
-    kept: std::sync::Mutex<Vec<Pin>>,
+    kept: parking_lot::Mutex<Vec<Pin>>,
     tasks: Tasks,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -96,7 +96,7 @@ enum Progress {
 impl Replicate {
     /// Resumes the blobs that earlier runs left pending. Blocking, because it reads the journal.
     pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Replicate {
-        let journal = Journal::new(parts.store.pending_dir());
+        let journal = Journal::new(parts.store.dirs.pending());
         let left = journal.left();
         let markers = Markers {
             bucket: parts.bucket.clone(),
@@ -121,7 +121,7 @@ impl Replicate {
                 store: parts.store,
                 sender,
                 journal,
-                kept: std::sync::Mutex::default(),
+                kept: parking_lot::Mutex::default(),
                 tasks: parts.tasks,
                 clock: parts.clock,
                 metrics: parts.metrics,
@@ -136,7 +136,7 @@ impl Replicate {
             tracing::info!(blobs = left.entries.len(), "resuming pending uploads of earlier runs");
         }
         for journaled in left.entries {
-            let pin = replicate.inner.store.pin(&journaled.pending.digest);
+            let pin = replicate.inner.store.contents.pin(&journaled.pending.digest);
             replicate.begin(journaled, pin, true);
         }
         for lost in left.unreadable {
@@ -146,7 +146,7 @@ impl Replicate {
             replicate.inner.journal.set_aside(&path);
         }
         // All pending content is pinned now.
-        replicate.inner.store.let_go_of_shared();
+        replicate.inner.store.contents.drop_hard_links();
         replicate
     }
 
@@ -155,14 +155,14 @@ impl Replicate {
     fn recover(&self, lost: &Unreadable) {
         let Inner { store, journal, clock, kept, .. } = &*self.inner;
         // A link seen earlier must not count as proof that the bucket has the content.
-        store.forget_links(&lost.digest);
-        if !store.contains(&lost.digest) {
+        store.links.forget_all(&lost.digest);
+        if !store.contents.contains(&lost.digest) {
             tracing::error!(digest = %lost.digest,
                 "the content of an unreadable journal entry is not in the store; it cannot be sent");
             return;
         }
-        let pin = store.pin(&lost.digest);
-        let size = std::fs::metadata(store.content_path(&lost.digest)).map_or(0, |file| file.len());
+        let pin = store.contents.pin(&lost.digest);
+        let size = std::fs::metadata(store.contents.path(&lost.digest)).map_or(0, |file| file.len());
         let recovered = lost.repository.clone().map(|repository| {
             let pending = Pending { repository, digest: lost.digest, size, since: clock.now() };
             journal.write_now(pending, true)
@@ -173,13 +173,13 @@ impl Replicate {
                 tracing::error!(digest = %lost.digest, %error,
                     "cannot journal content that may not be durable; \
                      it is kept in the store while this node runs, and not sent");
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+                kept.lock().push(pin);
             }
             None => {
                 tracing::error!(digest = %lost.digest,
                     "content may not be durable and its repository is unknown; \
                      it is kept in the store until it is pushed again and its .unreadable journal entry is removed");
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+                kept.lock().push(pin);
             }
         }
     }
@@ -208,7 +208,7 @@ impl Replicate {
             // The content may be evicted only from here on.
             drop(pin);
             if inner.sender.bucket.capabilities().adopts_files
-                && let Err(error) = inner.store.let_go_if_shared(&journaled.pending.digest).await
+                && let Err(error) = inner.store.contents.drop_if_hard_linked(&journaled.pending.digest).await
             {
                 tracing::warn!(%error, "cannot remove the cached hard link to an object in the bucket");
             }
@@ -266,15 +266,15 @@ impl Inner {
         let _sending = lock.lock().await;
         // A file that changed since it was verified is verified again, because damaged content must
         // not become durable.
-        match self.store.is_sound(&pending.digest).await {
+        match self.store.contents.is_sound(&pending.digest).await {
             Ok(true) => {}
             Ok(false) => return Ok(Attempt::NothingToSend),
             Err(error) => return Err(local(pending, error)),
         }
-        let sent = self.sender.send(pending, self.store.content_path(&pending.digest), again).await;
+        let sent = self.sender.send(pending, self.store.contents.path(&pending.digest), again).await;
         if sent.as_ref().is_err_and(|error| error.kind == BucketErrorKind::WrongContent) {
             // The next attempt verifies the file, and gives up the blob if the file is damaged.
-            self.store.doubt(&pending.digest);
+            self.store.contents.doubt(&pending.digest);
         }
         sent.map(|()| Attempt::Durable)
     }
@@ -357,25 +357,25 @@ impl Replicator for Replicate {
     async fn ensure_data(&self, digest: &Digest) -> Result<bool, BucketError> {
         let inner = &self.inner;
         let found = inner.sender.bucket.head(&inner.sender.layout.data(digest)).await?;
-        let stored = inner.store.size(digest);
+        let stored = inner.store.contents.size(digest);
         let is_right = |found: &ObjectMeta| stored.is_none_or(|size| size == found.size);
         if found.as_ref().is_some_and(is_right) && !inner.sender.damaged.is_damaged(digest) {
             return Ok(true);
         }
         inner.sender.recent_puts.forget(digest);
-        let _pin = inner.store.pin(digest);
+        let _pin = inner.store.contents.pin(digest);
         // This verifies the content, because damaged content must not become durable.
-        let sound = inner.store.is_sound(digest).await;
+        let sound = inner.store.contents.is_sound(digest).await;
         let sound = sound.inspect_err(
             |error| tracing::warn!(%digest, %error, "cannot read stored content; relying on the object in the bucket"),
         );
-        let Some(size) = inner.store.size(digest).filter(|_| sound.unwrap_or(false)) else {
+        let Some(size) = inner.store.contents.size(digest).filter(|_| sound.unwrap_or(false)) else {
             return Ok(found.is_some());
         };
         tracing::warn!(%digest, "an object is missing or damaged in the bucket; uploading it again from the store");
         let lock = inner.lock_of(*digest);
         let _sending = lock.lock().await;
-        let path = inner.store.content_path(digest);
+        let path = inner.store.contents.path(digest);
         inner.sender.send_data(digest, size, &path, true).await?;
         Ok(true)
     }

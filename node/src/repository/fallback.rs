@@ -93,7 +93,7 @@ impl Fallback {
 
     /// The entries of an index. An unreadable index has none, and is replaced.
     async fn entries(&self, index: &Digest) -> Result<Vec<Value>, BucketError> {
-        let content = match self.store.read_small(index).await {
+        let content = match self.store.contents.read_small(index).await {
             Ok(Some(content)) => Some(content),
             _ => get_small(&*self.bucket, &self.layout.data(index), MAX_MANIFEST_BYTES).await?.map(|(bytes, _)| bytes),
         };

@@ -50,7 +50,7 @@ impl Links {
     /// # Errors
     /// If the bucket fails, and the link was not seen within `tags.staleIfError` either.
     pub async fn exists(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<bool, BucketError> {
-        let age = self.store.link_age(repository, kind, digest);
+        let age = self.store.links.age(repository, kind, digest);
         if age.is_some_and(|age| age < self.fresh_for) || self.is_pending(repository, kind, digest) {
             return Ok(true);
         }
@@ -66,7 +66,7 @@ impl Links {
 
     /// Whether the link was seen recently enough to count while the bucket is unavailable.
     pub fn was_seen(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> bool {
-        self.store.link_age(repository, kind, digest).is_some_and(|age| age <= self.stale_for())
+        self.store.links.age(repository, kind, digest).is_some_and(|age| age <= self.stale_for())
     }
 
     fn stale_for(&self) -> Duration {
@@ -83,15 +83,15 @@ impl Links {
     /// # Errors
     /// If the bucket fails.
     pub async fn ask(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<bool, BucketError> {
-        let look = self.store.look(digest);
+        let look = self.store.links.look(digest);
         let key = self.layout.link(repository, kind, digest);
         match get_small(&*self.bucket, &key, MAX_LINK_BYTES).await? {
             Some((content, _)) if read_link(&content) == Some(*digest) => {
-                self.store.remember_link(&look, repository, kind, digest);
+                self.store.links.remember(&look, repository, kind, digest);
                 Ok(true)
             }
             _ => {
-                self.store.forget_link(repository, kind, digest);
+                self.store.links.forget(repository, kind, digest);
                 Ok(false)
             }
         }
@@ -127,11 +127,11 @@ impl Links {
         digest: &Digest,
         mode: PutMode,
     ) -> Result<Put, BucketError> {
-        let look = self.store.look(digest);
+        let look = self.store.links.look(digest);
         let key = self.layout.link(repository, kind, digest);
         let put = self.bucket.put(&key, PutBody::Bytes(link_content(digest).into()), mode).await?;
         if let Put::Done(_) = put {
-            self.store.remember_link(&look, repository, kind, digest);
+            self.store.links.remember(&look, repository, kind, digest);
         }
         Ok(put)
     }
@@ -145,9 +145,9 @@ impl Links {
         // Forgotten before the deletion, so the result of a read that is running now is not
         // remembered. Forgotten again afterwards, because a read that started in between may have
         // found the link before it was deleted.
-        self.store.forget_link(repository, kind, digest);
+        self.store.links.forget(repository, kind, digest);
         let removed = self.bucket.delete(&self.layout.link(repository, kind, digest)).await;
-        self.store.forget_link(repository, kind, digest);
+        self.store.links.forget(repository, kind, digest);
         removed
     }
 }

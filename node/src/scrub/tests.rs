@@ -7,7 +7,8 @@ use crate::store::testing::{Fixture, content, corrupt, store_content};
 use entrepot_config as config;
 use entrepot_oci::Digest;
 use entrepot_runtime::{BackgroundBlocking, Tasks};
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -18,7 +19,7 @@ struct Asked(Mutex<Vec<Digest>>);
 
 impl Refill for Asked {
     fn refill(&self, digest: &Digest) {
-        self.0.lock().unwrap().push(*digest);
+        self.0.lock().push(*digest);
     }
 }
 
@@ -40,7 +41,7 @@ impl Setup {
             store_content(&store, &digest, &bytes).await.unwrap();
             digests.push(digest);
         }
-        store.end_round();
+        store.scrub.end_round();
         let asked = Arc::new(Asked::default());
         let scrub = Scrub {
             store,
@@ -78,7 +79,7 @@ async fn a_round_takes_the_period_and_reads_everything_once() {
             assert_eq!(setup.read(), rounds * u64::try_from(length).unwrap() * setup.digests.len() as u64);
         }
         assert!(setup.fixture.metrics.scrub_completed.get() > 0);
-        assert!(setup.asked.0.lock().unwrap().is_empty());
+        assert!(setup.asked.0.lock().is_empty());
     }
 }
 
@@ -90,8 +91,8 @@ async fn damaged_content_is_removed_and_downloaded_again() {
     std::fs::remove_file(setup.fixture.file_of(&damaged[1])).unwrap();
     setup.round().await;
     damaged.sort();
-    assert_eq!(*setup.asked.0.lock().unwrap(), damaged);
-    let is_stored = |digest| setup.scrub.store.contains(digest);
+    assert_eq!(*setup.asked.0.lock(), damaged);
+    let is_stored = |digest| setup.scrub.store.contents.contains(digest);
     assert!(setup.digests.iter().all(|digest| is_stored(digest) != damaged.contains(digest)));
     assert_eq!(setup.fixture.metrics.mismatches.with_label_values(&["store"]).get(), 1);
 }

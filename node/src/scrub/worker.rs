@@ -61,21 +61,21 @@ impl Scrub {
     /// Scrubs the rest of a round.
     pub(super) async fn round(&self, period: Duration) {
         loop {
-            let chosen = self.store.to_scrub(CHOSEN);
+            let chosen = self.store.scrub.next(CHOSEN);
             if chosen.is_empty() {
                 return self.end_round().await;
             }
             for digest in chosen {
                 self.one(&digest, period).await;
-                self.store.scrubbed(&digest);
+                self.store.scrub.done(&digest);
             }
         }
     }
 
     /// Ends a round: all content that was stored at its beginning was read.
     async fn end_round(&self) {
-        let whole = self.store.end_round();
-        if self.store.count() == 0 {
+        let whole = self.store.scrub.end_round();
+        if self.store.contents.count() == 0 {
             sleep(PAUSE).await;
         } else if whole {
             let seconds = self.clock.now().0 / 1000;
@@ -88,10 +88,11 @@ impl Scrub {
     async fn one(&self, digest: &Digest, period: Duration) {
         let spent = Stopwatch::start();
         let mut paused = Duration::ZERO;
-        let (stored, contents) = (self.store.usage().used, u64::try_from(self.store.count()).unwrap_or(u64::MAX));
+        let (stored, contents) =
+            (self.store.room.usage().used, u64::try_from(self.store.contents.count()).unwrap_or(u64::MAX));
         let mut share_of = Duration::ZERO;
         let (store, digest) = (self.store.clone(), *digest);
-        let mut next = match self.background.run(move || store.scrub(&digest)).await {
+        let mut next = match self.background.run(move || store.scrub.begin(&digest)).await {
             Ok(next) => next,
             Err(error) => return failed(&digest, error).await,
         };

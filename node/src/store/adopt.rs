@@ -1,12 +1,13 @@
 //! Content enters the store complete and verified, by a rename.
 
 use super::StoreError;
+use super::capacity::Reservation;
+use super::contents::Contents;
 use super::folders::{make_folder, remove_file, sync_folder};
 use super::identity::Identity;
 use super::index::Entry;
 use super::inner::Inner;
 use super::memory::Kept;
-use super::reservation::Reservation;
 use bytes::Bytes;
 use entrepot_oci::Digest;
 use entrepot_runtime::tasks::blocking;
@@ -15,52 +16,70 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-impl Inner {
-    /// See `Store::adopt`.
-    pub(super) async fn adopt(
-        self: &Arc<Self>,
-        digest: Digest,
-        file: PathBuf,
+impl Contents {
+    /// Moves a complete file that was just verified into the store under its digest. It replaces
+    /// the file of content that is already stored, because that file may be damaged. The
+    /// reservation becomes the size of the content. `sync`: the file and its name are on disk when
+    /// this returns.
+    ///
+    /// # Errors
+    /// If the disk fails. The file is then still at `file`, or in place.
+    pub async fn adopt(
+        &self,
+        digest: &Digest,
+        file: &Path,
         mut reservation: Reservation,
         sync: bool,
     ) -> Result<(), StoreError> {
+        let (digest, file) = (*digest, file.to_owned());
         let looked_at = StoreError::io("stat", &file);
         let path = file.clone();
         let size = blocking(move || fs::metadata(path)).await.flatten().map_err(looked_at)?.len();
         if size > reservation.bytes() {
             reservation.grow(size - reservation.bytes()).await?;
         }
-        self.run(move |inner| inner.adopt_now(&digest, &file, reservation, sync)).await
+        self.inner.run(move |inner| inner.adopt_now(&digest, &file, reservation, sync)).await
     }
 
-    /// See `Store::insert`.
-    pub(super) async fn insert(self: &Arc<Self>, digest: Digest, content: Bytes) -> Result<(), StoreError> {
+    /// Stores verified content from memory, as [`Contents::adopt`] does. Not synced, because the
+    /// bucket has the content.
+    ///
+    /// # Errors
+    /// If there is not enough space, or the disk fails.
+    pub async fn insert(&self, digest: &Digest, content: Bytes) -> Result<(), StoreError> {
+        let digest = *digest;
         let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
-        let reservation = Arc::clone(&self.capacity).reserve(size).await?;
-        self.run(move |inner| {
-            let file = inner.new_fill();
-            let stored = write(&file, &content)
-                .map_err(StoreError::io("write", &file))
-                .and_then(|()| inner.adopt_now(&digest, &file, reservation, false));
-            if stored.is_err() {
-                // Best effort: the next start removes what is left in the directory of incomplete
-                // downloads.
-                let _ = remove_file(&file);
-            }
-            stored
-        })
-        .await
+        let reservation = Arc::clone(&self.inner.capacity).reserve(size).await?;
+        self.inner
+            .run(move |inner| {
+                let file = inner.new_fill();
+                let stored = write(&file, &content)
+                    .map_err(StoreError::io("write", &file))
+                    .and_then(|()| inner.adopt_now(&digest, &file, reservation, false));
+                if stored.is_err() {
+                    // Best effort: the next start removes what is left in the directory of incomplete
+                    // downloads.
+                    let _ = remove_file(&file);
+                }
+                stored
+            })
+            .await
     }
 
-    /// See `Store::insert_small`.
-    pub(super) async fn insert_small(self: &Arc<Self>, digest: Digest, content: Bytes) -> Result<(), StoreError> {
+    /// The same for small content (a manifest), which is also kept in memory.
+    ///
+    /// # Errors
+    /// As [`Contents::insert`].
+    pub async fn insert_small(&self, digest: &Digest, content: Bytes) -> Result<(), StoreError> {
         self.insert(digest, content.clone()).await?;
-        if let Some(entry) = self.index.get(&digest) {
-            self.memory.keep(digest, Kept { content, entry });
+        if let Some(entry) = self.inner.index.get(digest) {
+            self.inner.memory.keep(*digest, Kept { content, entry });
         }
         Ok(())
     }
+}
 
+impl Inner {
     /// A path for a new incomplete download.
     pub(super) fn new_fill(&self) -> PathBuf {
         self.folders.fills().join(uuid::Uuid::new_v4().simple().to_string())
@@ -102,7 +121,7 @@ impl Inner {
     /// statistics and the known links of the content.
     fn replace_entry(&self, digest: &Digest, placed: Identity, reservation: Reservation) {
         let before = self.index.get(digest);
-        let links = self.expectations.links(digest);
+        let links = self.in_flight.links(digest);
         let links = links.or_else(|| before.as_ref().map(|before| Arc::clone(&before.links))).unwrap_or_default();
         let entry = match &before {
             Some(before) => before.renewed(placed.size, Some(placed), links),

@@ -5,16 +5,20 @@
 //! exceeds the capacity: space is reserved before a byte is written. All of it is one small state
 //! behind one lock, which is held for a few instructions.
 
+mod reservation;
+
+pub use reservation::Reservation;
+
 use super::StoreError;
-use super::reservation::Reservation;
 use super::usage::Usage;
 use crate::observe::Metrics;
 use entrepot_config::Threshold;
 use entrepot_runtime::clock::Stopwatch;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
@@ -145,7 +149,7 @@ impl Capacity {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Changes the state, then grants waiting reservations that now fit, wakes the cleaner if space
@@ -219,9 +223,9 @@ impl Capacity {
     }
 
     /// Reserves bytes that are on disk already. Never fails.
-    pub(super) fn readmit(self: &Arc<Self>, bytes: u64) -> Reservation {
+    pub(super) fn account_existing(self: &Arc<Self>, bytes: u64) -> Reservation {
         self.change(|state| state.reserved = state.reserved.saturating_add(bytes));
-        Reservation::readmitted(Arc::clone(self), bytes)
+        Reservation::existing(Arc::clone(self), bytes)
     }
 
     /// Records that reserved bytes were written, so the file system counts them from now on.

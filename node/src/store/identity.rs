@@ -33,7 +33,7 @@ impl Identity {
     ///
     /// While a folder as bucket has a hard link to the file, the times are ignored, because they
     /// are those of the object: the bucket sets them. The store removes its own link soon after
-    /// (`Store::let_go_if_shared`).
+    /// (`Store::drop_if_hard_linked`).
     pub(super) fn is(&self, metadata: &Metadata) -> bool {
         let now = Identity::of(metadata);
         if metadata.nlink() > 1 { self.size == now.size && self.inode == now.inode } else { *self == now }

@@ -2,7 +2,7 @@
 
 use super::frequency::{Frequency, Moment};
 use super::identity::Identity;
-use super::links_seen::LinksSeen;
+use super::link_cache::LinkCache;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use entrepot_oci::Digest;
@@ -42,7 +42,7 @@ pub(super) struct Entry {
     pub(super) size: u64,
     used: AtomicU64,
     frequency: AtomicU64,
-    pub(super) links: Arc<LinksSeen>,
+    pub(super) links: Arc<LinkCache>,
     /// Whether the file matches its digest. Unset if the file was found at the start or changed by
     /// another program.
     pub(super) verdict: OnceCell<Verdict>,
@@ -54,7 +54,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Content whose file is verified, or (`None`) must be verified before its first use.
-    pub(super) fn new(size: u64, sound: Option<Identity>, links: Arc<LinksSeen>) -> Entry {
+    pub(super) fn new(size: u64, sound: Option<Identity>, links: Arc<LinkCache>) -> Entry {
         Entry {
             size,
             used: AtomicU64::new(0),
@@ -67,7 +67,7 @@ impl Entry {
     }
 
     /// The same content in another file, or in a changed file. The access statistics are kept.
-    pub(super) fn renewed(&self, size: u64, sound: Option<Identity>, links: Arc<LinksSeen>) -> Entry {
+    pub(super) fn renewed(&self, size: u64, sound: Option<Identity>, links: Arc<LinkCache>) -> Entry {
         let entry = Entry::new(size, sound, links);
         entry.restore(self.used(), self.frequency());
         entry.mark_dirty();

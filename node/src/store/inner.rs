@@ -7,24 +7,23 @@
 
 use super::capacity::Capacity;
 use super::error::{StoreError, is_damage};
-use super::expected::Expectations;
 use super::folders::{Folders, make_way_for_file, remove_file};
 use super::frequency::RequestClock;
+use super::in_flight::InFlight;
 use super::index::{Entry, Index};
 use super::looks::Looks;
 use super::memory::Memory;
 use super::recorder::Recorder;
-use super::scrub::Round;
-use super::tags_seen::TagsSeen;
+use super::round::Round;
+use super::tag_cache::TagCache;
 use crate::observe::Metrics;
 use entrepot_oci::Digest;
 use entrepot_runtime::clock::Clock;
-use std::fs;
+use parking_lot::{Mutex, MutexGuard};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Number of locks for all digests. Two digests that share a lock wait for each other while a file
 /// is renamed, synced or removed, never while one is read.
@@ -37,12 +36,12 @@ pub(super) struct Inner {
     /// The clock by which the frequencies of content age.
     pub(super) requests: RequestClock,
     pub(super) index: Index,
-    pub(super) expectations: Expectations,
+    pub(super) in_flight: InFlight,
     pub(super) capacity: Arc<Capacity>,
     pub(super) memory: Memory,
     /// The running reads of links, by digest.
     pub(super) looks: Looks,
-    pub(super) tags: TagsSeen,
+    pub(super) tags: TagCache,
     pub(super) recorder: Recorder,
     pub(super) locks: Locks,
     /// Set by `close`. Nothing is stored afterwards, because it might not be on disk although the
@@ -69,13 +68,13 @@ impl Locks {
     pub(super) fn lock(&self, digest: &Digest) -> Option<MutexGuard<'_, ()>> {
         let count = u64::try_from(self.locks.len()).unwrap_or(1);
         let chosen = usize::try_from(self.hasher.hash_one(digest) % count).unwrap_or_default();
-        self.locks.get(chosen).map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
+        self.locks.get(chosen).map(|lock| lock.lock())
     }
 
     /// Waits until all current lock holders are done. Blocking.
-    pub(super) fn pass_all(&self) {
+    pub(super) fn wait_for_holders(&self) {
         for lock in &self.locks {
-            drop(lock.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(lock.lock());
         }
     }
 }
@@ -118,27 +117,6 @@ impl Inner {
         self.recorder.removed(*digest);
         self.capacity.removed(entry.size);
         Ok(Some(entry.size))
-    }
-
-    /// See `Store::let_go_if_shared`. Blocking.
-    pub(super) fn let_go_if_shared(&self, digest: &Digest) -> Result<(), StoreError> {
-        let Some(entry) = self.index.get(digest) else { return Ok(()) };
-        let path = self.folders.content(digest);
-        let metadata = fs::metadata(&path).map_err(StoreError::io("stat", &path))?;
-        if metadata.nlink() > 1 {
-            self.remove(digest, &entry, Removal::Asked)?;
-        }
-        Ok(())
-    }
-
-    /// See `Store::let_go_of_shared`. Blocking.
-    pub(super) fn let_go_of_shared(&self) {
-        let shared = std::mem::take(&mut *self.shared.lock().unwrap_or_else(PoisonError::into_inner));
-        for digest in shared {
-            if let Err(error) = self.let_go_if_shared(&digest) {
-                tracing::warn!(%digest, %error, "cannot remove the cached hard link to an object in the bucket");
-            }
-        }
     }
 
     /// Removes damaged content, and counts and logs the damage. Returns whether this call removed

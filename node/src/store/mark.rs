@@ -9,7 +9,7 @@
 use super::error::StoreError;
 use super::folders::{Folders, make_way_for_file, remove_file, sync_folder};
 use super::identity::Identity;
-use super::scrub::Round;
+use super::round::Round;
 use entrepot_oci::Digest;
 use std::collections::HashMap;
 use std::fmt::Write as _;

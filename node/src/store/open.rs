@@ -2,9 +2,9 @@
 
 use super::capacity::Capacity;
 use super::error::StoreError;
-use super::expected::Expectations;
 use super::folders::{Folders, make_way_for_file};
 use super::frequency::{Frequency, RequestClock};
+use super::in_flight::InFlight;
 use super::index::{Entry, Index};
 use super::inner::{Inner, Locks};
 use super::looks::Looks;
@@ -13,14 +13,15 @@ use super::memory::Memory;
 use super::recorder::Recorder;
 use super::records::Records;
 use super::scan;
-use super::tags_seen::TagsSeen;
+use super::tag_cache::TagCache;
 use crate::observe::Metrics;
 use entrepot_config as config;
 use entrepot_runtime::clock::Clock;
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 
 impl Inner {
     /// See `Store::open`.
@@ -66,11 +67,11 @@ impl Inner {
             metrics,
             requests,
             index,
-            expectations: Expectations::default(),
+            in_flight: InFlight::default(),
             capacity,
             memory: Memory::new(),
             looks: Looks::new(),
-            tags: TagsSeen::new(),
+            tags: TagCache::new(),
             recorder: Recorder::new(records),
             locks: Locks::new(),
             closed: AtomicBool::new(false),
@@ -85,7 +86,7 @@ impl Inner {
     pub(super) fn close(&self) -> Result<(), StoreError> {
         self.closed.store(true, SeqCst);
         // Waits for stores that started before `closed` was set; they are synced below.
-        self.locks.pass_all();
+        self.locks.wait_for_holders();
         self.write_records();
         let root = self.folders.root();
         // Downloads are stored without a sync. The mark says that they are on disk, so they must be

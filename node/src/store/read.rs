@@ -1,6 +1,7 @@
 //! Finding and opening stored content.
 
 use super::content::{Source, StoredContent};
+use super::contents::Contents;
 use super::error::{StoreError, is_damage};
 use super::identity::Identity;
 use super::index::Entry;
@@ -52,13 +53,43 @@ enum Look {
     Gone,
 }
 
-impl Inner {
-    /// See `Store::open_content`.
-    pub(super) async fn open_content(self: &Arc<Self>, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
-        let opened = self.open_sound(digest).await?;
-        Ok(opened.map(|(file, entry)| self.opened(file, *digest, entry)))
+impl Contents {
+    /// Opens stored content for reading, and counts a use. A file that is not known to be verified
+    /// is verified first. Content that does not match its digest or cannot be read is removed, and
+    /// the result is `None`.
+    ///
+    /// # Errors
+    /// If the disk fails. The caller may then read from the bucket instead.
+    pub async fn open(&self, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
+        let opened = self.inner.open_sound(digest).await?;
+        Ok(opened.map(|(file, entry)| self.inner.opened(file, *digest, entry)))
     }
 
+    /// Returns the whole of small stored content (a manifest), and keeps it in memory. Counts a
+    /// use.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn read_small(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        if let Some(kept) = self.inner.memory.get(digest) {
+            self.inner.touch(&kept.entry);
+            return Ok(Some(kept.content));
+        }
+        let digest = *digest;
+        for _ in 0..LOOKS {
+            let Some((entry, verified)) = self.inner.trusted(&digest).await? else { return Ok(None) };
+            let read = self.inner.run(move |inner| Ok((inner.read_now(&digest, &entry, &verified)?, entry))).await?;
+            match read {
+                (Small::Content(content), _) => return Ok(Some(content)),
+                (Small::Gone, entry) if self.inner.is_current(&digest, &entry) => return Ok(None),
+                (Small::Changed | Small::Gone, _) => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Inner {
     /// Opens stored content whose file matches its digest. Counts no use.
     pub(super) async fn open_sound(
         self: &Arc<Self>,
@@ -84,25 +115,6 @@ impl Inner {
         self.touch(&entry);
         let size = entry.size;
         StoredContent { size, source: Arc::new(Source { file, digest, entry, store: Arc::clone(self) }) }
-    }
-
-    /// See `Store::read_small`.
-    pub(super) async fn read_small(self: &Arc<Self>, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
-        if let Some(kept) = self.memory.get(digest) {
-            self.touch(&kept.entry);
-            return Ok(Some(kept.content));
-        }
-        let digest = *digest;
-        for _ in 0..LOOKS {
-            let Some((entry, verified)) = self.trusted(&digest).await? else { return Ok(None) };
-            let read = self.run(move |inner| Ok((inner.read_now(&digest, &entry, &verified)?, entry))).await?;
-            match read {
-                (Small::Content(content), _) => return Ok(Some(content)),
-                (Small::Gone, entry) if self.is_current(&digest, &entry) => return Ok(None),
-                (Small::Changed | Small::Gone, _) => {}
-            }
-        }
-        Ok(None)
     }
 
     /// Reads the whole of small content. Blocking.

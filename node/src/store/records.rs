@@ -7,9 +7,9 @@
 
 use super::folders::remove_file;
 use super::frequency::Frequency;
-use super::links_seen::LinkKind;
-use super::links_seen::LinkSeen;
-use super::tags_seen::{KnownTag, TagName};
+use super::link_cache::LinkKind;
+use super::link_cache::LinkSeen;
+use super::tag_cache::{KnownTag, TagName};
 use entrepot_bucket::ETag;
 use entrepot_oci::{Digest, Repository, Tag};
 use entrepot_runtime::clock::{Timestamp, Uptime, boot};

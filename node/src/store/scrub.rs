@@ -6,13 +6,15 @@ use super::identity::Identity;
 use super::index::{Entry, Verdict};
 use super::inner::Inner;
 use super::read::open_file;
+use super::round::Round;
 use super::verify::Judged;
-use entrepot_oci::{Algorithm, Digest, Hasher};
+use entrepot_oci::{Digest, Hasher};
+use parking_lot::MutexGuard;
 use rustix::fs::Advice;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// The result of scrubbing some content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,33 +23,6 @@ pub enum Scrubbed {
     Kept,
     /// It was damaged, or its file was missing, and it is not stored any more.
     Removed,
-}
-
-/// The progress of a round over all digests in ascending order.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Round {
-    /// The content that was scrubbed last.
-    after: Option<Digest>,
-    /// Whether everything before it was scrubbed in this round too.
-    whole: bool,
-}
-
-impl Round {
-    /// A round that continues where a clean shutdown left it.
-    pub(super) fn resumed(after: Option<Digest>) -> Round {
-        Round { after, whole: true }
-    }
-
-    /// A round that starts at a random digest.
-    pub(super) fn anywhere() -> Round {
-        let place = Digest::of(Algorithm::Sha256, uuid::Uuid::new_v4().as_bytes());
-        Round { after: Some(place), whole: false }
-    }
-
-    /// The content that was scrubbed last, if everything before it was scrubbed too.
-    pub(super) fn reached(&self) -> Option<Digest> {
-        self.after.filter(|_| self.whole)
-    }
 }
 
 /// Content being scrubbed.
@@ -74,35 +49,45 @@ pub enum Step {
     Done(Scrubbed),
 }
 
+/// The verification of all stored content over time. Clones share the state.
+#[derive(Clone)]
+pub struct Scrub {
+    pub(super) inner: Arc<Inner>,
+}
+
 impl Inner {
     pub(super) fn round(&self) -> MutexGuard<'_, Round> {
-        self.round.lock().unwrap_or_else(PoisonError::into_inner)
+        self.round.lock()
+    }
+}
+
+impl Scrub {
+    /// The next digests to scrub, at most `most`, in ascending order after the last one scrubbed.
+    pub fn next(&self, most: usize) -> Vec<Digest> {
+        let after = self.inner.round().after;
+        self.inner.index.following(after.as_ref(), most)
     }
 
-    /// See `Store::to_scrub`.
-    pub(super) fn to_scrub(&self, most: usize) -> Vec<Digest> {
-        let after = self.round().after;
-        self.index.following(after.as_ref(), most)
+    /// Records that this content was scrubbed. A clean shutdown keeps this.
+    pub fn done(&self, digest: &Digest) {
+        self.inner.round().after = Some(*digest);
     }
 
-    /// See `Store::scrubbed`.
-    pub(super) fn scrubbed(&self, digest: Digest) {
-        self.round().after = Some(digest);
+    /// Ends a round; the next one starts at the first digest. Returns whether the round covered all
+    /// content.
+    pub fn end_round(&self) -> bool {
+        std::mem::replace(&mut *self.inner.round(), Round::resumed(None)).whole
     }
 
-    /// See `Store::end_round`.
-    pub(super) fn end_round(&self) -> bool {
-        std::mem::replace(&mut *self.round(), Round::resumed(None)).whole
-    }
-
-    /// See `Store::scrub`. Blocking.
-    pub(super) fn scrub(self: &Arc<Self>, digest: &Digest) -> Option<Box<Scrubbing>> {
-        let entry = self.index.get(digest)?;
-        let reading = open_file(&self.folders.content(digest)).and_then(|file| {
+    /// Starts to read stored content only to check it, which counts no use. `None` if it is not
+    /// stored. Blocking.
+    pub fn begin(&self, digest: &Digest) -> Option<Box<Scrubbing>> {
+        let entry = self.inner.index.get(digest)?;
+        let reading = open_file(&self.inner.folders.content(digest)).and_then(|file| {
             let identity = Identity::of(&file.metadata()?);
             Ok(Reading { file, identity, hasher: Hasher::new(digest.algorithm()), at: 0 })
         });
-        Some(Box::new(Scrubbing { inner: Arc::clone(self), digest: *digest, entry, reading }))
+        Some(Box::new(Scrubbing { inner: Arc::clone(&self.inner), digest: *digest, entry, reading }))
     }
 }
 

@@ -87,16 +87,16 @@ pub(crate) fn content(seed: u64, size: usize) -> (Digest, Bytes) {
 
 /// Stores content as a download does.
 pub(crate) async fn store_content(store: &Store, digest: &Digest, content: &Bytes) -> Result<(), super::StoreError> {
-    let mut reservation = store.reserve(size(content)).await?;
-    let file = store.new_fill();
+    let mut reservation = store.room.reserve(size(content)).await?;
+    let file = store.dirs.new_fill();
     std::fs::write(&file, content).unwrap();
     reservation.wrote(size(content));
-    store.adopt(digest, &file, reservation, false).await
+    store.contents.adopt(digest, &file, reservation, false).await
 }
 
 /// The whole of stored content; `None` if it is not stored.
 pub(crate) async fn read(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
-    let content = store.open_content(digest).await.unwrap()?;
+    let content = store.contents.open(digest).await.unwrap()?;
     let pieces: Vec<Bytes> = content.stream(0..content.size).try_collect().await.unwrap();
     Some(pieces.concat())
 }

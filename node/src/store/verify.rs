@@ -105,18 +105,6 @@ impl Inner {
     }
 }
 
-impl Inner {
-    /// See `Store::forget_links`.
-    pub(super) fn forget_links(&self, digest: &Digest) {
-        if let Some(entry) = self.index.get(digest) {
-            let renewed = Arc::new(entry.renewed(entry.size, entry.sound(), Arc::default()));
-            if self.index.replace(digest, &entry, renewed) {
-                entry.mark_gone();
-            }
-        }
-    }
-}
-
 /// The digest and the identity of a file. Blocking.
 fn hash(path: &Path, digest: &Digest) -> io::Result<(Identity, Digest)> {
     let file = open_file(path)?;

@@ -45,14 +45,14 @@ impl Uploads {
         let write_back = self.inner.mode == ReplicationMode::WriteBack;
         let size = writing.offset();
         // The blob is pinned before it is in the store, so it can never be evicted in between.
-        let pin = self.inner.store.pin(&expected);
+        let pin = self.inner.store.contents.pin(&expected);
         let journaled = self.inner.replicator.journal(&session.repository, &expected, size, write_back).await?;
         crash::point("upload.journaled");
         let reservation = writing.reservation.take();
         // WriteBack acknowledges content that only this disk has, so the content is synced.
         // WriteThrough acknowledges content that the bucket has; after a power failure the store
         // verifies what it kept.
-        match self.inner.store.adopt(&expected, &session.data(), reservation, write_back).await {
+        match self.inner.store.contents.adopt(&expected, &session.data(), reservation, write_back).await {
             Ok(()) => {}
             Err(error @ StoreError::Io { .. }) if write_back => {
                 // After a failed sync, the next sync can succeed without having written the bytes,
@@ -62,7 +62,7 @@ impl Uploads {
             }
             Err(error) => {
                 // The bytes are still in the session, so the client may finish it again.
-                writing.reservation = self.inner.store.readmit(size);
+                writing.reservation = self.inner.store.room.account_existing(size);
                 return Err(error.into());
             }
         }

@@ -5,8 +5,9 @@
 //! else.
 
 use entrepot_oci::{Digest, Repository, SessionId};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Number of successful commits that are remembered; they take about 3 MiB. A client repeats a
@@ -62,7 +63,7 @@ impl Commits {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -116,7 +116,7 @@ impl Uploads {
     /// The answer for a blob that this node has committed in this run.
     async fn committed(&self, repository: &Repository, digest: &Digest) -> Result<(), UploadError> {
         // Content that is not durable yet is never evicted, so it is still in the store.
-        if self.inner.mode == ReplicationMode::WriteBack && self.inner.store.size(digest).is_some() {
+        if self.inner.mode == ReplicationMode::WriteBack && self.inner.store.contents.size(digest).is_some() {
             return Ok(());
         }
         self.finished(repository, digest).await

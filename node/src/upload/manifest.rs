@@ -49,7 +49,7 @@ impl Uploads {
         self.in_time(self.wait_for_pending(repository, &manifest)).await?;
 
         // Taken before the write, so a deletion that comes later invalidates what `keep` remembers.
-        let look = self.inner.store.look(&digest);
+        let look = self.inner.store.links.look(&digest);
         self.put_data(&digest, content.clone()).await?;
         crash::point("manifest.data-written");
         let new = self.inner.links.write_new(repository, LinkKind::Revision, &digest).await?;
@@ -163,8 +163,8 @@ impl Uploads {
     /// Keeps the manifest in the store, so the next pull from this node asks the bucket only for
     /// the tag. The manifest is already durable, so a full disk is no reason to reject the push.
     async fn keep(&self, look: &Look, repository: &Repository, digest: &Digest, content: Bytes) {
-        match self.inner.store.insert_small(digest, content).await {
-            Ok(()) => self.inner.store.remember_link(look, repository, LinkKind::Revision, digest),
+        match self.inner.store.contents.insert_small(digest, content).await {
+            Ok(()) => self.inner.store.links.remember(look, repository, LinkKind::Revision, digest),
             Err(error) => {
                 tracing::warn!(%repository, %digest, %error,
                     "manifest was pushed to the bucket but could not be cached on this node")

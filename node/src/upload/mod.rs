@@ -267,9 +267,9 @@ impl Uploads {
         if self.inner.sessions.len() >= most as usize && !self.make_place().await {
             return Err(UploadError::TooManySessions(most));
         }
-        let reservation = self.inner.store.reserve(0).await?;
+        let reservation = self.inner.store.room.reserve(0).await?;
         let id = SessionId::new(self.inner.node.clone());
-        let uploads = self.inner.store.uploads_dir();
+        let uploads = self.inner.store.dirs.uploads();
         let session = Session::create(&uploads, id.clone(), repository.clone(), reservation, &self.inner.clock).await?;
         self.inner.sessions.insert(id.clone(), session);
         self.inner.metrics.sessions.inc();
@@ -386,7 +386,7 @@ impl Uploads {
 /// Restores the sessions on disk and removes directories without a session. A directory that cannot
 /// be read or removed is left in place and does not prevent the node from starting.
 fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, StoreError> {
-    let uploads = parts.store.uploads_dir();
+    let uploads = parts.store.dirs.uploads();
     let sessions = DashMap::new();
     for found in std::fs::read_dir(&uploads).map_err(StoreError::io("read the upload sessions in", &uploads))? {
         let folder = match found {
@@ -396,7 +396,7 @@ fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, Stor
                 continue;
             }
         };
-        match Session::restore(folder.clone(), |bytes| parts.store.readmit(bytes), &parts.clock) {
+        match Session::restore(folder.clone(), |bytes| parts.store.room.account_existing(bytes), &parts.clock) {
             Some(session) => {
                 sessions.insert(session.id.clone(), Arc::new(session));
             }

@@ -8,7 +8,7 @@
 use super::Uploads;
 use super::age::Facts;
 use super::session::{Session, Writing};
-use crate::clean::UnusedSessions;
+use crate::store::UnusedSessions;
 use async_trait::async_trait;
 use std::sync::Arc;
 

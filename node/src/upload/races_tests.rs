@@ -430,7 +430,7 @@ async fn a_removal_is_not_undone_by_a_read_that_started_before_it() {
     });
     assert!(read.unwrap(), "the read saw the link");
     assert!(!links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
-    assert_eq!(nodes.a.store.link_age(&nodes.name, LinkKind::Layer, &layer), None);
+    assert_eq!(nodes.a.store.links.age(&nodes.name, LinkKind::Layer, &layer), None);
 }
 
 #[tokio::test]
@@ -471,7 +471,7 @@ async fn an_upload_whose_file_another_program_changes_is_not_acknowledged() {
     let id = nodes.a.open(&nodes.name).await;
     let place = Some(super::Place::Offset(0));
     nodes.a.uploads.append(&nodes.name, &id, place, body(&[b"the first half, "])).await.unwrap();
-    let data = nodes.a.store.uploads_dir().join(id.to_string()).join("data");
+    let data = nodes.a.store.dirs.uploads().join(id.to_string()).join("data");
     // A file system stamps files with a clock that ticks a few hundred times per second.
     let before = std::fs::metadata(&data).unwrap().modified().unwrap();
     eventually("the modification time of the file has changed", || {
@@ -547,7 +547,7 @@ async fn a_tag_left_without_a_link_by_an_interrupted_deletion_gets_it_back() {
     assert!(!nodes.is_linked(LinkKind::Revision, &digest).await);
     // The bucket and the stores have lost the manifest: no link to missing data is written.
     for node in [&nodes.a, &nodes.b] {
-        node.store.remove(&moved).await.unwrap();
+        node.store.contents.remove(&moved).await.unwrap();
     }
     nodes.later();
     nodes.remove_data(&moved).await;

@@ -66,7 +66,7 @@ impl Uploads {
         let writing = self.hashed(session, writing).await?;
         tracing::debug!(session = %session.id, from, end = writing.offset(), "a client repeats an interrupted request");
         let store = self.inner.store.clone();
-        Ok(session.give_up_from(writing, from, move |bytes| store.readmit(bytes)).await?)
+        Ok(session.give_up_from(writing, from, move |bytes| store.room.account_existing(bytes)).await?)
     }
 
     async fn append_all(
@@ -106,7 +106,7 @@ impl Uploads {
             return Err(UploadError::TooLarge(most));
         }
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let room = self.inner.store.reserve(bytes).await?;
+        let room = self.inner.store.room.reserve(bytes).await?;
         self.inner.metrics.received_bytes.inc_by(bytes);
         Ok(writer.write(Batch { pieces, room }).await)
     }

@@ -13,12 +13,13 @@ use entrepot_oci::{Algorithm, Digest, Repository, SessionId};
 use entrepot_runtime::clock::{Clock, Timestamp, Uptime};
 use entrepot_runtime::crash;
 use entrepot_runtime::tasks::blocking;
+use parking_lot::{Mutex as SyncMutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -87,8 +88,12 @@ impl Session {
     /// without a session: a crash left it before a client knew its ID, or after the blob was
     /// committed. Blocking.
     ///
-    /// `readmit` reserves the bytes of the spool file.
-    pub fn restore(folder: PathBuf, readmit: impl FnOnce(u64) -> Reservation, clock: &Clock) -> Option<Session> {
+    /// `account_existing` reserves the bytes of the spool file.
+    pub fn restore(
+        folder: PathBuf,
+        account_existing: impl FnOnce(u64) -> Reservation,
+        clock: &Clock,
+    ) -> Option<Session> {
         let id = SessionId::parse(folder.file_name()?.to_str()?).ok()?;
         let record: Record = serde_json::from_slice(&fs::read(folder.join("record")).ok()?).ok()?;
         let repository = Repository::parse(&record.repository).ok()?;
@@ -98,7 +103,8 @@ impl Session {
         file.set_len(length).ok()?;
         let (now, answered) = (clock.now(), record.answered);
         let used = LastUse::earlier(clock.uptime(), now.since(record.used));
-        let session = Session::new(id, repository, used, folder, Spool::found(file, answered, length, readmit(length)));
+        let session =
+            Session::new(id, repository, used, folder, Spool::found(file, answered, length, account_existing(length)));
         if record.used > now
             && let Err(error) = session.replace_record(answered, now)
         {
@@ -125,7 +131,7 @@ impl Session {
     }
 
     fn last_use(&self) -> MutexGuard<'_, LastUse> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock()
     }
 
     /// The spool file.
@@ -166,7 +172,7 @@ impl Session {
         result.map_err(self.failed("write"))
     }
 
-    /// Discards the bytes from an offset on. `readmit` reserves the remaining bytes.
+    /// Discards the bytes from an offset on. `account_existing` reserves the remaining bytes.
     ///
     /// # Errors
     /// If the disk fails. The bytes then still exist.
@@ -174,13 +180,13 @@ impl Session {
         self: &Arc<Self>,
         mut writing: Writing,
         offset: u64,
-        readmit: impl FnOnce(u64) -> Reservation + Send + 'static,
+        account_existing: impl FnOnce(u64) -> Reservation + Send + 'static,
     ) -> Result<Writing, StoreError> {
         let session = self.clone();
         let given_up = blocking(move || {
             writing.give_up_from(offset)?;
             session.offset.store(offset, Ordering::Release);
-            writing.reservation = readmit(offset);
+            writing.reservation = account_existing(offset);
             Ok(writing)
         });
         given_up.await.flatten().map_err(self.failed("truncate"))

@@ -49,9 +49,9 @@ async fn an_acknowledged_blob_is_in_the_bucket_and_linked() {
     let node = Node::start(folder.path(), Setup::default());
     let digest = node.push(&repository("a"), b"layer").await;
     assert!(in_bucket(&node, &digest).await && linked(&node, "a", &digest).await);
-    assert_eq!(node.store.size(&digest), Some(5));
-    assert_eq!(std::fs::read_dir(node.store.uploads_dir()).unwrap().count(), 0, "the session is gone");
-    eventually("the journal is empty", || std::fs::read_dir(node.store.pending_dir()).unwrap().count() == 0).await;
+    assert_eq!(node.store.contents.size(&digest), Some(5));
+    assert_eq!(std::fs::read_dir(node.store.dirs.uploads()).unwrap().count(), 0, "the session is gone");
+    eventually("the journal is empty", || std::fs::read_dir(node.store.dirs.pending()).unwrap().count() == 0).await;
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_session_survives_a_restart_to_the_last_byte() {
 
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
     assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 3);
-    assert!(node.store.usage().used + node.store.usage().reserved >= 3, "its bytes are accounted for");
+    assert!(node.store.room.usage().used + node.store.room.usage().reserved >= 3, "its bytes are accounted for");
     node.uploads.finish(&name, &id, &sha256(b"layer"), None, body(&[b"er"])).await.unwrap();
 }
 
@@ -128,12 +128,12 @@ async fn a_session_survives_a_restart_to_the_last_byte() {
 async fn remains_of_a_session_after_a_crash_are_removed_at_the_next_start() {
     let folder = folder();
     let node = Node::start(folder.path(), Setup::default());
-    let uploads = node.store.uploads_dir();
+    let uploads = node.store.dirs.uploads();
     node.stop().await;
     std::fs::create_dir(uploads.join(format!("a.{}", uuid::Uuid::new_v4()))).unwrap();
     std::fs::create_dir(uploads.join("nonsense")).unwrap();
     let node = Node::start(folder.path(), Setup::default());
-    assert_eq!(std::fs::read_dir(node.store.uploads_dir()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(node.store.dirs.uploads()).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn content_of_another_digest_is_refused_and_ends_the_session() {
     let refused = node.uploads.finish(&name, &id, &sha256(b"other"), None, body(&[b"layer"])).await;
     assert!(matches!(refused, Err(UploadError::DigestMismatch { .. })), "{refused:?}");
     assert!(matches!(node.uploads.status(&name, &id).await, Err(UploadError::UnknownSession)));
-    assert_eq!(node.store.usage().reserved, 0);
+    assert_eq!(node.store.room.usage().reserved, 0);
     assert!(!in_bucket(&node, &sha256(b"other")).await);
 }
 
@@ -264,8 +264,8 @@ async fn a_manifest_is_visible_by_digest_by_tag_and_among_referrers() {
     ] {
         assert!(node.bucket.head(&key).await.unwrap().is_some(), "{key}");
     }
-    assert_eq!(node.store.known_tag(&name, &tag).unwrap().digest, accepted.digest);
-    assert_eq!(node.store.read_small(&accepted.digest).await.unwrap().unwrap(), content);
+    assert_eq!(node.store.tags.get(&name, &tag).unwrap().digest, accepted.digest);
+    assert_eq!(node.store.contents.read_small(&accepted.digest).await.unwrap().unwrap(), content);
 }
 
 #[tokio::test]
@@ -323,5 +323,5 @@ async fn an_upload_of_many_batches_in_several_requests_is_hashed_in_order() {
     node.uploads.finish(&name, &id, &digest, None, body(&pieces)).await.unwrap();
     eventually("the blob is durable", || node.metrics.pending.get() == 0).await;
     assert!(in_bucket(&node, &digest).await);
-    assert!(std::fs::read(node.store.content_path(&digest)).unwrap() == content);
+    assert!(std::fs::read(node.store.contents.path(&digest)).unwrap() == content);
 }

@@ -11,9 +11,10 @@ use crate::store::{Reservation, StoreError};
 use bytes::Bytes;
 use entrepot_runtime::crash;
 use entrepot_runtime::tasks::begin_blocking;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Batches handed over and not yet written: the one being written, and the next one.
@@ -93,7 +94,7 @@ impl Writer {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Writes the waiting batches, until none is left. Blocking.

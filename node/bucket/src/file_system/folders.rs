@@ -1,11 +1,11 @@
 //! Directories of the bucket. A directory is created with its first object and removed with its
 //! last. An object is durable only if every directory above it is.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often a put creates its directories again because concurrent deletes removed them. Each try
 /// loses to another delete, so more than a few in a row do not occur.
@@ -43,7 +43,7 @@ impl Folders {
     }
 
     fn durable(&self) -> MutexGuard<'_, Durable> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+        self.durable.lock()
     }
 
     pub(super) fn now(&self) -> Moment {

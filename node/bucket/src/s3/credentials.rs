@@ -6,10 +6,11 @@ use aws_credential_types::provider::{self, ProvideCredentials, future};
 use entrepot_config::S3Credentials;
 use entrepot_runtime::clock::Stopwatch;
 use entrepot_runtime::tasks::blocking;
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long keys are used before their files are read again. A rotated key takes effect within this
@@ -59,7 +60,7 @@ impl FileCredentials {
     }
 
     fn last(&self) -> MutexGuard<'_, Option<(Stopwatch, Credentials)>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock()
     }
 
     async fn load(&self) -> provider::Result {

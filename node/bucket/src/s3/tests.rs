@@ -7,8 +7,9 @@ use crate::{Checksum, collect_small};
 use bytes::Bytes;
 use entrepot_oci::{Algorithm, Digest};
 use futures::StreamExt;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -53,7 +54,7 @@ impl Scripted {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 if !matches!(answer, Answer::Deaf) {
                     let head = take_request(&mut stream).await;
-                    seen.lock().unwrap().push(head);
+                    seen.lock().push(head);
                 }
                 match answer {
                     Answer::Text(text) => stream.write_all(text.as_bytes()).await.unwrap(),
@@ -75,7 +76,7 @@ impl Scripted {
     }
 
     fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
+        self.heads.lock().clone()
     }
 }
 

@@ -33,7 +33,7 @@ async fn pull(store: Store, seed: u64) -> u64 {
                 }
             },
         }
-        let usage = store.usage();
+        let usage = store.room.usage();
         assert!(usage.used + usage.reserved <= CAPACITY, "{usage:?}");
     }
     refused
@@ -45,7 +45,7 @@ async fn capacity_is_never_exceeded_and_pinned_content_stays() {
     let (store, tasks) = (fixture.open(), Tasks::new());
     start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
     let (pinned, bytes) = content(1000, 20_000);
-    let _pin = store.pin(&pinned);
+    let _pin = store.contents.pin(&pinned);
     store_content(&store, &pinned, &bytes).await.unwrap();
 
     let (sender, mut refused) = tokio::sync::mpsc::unbounded_channel();
@@ -62,7 +62,7 @@ async fn capacity_is_never_exceeded_and_pinned_content_stays() {
     assert!(fixture.evictions("policy") > 100);
     assert!(read(&store, &pinned).await.unwrap() == bytes);
     tokio::time::timeout(Duration::from_secs(20), async {
-        while store.usage().free < LOW {
+        while store.room.usage().free < LOW {
             tokio::task::yield_now().await;
         }
     })
@@ -71,6 +71,6 @@ async fn capacity_is_never_exceeded_and_pinned_content_stays() {
     // An eviction may still be running. The accounts are consistent only after the last removal.
     assert!(tasks.stop(Duration::from_secs(20)).await);
     store.close().unwrap();
-    let stored: u64 = store.records().iter().map(|record| record.size).sum();
-    assert_eq!((store.usage().used, store.usage().reserved), (stored, 0));
+    let stored: u64 = store.contents.records().iter().map(|record| record.size).sum();
+    assert_eq!((store.room.usage().used, store.room.usage().reserved), (stored, 0));
 }

@@ -4,7 +4,7 @@ mod concurrent;
 mod reference;
 mod waiting;
 
-use super::UnusedSessions;
+use crate::store::UnusedSessions;
 use async_trait::async_trait;
 use std::sync::Arc;
 

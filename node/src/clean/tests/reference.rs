@@ -114,19 +114,19 @@ async fn the_store_matches_the_model(policy: EvictionPolicy) {
                 store_content(&store, &digest, &bytes).await.unwrap();
                 let pinned = model.stored.is_empty();
                 if pinned {
-                    pin = Some(store.pin(&digest));
+                    pin = Some(store.contents.pin(&digest));
                 }
                 model.stored.push(Modelled { digest, size: size(&bytes), used: step, count: 1.0, pinned });
             }
         }
-        let short = store.usage().free < LOW;
+        let short = store.room.usage().free < LOW;
         cleaner.clean_if_short().await;
         model.clean();
-        let usage = store.usage();
+        let usage = store.room.usage();
         assert!(usage.used + usage.reserved <= CAPACITY, "step {step}: {usage:?}");
         assert!(!short || usage.free >= TARGET, "step {step}: {usage:?}");
         cleanings += u64::from(short);
-        let there: BTreeSet<Digest> = store.records().into_iter().map(|record| record.digest).collect();
+        let there: BTreeSet<Digest> = store.contents.records().into_iter().map(|record| record.digest).collect();
         assert_eq!(there, model.digests(), "step {step}");
         if step % RESTART == 0 {
             let repin = pin.take().is_some();
@@ -135,7 +135,7 @@ async fn the_store_matches_the_model(policy: EvictionPolicy) {
             store = fixture.open();
             cleaner = Cleaner::new(store.clone(), policy, no_sessions(), fixture.metrics.clone());
             let pinned = model.stored.iter().find(|content| content.pinned);
-            pin = pinned.filter(|_| repin).map(|content| store.pin(&content.digest));
+            pin = pinned.filter(|_| repin).map(|content| store.contents.pin(&content.digest));
         }
     }
     assert!(cleanings > 50, "{cleanings}");
@@ -177,7 +177,7 @@ async fn hot_content_stays(policy: EvictionPolicy, reads_between: u64) {
             }
         }
     }
-    assert!(hot.iter().all(|(digest, _)| store.size(digest).is_some()));
+    assert!(hot.iter().all(|(digest, _)| store.contents.size(digest).is_some()));
     assert!(fixture.evictions("policy") > 150);
 }
 

@@ -1,15 +1,17 @@
 //! Requests that wait for space.
 
 use super::no_sessions;
+use crate::clean::start;
 use crate::clean::worker::{Cleaner, Round};
-use crate::clean::{UnusedSessions, start};
+use crate::store::UnusedSessions;
 use crate::store::testing::{Fixture, content, store_content};
 use crate::store::{Reservation, StoreError};
 use async_trait::async_trait;
 use entrepot_config::EvictionPolicy::LeastRecentlyUsed;
 use entrepot_config::Threshold;
 use entrepot_runtime::Tasks;
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Far longer than any operation of these tests takes.
@@ -28,7 +30,7 @@ struct OneSession {
 #[async_trait]
 impl UnusedSessions for OneSession {
     async fn expire(&self) -> u64 {
-        let held = self.held.lock().unwrap().take();
+        let held = self.held.lock().take();
         let bytes = held.as_ref().map_or(0, Reservation::bytes);
         drop(held);
         if self.endless {
@@ -52,11 +54,11 @@ async fn a_reservation_that_does_not_fit_gets_the_space_of_evicted_content() {
         soon(store_content(&store, &digest, &bytes)).await.unwrap();
         fixture.clock.advance(Duration::from_secs(1));
     }
-    let reservation = soon(store.reserve(550)).await.unwrap();
+    let reservation = soon(store.room.reserve(550)).await.unwrap();
     assert_eq!(reservation.bytes(), 550);
     let (oldest, _) = content(0, 100);
     let (newest, _) = content(9, 100);
-    assert_eq!((store.size(&oldest), store.size(&newest)), (None, Some(100)));
+    assert_eq!((store.contents.size(&oldest), store.contents.size(&newest)), (None, Some(100)));
     assert!(tasks.stop(PATIENCE).await);
 }
 
@@ -65,8 +67,8 @@ async fn space_that_other_programs_free_goes_to_waiting_requests() {
     let fixture = Fixture::new(1000, 0, 100);
     let (store, tasks) = (fixture.open(), Tasks::new());
     start(&tasks, store.clone(), LeastRecentlyUsed, no_sessions(), fixture.metrics.clone());
-    store.saw_a_full_disk();
-    let reservation = soon(store.reserve(500)).await.unwrap();
+    store.room.saw_a_full_disk();
+    let reservation = soon(store.room.reserve(500)).await.unwrap();
     assert_eq!((reservation.bytes(), fixture.evictions("policy")), (500, 0));
     assert!(tasks.stop(PATIENCE).await);
 }
@@ -79,21 +81,21 @@ async fn a_fully_pinned_store_refuses_promptly_until_content_is_in_the_bucket() 
     let mut pins = Vec::new();
     for seed in 0..9 {
         let (digest, bytes) = content(seed, 100);
-        pins.push(store.pin(&digest));
+        pins.push(store.contents.pin(&digest));
         soon(store_content(&store, &digest, &bytes)).await.unwrap();
     }
-    assert!(matches!(soon(store.reserve(200)).await, Err(StoreError::NoRoom(200))));
-    assert!(soon(store.reserve(100)).await.is_ok());
-    assert_eq!(store.usage().used, 900);
+    assert!(matches!(soon(store.room.reserve(200)).await, Err(StoreError::NoRoom(200))));
+    assert!(soon(store.room.reserve(100)).await.is_ok());
+    assert_eq!(store.room.usage().used, 900);
     drop(pins);
     // The end of the last pin wakes the cleaner, because less than `lowFree` is free.
     soon(async {
-        while store.usage().free < 300 {
+        while store.room.usage().free < 300 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert!(soon(store.reserve(200)).await.is_ok());
+    assert!(soon(store.room.reserve(200)).await.is_ok());
     assert!(tasks.stop(PATIENCE).await);
 }
 
@@ -107,10 +109,10 @@ async fn a_round_that_came_too_late_is_outdated_and_does_not_refuse_requests() {
     let (digest, bytes) = content(1, 100);
     store_content(&store, &digest, &bytes).await.unwrap();
     assert_eq!(cleaner.remove_victims(100).await, Round::Outdated, "no request waits and enough is free");
-    assert_eq!(store.size(&digest), Some(100));
-    store.set_thresholds(Threshold::percent(95), Threshold::percent(95));
+    assert_eq!(store.contents.size(&digest), Some(100));
+    store.room.set_thresholds(Threshold::percent(95), Threshold::percent(95));
     assert_eq!(cleaner.remove_victims(50).await, Round::Freed(100));
-    assert_eq!(store.size(&digest), None);
+    assert_eq!(store.contents.size(&digest), None);
 }
 
 #[tokio::test]
@@ -119,11 +121,11 @@ async fn expired_sessions_are_removed_before_any_content() {
     let (store, tasks) = (fixture.open(), Tasks::new());
     let (digest, bytes) = content(1, 100);
     store_content(&store, &digest, &bytes).await.unwrap();
-    let held = Mutex::new(Some(store.reserve(900).await.unwrap()));
+    let held = Mutex::new(Some(store.room.reserve(900).await.unwrap()));
     let sessions = Arc::new(OneSession { held, endless: false });
     start(&tasks, store.clone(), LeastRecentlyUsed, sessions, fixture.metrics.clone());
-    assert!(soon(store.reserve(500)).await.is_ok());
-    assert_eq!(store.size(&digest), Some(100));
+    assert!(soon(store.room.reserve(500)).await.is_ok());
+    assert_eq!(store.contents.size(&digest), Some(100));
     assert_eq!(fixture.metrics.evicted_bytes.get(), 900);
     assert!(tasks.stop(PATIENCE).await);
 }
@@ -132,10 +134,10 @@ async fn expired_sessions_are_removed_before_any_content() {
 async fn a_waiting_request_gets_space_before_the_eviction_run_ends() {
     let fixture = Fixture::new(1000, 0, 0);
     let (store, tasks) = (fixture.open(), Tasks::new());
-    let held = Mutex::new(Some(store.reserve(900).await.unwrap()));
+    let held = Mutex::new(Some(store.room.reserve(900).await.unwrap()));
     let sessions = Arc::new(OneSession { held, endless: true });
     start(&tasks, store.clone(), LeastRecentlyUsed, sessions, fixture.metrics.clone());
-    assert!(soon(store.reserve(500)).await.is_ok());
+    assert!(soon(store.room.reserve(500)).await.is_ok());
     assert!(tasks.stop(PATIENCE).await, "eviction stops in the middle of a run, too");
 }
 
@@ -143,10 +145,10 @@ async fn a_waiting_request_gets_space_before_the_eviction_run_ends() {
 async fn no_request_is_left_waiting_when_the_tasks_stop() {
     let fixture = Fixture::new(1000, 0, 0);
     let (store, tasks) = (fixture.open(), Tasks::new());
-    let _held = store.reserve(900).await.unwrap();
+    let _held = store.room.reserve(900).await.unwrap();
     let sessions = Arc::new(OneSession { held: Mutex::new(None), endless: true });
     start(&tasks, store.clone(), LeastRecentlyUsed, sessions, fixture.metrics.clone());
-    let mut waiting = Box::pin(store.reserve(500));
+    let mut waiting = Box::pin(store.room.reserve(500));
     assert!(futures::poll!(&mut waiting).is_pending());
     assert!(tasks.stop(PATIENCE).await);
     assert!(soon(waiting).await.unwrap_err().is_no_room());
@@ -158,7 +160,7 @@ async fn the_gauges_report_the_usage_of_the_store() {
     let store = fixture.open();
     let (digest, bytes) = content(1, 300);
     store_content(&store, &digest, &bytes).await.unwrap();
-    let _reservation = store.reserve(50).await.unwrap();
+    let _reservation = store.room.reserve(50).await.unwrap();
     let metrics = &fixture.metrics;
     let gauges = [
         &metrics.store_capacity,

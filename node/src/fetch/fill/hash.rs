@@ -10,9 +10,9 @@
 use super::Fill;
 use super::file::Batch;
 use entrepot_oci::{Algorithm, Digest, Hasher};
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Bytes read back from the file at once. They fit into a core's second-level cache, so they are
 /// hashed from there.
@@ -41,11 +41,7 @@ impl Hash {
     /// # Errors
     /// If the file cannot be read.
     pub(super) fn after(&self, batch: &Batch, fill: &Fill) -> io::Result<()> {
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(()),
-        };
+        let Some(mut state) = self.state.try_lock() else { return Ok(()) };
         state.take(batch);
         state.catch_up(fill)
     }
@@ -71,7 +67,7 @@ impl Hash {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

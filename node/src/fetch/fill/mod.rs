@@ -14,6 +14,7 @@
 //! download does not depend on the size of its content. This module never knows requests or
 //! readers; they observe the fill.
 
+pub(super) mod driver;
 mod file;
 mod hash;
 mod ranges;

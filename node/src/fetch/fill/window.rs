@@ -5,9 +5,9 @@
 
 use super::file::Batch;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes kept per download: eight batches, two for each of the ranges that are read in parallel by
 /// default.
@@ -27,7 +27,7 @@ struct Kept {
 
 impl Window {
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     pub(super) fn push(&self, batch: Batch) {

@@ -13,7 +13,7 @@ async fn sixty_four_readers_share_one_download_and_read_before_it_ends() {
     let mut readers: Vec<_> = contents.into_iter().map(|content| content.read(0..1 << 20)).collect();
     let firsts = join_all(readers.iter_mut().map(StreamExt::next)).await;
     assert_eq!(setup.metrics.fills_running.get(), 1);
-    assert_eq!(setup.store.size(&digest), None);
+    assert_eq!(setup.store.contents.size(&digest), None);
     setup.gate.open();
     for (first, rest) in firsts.into_iter().zip(readers) {
         let mut all = first.unwrap().unwrap().to_vec();
@@ -92,7 +92,7 @@ async fn a_stopping_node_cancels_a_download_without_readers_and_finishes_others(
         reader.try_collect::<Vec<Bytes>>().await.unwrap().concat()
     });
     assert!(ended && all == bytes);
-    assert_eq!((setup.store.size(&unread), setup.store.size(&digest)), (None, Some(300_000)));
+    assert_eq!((setup.store.contents.size(&unread), setup.store.contents.size(&digest)), (None, Some(300_000)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +104,7 @@ async fn no_further_range_is_requested_while_every_thread_is_busy() {
     let mut busy = Vec::new();
     while setup.background.has_idle_thread() {
         let released = released.clone();
-        let mut work = Box::pin(setup.background.run(move || released.lock().unwrap().recv()));
+        let mut work = Box::pin(setup.background.run(move || released.lock().recv()));
         assert!(futures::poll!(work.as_mut()).is_pending());
         busy.push(work);
     }

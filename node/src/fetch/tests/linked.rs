@@ -50,7 +50,7 @@ async fn content_that_turns_out_not_to_be_linked_is_neither_served_nor_stored() 
     assert!(matches!(manifest, Err(FetchError::NotFound)));
     eventually("dropped", || setup.gate.bodies() == 0).await;
     assert!(!setup.has_begun_a_fill());
-    assert_eq!(setup.store.size(&digest), None);
+    assert_eq!(setup.store.contents.size(&digest), None);
     // The next request starts again.
     setup.link(LinkKind::Layer, &digest).await;
     assert!(setup.read(&digest).await == bytes);
@@ -120,7 +120,7 @@ async fn a_manifest_and_its_link_are_requested_in_parallel() {
     setup.hold_links();
     let answered = async {
         eventually("requested", || setup.gate.gets("/data") == 1).await;
-        assert_eq!(setup.store.size(&digest), None);
+        assert_eq!(setup.store.contents.size(&digest), None);
         setup.faults.clear();
     };
     let (manifest, ()) = tokio::join!(setup.fetch.manifest(&setup.repository, &digest), answered);
@@ -163,11 +163,11 @@ async fn a_link_is_requested_once_while_its_content_is_downloaded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_content_is_served_again_before_it_is_stored() {
     let setup = Setup::on(Fixture::new(1500, 0, 0), true);
-    let _room = setup.store.reserve(1000).await.unwrap();
+    let _room = setup.store.room.reserve(1000).await.unwrap();
     let (digest, bytes) = setup.blob(1000).await;
     setup.link(LinkKind::Revision, &digest).await;
     // Storing waits for an eviction.
-    let cleaner = setup.store.pressure();
+    let cleaner = setup.store.room.cleaner();
     let manifest = || setup.fetch.manifest(&setup.repository, &digest);
     assert!(setup.read(&digest).await == bytes && manifest().await.unwrap() == bytes);
     let before = setup.gate.gets("");
@@ -176,10 +176,10 @@ async fn small_content_is_served_again_before_it_is_stored() {
     }
     assert!(setup.read(&digest).await == bytes && manifest().await.unwrap() == bytes);
     assert_eq!(setup.gate.gets(""), before);
-    assert_eq!((setup.store.size(&digest), setup.metrics.fills_running.get()), (None, 2));
+    assert_eq!((setup.store.contents.size(&digest), setup.metrics.fills_running.get()), (None, 2));
     drop(cleaner);
     eventually("cancelled", || setup.fills("no_room") == 2).await;
-    let forgotten = |kind| setup.store.link_age(&setup.repository, kind, &digest).is_none();
+    let forgotten = |kind| setup.store.links.age(&setup.repository, kind, &digest).is_none();
     eventually("forgotten", || forgotten(LinkKind::Layer) && forgotten(LinkKind::Revision)).await;
 }
 

@@ -32,7 +32,7 @@ async fn a_manifest_that_does_not_match_is_an_error_and_not_stored() {
     setup.put(&setup.layout.data(&digest), "{}").await;
     let answer = setup.fetch.manifest(&setup.repository, &digest).await;
     assert!(matches!(answer, Err(FetchError::Mismatch(of)) if of == digest));
-    assert_eq!((setup.store.size(&digest), setup.fills("mismatch")), (None, 1));
+    assert_eq!((setup.store.contents.size(&digest), setup.fills("mismatch")), (None, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,7 +49,7 @@ async fn a_manifest_is_served_even_if_it_cannot_be_stored() {
     let (digest, bytes) = manifest(&setup, 5000).await;
     assert_eq!(setup.fetch.manifest(&setup.repository, &digest).await.unwrap(), bytes);
     eventually("not stored", || setup.fills("no_room") == 1).await;
-    assert_eq!(setup.store.size(&digest), None);
+    assert_eq!(setup.store.contents.size(&digest), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,8 +27,8 @@ use entrepot_config::ByteSize;
 use entrepot_oci::{Algorithm, NodeName};
 use entrepot_runtime::testing::eventually;
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 
@@ -78,7 +78,7 @@ impl Gate {
 
     /// Number of gets so far of keys that contain `part`.
     fn gets(&self, part: &str) -> usize {
-        self.gets.lock().unwrap().iter().filter(|(key, _)| key.contains(part)).count()
+        self.gets.lock().iter().filter(|(key, _)| key.contains(part)).count()
     }
 }
 
@@ -94,7 +94,7 @@ impl Bucket for Handle {
     }
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
-        self.0.gets.lock().unwrap().push((key.to_string(), options.range.clone()));
+        self.0.gets.lock().push((key.to_string(), options.range.clone()));
         let mut object = match self.0.inner.get(key, options).await? {
             Get::Found(object) => object,
             other => return Ok(other),
@@ -332,7 +332,8 @@ impl Setup {
     }
 
     async fn stored(&self, digest: &Digest) {
-        eventually("stored", || self.store.size(digest).is_some() && self.metrics.fills_running.get() == 0).await;
+        eventually("stored", || self.store.contents.size(digest).is_some() && self.metrics.fills_running.get() == 0)
+            .await;
     }
 }
 

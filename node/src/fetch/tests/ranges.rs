@@ -61,7 +61,7 @@ async fn read_while_filling(
     cuts: &[(f64, f64)],
 ) -> Result<(), TestCaseError> {
     let (digest, bytes) = setup.blob(size).await;
-    setup.store.remove(&digest).await.unwrap();
+    setup.store.contents.remove(&digest).await.unwrap();
     setup.gate.close();
     // Small content is not readable before all of it has arrived.
     setup.gate.let_pass(if size as u64 <= HELD_BACK { size.div_ceil(PIECE) } else { passed });

@@ -3,7 +3,7 @@
 use super::*;
 use crate::fetch::failure::Failure;
 use crate::fetch::fill::{self, Fill, FillFile, Phase, Ranges};
-use crate::fetch::locate::Opened;
+use crate::fetch::opened::Opened;
 use entrepot_bucket::fault::{Effect, Fault};
 use entrepot_bucket::{Object, Operation};
 use std::io::ErrorKind;
@@ -26,7 +26,7 @@ async fn content_that_does_not_fit_passes_through_verified() {
     let (digest, bytes) = setup.blob(300_000).await;
     assert!(setup.read(&digest).await == bytes);
     assert_eq!(setup.gate.gets("/data"), 2, "the open response has the beginning, a second request the rest");
-    assert_eq!((setup.fills("no_room"), setup.fetches("through"), setup.store.size(&digest)), (1, 1, None));
+    assert_eq!((setup.fills("no_room"), setup.fetches("through"), setup.store.contents.size(&digest)), (1, 1, None));
 
     let readers: Vec<_> = futures::future::join_all((0..8).map(|_| setup.read(&digest))).await;
     assert!(readers.iter().all(|all| *all == bytes));
@@ -68,7 +68,7 @@ async fn content_is_served_without_a_store_that_accepts_no_file() {
     let (small, small_bytes) = setup.blob(1000).await;
     assert!(setup.read(&small).await == small_bytes);
     eventually("both have failed", || setup.fills("failed") == 2).await;
-    assert_eq!((setup.store.size(&digest), setup.store.size(&small)), (None, None));
+    assert_eq!((setup.store.contents.size(&digest), setup.store.contents.size(&small)), (None, None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,7 +55,7 @@ async fn a_tag_that_is_missing_or_has_an_invalid_link_is_not_found() {
     tagged.resolve().await.unwrap();
     tagged.setup.memory.delete(&key).await.unwrap();
     assert!(matches!(tagged.resolve().await, Err(FetchError::NotFound)));
-    assert_eq!(tagged.setup.store.known_tag(&tagged.setup.repository, &tagged.tag), None);
+    assert_eq!(tagged.setup.store.tags.get(&tagged.setup.repository, &tagged.tag), None);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn one_probe_detects_that_the_bucket_works_again() {
     let before = tagged.requests();
     assert!(tagged.resolve().await.unwrap().stale, "the request does not wait for the probe");
     eventually("probed", || tagged.requests() == before + 1).await;
-    let known = || tagged.setup.store.known_tag(&tagged.setup.repository, &tagged.tag).map(|known| known.digest);
+    let known = || tagged.setup.store.tags.get(&tagged.setup.repository, &tagged.tag).map(|known| known.digest);
     eventually("remembered", || known() == Some(digest("two"))).await;
     assert_eq!(tagged.resolve().await.unwrap(), Resolved { digest: digest("two"), stale: false });
 }

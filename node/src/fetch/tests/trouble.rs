@@ -25,7 +25,7 @@ async fn bytes_of_another_digest_end_the_stream_early_and_are_not_stored() {
         };
         assert!(given < total && error.to_string().contains("does not match"), "{size}: {given} {error}");
         eventually("settled", || setup.metrics.fills_running.get() == 0).await;
-        assert_eq!(setup.store.size(&digest), None);
+        assert_eq!(setup.store.contents.size(&digest), None);
     }
     assert_eq!((setup.fills("mismatch"), setup.metrics.mismatches.with_label_values(&["bucket"]).get()), (3, 3));
     assert_eq!(std::fs::read_dir(setup.disk.config.path.join("fills")).unwrap().count(), 0);
@@ -38,7 +38,7 @@ async fn small_content_of_another_digest_is_refused_before_its_first_byte() {
         let digest = setup.damaged_blob(size).await;
         let refused = setup.fetch.blob(&setup.repository, &digest).await;
         assert!(matches!(refused, Err(FetchError::Mismatch(of)) if of == digest), "{size}");
-        assert_eq!(setup.store.size(&digest), None);
+        assert_eq!(setup.store.contents.size(&digest), None);
     }
     let (digest, _) = setup.blob(10).await;
     setup.put(&setup.layout.data(&digest), "").await;
@@ -84,7 +84,7 @@ async fn a_body_without_progress_fails_the_download_and_the_next_request_retries
     let size = content.size;
     assert!(collect(content, 0..size).await.is_err());
     eventually("settled", || setup.metrics.fills_running.get() == 0).await;
-    assert_eq!((setup.fills("failed"), setup.store.size(&digest)), (1, None));
+    assert_eq!((setup.fills("failed"), setup.store.contents.size(&digest)), (1, None));
     setup.faults.clear();
     assert!(setup.read(&digest).await == bytes);
 }
@@ -104,7 +104,7 @@ async fn a_refusal_reaches_all_waiting_requests_and_the_next_one_retries() {
     let (first, second, ()) = tokio::join!(wait(), wait(), failing);
     assert!(first.is_ok() && second.is_ok());
     setup.stored(&digest).await;
-    setup.store.remove(&digest).await.unwrap();
+    setup.store.contents.remove(&digest).await.unwrap();
 
     let denied = setup.faults.add(Fault::error(Operation::Get, BucketErrorKind::Denied).on_key("/data").times(1));
     let refused = setup.fetch.blob(&setup.repository, &digest).await;

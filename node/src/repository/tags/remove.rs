@@ -77,9 +77,9 @@ impl Tags {
     }
 
     async fn remove_version(&self, repository: &Repository, tag: &Tag, version: &ETag) -> Result<Delete, BucketError> {
-        self.store.forget_tag(repository, tag);
+        self.store.tags.forget(repository, tag);
         let removed = self.bucket.delete_if_match(&self.key(repository, tag), version).await;
-        self.store.forget_tag(repository, tag);
+        self.store.tags.forget(repository, tag);
         crash::point("delete.tag-removed");
         removed
     }

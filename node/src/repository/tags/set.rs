@@ -56,7 +56,7 @@ impl Tags {
                 return Err(TagError::OutcomeUnknown);
             }
             self.check(tag, digest, &current, conditions)?;
-            let look = self.store.look_at_tag(repository, tag);
+            let look = self.store.tags.look(repository, tag);
             let failed = match self.put_current(repository, tag, digest, &current).await {
                 Ok(Some(version)) => {
                     self.wrote(&look, repository, tag, digest, version);
@@ -103,7 +103,7 @@ impl Tags {
         digest: &Digest,
         current: Current,
     ) -> Result<(), TagError> {
-        let look = self.store.look_at_tag(repository, tag);
+        let look = self.store.tags.look(repository, tag);
         if let Some(version) = self.put_current(repository, tag, digest, &current).await? {
             self.wrote(&look, repository, tag, digest, version);
         }
@@ -113,8 +113,8 @@ impl Tags {
     /// Remembers a written value. If another value was seen meanwhile, the tag is forgotten,
     /// because it is unknown which value is newer.
     fn wrote(&self, look: &Look, repository: &Repository, tag: &Tag, digest: &Digest, version: ETag) {
-        if !self.store.remember_tag(look, repository, tag, *digest, version) {
-            self.store.forget_tag(repository, tag);
+        if !self.store.tags.remember(look, repository, tag, *digest, version) {
+            self.store.tags.forget(repository, tag);
         }
     }
 }

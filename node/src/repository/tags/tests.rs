@@ -303,12 +303,12 @@ fn conditions_are_those_of_http() {
 async fn the_result_of_a_read_is_not_remembered_after_a_later_change() {
     let two = Two::new();
     let store = &two.first.store;
-    let look = store.look_at_tag(&two.repository, &two.tag);
+    let look = store.tags.look(&two.repository, &two.tag);
     two.push(&two.first, &digest("new")).await.unwrap();
-    assert!(!store.remember_tag(&look, &two.repository, &two.tag, digest("old"), ETag("old".into())));
-    assert_eq!(store.known_tag(&two.repository, &two.tag).unwrap().digest, digest("new"));
-    let look = store.look_at_tag(&two.repository, &two.tag);
+    assert!(!store.tags.remember(&look, &two.repository, &two.tag, digest("old"), ETag("old".into())));
+    assert_eq!(store.tags.get(&two.repository, &two.tag).unwrap().digest, digest("new"));
+    let look = store.tags.look(&two.repository, &two.tag);
     two.first.remove(&two.repository, &two.tag).await.unwrap();
-    assert!(!store.remember_tag(&look, &two.repository, &two.tag, digest("new"), ETag("new".into())));
-    assert_eq!(store.known_tag(&two.repository, &two.tag), None);
+    assert!(!store.tags.remember(&look, &two.repository, &two.tag, digest("new"), ETag("new".into())));
+    assert_eq!(store.tags.get(&two.repository, &two.tag), None);
 }

@@ -38,11 +38,11 @@ async fn stored(fixture: &Fixture) -> (Store, entrepot_oci::Digest, Bytes) {
 async fn is_refused_and_can_come_again(fixture: &Fixture, store: &Store, change: &str) {
     let (digest, bytes) = content(1, 2000);
     assert!(read(store, &digest).await.is_none(), "{change}");
-    assert_eq!(store.read_small(&digest).await.unwrap(), None, "{change}");
-    assert!(!store.contains(&digest) && store.usage().used == 0, "{change}");
+    assert_eq!(store.contents.read_small(&digest).await.unwrap(), None, "{change}");
+    assert!(!store.contents.contains(&digest) && store.room.usage().used == 0, "{change}");
     store_content(store, &digest, &bytes).await.unwrap();
     assert!(read(store, &digest).await.unwrap() == bytes, "{change}");
-    assert_eq!(store.usage().used, size(&bytes), "{change}");
+    assert_eq!(store.room.usage().used, size(&bytes), "{change}");
     let mismatches = fixture.metrics.mismatches.with_label_values(&["store"]).get();
     assert!(mismatches == 1 || change == "removed" || change == "a folder", "{change}: {mismatches}");
 }
@@ -67,7 +67,7 @@ async fn a_file_changed_while_the_node_is_stopped_is_not_served() {
         drop(store);
         apply(&fixture.file_of(&digest));
         let store = fixture.open();
-        assert_eq!(store.size(&digest), None, "{change}: the size is not verified");
+        assert_eq!(store.contents.size(&digest), None, "{change}: the size is not verified");
         is_refused_and_can_come_again(&fixture, &store, change).await;
     }
 }
@@ -82,10 +82,10 @@ async fn an_unchanged_file_is_not_verified_again() {
     store.close().unwrap();
     drop(store);
     let store = fixture.open();
-    assert_eq!(store.size(&digest), Some(2000), "the size is known without reading the file");
+    assert_eq!(store.contents.size(&digest), Some(2000), "the size is known without reading the file");
     store.close().unwrap();
     drop(store);
-    assert_eq!(fixture.open().size(&digest), Some(2000), "and without ever using the content");
+    assert_eq!(fixture.open().contents.size(&digest), Some(2000), "and without ever using the content");
 }
 
 #[tokio::test]
@@ -94,15 +94,15 @@ async fn a_touched_but_sound_file_is_served_and_trusted_again() {
     let (store, digest, bytes) = stored(&fixture).await;
     touch(&fixture.file_of(&digest));
     assert!(read(&store, &digest).await.unwrap() == bytes);
-    assert_eq!(store.size(&digest), Some(2000));
-    assert_eq!(store.usage().used, 2000);
+    assert_eq!(store.contents.size(&digest), Some(2000));
+    assert_eq!(store.room.usage().used, 2000);
     store.close().unwrap();
     drop(store);
     touch(&fixture.file_of(&digest));
     let store = fixture.open();
-    assert_eq!((store.size(&digest), store.contains(&digest)), (None, true));
+    assert_eq!((store.contents.size(&digest), store.contents.contains(&digest)), (None, true));
     assert!(read(&store, &digest).await.unwrap() == bytes);
-    assert_eq!(store.size(&digest), Some(2000));
+    assert_eq!(store.contents.size(&digest), Some(2000));
     assert_eq!(fixture.evictions("corrupt"), 0);
 }
 
@@ -111,21 +111,21 @@ async fn a_copy_in_memory_is_served_even_if_its_file_is_damaged() {
     let fixture = Fixture::roomy();
     let store = fixture.open();
     let (digest, bytes) = content(1, 2000);
-    store.insert_small(&digest, bytes.clone()).await.unwrap();
+    store.contents.insert_small(&digest, bytes.clone()).await.unwrap();
     corrupt(&fixture.file_of(&digest));
-    assert_eq!(store.read_small(&digest).await.unwrap().unwrap(), bytes);
+    assert_eq!(store.contents.read_small(&digest).await.unwrap().unwrap(), bytes);
     assert!(read(&store, &digest).await.is_none());
-    assert_eq!(store.read_small(&digest).await.unwrap(), None);
+    assert_eq!(store.contents.read_small(&digest).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn damaged_content_that_is_not_durable_is_counted_and_not_sent() {
     let fixture = Fixture::roomy();
     let (store, digest, _) = stored(&fixture).await;
-    let _pin = store.pin(&digest);
+    let _pin = store.contents.pin(&digest);
     corrupt(&fixture.file_of(&digest));
-    assert!(store.open_content(&digest).await.unwrap().is_none());
-    assert!(!store.content_path(&digest).exists());
+    assert!(store.contents.open(&digest).await.unwrap().is_none());
+    assert!(!store.contents.path(&digest).exists());
     assert_eq!(fixture.metrics.pending_damaged.get(), 1);
 }
 

@@ -121,7 +121,7 @@ impl Trial {
         let session = node.open(&repository("a/b")).await;
         node.uploads.append(&repository("a/b"), &session, None, body(&[b"half"])).await.unwrap();
         let root = self.root();
-        let fill = node.store.new_fill();
+        let fill = node.store.dirs.new_fill();
         fs::write(&fill, b"half a download").unwrap();
         let journaled = fs::read_dir(root.join("pending")).unwrap().map(|entry| entry.unwrap().path());
         let entry = journaled
@@ -129,7 +129,7 @@ impl Trial {
             .find(|path| path.to_string_lossy().contains(&pending.hex()) && path.to_string_lossy().ends_with(".json"))
             .unwrap();
         let session = root.join("uploads").join(session.to_string());
-        let file = node.store.content_path(&pending);
+        let file = node.store.contents.path(&pending);
         let places = [
             root.join("lock"),
             root.join("clean"),
@@ -137,7 +137,7 @@ impl Trial {
             root.join("blobs/sha256"),
             file.parent().unwrap().to_owned(),
             file,
-            node.store.content_path(&durable),
+            node.store.contents.path(&durable),
             root.join("fills"),
             fill,
             root.join("uploads"),

@@ -21,16 +21,16 @@ async fn content_statistics_links_and_tags_survive_a_clean_restart() {
         digests.push(digest);
     }
     for digest in digests.iter().skip(2) {
-        drop(store.open_content(digest).await.unwrap());
+        drop(store.contents.open(digest).await.unwrap());
         fixture.clock.advance(Duration::from_millis(7));
     }
-    store.remember_link(&store.look(&digests[0]), &repository, LinkKind::Layer, &digests[0]);
-    store.remember_link(&store.look(&digests[1]), &repository, LinkKind::Revision, &digests[1]);
+    store.links.remember(&store.links.look(&digests[0]), &repository, LinkKind::Layer, &digests[0]);
+    store.links.remember(&store.links.look(&digests[1]), &repository, LinkKind::Revision, &digests[1]);
     let known = KnownTag { digest: digests[1], etag: ETag("x".into()), seen: fixture.clock.uptime() };
-    store.remember_tag(&store.look_at_tag(&repository, &tag), &repository, &tag, known.digest, known.etag.clone());
-    store.remove(&digests[4]).await.unwrap();
+    store.tags.remember(&store.tags.look(&repository, &tag), &repository, &tag, known.digest, known.etag.clone());
+    store.contents.remove(&digests[4]).await.unwrap();
     let sorted = |store: &crate::store::Store| {
-        let mut records = store.records();
+        let mut records = store.contents.records();
         records.sort_by_key(|record| record.digest);
         records
     };
@@ -40,19 +40,19 @@ async fn content_statistics_links_and_tags_survive_a_clean_restart() {
 
     let store = fixture.open();
     assert_eq!(sorted(&store), before);
-    assert_eq!(store.usage().used, 4000);
-    assert_eq!(store.link_age(&repository, LinkKind::Layer, &digests[0]), Some(Duration::ZERO));
-    assert_eq!(store.link_age(&repository, LinkKind::Revision, &digests[1]), Some(Duration::ZERO));
-    assert_eq!(store.link_age(&repository, LinkKind::Layer, &digests[1]), None);
-    assert_eq!(store.known_tag(&repository, &tag), Some(known));
+    assert_eq!(store.room.usage().used, 4000);
+    assert_eq!(store.links.age(&repository, LinkKind::Layer, &digests[0]), Some(Duration::ZERO));
+    assert_eq!(store.links.age(&repository, LinkKind::Revision, &digests[1]), Some(Duration::ZERO));
+    assert_eq!(store.links.age(&repository, LinkKind::Layer, &digests[1]), None);
+    assert_eq!(store.tags.get(&repository, &tag), Some(known));
 
-    store.forget_tag(&repository, &tag);
-    store.forget_link(&repository, LinkKind::Layer, &digests[0]);
+    store.tags.forget(&repository, &tag);
+    store.links.forget(&repository, LinkKind::Layer, &digests[0]);
     store.close().unwrap();
     drop(store);
     let store = fixture.open();
-    assert_eq!(store.known_tag(&repository, &tag), None);
-    assert_eq!(store.link_age(&repository, LinkKind::Layer, &digests[0]), None);
+    assert_eq!(store.tags.get(&repository, &tag), None);
+    assert_eq!(store.links.age(&repository, LinkKind::Layer, &digests[0]), None);
 }
 
 #[tokio::test]
@@ -62,12 +62,12 @@ async fn a_killed_node_keeps_what_its_last_batch_wrote() {
     let (digest, bytes) = content(1, 1000);
     store_content(&store, &digest, &bytes).await.unwrap();
     store.inner.write_records();
-    let written = store.records();
+    let written = store.contents.records();
     fixture.clock.advance(Duration::from_secs(1));
-    drop(store.open_content(&digest).await.unwrap());
-    assert_ne!(store.records(), written);
+    drop(store.contents.open(&digest).await.unwrap());
+    assert_ne!(store.contents.records(), written);
     drop(store);
-    assert_eq!(fixture.open().records(), written);
+    assert_eq!(fixture.open().contents.records(), written);
 }
 
 #[tokio::test]
@@ -104,13 +104,13 @@ async fn after_an_unclean_stop_a_corrupt_file_is_not_served_but_removed() {
     drop(store);
     corrupt(&fixture.file_of(&broken));
     let store = fixture.open();
-    let readers = (0..8).map(|_| store.open_content(&broken));
+    let readers = (0..8).map(|_| store.contents.open(&broken));
     assert!(futures::future::join_all(readers).await.into_iter().all(|opened| opened.unwrap().is_none()));
-    assert_eq!(store.read_small(&broken).await.unwrap(), None);
+    assert_eq!(store.contents.read_small(&broken).await.unwrap(), None);
     assert!(!fixture.file_of(&broken).exists());
     assert_eq!(fixture.metrics.mismatches.with_label_values(&["store"]).get(), 1);
     assert_eq!(fixture.evictions("corrupt"), 1);
-    assert_eq!(store.usage().used, 700_000);
+    assert_eq!(store.room.usage().used, 700_000);
     assert!(read(&store, &sound).await.unwrap() == sound_bytes);
     store_content(&store, &broken, &broken_bytes).await.unwrap();
     assert!(read(&store, &broken).await.unwrap() == broken_bytes);
@@ -142,9 +142,9 @@ async fn a_file_whose_size_changed_is_removed() {
     let (digest, bytes) = content(1, 1000);
     store_content(&store, &digest, &bytes).await.unwrap();
     std::fs::write(fixture.file_of(&digest), b"short").unwrap();
-    assert!(store.open_content(&digest).await.unwrap().is_none());
-    assert_eq!(store.size(&digest), None);
-    assert_eq!(store.usage().used, 0);
+    assert!(store.contents.open(&digest).await.unwrap().is_none());
+    assert_eq!(store.contents.size(&digest), None);
+    assert_eq!(store.room.usage().used, 0);
 }
 
 #[tokio::test]
@@ -153,11 +153,11 @@ async fn a_file_truncated_while_it_is_read_ends_the_stream_with_an_error_and_is_
     let store = fixture.open();
     let (digest, bytes) = content(1, 3 << 20);
     store_content(&store, &digest, &bytes).await.unwrap();
-    let open = store.open_content(&digest).await.unwrap().unwrap();
+    let open = store.contents.open(&digest).await.unwrap().unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(fixture.file_of(&digest)).unwrap();
     file.set_len(1 << 20).unwrap();
     assert!(open.stream(0..open.size).try_collect::<Vec<_>>().await.is_err());
-    assert_eq!(store.size(&digest), None);
+    assert_eq!(store.contents.size(&digest), None);
     assert!(!fixture.file_of(&digest).exists());
 }
 
@@ -167,7 +167,7 @@ async fn a_start_removes_unknown_files_and_ignores_unknown_folders() {
     let store = fixture.open();
     let (digest, bytes) = content(1, 1000);
     store_content(&store, &digest, &bytes).await.unwrap();
-    std::fs::write(store.new_fill(), b"half a download").unwrap();
+    std::fs::write(store.dirs.new_fill(), b"half a download").unwrap();
     drop(store);
     let shelf = fixture.file_of(&digest).parent().unwrap().to_owned();
     let strange = shelf.join("0123.tmp");
@@ -185,7 +185,7 @@ async fn a_start_removes_unknown_files_and_ignores_unknown_folders() {
     assert!(!strange.exists() && !misplaced.exists());
     assert_eq!(std::fs::read(foreign.join("data")).unwrap(), b"precious");
     assert_eq!(files_in(&fixture.config.path.join("fills")), 0);
-    assert_eq!(store.usage().used, size(&bytes));
+    assert_eq!(store.room.usage().used, size(&bytes));
 }
 
 #[tokio::test]
@@ -202,21 +202,21 @@ async fn a_start_removes_files_adopted_by_the_bucket_except_pinned_ones() {
     // its own link.
     let bucket = tempfile::tempdir_in(fixture.folder.path()).unwrap();
     for digest in &stored[..2] {
-        std::fs::hard_link(store.content_path(digest), bucket.path().join(digest.hex())).unwrap();
+        std::fs::hard_link(store.contents.path(digest), bucket.path().join(digest.hex())).unwrap();
     }
     store.close().unwrap();
     drop(store);
 
     let store = fixture.open();
-    let pin = store.pin(&stored[1]);
-    store.let_go_of_shared();
-    assert_eq!(stored.iter().map(|digest| store.contains(digest)).collect::<Vec<_>>(), [false, true, true]);
-    assert_eq!(store.usage().used, 2000);
+    let pin = store.contents.pin(&stored[1]);
+    store.contents.drop_hard_links();
+    assert_eq!(stored.iter().map(|digest| store.contents.contains(digest)).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(store.room.usage().used, 2000);
     drop(pin);
-    store.let_go_if_shared(&stored[1]).await.unwrap();
-    store.let_go_if_shared(&stored[2]).await.unwrap();
-    assert!(!store.contains(&stored[1]));
-    assert_eq!(store.size(&stored[2]), Some(1000), "a file with one hard link stays");
+    store.contents.drop_if_hard_linked(&stored[1]).await.unwrap();
+    store.contents.drop_if_hard_linked(&stored[2]).await.unwrap();
+    assert!(!store.contents.contains(&stored[1]));
+    assert_eq!(store.contents.size(&stored[2]), Some(1000), "a file with one hard link stays");
     for digest in &stored[..2] {
         assert_eq!(std::fs::metadata(bucket.path().join(digest.hex())).unwrap().len(), 1000);
     }

@@ -7,42 +7,42 @@ use futures::FutureExt;
 use std::time::Duration;
 
 fn taken(store: &Store) -> u64 {
-    store.usage().used + store.usage().reserved
+    store.room.usage().used + store.room.usage().reserved
 }
 
 #[tokio::test]
 async fn a_dropped_reservation_releases_its_space() {
     let store = Fixture::new(100, 0, 0).open();
-    let mut first = store.reserve(40).await.unwrap();
+    let mut first = store.room.reserve(40).await.unwrap();
     first.wrote(10);
     first.grow(10).await.unwrap();
-    assert_eq!((first.bytes(), taken(&store), store.usage().free), (50, 50, 50));
+    assert_eq!((first.bytes(), taken(&store), store.room.usage().free), (50, 50, 50));
     drop(first);
-    assert_eq!((taken(&store), store.usage().free), (0, 100));
+    assert_eq!((taken(&store), store.room.usage().free), (0, 100));
 }
 
 #[tokio::test]
 async fn without_a_cleaner_no_reservation_waits() {
     let store = Fixture::new(100, 0, 0).open();
-    let _held = store.reserve(60).await.unwrap();
-    assert!(matches!(store.reserve(41).await, Err(StoreError::NoRoom(41))));
-    assert!(store.reserve(40).await.is_ok());
+    let _held = store.room.reserve(60).await.unwrap();
+    assert!(matches!(store.room.reserve(41).await, Err(StoreError::NoRoom(41))));
+    assert!(store.room.reserve(40).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_reservation_above_the_capacity_fails_at_once_even_with_a_cleaner() {
     let store = Fixture::new(100, 0, 0).open();
-    let _pressure = store.pressure();
-    assert!(matches!(store.reserve(101).now_or_never(), Some(Err(StoreError::NoRoom(101)))));
+    let _pressure = store.room.cleaner();
+    assert!(matches!(store.room.reserve(101).now_or_never(), Some(Err(StoreError::NoRoom(101)))));
 }
 
 #[tokio::test]
 async fn waiting_reservations_are_granted_in_order() {
     let store = Fixture::new(100, 0, 0).open();
-    let pressure = store.pressure();
-    let held = store.reserve(60).await.unwrap();
-    let mut large = Box::pin(store.reserve(90));
-    let mut small = Box::pin(store.reserve(10));
+    let pressure = store.room.cleaner();
+    let held = store.room.reserve(60).await.unwrap();
+    let mut large = Box::pin(store.room.reserve(90));
+    let mut small = Box::pin(store.room.reserve(10));
     assert!(large.as_mut().now_or_never().is_none());
     assert!(small.as_mut().now_or_never().is_none(), "the second would fit, but the first one is granted first");
     assert!(pressure.is_short());
@@ -55,10 +55,10 @@ async fn waiting_reservations_are_granted_in_order() {
 #[tokio::test]
 async fn a_dropped_waiter_does_not_block_the_others() {
     let store = Fixture::new(100, 0, 0).open();
-    let pressure = store.pressure();
-    let _held = store.reserve(60).await.unwrap();
-    let mut large = Box::pin(store.reserve(90));
-    let mut small = Box::pin(store.reserve(10));
+    let pressure = store.room.cleaner();
+    let _held = store.room.reserve(60).await.unwrap();
+    let mut large = Box::pin(store.room.reserve(90));
+    let mut small = Box::pin(store.room.reserve(10));
     assert!(large.as_mut().now_or_never().is_none());
     assert!(small.as_mut().now_or_never().is_none());
     drop(large);
@@ -69,9 +69,9 @@ async fn a_dropped_waiter_does_not_block_the_others() {
 #[tokio::test]
 async fn space_granted_to_a_dropped_waiter_is_released() {
     let store = Fixture::new(100, 0, 0).open();
-    let _pressure = store.pressure();
-    let held = store.reserve(60).await.unwrap();
-    let mut waiting = Box::pin(store.reserve(90));
+    let _pressure = store.room.cleaner();
+    let held = store.room.reserve(60).await.unwrap();
+    let mut waiting = Box::pin(store.room.reserve(90));
     assert!(waiting.as_mut().now_or_never().is_none());
     drop(held);
     assert_eq!(taken(&store), 90, "granted, and not received yet");
@@ -82,9 +82,9 @@ async fn space_granted_to_a_dropped_waiter_is_released() {
 #[tokio::test]
 async fn waiting_reservations_fail_when_the_cleaner_is_dropped() {
     let store = Fixture::new(100, 0, 0).open();
-    let pressure = store.pressure();
-    let _held = store.reserve(60).await.unwrap();
-    let mut waiting = Box::pin(store.reserve(90));
+    let pressure = store.room.cleaner();
+    let _held = store.room.reserve(60).await.unwrap();
+    let mut waiting = Box::pin(store.room.reserve(90));
     assert!(waiting.as_mut().now_or_never().is_none());
     drop(pressure);
     assert!(waiting.await.unwrap_err().is_no_room());
@@ -93,28 +93,28 @@ async fn waiting_reservations_fail_when_the_cleaner_is_dropped() {
 #[tokio::test]
 async fn bytes_found_on_disk_are_always_accepted_and_counted() {
     let store = Fixture::new(100, 0, 0).open();
-    let found = store.readmit(150);
-    assert_eq!((taken(&store), store.usage().free), (150, 0));
-    assert!(store.reserve(1).await.is_err());
+    let found = store.room.account_existing(150);
+    assert_eq!((taken(&store), store.room.usage().free), (150, 0));
+    assert!(store.room.reserve(1).await.is_err());
     drop(found);
-    assert_eq!(store.usage().free, 100);
+    assert_eq!(store.room.usage().free, 100);
 }
 
 #[tokio::test]
 async fn crossing_the_first_threshold_wakes_the_cleaner_and_nothing_else_does() {
     let store = Fixture::new(100, 20, 40).open();
-    let pressure = store.pressure();
-    let _most = store.reserve(80).await.unwrap();
+    let pressure = store.room.cleaner();
+    let _most = store.room.reserve(80).await.unwrap();
     assert!(pressure.wait().now_or_never().is_none(), "20 bytes are free, which equals the threshold");
-    let one = store.reserve(1).await.unwrap();
+    let one = store.room.reserve(1).await.unwrap();
     let woken = tokio::time::timeout(Duration::from_secs(10), pressure.wait()).await;
     assert!(woken.is_ok());
     assert_eq!(pressure.wanted(), 21);
     drop(one);
     assert!(!pressure.is_short());
-    store.set_thresholds(Threshold::Bytes(ByteSize::bytes(30)), Threshold::percent(50));
+    store.room.set_thresholds(Threshold::Bytes(ByteSize::bytes(30)), Threshold::percent(50));
     assert!(pressure.is_short());
-    assert_eq!((store.usage().low_free, store.usage().target_free, pressure.wanted()), (30, 50, 30));
+    assert_eq!((store.room.usage().low_free, store.room.usage().target_free, pressure.wanted()), (30, 50, 30));
 }
 
 #[tokio::test]
@@ -125,8 +125,8 @@ async fn the_default_capacity_is_the_stored_bytes_plus_the_free_space() {
     let (digest, bytes) = content(1, 1 << 20);
     store_content(&fixture.open(), &digest, &bytes).await.unwrap();
     let store = fixture.open();
-    let _held = store.reserve(1 << 10).await.unwrap();
-    let usage = store.usage();
+    let _held = store.room.reserve(1 << 10).await.unwrap();
+    let usage = store.room.usage();
     assert_eq!((usage.used, usage.reserved), (1 << 20, 1 << 10));
     assert_eq!(usage.capacity, usage.used + usage.reserved + usage.free, "{usage:?}");
     assert_eq!(usage.low_free, Threshold::percent(10).of(usage.capacity), "{usage:?}");

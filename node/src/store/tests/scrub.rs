@@ -6,7 +6,7 @@ use crate::store::{Scrubbed, Step};
 use entrepot_oci::Digest;
 
 fn scrub(store: &Store, digest: &Digest) -> (Scrubbed, u64) {
-    let mut scrubbing = store.scrub(digest).unwrap();
+    let mut scrubbing = store.scrub.begin(digest).unwrap();
     let mut total = 0;
     loop {
         match scrubbing.step().unwrap() {
@@ -26,11 +26,11 @@ async fn sound_content_is_read_whole_kept_and_not_counted_as_used() {
     for length in [0, 1, 512 << 10, 1_500_000] {
         let (digest, bytes) = content(1, length);
         store_content(&store, &digest, &bytes).await.unwrap();
-        let before = store.records();
+        let before = store.contents.records();
         assert_eq!(scrub(&store, &digest), (Scrubbed::Kept, length as u64));
-        assert_eq!(store.records(), before);
+        assert_eq!(store.contents.records(), before);
     }
-    assert!(store.scrub(&content(9, 9).0).is_none());
+    assert!(store.scrub.begin(&content(9, 9).0).is_none());
 }
 
 #[tokio::test]
@@ -40,10 +40,10 @@ async fn damage_is_found_and_removed_also_of_what_is_pinned() {
     let (digest, bytes) = content(1, 1_500_000);
     for pinned in [false, true] {
         store_content(&store, &digest, &bytes).await.unwrap();
-        let _pin = pinned.then(|| store.pin(&digest));
+        let _pin = pinned.then(|| store.contents.pin(&digest));
         corrupt(&fixture.file_of(&digest));
         assert_eq!(scrub(&store, &digest).0, Scrubbed::Removed);
-        assert!(!store.contains(&digest) && !fixture.file_of(&digest).exists());
+        assert!(!store.contents.contains(&digest) && !fixture.file_of(&digest).exists());
     }
     assert_eq!(fixture.metrics.mismatches.with_label_values(&["store"]).get(), 2);
     assert_eq!(fixture.metrics.pending_damaged.get(), 1);
@@ -57,14 +57,14 @@ async fn scrubbed_content_needs_no_verification_at_its_next_use() {
     store_content(&store, &digest, &bytes).await.unwrap();
     drop(store);
     let store = fixture.open();
-    assert_eq!(store.size(&digest), None);
+    assert_eq!(store.contents.size(&digest), None);
     assert_eq!(scrub(&store, &digest).0, Scrubbed::Kept);
-    assert_eq!(store.size(&digest), Some(1000));
+    assert_eq!(store.contents.size(&digest), Some(1000));
     touch(&fixture.file_of(&digest));
     assert_eq!(scrub(&store, &digest).0, Scrubbed::Kept);
     store.close().unwrap();
     drop(store);
-    assert_eq!(fixture.open().size(&digest), Some(1000));
+    assert_eq!(fixture.open().contents.size(&digest), Some(1000));
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn content_removed_or_replaced_during_a_scrub_is_not_a_finding() {
     let (digest, bytes) = content(1, 1000);
     store_content(&store, &digest, &bytes).await.unwrap();
     corrupt(&fixture.file_of(&digest));
-    let (first, second) = (store.scrub(&digest).unwrap(), store.scrub(&digest).unwrap());
+    let (first, second) = (store.scrub.begin(&digest).unwrap(), store.scrub.begin(&digest).unwrap());
     store_content(&store, &digest, &bytes).await.unwrap();
     let mut step = first.step().unwrap();
     while let Step::More(next, _) = step {
@@ -82,7 +82,7 @@ async fn content_removed_or_replaced_during_a_scrub_is_not_a_finding() {
     }
     assert!(matches!(step, Step::Done(Scrubbed::Kept)), "the damaged file was replaced");
     assert!(read(&store, &digest).await.unwrap() == bytes);
-    store.remove(&digest).await.unwrap();
+    store.contents.remove(&digest).await.unwrap();
     let mut step = second.step().unwrap();
     while let Step::More(next, _) = step {
         step = next.step().unwrap();
@@ -102,15 +102,15 @@ async fn a_round_covers_everything_in_order_and_continues_after_a_clean_stop() {
     }
     digests.sort();
     // The round starts at a random digest, because no clean shutdown came before.
-    assert!(!store.end_round());
-    assert_eq!(store.to_scrub(7), digests[..7]);
-    store.scrubbed(&digests[6]);
-    assert_eq!(store.to_scrub(100), digests[7..]);
+    assert!(!store.scrub.end_round());
+    assert_eq!(store.scrub.next(7), digests[..7]);
+    store.scrub.done(&digests[6]);
+    assert_eq!(store.scrub.next(100), digests[7..]);
     store.close().unwrap();
     drop(store);
     let store = fixture.open();
-    assert_eq!(store.to_scrub(100), digests[7..]);
-    store.scrubbed(&digests[19]);
-    assert!(store.to_scrub(100).is_empty() && store.end_round());
-    assert_eq!(store.to_scrub(100), digests);
+    assert_eq!(store.scrub.next(100), digests[7..]);
+    store.scrub.done(&digests[19]);
+    assert!(store.scrub.next(100).is_empty() && store.scrub.end_round());
+    assert_eq!(store.scrub.next(100), digests);
 }

@@ -17,7 +17,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn is_there(node: &Node, id: &SessionId) -> bool {
     // Does not request its status, which would count as a use.
-    assert_eq!(node.uploads.is_open(id), node.store.uploads_dir().join(id.to_string()).exists());
+    assert_eq!(node.uploads.is_open(id), node.store.dirs.uploads().join(id.to_string()).exists());
     node.uploads.is_open(id)
 }
 
@@ -51,7 +51,7 @@ async fn a_client_that_keeps_opening_sessions_does_not_block_other_pushes() {
     }
     node.push(&repository("a"), b"layer").await;
     assert!(node.metrics.sessions.get() <= 10);
-    assert!(std::fs::read_dir(node.store.uploads_dir()).unwrap().count() <= 10);
+    assert!(std::fs::read_dir(node.store.dirs.uploads()).unwrap().count() <= 10);
 }
 
 #[tokio::test]

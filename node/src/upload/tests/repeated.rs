@@ -76,7 +76,7 @@ async fn a_client_that_repeats_interrupted_requests_pushes_its_content() {
             }
         }
         assert!(in_bucket(&node, &digest).await, "{seed}");
-        eventually("nothing is reserved", || node.store.usage().reserved == 0).await;
+        eventually("nothing is reserved", || node.store.room.usage().reserved == 0).await;
     }
 }
 
@@ -115,10 +115,10 @@ async fn replaced_bytes_are_reserved_once() {
     let id = node.open(&name).await;
     for _ in 0..3 {
         assert!(node.uploads.append(&name, &id, at(0), broken_body(&[7; 5000])).await.is_err());
-        assert_eq!(node.store.usage().reserved, 5000);
+        assert_eq!(node.store.room.usage().reserved, 5000);
     }
     node.uploads.append(&name, &id, at(0), body(&[&[7; 100]])).await.unwrap();
-    assert_eq!(node.store.usage().reserved, 100);
+    assert_eq!(node.store.room.usage().reserved, 100);
     assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 100);
 }
 

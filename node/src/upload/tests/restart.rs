@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 fn data(node: &Node) -> PathBuf {
-    let sessions: Vec<_> = std::fs::read_dir(node.store.uploads_dir()).unwrap().collect();
+    let sessions: Vec<_> = std::fs::read_dir(node.store.dirs.uploads()).unwrap().collect();
     assert_eq!(sessions.len(), 1);
     sessions[0].as_ref().unwrap().path().join("data")
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 /// The cleaner's handle: it wakes the cleaner, and waiting reservations depend on it. When it is
 /// dropped, they fail.
-pub struct Pressure {
+pub struct CleanerHandle {
     capacity: Arc<Capacity>,
 }
 
-impl Pressure {
-    pub(super) fn new(capacity: Arc<Capacity>) -> Pressure {
+impl CleanerHandle {
+    pub(super) fn new(capacity: Arc<Capacity>) -> CleanerHandle {
         capacity.set_cleaner(true);
-        Pressure { capacity }
+        CleanerHandle { capacity }
     }
 
     /// Resolves when less than `lowFree` is free or a reservation waits; at once if that happened
@@ -37,7 +37,7 @@ impl Pressure {
     }
 }
 
-impl Drop for Pressure {
+impl Drop for CleanerHandle {
     fn drop(&mut self) {
         self.capacity.set_cleaner(false);
     }

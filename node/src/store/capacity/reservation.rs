@@ -1,7 +1,7 @@
 //! Reservations of space.
 
-use super::StoreError;
-use super::capacity::Capacity;
+use super::Capacity;
+use crate::store::StoreError;
 use std::sync::Arc;
 
 /// Space reserved for bytes that are about to be written. Dropping it releases what was not
@@ -13,12 +13,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    pub(super) fn new(capacity: Arc<Capacity>, bytes: u64) -> Reservation {
+    pub(in crate::store) fn new(capacity: Arc<Capacity>, bytes: u64) -> Reservation {
         Reservation { capacity, bytes, written: 0 }
     }
 
     /// A reservation of bytes that are on disk already.
-    pub(super) fn readmitted(capacity: Arc<Capacity>, bytes: u64) -> Reservation {
+    pub(in crate::store) fn existing(capacity: Arc<Capacity>, bytes: u64) -> Reservation {
         Reservation { capacity, bytes, written: bytes }
     }
 
@@ -64,7 +64,7 @@ impl Reservation {
     }
 
     /// Turns the reservation into stored content of `size` bytes, and releases the rest.
-    pub(super) fn become_content(mut self, size: u64) {
+    pub(in crate::store) fn become_content(mut self, size: u64) {
         self.wrote(size);
         self.capacity.settle(self.bytes, self.written, size);
         (self.bytes, self.written) = (0, 0);

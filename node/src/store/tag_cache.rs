@@ -4,9 +4,9 @@ use super::looks::{Look, Looks};
 use entrepot_bucket::ETag;
 use entrepot_oci::{Digest, Repository, Tag};
 use entrepot_runtime::clock::{Clock, Uptime};
+use parking_lot::{Mutex, MutexGuard};
 use quick_cache::sync::Cache;
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Number of tags remembered, about 400 bytes each; the least recently requested are forgotten
 /// first. A forgotten tag is read without a condition next time, and cannot be served while the
@@ -27,20 +27,20 @@ pub struct KnownTag {
 pub(super) type TagName = (Repository, Tag);
 
 /// The tags seen last.
-pub(super) struct TagsSeen {
+pub(super) struct TagCache {
     known: Cache<TagName, KnownTag>,
     /// Tags whose value on disk differs from this cache.
     dirty: Mutex<HashSet<TagName>>,
     looks: Looks,
 }
 
-impl TagsSeen {
-    pub(super) fn new() -> TagsSeen {
-        TagsSeen { known: Cache::new(MAX_TAGS), dirty: Mutex::default(), looks: Looks::new() }
+impl TagCache {
+    pub(super) fn new() -> TagCache {
+        TagCache { known: Cache::new(MAX_TAGS), dirty: Mutex::default(), looks: Looks::new() }
     }
 
     fn dirty(&self) -> MutexGuard<'_, HashSet<TagName>> {
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dirty.lock()
     }
 
     pub(super) fn get(&self, repository: &Repository, tag: &Tag) -> Option<KnownTag> {

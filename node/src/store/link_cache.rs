@@ -2,7 +2,7 @@
 
 use entrepot_oci::Repository;
 use entrepot_runtime::clock::Uptime;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What a link makes visible in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,15 +27,15 @@ pub(super) struct LinkSeen {
 
 /// The links of one digest.
 #[derive(Default)]
-pub(super) struct LinksSeen(RwLock<Vec<LinkSeen>>);
+pub(super) struct LinkCache(RwLock<Vec<LinkSeen>>);
 
-impl LinksSeen {
+impl LinkCache {
     fn read(&self) -> RwLockReadGuard<'_, Vec<LinkSeen>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Vec<LinkSeen>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write()
     }
 
     /// Remembers a link. At the limit, the link with the oldest read is forgotten.

@@ -3,9 +3,9 @@
 
 use super::Shared;
 use super::failure::Failure;
-use super::flight::Departure;
+use super::fill_metrics::{ended, failed};
 use super::origin::Origin;
-use super::result::{ended, failed};
+use super::single_flight::Leader;
 use crate::repository::layout::LinkKind;
 use bytes::Bytes;
 use entrepot_bucket::Object;
@@ -32,7 +32,7 @@ pub(super) async fn land<T: Clone + From<Bytes>>(
     digest: &Digest,
     kind: LinkKind,
     read: Result<Bytes, Failure>,
-    departure: Departure<T>,
+    leader: Leader<T>,
 ) {
     let content = match read {
         Ok(content) => {
@@ -41,17 +41,17 @@ pub(super) async fn land<T: Clone + From<Bytes>>(
         }
         Err(failure) => {
             shared.count_fill(failed(shared, digest, &failure));
-            return departure.end(Err(failure));
+            return leader.end(Err(failure));
         }
     };
     let _running = shared.count_running();
-    departure.announce(Ok(content.clone().into()));
+    leader.announce(Ok(content.clone().into()));
     let store = &shared.parts.store;
     let stored = match kind {
-        LinkKind::Layer => store.insert(digest, content).await,
-        LinkKind::Revision => store.insert_small(digest, content).await,
+        LinkKind::Layer => store.contents.insert(digest, content).await,
+        LinkKind::Revision => store.contents.insert_small(digest, content).await,
     };
     shared.count_fill(ended(digest, stored));
     // The flight ends only now, so that a new request either joins it or finds the content stored.
-    drop(departure);
+    drop(leader);
 }
