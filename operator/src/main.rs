@@ -1,7 +1,7 @@
 //! `entrepot-operator`: creates and updates the registry nodes that a RegistryCluster describes.
 
 use clap::{Parser, Subcommand};
-use entrepot_operator::run::{Settings, run};
+use entrepot_operator::app::{Settings, run};
 use entrepot_operator::{crd, names};
 use std::net::SocketAddr;
 use std::process::ExitCode;

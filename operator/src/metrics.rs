@@ -35,7 +35,7 @@ pub struct Metrics {
     /// 1 for a `kind` that was never listed or whose list or watch keeps failing, else 0.
     pub lists_failing: IntGaugeVec,
     /// Failed status requests to nodes.
-    pub unanswered: IntCounter,
+    pub status_failures: IntCounter,
     /// 1 while this replica is the leader.
     pub leader: IntGauge,
 }
@@ -100,7 +100,7 @@ impl Metrics {
                 ),
                 &["kind"],
             )?,
-            unanswered: IntCounter::with_opts(options(
+            status_failures: IntCounter::with_opts(options(
                 "node_status_failures_total",
                 "Total number of failed status requests to registry pods.",
             ))?,
@@ -119,7 +119,7 @@ impl Metrics {
             Box::new(metrics.drifts.clone()),
             Box::new(metrics.watch_errors.clone()),
             Box::new(metrics.lists_failing.clone()),
-            Box::new(metrics.unanswered.clone()),
+            Box::new(metrics.status_failures.clone()),
             Box::new(metrics.leader.clone()),
         ];
         for collector in collectors {

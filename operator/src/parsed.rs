@@ -40,7 +40,7 @@ impl fmt::Display for Unreadable {
 /// The parts that are decoded of an object that cannot be decoded as a whole. All other fields are
 /// skipped, however deeply they nest.
 #[derive(Default, Deserialize)]
-struct Head {
+struct PartialObject {
     metadata: Option<Box<RawValue>>,
     status: Option<Box<RawValue>>,
 }
@@ -69,12 +69,12 @@ impl<K: DeserializeOwned + Resource> Parsed<K> {
                 };
                 Parsed { metadata, content: Ok(Arc::new(object)) }
             }
-            Err(error) => Parsed::unreadable(json, shown(error.path()), error.into_inner().to_string()),
+            Err(error) => Parsed::unreadable(json, shortened(error.path()), error.into_inner().to_string()),
         }
     }
 
     fn unreadable(json: &str, path: String, problem: String) -> Parsed<K> {
-        let head: Head = serde_json::from_str(json).unwrap_or_default();
+        let head: PartialObject = serde_json::from_str(json).unwrap_or_default();
         let metadata = head.metadata.as_ref().map(|raw| least_metadata(raw.get())).unwrap_or_default();
         let status = head.status.and_then(|raw| serde_json::from_str(raw.get()).ok());
         // The position in the text of a list is of no use to a user.
@@ -100,7 +100,7 @@ fn without_managed_fields(json: &str) -> Option<String> {
 }
 
 /// A path, cut where it is long, because only its beginning helps a user.
-fn shown(path: &serde_path_to_error::Path) -> String {
+fn shortened(path: &serde_path_to_error::Path) -> String {
     const SEGMENTS: usize = 12;
     let begin: Vec<_> = path.iter().take(SEGMENTS).map(ToString::to_string).collect();
     match path.iter().nth(SEGMENTS) {

@@ -5,24 +5,24 @@
 pub mod apply;
 pub mod build;
 pub mod observe;
+mod precondition;
 pub mod rollout;
 pub mod status;
 pub mod storage;
 pub mod validate;
-pub mod version;
 
 mod backoff;
 mod error;
-mod tell;
+mod publish;
 
 pub use backoff::Backoff;
-pub(crate) use error::words;
+pub(crate) use error::message_of;
 pub use error::{Failure, Failures, ReconcileError};
 
 use crate::crd::{RegistryCluster, Status};
 use crate::metrics::Metrics;
 use crate::names::Identity;
-use crate::nodes::Nodes;
+use crate::node_status::NodeStatusClient;
 use crate::parsed::Unreadable;
 use crate::watch::{Cluster, Stores};
 use apply::Done;
@@ -39,15 +39,15 @@ use storage::{Step, Volume};
 
 /// Interval between reconciliations of a healthy cluster, to notice changes of the nodes' reports
 /// and of Secrets, which are not watched.
-const LOOK: Duration = Duration::from_secs(30);
+const HEALTHY_INTERVAL: Duration = Duration::from_secs(30);
 /// The interval while a condition is not as it should be.
-const CLOSE_LOOK: Duration = Duration::from_secs(10);
+const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What every reconciliation needs.
 pub struct Context {
     pub client: Client,
     pub stores: Stores,
-    pub nodes: Nodes,
+    pub node_status: NodeStatusClient,
     pub metrics: Arc<Metrics>,
     pub recorder: Recorder,
     pub backoff: Backoff,
@@ -66,7 +66,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
     if cluster.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let running = Running::start(&context.metrics);
+    let running = RunningMetrics::start(&context.metrics);
     let result = match &cluster.content {
         Ok(readable) => pass(readable, &context).await,
         Err(why) => unreadable(&cluster, why, &context).await,
@@ -81,7 +81,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
 async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, ReconcileError> {
     let now = Time(Timestamp::now());
     if cluster.spec.paused {
-        return tell_only(cluster, cluster.status.as_ref(), status::paused(cluster, &now), context).await;
+        return publish_only(cluster, cluster.status.as_ref(), status::paused(cluster, &now), context).await;
     }
     let mut observed = observe::observe(cluster, context).await;
     let mut done = Done::default();
@@ -93,30 +93,32 @@ async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, Re
         Ok(valid) => valid,
         Err(invalid) => {
             let (before, generation) = (cluster.status.clone(), cluster.metadata.generation);
-            let told = status::invalid(before, generation, &invalid.to_string(), &now);
-            return tell_only(cluster, cluster.status.as_ref(), told, context).await;
+            let new_status = status::invalid(before, generation, &invalid.to_string(), &now);
+            return publish_only(cluster, cluster.status.as_ref(), new_status, context).await;
         }
     };
     let children = build::build(cluster, &valid);
     change(&valid.identity, &children, &observed, &step, &desired, context, &mut done).await;
-    tell::deeds(cluster, &done.deeds, context).await;
+    publish::changes(cluster, &done.changes, context).await;
     // If the StatefulSet was written just now, its observed counts are from before that write.
-    let rolls = done.deeds.iter().any(|deed| deed.is_about(Kind::StatefulSet));
+    let set_written = done.changes.iter().any(|change| change.is_of(Kind::StatefulSet));
     let (failed, failed_nodes) = (done.failures.message(), done.failures.message_of_nodes());
-    let facts = status::Facts {
+    let inputs = status::StatusInputs {
         failed: failed.as_deref(),
         failed_nodes: failed_nodes.as_deref(),
-        ..facts(&observed, &step, rolls)
+        ..inputs(&observed, &step, set_written)
     };
-    let told = status::status(cluster, &valid, &facts, &now);
-    let next = if is_well(&told) { LOOK } else { CLOSE_LOOK };
+    let new_status = status::new_status(cluster, &valid, &inputs, &now);
+    let next = if is_healthy(&new_status) { HEALTHY_INTERVAL } else { UNHEALTHY_INTERVAL };
     // A transient failure is reported only if it happens again: a short outage of the API server is
     // not worth a status update. A cluster without a status gets one at once.
-    let is_news = failed.is_none()
+    let is_worth_reporting = failed.is_none()
         || done.failures.are_final()
         || cluster.status.is_none()
         || context.backoff.has_failed(&valid.identity);
-    if is_news && let Err(failure) = tell::status(cluster, cluster.status.as_ref(), told, context).await {
+    if is_worth_reporting
+        && let Err(failure) = publish::status(cluster, cluster.status.as_ref(), new_status, context).await
+    {
         done.failures.push(failure);
     }
     if done.failures.is_empty() {
@@ -131,17 +133,17 @@ async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, Re
 async fn unreadable(cluster: &Cluster, why: &Unreadable, context: &Context) -> Result<Action, ReconcileError> {
     let before: Option<Status> = why.status.clone().and_then(|status| serde_json::from_value(status).ok());
     let message = format!("cannot decode this RegistryCluster: {why}");
-    let told = status::invalid(before.clone(), cluster.meta().generation, &message, &Time(Timestamp::now()));
-    tell_only(cluster, before.as_ref(), told, context).await
+    let new_status = status::invalid(before.clone(), cluster.meta().generation, &message, &Time(Timestamp::now()));
+    publish_only(cluster, before.as_ref(), new_status, context).await
 }
 
-async fn tell_only(
+async fn publish_only(
     cluster: &impl Resource<DynamicType = ()>,
     before: Option<&Status>,
-    told: Status,
+    new_status: Status,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
-    match tell::status(cluster, before, told, context).await {
+    match publish::status(cluster, before, new_status, context).await {
         Ok(()) => Ok(Action::await_change()),
         Err(failure) => Err(ReconcileError(Failures::from(failure))),
     }
@@ -159,20 +161,20 @@ async fn change(
     apply::apply(identity, children, observed, step, context, done).await;
     // Delete no StatefulSet and no pod while the objects from which they are recreated are not
     // applied.
-    if done.failures.spare_nodes() {
-        let stepped = apply::take_step(identity, step, desired, context, &mut done.deeds).await;
-        let unblocked = apply::unblock(identity, observed, context, &mut done.deeds).await;
+    if done.failures.leave_nodes_alone() {
+        let stepped = apply::take_step(identity, step, desired, context, &mut done.changes).await;
+        let unblocked = apply::delete_stuck_pods(identity, observed, context, &mut done.changes).await;
         [stepped, unblocked].into_iter().filter_map(Result::err).for_each(|failure| done.failures.push(failure));
     }
 }
 
-fn facts<'a>(observed: &'a Observed, step: &'a Step, rolls: bool) -> status::Facts<'a> {
-    let updated = observed.set.as_ref().filter(|_| !rolls).map_or(0, rollout::updated);
+fn inputs<'a>(observed: &'a Observed, step: &'a Step, set_written: bool) -> status::StatusInputs<'a> {
+    let updated = observed.set.as_ref().filter(|_| !set_written).map_or(0, rollout::updated);
     let set = observed.set.as_ref().and_then(|set| set.status.as_ref());
     // Between deletion and recreation of the StatefulSet its pods keep serving.
     let ready = observed.storage.nodes.iter().filter(|node| node.ready).count();
     let counted = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    status::Facts {
+    status::StatusInputs {
         step,
         class: observed.storage.class,
         pods: observed.pods.iter().map(AsRef::as_ref).collect(),
@@ -186,7 +188,7 @@ fn facts<'a>(observed: &'a Observed, step: &'a Step, rolls: bool) -> status::Fac
     }
 }
 
-fn is_well(status: &Status) -> bool {
+fn is_healthy(status: &Status) -> bool {
     status.conditions.iter().all(|condition| (condition.status == "True") == (condition.type_ != "Paused"))
 }
 
@@ -205,15 +207,15 @@ pub fn on_error(cluster: Arc<Cluster>, error: &ReconcileError, context: Arc<Cont
 }
 
 /// Counts and times a reconciliation, even if its future is dropped before it ends.
-struct Running<'a> {
+struct RunningMetrics<'a> {
     metrics: &'a Metrics,
     timer: prometheus::HistogramTimer,
 }
 
-impl Running<'_> {
-    fn start(metrics: &Metrics) -> Running<'_> {
+impl RunningMetrics<'_> {
+    fn start(metrics: &Metrics) -> RunningMetrics<'_> {
         metrics.reconciling.inc();
-        Running { metrics, timer: metrics.reconcile_seconds.start_timer() }
+        RunningMetrics { metrics, timer: metrics.reconcile_seconds.start_timer() }
     }
 
     fn end(self, ok: bool) {

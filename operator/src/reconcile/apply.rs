@@ -5,9 +5,9 @@ pub mod compare;
 
 use super::build::{Child, Kind};
 use super::observe::Observed;
+use super::precondition::Precondition;
 use super::rollout;
 use super::storage::{Step, Volume};
-use super::version::Version;
 use super::{Context, Failure, Failures};
 use crate::names::{Identity, MANAGER};
 use crate::watch::resource;
@@ -26,34 +26,34 @@ pub const APPLIED: &str = "entrepot.dev/applied";
 
 /// A write that the user learns about by an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deed {
+pub struct Change {
     /// Whether the event is a warning.
     pub warning: bool,
     pub reason: &'static str,
     /// The object that was written. The recorder counts events about the same object together.
-    pub about: String,
+    pub object: String,
     pub note: String,
 }
 
-impl Deed {
+impl Change {
     /// Whether a child of that kind was written.
-    pub fn is_about(&self, kind: Kind) -> bool {
-        self.about.split_once(' ').is_some_and(|(name, _)| name == kind.name())
+    pub fn is_of(&self, kind: Kind) -> bool {
+        self.object.split_once(' ').is_some_and(|(name, _)| name == kind.name())
     }
 
-    fn normal(reason: &'static str, about: &str, note: String) -> Deed {
-        Deed { warning: false, reason, about: about.to_owned(), note }
+    fn normal(reason: &'static str, object: &str, note: String) -> Change {
+        Change { warning: false, reason, object: object.to_owned(), note }
     }
 
-    fn warning(reason: &'static str, about: &str, note: String) -> Deed {
-        Deed { warning: true, reason, about: about.to_owned(), note }
+    fn warning(reason: &'static str, object: &str, note: String) -> Change {
+        Change { warning: true, reason, object: object.to_owned(), note }
     }
 }
 
 /// What a reconciliation has written so far, and what failed.
 #[derive(Debug, Default)]
 pub struct Done {
-    pub deeds: Vec<Deed>,
+    pub changes: Vec<Change>,
     pub failures: Failures,
 }
 
@@ -66,21 +66,21 @@ pub async fn apply(
     context: &Context,
     done: &mut Done,
 ) {
-    let mut ready_for_nodes = true;
+    let mut dependencies_applied = true;
     for child in children {
         let is_set = child.kind == Kind::StatefulSet;
         if is_set && !step.keeps_set() {
             continue;
         }
-        let applied = if is_set && !ready_for_nodes {
-            Err(Failure::Waits(child.label()))
+        let applied = if is_set && !dependencies_applied {
+            Err(Failure::DependencyFailed(child.label()))
         } else {
             apply_child(identity, child, observed, context).await
         };
         match applied {
-            Ok(deed) => done.deeds.extend(deed),
+            Ok(change) => done.changes.extend(change),
             Err(failure) => {
-                ready_for_nodes &= !nodes_wait_for(child, &failure);
+                dependencies_applied &= !nodes_depend_on(child, &failure);
                 if child.kind.is_of_nodes() {
                     done.failures.push_of_nodes(failure);
                 } else {
@@ -95,12 +95,12 @@ pub async fn apply(
 /// Nodes with a new configuration hash that start with the old ConfigMap would keep its
 /// configuration, and pods need the cluster's own ServiceAccount. A registry whose Service names
 /// belong to another owner is not started.
-fn nodes_wait_for(child: &Child, failure: &Failure) -> bool {
+fn nodes_depend_on(child: &Child, failure: &Failure) -> bool {
     matches!(child.kind, Kind::ServiceAccount | Kind::ConfigMap)
-        || (child.kind == Kind::Service && matches!(failure, Failure::Taken(_)))
+        || (child.kind == Kind::Service && matches!(failure, Failure::OwnedByOther(_)))
 }
 
-fn signed(child: &Child) -> Value {
+fn with_hash(child: &Child) -> Value {
     let mut object = child.object.clone();
     let hash = hex::encode(&Sha256::digest(object.to_string().as_bytes())[..8]);
     object["metadata"]["annotations"][APPLIED] = json!(hash);
@@ -112,24 +112,24 @@ async fn apply_child(
     child: &Child,
     observed: &Observed,
     context: &Context,
-) -> Result<Option<Deed>, Failure> {
+) -> Result<Option<Change>, Failure> {
     let api: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), &identity.namespace, &resource(child.kind));
     let label = child.label();
-    let object = signed(child);
+    let object = with_hash(child);
     let count = |verb| context.metrics.writes.with_label_values(&[child.kind.name(), verb]).inc();
     let Some(found) = observed.find(child) else {
         // The object may exist without the label. Then its owner decides: this cluster, or somebody
         // else.
-        let hidden = hidden(&api, child).await?;
-        if let Some(hidden) = &hidden
-            && !identity.owns(hidden.owner_references())
+        let unlabelled = find_unlabelled(&api, child).await?;
+        if let Some(unlabelled) = &unlabelled
+            && !identity.owns(unlabelled.owner_references())
         {
-            return Err(Failure::Taken(label));
+            return Err(Failure::OwnedByOther(label));
         }
-        server_side(&api, child, &object).await?;
+        server_side_apply(&api, child, &object).await?;
         count("create");
-        if hidden.is_some() {
+        if unlabelled.is_some() {
             context.metrics.drifts.with_label_values(&[child.kind.name()]).inc();
             tracing::warn!(
                 cluster = identity.name,
@@ -137,9 +137,9 @@ async fn apply_child(
                 child = label,
                 "restored labels that were removed"
             );
-            return Ok(Some(Deed::warning("Restored", &label, format!("Restored labels of {label}"))));
+            return Ok(Some(Change::warning("Restored", &label, format!("Restored labels of {label}"))));
         }
-        if observed.settled && !(child.kind == Kind::StatefulSet && observed.replacing) {
+        if observed.already_applied && !(child.kind == Kind::StatefulSet && observed.recreating_set) {
             context.metrics.drifts.with_label_values(&[child.kind.name()]).inc();
             tracing::warn!(
                 cluster = identity.name,
@@ -147,12 +147,12 @@ async fn apply_child(
                 child = label,
                 "recreated an object that was deleted"
             );
-            return Ok(Some(Deed::warning("Restored", &label, format!("Recreated {label} after it was deleted"))));
+            return Ok(Some(Change::warning("Restored", &label, format!("Recreated {label} after it was deleted"))));
         }
         tracing::info!(cluster = identity.name, namespace = identity.namespace, child = label, "created");
-        return Ok(Some(Deed::normal("Created", &label, format!("Created {label}"))));
+        return Ok(Some(Change::normal("Created", &label, format!("Created {label}"))));
     };
-    let mut now = serde_json::to_value(found.as_ref()).map_err(Failure::Form)?;
+    let mut now = serde_json::to_value(found.as_ref()).map_err(Failure::Decode)?;
     // Members of a list have neither apiVersion nor kind.
     (now["apiVersion"], now["kind"]) = (json!(child.kind.api_version()), json!(child.kind.name()));
     let found_differences = differences(&object, &now);
@@ -164,43 +164,47 @@ async fn apply_child(
     if found_differences.iter().any(|difference| difference.added) {
         // Server-side apply would keep what somebody else added, so replace the object. The replace
         // is conditional on the observed version, so that no unseen change is reverted.
-        let restored: DynamicObject = serde_json::from_value(restored(&object, &now)).map_err(Failure::Form)?;
+        let restored: DynamicObject = serde_json::from_value(restored(&object, &now)).map_err(Failure::Decode)?;
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         api.replace(&child.name, &parameters, &restored).await.map_err(Failure::write("revert", &label))?;
         count("replace");
     } else {
-        server_side(&api, child, &object).await?;
+        server_side_apply(&api, child, &object).await?;
         count("apply");
     }
-    let fields = shown(&found_differences, &applied);
+    let fields = field_list(&found_differences, &applied);
     if drifted {
-        let who = last_editor(found);
+        let editor = last_editor(found);
         context.metrics.drifts.with_label_values(&[child.kind.name()]).inc();
         tracing::warn!(
             cluster = identity.name,
             namespace = identity.namespace,
             child = label,
             fields,
-            editor = who,
+            editor = editor,
             "reverted changes by another field manager"
         );
-        return Ok(Some(Deed::warning("Restored", &label, format!("Reverted {fields} of {label}, changed by {who}"))));
+        return Ok(Some(Change::warning(
+            "Restored",
+            &label,
+            format!("Reverted {fields} of {label}, changed by {editor}"),
+        )));
     }
     tracing::info!(cluster = identity.name, namespace = identity.namespace, child = label, fields, "updated");
-    Ok(Some(Deed::normal("Updated", &label, format!("Updated {label}: {fields}"))))
+    Ok(Some(Change::normal("Updated", &label, format!("Updated {label}: {fields}"))))
 }
 
 /// A child that exists although no watch shows it. If its CRD is not installed, it does not exist.
-async fn hidden(api: &Api<DynamicObject>, child: &Child) -> Result<Option<DynamicObject>, Failure> {
+async fn find_unlabelled(api: &Api<DynamicObject>, child: &Child) -> Result<Option<DynamicObject>, Failure> {
     match api.get(&child.name).await {
         Ok(found) => Ok(Some(found)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(source) => Err(Failure::Look { what: format!("get {}", child.label()), source: Box::new(source) }),
+        Err(source) => Err(Failure::Read { what: format!("get {}", child.label()), source: Box::new(source) }),
     }
 }
 
 /// The first few fields, for a log line or an event.
-fn shown(found: &[Difference], applied: &str) -> String {
+fn field_list(found: &[Difference], applied: &str) -> String {
     let paths: Vec<_> = found.iter().map(|found| found.path.as_str()).filter(|path| *path != applied).collect();
     match paths.len() {
         0 => "removed fields".into(),
@@ -217,9 +221,9 @@ fn last_editor(object: &DynamicObject) -> String {
     last.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| "an unknown field manager".into())
 }
 
-async fn server_side(api: &Api<DynamicObject>, child: &Child, object: &Value) -> Result<(), Failure> {
+async fn server_side_apply(api: &Api<DynamicObject>, child: &Child, object: &Value) -> Result<(), Failure> {
     let parameters = PatchParams::apply(MANAGER).force();
-    api.patch(&child.name, &parameters, &Patch::Apply(object)).await.map(drop).map_err(Failure::applying(child))
+    api.patch(&child.name, &parameters, &Patch::Apply(object)).await.map(drop).map_err(Failure::apply(child))
 }
 
 /// Deletes objects that have the cluster's label and owner and are no longer built.
@@ -233,7 +237,7 @@ async fn prune(identity: &Identity, children: &[Child], observed: &Observed, con
         let api: Api<DynamicObject> =
             Api::namespaced_with(context.client.clone(), &identity.namespace, &resource(*kind));
         let label = format!("{} {name}", kind.name());
-        let Some(version) = Version::of(object.as_ref()) else { continue };
+        let Some(version) = Precondition::of(object.as_ref()) else { continue };
         match delete(&api, &name, &version, None, &label).await {
             Ok(true) => {}
             Ok(false) => continue,
@@ -249,22 +253,26 @@ async fn prune(identity: &Identity, children: &[Child], observed: &Observed, con
             child = label,
             "deleted: no longer required by the spec"
         );
-        done.deeds.push(Deed::normal("Deleted", &label, format!("Deleted {label}, no longer required by the spec")));
+        done.changes.push(Change::normal(
+            "Deleted",
+            &label,
+            format!("Deleted {label}, no longer required by the spec"),
+        ));
     }
 }
 
-/// [`Version::delete`] with its error as a [`Failure`].
+/// [`Precondition::delete`] with its error as a [`Failure`].
 async fn delete<K>(
     api: &Api<K>,
     name: &str,
-    version: &Version,
+    precondition: &Precondition,
     propagation: Option<PropagationPolicy>,
     label: &str,
 ) -> Result<bool, Failure>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    version.delete(api, name, propagation).await.map_err(Failure::write("delete", label))
+    precondition.delete(api, name, propagation).await.map_err(Failure::write("delete", label))
 }
 
 /// Carries out the next step of a volume change.
@@ -276,7 +284,7 @@ pub async fn take_step(
     step: &Step,
     desired: &Volume,
     context: &Context,
-    deeds: &mut Vec<Deed>,
+    changes: &mut Vec<Change>,
 ) -> Result<(), Failure> {
     let namespace = identity.namespace.as_str();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
@@ -287,15 +295,15 @@ pub async fn take_step(
         Step::Resize(small) => {
             for claim in small {
                 let patch = json!({"spec": {"resources": {"requests": {"storage": desired.size}}}});
-                let asked = claim.version.patch(&claims, &claim.name, patch).await;
-                if asked.map_err(Failure::write("resize PersistentVolumeClaim", &claim.name))? {
+                let resized = claim.precondition.patch(&claims, &claim.name, patch).await;
+                if resized.map_err(Failure::write("resize PersistentVolumeClaim", &claim.name))? {
                     count("PersistentVolumeClaim", "resize");
                     let note = format!(
                         "Resizing PersistentVolumeClaim {} from {} to {}",
                         claim.name, claim.requested, desired.size
                     );
                     log(&note);
-                    deeds.push(Deed::normal("Resizing", &claim.name, note));
+                    changes.push(Change::normal("Resizing", &claim.name, note));
                 }
             }
         }
@@ -308,26 +316,26 @@ pub async fn take_step(
                 let note = "Deleted the StatefulSet, keeping its pods, to recreate it with new volumeClaimTemplates"
                     .to_owned();
                 log(&note);
-                deeds.push(Deed::normal("Recreating", &identity.name, note));
+                changes.push(Change::normal("Recreating", &identity.name, note));
             }
         }
         Step::DeleteClaim(claim) => {
             let label = format!("PersistentVolumeClaim {}", claim.name);
-            if delete(&claims, &claim.name, &claim.version, None, &label).await? {
+            if delete(&claims, &claim.name, &claim.precondition, None, &label).await? {
                 count("PersistentVolumeClaim", "delete");
                 let note =
                     format!("Deleted PersistentVolumeClaim {}; it is recreated with {}", claim.name, desired.size);
                 log(&note);
-                deeds.push(Deed::normal("RecreatingNode", &claim.name, note));
+                changes.push(Change::normal("RecreatingNode", &claim.name, note));
             }
         }
         Step::DeletePod(node) => {
             let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-            if delete(&pods, &node.name, &node.version, None, &format!("Pod {}", node.name)).await? {
+            if delete(&pods, &node.name, &node.precondition, None, &format!("Pod {}", node.name)).await? {
                 count("Pod", "delete");
                 let note = format!("Deleted Pod {} so that it starts with a new volume", node.name);
                 log(&note);
-                deeds.push(Deed::normal("RecreatingNode", &node.name, note));
+                changes.push(Change::normal("RecreatingNode", &node.name, note));
             }
         }
     }
@@ -338,11 +346,11 @@ pub async fn take_step(
 ///
 /// # Errors
 /// If the API server rejects a deletion or does not respond.
-pub async fn unblock(
+pub async fn delete_stuck_pods(
     identity: &Identity,
     observed: &Observed,
     context: &Context,
-    deeds: &mut Vec<Deed>,
+    changes: &mut Vec<Change>,
 ) -> Result<(), Failure> {
     let Some(set) = &observed.set else { return Ok(()) };
     let Some(status) = &set.status else { return Ok(()) };
@@ -353,15 +361,15 @@ pub async fn unblock(
     }
     let Some(wanted) = &status.update_revision else { return Ok(()) };
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
-    for pod in rollout::stuck(observed.pods.iter().map(AsRef::as_ref), wanted, Timestamp::now()) {
+    for pod in rollout::stuck_pods(observed.pods.iter().map(AsRef::as_ref), wanted, Timestamp::now()) {
         let name = pod.name_any();
-        let Some(version) = Version::of(pod) else { continue };
+        let Some(version) = Precondition::of(pod) else { continue };
         if delete(&pods, &name, &version, None, &format!("Pod {name}")).await? {
             context.metrics.writes.with_label_values(&["Pod", "delete"]).inc();
-            let why = rollout::trouble(pod).unwrap_or_else(|| "not ready".into());
+            let why = rollout::failure_reason(pod).unwrap_or_else(|| "not ready".into());
             let note = format!("Deleted Pod {name}: it has an outdated revision and cannot become ready ({why})");
             tracing::info!(cluster = identity.name, namespace = identity.namespace, "{note}");
-            deeds.push(Deed::warning("Unblocked", &name, note));
+            changes.push(Change::warning("Unblocked", &name, note));
         }
     }
     Ok(())

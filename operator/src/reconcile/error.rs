@@ -6,38 +6,38 @@ use std::fmt;
 
 /// Maximum length of a message in characters. The API server's response may contain the whole
 /// object.
-const LONGEST: usize = 2000;
+const MAX_MESSAGE_LENGTH: usize = 2000;
 
 /// One part that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A read.
-    #[error("cannot {what}: {}", words(.source))]
-    Look { what: String, source: Box<kube::Error> },
+    #[error("cannot {what}: {}", message_of(.source))]
+    Read { what: String, source: Box<kube::Error> },
     /// A write of an object, a volume or the status.
-    #[error("cannot {what}: {}", words(.source))]
+    #[error("cannot {what}: {}", message_of(.source))]
     Write { what: String, source: Box<kube::Error> },
     /// An object of that name exists and another owner has it.
     #[error("{0} already exists and is not owned by this RegistryCluster")]
-    Taken(String),
+    OwnedByOther(String),
     /// The API server does not know the kind.
     #[error(
         "cannot apply {0}: the ServiceMonitor CRD is not installed; install the Prometheus Operator or set \
             spec.monitoring.serviceMonitor to false"
     )]
-    NoDefinition(String),
+    NoCrd(String),
     /// The objects that this one depends on failed.
     #[error("{0} is not changed until the objects that it depends on are applied")]
-    Waits(String),
+    DependencyFailed(String),
     /// An object of this cluster does not have the structure of its kind.
     #[error("{0}; volumes and pods are not changed until it is valid")]
     Unreadable(String),
     #[error("cannot decode object: {0}")]
-    Form(serde_json::Error),
+    Decode(serde_json::Error),
 }
 
 /// The API server's own message, if it responded.
-pub(crate) fn words(error: &kube::Error) -> String {
+pub(crate) fn message_of(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Api(status) => format!("the API server responded with status {}", status.code),
@@ -47,8 +47,8 @@ pub(crate) fn words(error: &kube::Error) -> String {
 
 impl Failure {
     /// A failed read; `what` is a verb with its object.
-    pub fn look(what: &'static str) -> impl Fn(kube::Error) -> Failure {
-        move |source| Failure::Look { what: what.to_owned(), source: Box::new(source) }
+    pub fn read(what: &'static str) -> impl Fn(kube::Error) -> Failure {
+        move |source| Failure::Read { what: what.to_owned(), source: Box::new(source) }
     }
 
     /// A failed write.
@@ -58,12 +58,12 @@ impl Failure {
     }
 
     /// A failed apply of a child.
-    pub(super) fn applying(child: &Child) -> impl Fn(kube::Error) -> Failure {
+    pub(super) fn apply(child: &Child) -> impl Fn(kube::Error) -> Failure {
         let (kind, label) = (child.kind, child.label());
         move |source| match &source {
             // All other kinds are built into Kubernetes.
             kube::Error::Api(status) if status.code == 404 && kind == Kind::ServiceMonitor => {
-                Failure::NoDefinition(label.clone())
+                Failure::NoCrd(label.clone())
             }
             _ => Failure::write("apply", &label)(source),
         }
@@ -73,13 +73,13 @@ impl Failure {
     /// transient, and so is an overloaded or unavailable API server or a webhook behind it.
     fn is_final(&self) -> bool {
         match self {
-            Failure::Look { source, .. } | Failure::Write { source, .. } => match source.as_ref() {
+            Failure::Read { source, .. } | Failure::Write { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => (400..500).contains(&status.code) && !matches!(status.code, 409 | 429),
                 _ => false,
             },
             // The failure that it waits for may be transient.
-            Failure::Waits(_) => false,
-            Failure::Taken(_) | Failure::NoDefinition(_) | Failure::Unreadable(_) | Failure::Form(_) => true,
+            Failure::DependencyFailed(_) => false,
+            Failure::OwnedByOther(_) | Failure::NoCrd(_) | Failure::Unreadable(_) | Failure::Decode(_) => true,
         }
     }
 }
@@ -109,7 +109,7 @@ impl Failures {
     }
 
     /// Whether no write failed that the nodes depend on.
-    pub fn spare_nodes(&self) -> bool {
+    pub fn leave_nodes_alone(&self) -> bool {
         self.nodes.is_empty()
     }
 
@@ -126,13 +126,13 @@ impl Failures {
 
     /// The failures that concern the nodes as one message for the user.
     pub fn message_of_nodes(&self) -> Option<String> {
-        let told: Vec<_> = self.nodes.iter().filter_map(|at| self.all.get(*at)).map(Failure::to_string).collect();
-        (!told.is_empty()).then(|| shortened(told.join("; ")))
+        let messages: Vec<_> = self.nodes.iter().filter_map(|at| self.all.get(*at)).map(Failure::to_string).collect();
+        (!messages.is_empty()).then(|| shortened(messages.join("; ")))
     }
 }
 
 fn shortened(text: String) -> String {
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_MESSAGE_LENGTH) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -146,8 +146,8 @@ impl From<Failure> for Failures {
 
 impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told: Vec<_> = self.all.iter().map(Failure::to_string).collect();
-        f.write_str(&told.join("; "))
+        let messages: Vec<_> = self.all.iter().map(Failure::to_string).collect();
+        f.write_str(&messages.join("; "))
     }
 }
 
@@ -170,14 +170,14 @@ mod tests {
         let is_final = |code| Failure::write("apply", "Service a")(answered(code, "")).is_final();
         assert!([400, 403, 404, 405, 413, 422].into_iter().all(is_final));
         assert!(![409, 429, 500, 503, 504].into_iter().any(is_final));
-        assert!(!Failure::look("get")(kube::Error::LinesCodecMaxLineLengthExceeded).is_final());
+        assert!(!Failure::read("get")(kube::Error::LinesCodecMaxLineLengthExceeded).is_final());
     }
 
     #[test]
     fn the_message_has_all_failures_and_that_of_nodes_only_theirs() {
         let mut failures = Failures::default();
         assert_eq!((failures.message(), failures.message_of_nodes()), (None, None));
-        failures.push(Failure::NoDefinition("ServiceMonitor a".into()));
+        failures.push(Failure::NoCrd("ServiceMonitor a".into()));
         assert_eq!(failures.message_of_nodes(), None);
         failures.push_of_nodes(Failure::write("apply", "StatefulSet a")(answered(500, "a webhook is unavailable")));
         assert_eq!(
@@ -188,6 +188,6 @@ mod tests {
         assert!(all.contains("CRD is not installed") && all.contains("a webhook is unavailable"), "{all}");
         assert!(failures.are_final());
         failures.push(Failure::Unreadable("é".repeat(9000)));
-        assert_eq!(failures.message().unwrap().chars().count(), LONGEST + 1);
+        assert_eq!(failures.message().unwrap().chars().count(), MAX_MESSAGE_LENGTH + 1);
     }
 }

@@ -2,9 +2,9 @@
 //! unwatched objects that the spec refers to.
 
 use super::build::{Child, Kind};
+use super::precondition::Precondition;
 use super::rollout::{is_deleting, is_ready};
 use super::storage::{self, Class, ObservedClaim, ObservedNode, ObservedSet, Volume};
-use super::version::Version;
 use super::{Context, Failure};
 use crate::crd::{CaKind, RegistryCluster, ResizePolicy};
 use crate::names::{Identity, VOLUME};
@@ -32,9 +32,9 @@ pub struct Observed {
     pub failures: Vec<Failure>,
     /// An earlier reconciliation applied all of this very spec: a missing child was deleted by
     /// somebody else.
-    pub settled: bool,
-    /// The last reconciliation was replacing the StatefulSet: the operator itself deleted it.
-    pub replacing: bool,
+    pub already_applied: bool,
+    /// The last reconciliation was recreating_set the StatefulSet: the operator itself deleted it.
+    pub recreating_set: bool,
 }
 
 /// Objects that the spec refers to and that do not exist.
@@ -58,10 +58,10 @@ pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Observed {
         children.extend(found.objects.into_iter().map(|object| (kind, object)));
     }
     let monitor = service_monitor(cluster, &identity, context).await;
-    children.extend(noted(monitor, &mut failures).flatten());
+    children.extend(ok_or_record(monitor, &mut failures).flatten());
     let set = children.iter().find(|(kind, object)| *kind == Kind::StatefulSet && object.name_any() == name);
     let set = set.map(|(_, object)| DynamicObject::clone(object).try_parse::<StatefulSet>());
-    let set = noted(
+    let set = ok_or_record(
         set.transpose().map_err(|error| Failure::Unreadable(format!("cannot decode StatefulSet {name}: {error}"))),
         &mut failures,
     );
@@ -75,24 +75,24 @@ pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Observed {
         replicas: cluster.spec.replicas,
         set: set.as_ref().and_then(observed_set),
         nodes: pods.iter().filter_map(|pod| observed_node(&identity, pod)).collect(),
-        class: noted(class(cluster, &claims, context).await, &mut failures).unwrap_or(Class::Unknown),
+        class: ok_or_record(storage_class(cluster, &claims, context).await, &mut failures).unwrap_or(Class::Unknown),
         claims,
         unreadable,
     };
     let missing = missing(cluster, &identity, context, &mut failures).await;
-    let reports = context.nodes.ask(pods.iter().map(AsRef::as_ref)).await;
+    let reports = context.node_status.read_all(pods.iter().map(AsRef::as_ref)).await;
     let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let settled = conditions.iter().any(|known| {
+    let already_applied = conditions.iter().any(|known| {
         (known.type_.as_str(), known.status.as_str()) == ("Applied", "True")
             && known.observed_generation == cluster.metadata.generation
     });
-    let replacing = conditions.iter().any(|known| known.type_ == "StorageResized" && known.reason == "Replacing");
-    Observed { children, set, pods, storage, reports, missing, failures, settled, replacing }
+    let recreating_set = conditions.iter().any(|known| known.type_ == "StorageResized" && known.reason == "Replacing");
+    Observed { children, set, pods, storage, reports, missing, failures, already_applied, recreating_set }
 }
 
 /// The result of a read. A failure is added to `failures`.
-fn noted<T>(look: Result<T, Failure>, failures: &mut Vec<Failure>) -> Option<T> {
-    look.map_err(|failure| failures.push(failure)).ok()
+fn ok_or_record<T>(read: Result<T, Failure>, failures: &mut Vec<Failure>) -> Option<T> {
+    read.map_err(|failure| failures.push(failure)).ok()
 }
 
 impl Observed {
@@ -125,7 +125,7 @@ async fn service_monitor(
         // permission to read it has created none; if the spec requests one, the apply fails and
         // reports the reason.
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => None,
-        Err(error) => return Err(Failure::look("get the ServiceMonitor")(error)),
+        Err(error) => return Err(Failure::read("get the ServiceMonitor")(error)),
     };
     Ok(found.map(|object| (Kind::ServiceMonitor, Arc::new(object))))
 }
@@ -138,7 +138,7 @@ fn observed_set(set: &StatefulSet) -> Option<ObservedSet> {
     let template = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.as_ref()?;
     let size = template.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.parse().ok()?;
     Some(ObservedSet {
-        version: Version::of(set)?,
+        precondition: Precondition::of(set)?,
         volume: Volume { size, class: template.storage_class_name.clone() },
         deleting: set.metadata.deletion_timestamp.is_some(),
     })
@@ -156,7 +156,7 @@ fn observed_claim(identity: &Identity, claim: &PersistentVolumeClaim) -> Option<
     };
     Some(ObservedClaim {
         ordinal: ordinal(&name, &format!("{VOLUME}-{}", identity.name))?,
-        version: Version::of(claim)?,
+        precondition: Precondition::of(claim)?,
         requested: size(spec.resources.as_ref()?.requests.as_ref()?)?,
         capacity: status.capacity.as_ref().and_then(size),
         class: spec.storage_class_name.clone(),
@@ -170,7 +170,7 @@ fn observed_node(identity: &Identity, pod: &Pod) -> Option<ObservedNode> {
     let name = pod.name_any();
     Some(ObservedNode {
         ordinal: ordinal(&name, &identity.name)?,
-        version: Version::of(pod)?,
+        precondition: Precondition::of(pod)?,
         ready: is_ready(pod),
         scheduled: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
         deleting: is_deleting(pod),
@@ -179,18 +179,22 @@ fn observed_node(identity: &Identity, pod: &Pod) -> Option<ObservedNode> {
 }
 
 /// The StorageClass matters if claims have to grow, or if one is not bound.
-async fn class(cluster: &RegistryCluster, claims: &[ObservedClaim], context: &Context) -> Result<Class, Failure> {
+async fn storage_class(
+    cluster: &RegistryCluster,
+    claims: &[ObservedClaim],
+    context: &Context,
+) -> Result<Class, Failure> {
     let cache = &cluster.spec.cache;
     let grows = |claim: &&ObservedClaim| cache.resize_policy == ResizePolicy::Expand && claim.requested < cache.size;
     let unbound = |claim: &&ObservedClaim| claim.capacity.is_none();
     let Some(claim) = claims.iter().find(grows).or_else(|| claims.iter().find(unbound)) else {
-        return Ok(Class::NotAsked);
+        return Ok(Class::NotNeeded);
     };
     let Some(name) = claim.class.as_deref().or(cache.storage_class_name.as_deref()) else {
-        return Ok(Class::NotAsked);
+        return Ok(Class::NotNeeded);
     };
     let classes: Api<StorageClass> = Api::all(context.client.clone());
-    let found = classes.get_opt(name).await.map_err(Failure::look("get the StorageClass"))?;
+    let found = classes.get_opt(name).await.map_err(Failure::read("get the StorageClass"))?;
     Ok(match found {
         None => Class::Missing,
         Some(class) if class.allow_volume_expansion == Some(true) => Class::Expands,
@@ -213,8 +217,8 @@ async fn missing(
         let found = secrets
             .get_metadata_opt(&secret.name)
             .await
-            .map_err(Failure::look("get the Secret of spec.bucket.auth.secretRef"));
-        missing.secret = noted(found, failures).filter(Option::is_none).map(|_| secret.name.clone());
+            .map_err(Failure::read("get the Secret of spec.bucket.auth.secretRef"));
+        missing.secret = ok_or_record(found, failures).filter(Option::is_none).map(|_| secret.name.clone());
     }
     if let Some(bundle) = &bucket.ca_bundle_ref {
         let is_there = match bundle.kind {
@@ -224,7 +228,8 @@ async fn missing(
                 maps.get_metadata_opt(&bundle.name).await.map(|found| found.is_some())
             }
         };
-        let is_there = noted(is_there.map_err(Failure::look("get the object of spec.bucket.caBundleRef")), failures);
+        let is_there =
+            ok_or_record(is_there.map_err(Failure::read("get the object of spec.bucket.caBundleRef")), failures);
         missing.ca_bundle = (is_there == Some(false)).then(|| format!("{:?} {}", bundle.kind, bundle.name));
     }
     missing

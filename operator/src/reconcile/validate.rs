@@ -55,15 +55,15 @@ fn hash(text: &str) -> String {
 fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume) -> NodeConfig {
     let spec = &cluster.spec;
     let Identity { namespace, .. } = identity;
-    let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let on_all_addresses = |port| SocketAddr::from(([0, 0, 0, 0], port));
     NodeConfig {
         node: Node {
             name: POD_NAME.into(),
             peers: Some(format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service())),
         },
         http: Http {
-            listen: everywhere(REGISTRY_PORT),
-            operations: everywhere(OPERATIONS_PORT),
+            listen: on_all_addresses(REGISTRY_PORT),
+            operations: on_all_addresses(OPERATIONS_PORT),
             namespaces: spec.namespaces.clone(),
             ..Http::default()
         },

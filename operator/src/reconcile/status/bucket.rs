@@ -1,7 +1,7 @@
 //! `BucketReachable` and `CredentialsValid`, from the nodes' reports, because only the nodes access
 //! the bucket.
 
-use super::Verdict;
+use super::NewCondition;
 use crate::crd::Auth;
 use crate::reconcile::observe::Missing;
 use entrepot_config::{BucketState, NodeStatus};
@@ -24,34 +24,38 @@ fn worst(reports: &[NodeStatus]) -> Option<(BucketState, String)> {
     Some((state, format!("reported by {count} of the {} registry pods that responded", reports.len())))
 }
 
-pub(super) fn reachable(reports: &[NodeStatus]) -> Verdict {
+pub(super) fn reachable(reports: &[NodeStatus]) -> NewCondition {
     const KIND: &str = "BucketReachable";
-    let Some((state, who)) = worst(reports) else {
-        return Verdict::unknown(KIND, "NoNodeReports", "no registry pod has reported yet");
+    let Some((state, reporters)) = worst(reports) else {
+        return NewCondition::unknown(KIND, "NoNodeReports", "no registry pod has reported yet");
     };
     match state {
-        BucketState::Reachable => Verdict::yes(KIND, "Reachable", "the bucket is reachable"),
-        BucketState::Unknown => Verdict::unknown(KIND, "NotAsked", "the bucket has not been checked yet"),
-        BucketState::Failing => {
-            Verdict::no(KIND, "BucketFailing", format!("the S3 service returns errors, {who}; see the pods' logs"))
-        }
+        BucketState::Reachable => NewCondition::yes(KIND, "Reachable", "the bucket is reachable"),
+        BucketState::Unknown => NewCondition::unknown(KIND, "NotAsked", "the bucket has not been checked yet"),
+        BucketState::Failing => NewCondition::no(
+            KIND,
+            "BucketFailing",
+            format!("the S3 service returns errors, {reporters}; see the pods' logs"),
+        ),
         BucketState::Unreachable => {
-            Verdict::no(KIND, "Unreachable", format!("no response from the bucket's endpoint, {who}"))
+            NewCondition::no(KIND, "Unreachable", format!("no response from the bucket's endpoint, {reporters}"))
         }
-        BucketState::Missing => Verdict::no(
+        BucketState::Missing => NewCondition::no(
             KIND,
             "BucketMissing",
-            format!("the bucket of spec.bucket.name does not exist, {who}; create it"),
+            format!("the bucket of spec.bucket.name does not exist, {reporters}; create it"),
         ),
-        BucketState::WrongRegion => Verdict::no(
+        BucketState::WrongRegion => NewCondition::no(
             KIND,
             "WrongRegion",
-            format!("the bucket is in another region, {who}; set spec.bucket.region to it"),
+            format!("the bucket is in another region, {reporters}; set spec.bucket.region to it"),
         ),
-        BucketState::Denied => {
-            Verdict::no(KIND, "AccessDenied", format!("S3 denied access, {who}; see condition CredentialsValid"))
-        }
-        BucketState::NoCredentials => Verdict::unknown(
+        BucketState::Denied => NewCondition::no(
+            KIND,
+            "AccessDenied",
+            format!("S3 denied access, {reporters}; see condition CredentialsValid"),
+        ),
+        BucketState::NoCredentials => NewCondition::unknown(
             KIND,
             "NoCredentials",
             "not checked because the registry pods have no credentials; see condition CredentialsValid",
@@ -59,43 +63,47 @@ pub(super) fn reachable(reports: &[NodeStatus]) -> Verdict {
     }
 }
 
-pub(super) fn credentials(auth: &Auth, missing: &Missing, reports: &[NodeStatus]) -> Verdict {
+pub(super) fn credentials(auth: &Auth, missing: &Missing, reports: &[NodeStatus]) -> NewCondition {
     const KIND: &str = "CredentialsValid";
     if let Some(secret) = &missing.secret {
-        return Verdict::no(
+        return NewCondition::no(
             KIND,
             "SecretMissing",
             format!("Secret {secret} (spec.bucket.auth.secretRef) does not exist; create it"),
         );
     }
-    let Some((state, who)) = worst(reports) else {
-        return Verdict::unknown(KIND, "NoNodeReports", "no registry pod has reported yet");
+    let Some((state, reporters)) = worst(reports) else {
+        return NewCondition::unknown(KIND, "NoNodeReports", "no registry pod has reported yet");
     };
     match state {
-        BucketState::Reachable => Verdict::yes(KIND, "Accepted", "the bucket accepted the credentials"),
-        BucketState::Denied => Verdict::no(
+        BucketState::Reachable => NewCondition::yes(KIND, "Accepted", "the bucket accepted the credentials"),
+        BucketState::Denied => NewCondition::no(
             KIND,
             "Denied",
-            format!("S3 denied access, {who}: the credentials are invalid or lack permissions on the bucket"),
+            format!("S3 denied access, {reporters}: the credentials are invalid or lack permissions on the bucket"),
         ),
         BucketState::NoCredentials => match &auth.secret_ref {
-            Some(secret) => Verdict::no(
+            Some(secret) => NewCondition::no(
                 KIND,
                 "KeysMissing",
                 format!(
-                    "Secret {} lacks {} or {}, or it has not reached the registry pods yet, {who}",
+                    "Secret {} lacks {} or {}, or it has not reached the registry pods yet, {reporters}",
                     secret.name, secret.access_key_id_key, secret.secret_access_key_key
                 ),
             ),
-            None => Verdict::no(
+            None => NewCondition::no(
                 KIND,
                 "NoIdentity",
                 format!(
-                    "the registry pods have no workload identity, {who}; check spec.bucket.auth.workloadIdentity and the \
-                     role's trust policy"
+                    "the registry pods have no workload identity, {reporters}; check spec.bucket.auth.workloadIdentity and \
+                     the role's trust policy"
                 ),
             ),
         },
-        _ => Verdict::unknown(KIND, "BucketNotReached", "credentials were not checked; see condition BucketReachable"),
+        _ => NewCondition::unknown(
+            KIND,
+            "BucketNotReached",
+            "credentials were not checked; see condition BucketReachable",
+        ),
     }
 }

@@ -1,8 +1,8 @@
 //! Reports to the user: writes the status if it changed, and publishes an event for every write and
 //! every changed condition.
 
-use super::apply::Deed;
-use super::status::changes;
+use super::apply::Change;
+use super::status::changed_conditions;
 use super::{Context, Failure};
 use crate::crd::{RegistryCluster, Status};
 use crate::names::MANAGER;
@@ -13,10 +13,10 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 
 /// Maximum length of an event's note in the API, in bytes.
-const LONGEST_NOTE: usize = 1024;
+const MAX_NOTE_LENGTH: usize = 1024;
 
 /// Maximum length of an event's action in the API.
-const LONGEST_ACTION: usize = 128;
+const MAX_ACTION_LENGTH: usize = 128;
 
 /// Writes the status unless it equals `before`, and publishes an event for each condition that
 /// changed.
@@ -42,7 +42,7 @@ pub(super) async fn status(
         .await
         .map_err(Failure::write("write", "the status"))?;
     context.metrics.writes.with_label_values(&["RegistryCluster", "status"]).inc();
-    for condition in changes(before, &status) {
+    for condition in changed_conditions(before, &status) {
         let good = (condition.status == "True") == (condition.type_ != "Paused");
         tracing::info!(
             cluster = name,
@@ -61,9 +61,9 @@ pub(super) async fn status(
 }
 
 /// Publishes an event for each write.
-pub(super) async fn deeds(cluster: &RegistryCluster, deeds: &[Deed], context: &Context) {
-    for deed in deeds {
-        event(cluster, deed.warning, deed.reason, &deed.about, deed.note.clone(), context).await;
+pub(super) async fn changes(cluster: &RegistryCluster, changes: &[Change], context: &Context) {
+    for change in changes {
+        event(cluster, change.warning, change.reason, &change.object, change.note.clone(), context).await;
     }
 }
 
@@ -77,14 +77,14 @@ async fn event(
     mut note: String,
     context: &Context,
 ) {
-    while note.len() > LONGEST_NOTE {
+    while note.len() > MAX_NOTE_LENGTH {
         note.pop();
     }
     let event = Event {
         type_: if warning { EventType::Warning } else { EventType::Normal },
         reason: reason.to_owned(),
         note: Some(note),
-        action: action.chars().take(LONGEST_ACTION).collect(),
+        action: action.chars().take(MAX_ACTION_LENGTH).collect(),
         secondary: None,
     };
     // A lost event only means that the user knows less; the reconciliation itself succeeded.
