@@ -1,14 +1,15 @@
 //! The Entrepot operator. It creates and updates the registry nodes that a `RegistryCluster`
-//! describes. `docs/architecture.md` explains the design; [`reconcile`] is the table of contents.
+//! describes. `docs/architecture.md` explains the design; `reconcile` is the table of contents.
 
+mod api_error;
 pub mod app;
 pub mod crd;
-pub mod health;
-pub mod leader;
-pub mod lists;
-pub mod metrics;
+mod health;
+mod leader;
+mod lists;
+mod metrics;
 pub mod names;
-pub mod node_status;
-pub mod parsed;
-pub mod reconcile;
-pub mod watch;
+mod node_status;
+mod parsed;
+mod reconcile;
+mod watch;

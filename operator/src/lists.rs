@@ -2,7 +2,7 @@
 //! watches keep failing.
 #![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
 
-use crate::reconcile::message_of;
+use crate::api_error::message_of;
 use kube::runtime::watcher;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,6 +2,7 @@
 //! parts continue.
 
 use super::build::{Child, Kind};
+use crate::api_error::message_of;
 use std::fmt;
 
 /// Maximum length of a message in characters. The API server's response may contain the whole
@@ -34,15 +35,6 @@ pub enum Failure {
     Unreadable(String),
     #[error("cannot decode object: {0}")]
     Decode(serde_json::Error),
-}
-
-/// The API server's own message, if it responded.
-pub(crate) fn message_of(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Api(status) => format!("the API server responded with status {}", status.code),
-        other => other.to_string(),
-    }
 }
 
 impl Failure {
@@ -84,51 +76,66 @@ impl Failure {
     }
 }
 
-/// All failures of one reconciliation.
+/// All failures of one reconciliation; none if it succeeded.
 #[derive(Debug, Default)]
-pub struct Failures {
-    all: Vec<Failure>,
-    /// Indexes of the failures because of which the nodes do not match the spec.
-    nodes: Vec<usize>,
+pub struct Failures(Vec<Recorded>);
+
+#[derive(Debug)]
+struct Recorded {
+    failure: Failure,
+    /// Whether the nodes do not match the spec because of it.
+    of_nodes: bool,
 }
 
 impl Failures {
     /// Adds a failure that does not keep the nodes from matching the spec.
     pub fn push(&mut self, failure: Failure) {
-        self.all.push(failure);
+        self.0.push(Recorded { failure, of_nodes: false });
     }
 
     /// Adds a failure because of which the nodes do not match the spec.
     pub fn push_of_nodes(&mut self, failure: Failure) {
-        self.nodes.push(self.all.len());
-        self.all.push(failure);
+        self.0.push(Recorded { failure, of_nodes: true });
+    }
+
+    /// Adds all failures of a later step.
+    pub fn add(&mut self, later: Failures) {
+        self.0.extend(later.0);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.0.is_empty()
     }
 
     /// Whether no write failed that the nodes depend on.
-    pub fn leave_nodes_alone(&self) -> bool {
-        self.nodes.is_empty()
+    pub fn nodes_are_unaffected(&self) -> bool {
+        !self.0.iter().any(|recorded| recorded.of_nodes)
     }
 
     /// Whether to report at once, and not only if it fails again, because somebody has to change
     /// something.
     pub fn are_final(&self) -> bool {
-        self.all.iter().any(Failure::is_final)
+        self.0.iter().any(|recorded| recorded.failure.is_final())
     }
 
     /// All failures as one message for the user.
     pub fn message(&self) -> Option<String> {
-        (!self.all.is_empty()).then(|| shortened(self.to_string()))
+        message(self.0.iter())
     }
 
     /// The failures that concern the nodes as one message for the user.
     pub fn message_of_nodes(&self) -> Option<String> {
-        let messages: Vec<_> = self.nodes.iter().filter_map(|at| self.all.get(*at)).map(Failure::to_string).collect();
-        (!messages.is_empty()).then(|| shortened(messages.join("; ")))
+        message(self.0.iter().filter(|recorded| recorded.of_nodes))
     }
+}
+
+fn message<'a>(failures: impl Iterator<Item = &'a Recorded>) -> Option<String> {
+    let messages = joined(failures);
+    (!messages.is_empty()).then(|| shortened(messages))
+}
+
+fn joined<'a>(failures: impl Iterator<Item = &'a Recorded>) -> String {
+    failures.map(|recorded| recorded.failure.to_string()).collect::<Vec<_>>().join("; ")
 }
 
 fn shortened(text: String) -> String {
@@ -140,14 +147,15 @@ fn shortened(text: String) -> String {
 
 impl From<Failure> for Failures {
     fn from(failure: Failure) -> Failures {
-        Failures { all: vec![failure], nodes: Vec::new() }
+        let mut failures = Failures::default();
+        failures.push(failure);
+        failures
     }
 }
 
 impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let messages: Vec<_> = self.all.iter().map(Failure::to_string).collect();
-        f.write_str(&messages.join("; "))
+        f.write_str(&joined(self.0.iter()))
     }
 }
 

@@ -2,10 +2,11 @@
 //! unwatched objects that the spec refers to.
 
 use super::build::{Child, Kind};
+use super::context::Context;
+use super::error::{Failure, Failures};
 use super::precondition::Precondition;
 use super::rollout::{is_deleting, is_ready};
 use super::storage::{self, Class, ObservedClaim, ObservedNode, ObservedSet, Volume};
-use super::{Context, Failure};
 use crate::crd::{CaKind, RegistryCluster, ResizePolicy};
 use crate::names::{Identity, VOLUME};
 use crate::watch::resource;
@@ -27,9 +28,6 @@ pub struct Observed {
     pub reports: Vec<NodeStatus>,
     /// Names and kinds of the objects that the spec refers to and that do not exist.
     pub missing: Missing,
-    /// Objects of the cluster that cannot be decoded, and reads that failed. What they would have
-    /// shown counts as unknown, and no decision is based on it.
-    pub failures: Vec<Failure>,
     /// An earlier reconciliation applied all of this very spec: a missing child was deleted by
     /// somebody else.
     pub already_applied: bool,
@@ -46,30 +44,17 @@ pub struct Missing {
     pub ca_bundle: Option<String>,
 }
 
-/// Observes everything. A failed read does not stop the others.
-pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Observed {
+/// Observes everything. A failed read does not stop the others. The failures are objects of the
+/// cluster that cannot be decoded, and reads that failed: what they would have shown counts as
+/// unknown, and no decision is based on it.
+pub async fn observe(cluster: &RegistryCluster, context: &Context) -> (Observed, Failures) {
     let identity = Identity::of(cluster);
-    let (namespace, name) = (identity.namespace.as_str(), identity.name.as_str());
-    let mut failures = Vec::new();
-    let mut children = Vec::new();
-    for kind in Kind::ALL {
-        let found = context.stores.children(kind, namespace, name);
-        failures.extend(found.unreadable.into_iter().map(Failure::Unreadable));
-        children.extend(found.objects.into_iter().map(|object| (kind, object)));
-    }
+    let Cached { mut children, set, pods, claims, undecodable } = Cached::of(&identity, context);
+    let unreadable = !undecodable.is_empty();
+    let mut failures = Failures::default();
+    undecodable.into_iter().for_each(|why| failures.push(Failure::Unreadable(why)));
     let monitor = service_monitor(cluster, &identity, context).await;
     children.extend(ok_or_record(monitor, &mut failures).flatten());
-    let set = children.iter().find(|(kind, object)| *kind == Kind::StatefulSet && object.name_any() == name);
-    let set = set.map(|(_, object)| DynamicObject::clone(object).try_parse::<StatefulSet>());
-    let set = ok_or_record(
-        set.transpose().map_err(|error| Failure::Unreadable(format!("cannot decode StatefulSet {name}: {error}"))),
-        &mut failures,
-    );
-    let set = set.flatten();
-    let (pods, claims) = (context.stores.pods(namespace, name), context.stores.claims(namespace, name));
-    failures.extend(pods.unreadable.into_iter().chain(claims.unreadable).map(Failure::Unreadable));
-    let unreadable = failures.iter().any(|failure| matches!(failure, Failure::Unreadable(_)));
-    let (pods, claims) = (pods.objects, claims.objects);
     let claims: Vec<_> = claims.iter().filter_map(|claim| observed_claim(&identity, claim)).collect();
     let storage = storage::Observed {
         replicas: cluster.spec.replicas,
@@ -87,11 +72,42 @@ pub async fn observe(cluster: &RegistryCluster, context: &Context) -> Observed {
             && known.observed_generation == cluster.metadata.generation
     });
     let recreating_set = conditions.iter().any(|known| known.type_ == "StorageResized" && known.reason == "Replacing");
-    Observed { children, set, pods, storage, reports, missing, failures, already_applied, recreating_set }
+    (Observed { children, set, pods, storage, reports, missing, already_applied, recreating_set }, failures)
+}
+
+/// What the stores of the watches hold of a cluster.
+struct Cached {
+    children: Vec<(Kind, Arc<DynamicObject>)>,
+    set: Option<StatefulSet>,
+    pods: Vec<Arc<Pod>>,
+    claims: Vec<Arc<PersistentVolumeClaim>>,
+    /// Objects that cannot be decoded, each with the reason.
+    undecodable: Vec<String>,
+}
+
+impl Cached {
+    fn of(identity: &Identity, context: &Context) -> Cached {
+        let (namespace, name) = (identity.namespace.as_str(), identity.name.as_str());
+        let mut undecodable = Vec::new();
+        let mut children = Vec::new();
+        for kind in Kind::ALL {
+            let found = context.stores.children(kind, namespace, name);
+            undecodable.extend(found.unreadable);
+            children.extend(found.objects.into_iter().map(|object| (kind, object)));
+        }
+        let set = children.iter().find(|(kind, object)| *kind == Kind::StatefulSet && object.name_any() == name);
+        let set = set.and_then(|(_, object)| {
+            let decoded = DynamicObject::clone(object).try_parse::<StatefulSet>();
+            decoded.map_err(|error| undecodable.push(format!("cannot decode StatefulSet {name}: {error}"))).ok()
+        });
+        let (pods, claims) = (context.stores.pods(namespace, name), context.stores.claims(namespace, name));
+        undecodable.extend(pods.unreadable.into_iter().chain(claims.unreadable));
+        Cached { children, set, pods: pods.objects, claims: claims.objects, undecodable }
+    }
 }
 
 /// The result of a read. A failure is added to `failures`.
-fn ok_or_record<T>(read: Result<T, Failure>, failures: &mut Vec<Failure>) -> Option<T> {
+fn ok_or_record<T>(read: Result<T, Failure>, failures: &mut Failures) -> Option<T> {
     read.map_err(|failure| failures.push(failure)).ok()
 }
 
@@ -208,7 +224,7 @@ async fn missing(
     cluster: &RegistryCluster,
     identity: &Identity,
     context: &Context,
-    failures: &mut Vec<Failure>,
+    failures: &mut Failures,
 ) -> Missing {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &identity.namespace);
     let bucket = &cluster.spec.bucket;

@@ -2,8 +2,9 @@
 //! every changed condition.
 
 use super::apply::Change;
+use super::context::Context;
+use super::error::Failure;
 use super::status::changed_conditions;
-use super::{Context, Failure};
 use crate::crd::{RegistryCluster, Status};
 use crate::names::MANAGER;
 use crate::watch::Cluster;
@@ -63,7 +64,8 @@ pub(super) async fn status(
 /// Publishes an event for each write.
 pub(super) async fn changes(cluster: &RegistryCluster, changes: &[Change], context: &Context) {
     for change in changes {
-        event(cluster, change.warning, change.reason, &change.object, change.note.clone(), context).await;
+        event(cluster, change.is_warning(), change.reason(), &change.event_action(), change.note.clone(), context)
+            .await;
     }
 }
 

@@ -3,48 +3,47 @@
 
 mod bucket;
 mod condition;
+mod inputs;
 mod ready;
 mod storage_resized;
 #[cfg(test)]
 mod tests;
 
-pub use condition::{NewCondition, changed_conditions};
+pub use condition::changed_conditions;
 
-use super::observe::Missing;
+use super::apply::Applied;
+use super::build::Kind;
+use super::pass::Pass;
 use super::rollout::is_ready;
-use super::storage::Step;
-use super::validate::Valid;
 use crate::crd::{CacheSummary, RegistryCluster, Status};
 use crate::names::Identity;
+use condition::NewCondition;
 use entrepot_config::{ByteSize, NodeStatus};
-use k8s_openapi::api::core::v1::Pod;
+use inputs::StatusInputs;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The condition for whether all of the spec is applied.
 const APPLIED: &str = "Applied";
 
-/// Everything that the status depends on.
-pub struct StatusInputs<'a> {
-    pub step: &'a Step,
-    /// The StorageClass. Volumes that wait for one that does not exist get a reason of their own.
-    pub class: super::storage::Class,
-    /// All pods, ready or not.
-    pub pods: Vec<&'a Pod>,
-    /// Number of nodes in the status of the StatefulSet.
-    pub replicas: i32,
-    pub ready_replicas: i32,
-    /// Number of nodes of the wanted revision; all of them after a rollout.
-    pub updated_replicas: i32,
-    pub reports: &'a [NodeStatus],
-    pub missing: &'a Missing,
-    /// All failures as one message.
-    pub failed: Option<&'a str>,
-    /// The failures because of which the nodes do not match the spec.
-    pub failed_nodes: Option<&'a str>,
+/// The status of a cluster that was reconciled.
+pub fn of_pass(pass: &Pass<'_>, applied: &Applied, config_hash: &str, now: &Time) -> Status {
+    let (failed, failed_nodes) = (applied.outcome.message(), applied.outcome.message_of_nodes());
+    // If the StatefulSet was written just now, its observed counts are from before that write.
+    let set_written = applied.changes.iter().any(|change| change.wrote(Kind::StatefulSet));
+    let inputs = StatusInputs {
+        failed: failed.as_deref(),
+        failed_nodes: failed_nodes.as_deref(),
+        ..StatusInputs::observed(pass, set_written)
+    };
+    new_status(pass.cluster, config_hash, &inputs, now)
 }
 
-/// The status of a cluster that was reconciled.
-pub fn new_status(cluster: &RegistryCluster, valid: &Valid, inputs: &StatusInputs<'_>, now: &Time) -> Status {
+/// Whether every condition is as it should be.
+pub fn is_healthy(status: &Status) -> bool {
+    status.conditions.iter().all(|condition| (condition.status == "True") == (condition.type_ != "Paused"))
+}
+
+fn new_status(cluster: &RegistryCluster, config_hash: &str, inputs: &StatusInputs<'_>, now: &Time) -> Status {
     let new_conditions = vec![
         ready::condition(cluster.spec.replicas, inputs),
         match inputs.failed {
@@ -68,7 +67,7 @@ pub fn new_status(cluster: &RegistryCluster, valid: &Valid, inputs: &StatusInput
         ready_replicas: inputs.ready_replicas,
         selector: identity.selector_text(),
         endpoint: format!("http://{}.{}.svc:{}", identity.name, identity.namespace, cluster.spec.service.port),
-        config_hash: valid.config_hash.clone(),
+        config_hash: config_hash.to_owned(),
         cache: if report_missing(inputs) && before.cache.is_some() {
             before.cache.clone()
         } else {

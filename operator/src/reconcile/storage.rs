@@ -5,88 +5,14 @@
 //! deleted without its pods and recreated. Recreate: the StatefulSet is replaced first; then the
 //! claim and the pod of one node after the other are deleted.
 
+mod observed;
 #[cfg(test)]
 mod tests;
 
+pub use observed::{Class, Observed, ObservedClaim, ObservedNode, ObservedSet, Volume};
+
 use super::precondition::Precondition;
 use crate::crd::{Cache, ResizePolicy};
-use entrepot_config::ByteSize;
-
-/// The size and class of a node's volume, desired or present.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
-    pub size: ByteSize,
-    /// `None`: the default StorageClass.
-    pub class: Option<String>,
-}
-
-impl Volume {
-    /// The volume in the spec.
-    pub fn desired(cache: &Cache) -> Volume {
-        Volume { size: cache.size, class: cache.storage_class_name.clone() }
-    }
-}
-
-/// The parts of the StatefulSet that concern volumes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObservedSet {
-    pub precondition: Precondition,
-    /// The volume of its claim template.
-    pub volume: Volume,
-    /// Whether it is being deleted.
-    pub deleting: bool,
-}
-
-/// The PersistentVolumeClaim of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObservedClaim {
-    pub name: String,
-    pub precondition: Precondition,
-    pub ordinal: i32,
-    pub requested: ByteSize,
-    /// The present capacity; `None` until the claim is bound.
-    pub capacity: Option<ByteSize>,
-    /// The present class; a claim that named none has been given the default.
-    pub class: Option<String>,
-    /// The volume has grown, and its file system grows when the pod restarts.
-    pub grows_at_restart: bool,
-    pub deleting: bool,
-}
-
-/// The parts of a node's pod that concern volumes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObservedNode {
-    pub name: String,
-    pub precondition: Precondition,
-    pub ordinal: i32,
-    pub ready: bool,
-    pub scheduled: bool,
-    pub deleting: bool,
-}
-
-/// What is known about the StorageClass of claims that have to grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    Expands,
-    CannotExpand,
-    Missing,
-    /// No claim needs the information.
-    NotNeeded,
-    /// The read failed.
-    Unknown,
-}
-
-/// Everything that the next step depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observed {
-    pub replicas: i32,
-    pub set: Option<ObservedSet>,
-    pub claims: Vec<ObservedClaim>,
-    pub nodes: Vec<ObservedNode>,
-    pub class: Class,
-    /// A pod, a claim or the StatefulSet cannot be decoded.
-    pub unreadable: bool,
-}
 
 /// Why the volumes do not match the spec yet although there is nothing to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,19 +52,34 @@ pub enum Step {
 }
 
 impl Step {
-    /// The volume with which the StatefulSet is built now: the old one as long as the StatefulSet
-    /// has it.
-    pub fn volume(&self, observed: &Observed, desired: &Volume) -> Volume {
-        match &observed.set {
-            Some(set) if set.volume != *desired => set.volume.clone(),
-            _ => desired.clone(),
-        }
-    }
-
     /// Whether the StatefulSet may be applied in this reconciliation: not while it is being
     /// deleted.
     pub fn keeps_set(&self) -> bool {
         !matches!(self, Step::DeleteSet(_) | Step::Wait(Waiting::SetDeletion))
+    }
+}
+
+/// What a reconciliation does with the volumes.
+pub struct Plan {
+    /// The volume in the spec.
+    pub desired: Volume,
+    /// The volume with which the StatefulSet is built now: the old one as long as the StatefulSet
+    /// has it.
+    pub volume: Volume,
+    pub step: Step,
+}
+
+/// Plans the next step towards the volume in the spec.
+pub fn plan(observed: &Observed, cache: &Cache) -> Plan {
+    let desired = Volume::desired(cache);
+    let step = next_step(observed, &desired, cache.resize_policy);
+    Plan { volume: volume_now(observed, &desired), desired, step }
+}
+
+fn volume_now(observed: &Observed, desired: &Volume) -> Volume {
+    match &observed.set {
+        Some(set) if set.volume != *desired => set.volume.clone(),
+        _ => desired.clone(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The PodDisruptionBudget: how many registry pods a drain may evict at once.
 
-use super::{Child, Kind};
+use super::child::{Child, Kind};
 use crate::crd::Disruption;
 use crate::names::Identity;
 use serde_json::json;

@@ -7,6 +7,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// The smallest valid spec.
 fn minimal() -> Value {
@@ -61,8 +62,9 @@ fn cluster(spec: &Value) -> RegistryCluster {
 
 fn children(spec: &Value) -> Vec<Child> {
     let cluster = cluster(spec);
-    let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "entrepot-node:default").unwrap();
-    build(&cluster, &valid)
+    validate(&cluster).unwrap();
+    let volume = Volume::desired(&cluster.spec.cache);
+    build(&cluster, &Identity::of(&cluster), &volume, "entrepot-node:default").unwrap().children
 }
 
 fn set_of(spec: &Value) -> Value {
@@ -140,7 +142,7 @@ fn a_cluster_that_nodes_would_reject_is_rejected_with_the_field() {
     let mut spec = minimal();
     spec["tags"] = json!({"immutable": ["["]});
     let cluster = cluster(&spec);
-    let refusal = validate(&cluster, Volume::desired(&cluster.spec.cache), "x").unwrap_err().to_string();
+    let refusal = validate(&cluster).unwrap_err().to_string();
     assert!(refusal.contains("tags.immutable"), "{refusal}");
 }
 
@@ -150,6 +152,9 @@ fn thresholds_for_the_new_size_are_valid_while_volumes_have_the_old_size() {
     spec["cache"] = json!({"size": "100Gi", "lowFree": "10Gi", "targetFree": "20Gi"});
     let cluster = cluster(&spec);
     let small = Volume { size: "10Gi".parse().unwrap(), class: None };
-    let valid = validate(&cluster, small, "x").unwrap();
-    assert!(valid.config_text.contains("capacity: 100Gi"), "{}", valid.config_text);
+    validate(&cluster).unwrap();
+    let config = configuration(&cluster, &Identity::of(&cluster), &small);
+    let text = config.to_sparse_yaml().unwrap();
+    entrepot_config::NodeConfig::from_yaml(&text.replace(POD_NAME, "images-0")).unwrap();
+    assert!(text.contains("capacity: 100Gi"), "{text}");
 }

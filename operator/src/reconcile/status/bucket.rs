@@ -1,7 +1,7 @@
 //! `BucketReachable` and `CredentialsValid`, from the nodes' reports, because only the nodes access
 //! the bucket.
 
-use super::NewCondition;
+use super::condition::NewCondition;
 use crate::crd::Auth;
 use crate::reconcile::observe::Missing;
 use entrepot_config::{BucketState, NodeStatus};
@@ -95,8 +95,8 @@ pub(super) fn credentials(auth: &Auth, missing: &Missing, reports: &[NodeStatus]
                 KIND,
                 "NoIdentity",
                 format!(
-                    "the registry pods have no workload identity, {reporters}; check spec.bucket.auth.workloadIdentity and \
-                     the role's trust policy"
+                    "the registry pods have no workload identity, {reporters}; check spec.bucket.auth.workloadIdentity \
+                     and the role's trust policy"
                 ),
             ),
         },

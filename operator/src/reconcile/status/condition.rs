@@ -5,23 +5,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The new state of one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewCondition {
-    pub kind: &'static str,
-    pub status: &'static str,
-    pub reason: &'static str,
-    pub message: String,
+pub(super) struct NewCondition {
+    pub(super) kind: &'static str,
+    pub(super) status: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
 }
 
 impl NewCondition {
-    pub fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
+    pub(super) fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
         NewCondition { kind, status: "True", reason, message: message.into() }
     }
 
-    pub fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
+    pub(super) fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
         NewCondition { kind, status: "False", reason, message: message.into() }
     }
 
-    pub fn unknown(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
+    pub(super) fn unknown(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
         NewCondition { kind, status: "Unknown", reason, message: message.into() }
     }
 }

@@ -1,6 +1,7 @@
 //! `Ready`: whether all nodes serve and match the spec, and if not, why.
 
-use super::{NewCondition, StatusInputs};
+use super::condition::NewCondition;
+use super::inputs::StatusInputs;
 use crate::reconcile::rollout::{UNSCHEDULABLE, failure_reason, is_deleting, is_ready};
 use crate::reconcile::storage::Class;
 use kube::ResourceExt;

@@ -1,6 +1,7 @@
 //! `StorageResized`: whether the volumes match the spec.
 
-use super::{NewCondition, StatusInputs};
+use super::condition::NewCondition;
+use super::inputs::StatusInputs;
 use crate::reconcile::storage::{Class, Step, Waiting};
 
 pub(super) fn condition(inputs: &StatusInputs<'_>) -> NewCondition {

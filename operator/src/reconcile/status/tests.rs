@@ -1,8 +1,9 @@
 use super::*;
+use crate::reconcile::observe::Missing;
 use crate::reconcile::precondition::Precondition;
-use crate::reconcile::storage::{Class, Volume, Waiting};
-use crate::reconcile::validate::validate;
+use crate::reconcile::storage::{Class, Step, Waiting};
 use entrepot_config::{BucketState, BucketStatus, StoreStatus};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 fn cluster() -> RegistryCluster {
@@ -38,8 +39,7 @@ fn at(time: &str) -> Time {
 }
 
 fn status_of(cluster: &RegistryCluster, inputs: &StatusInputs<'_>) -> Status {
-    let valid = validate(cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
-    new_status(cluster, &valid, inputs, &at("2026-01-01T00:00:00Z"))
+    new_status(cluster, "hash", inputs, &at("2026-01-01T00:00:00Z"))
 }
 
 /// Status and reason of a condition.
@@ -175,13 +175,12 @@ fn a_cluster_that_is_not_ready_has_a_reason() {
 #[test]
 fn the_same_facts_give_the_same_status_at_any_time() {
     let mut cluster = cluster();
-    let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
-    let first = new_status(&cluster, &valid, &HEALTHY, &at("2026-01-01T00:00:00Z"));
+    let first = new_status(&cluster, "hash", &HEALTHY, &at("2026-01-01T00:00:00Z"));
     assert_eq!(changed_conditions(None, &first).len(), 1);
     cluster.status = Some(first.clone());
-    assert_eq!(new_status(&cluster, &valid, &HEALTHY, &at("2026-01-02T00:00:00Z")), first);
+    assert_eq!(new_status(&cluster, "hash", &HEALTHY, &at("2026-01-02T00:00:00Z")), first);
     let later =
-        new_status(&cluster, &valid, &StatusInputs { ready_replicas: 1, ..HEALTHY }, &at("2026-01-02T00:00:00Z"));
+        new_status(&cluster, "hash", &StatusInputs { ready_replicas: 1, ..HEALTHY }, &at("2026-01-02T00:00:00Z"));
     let changed = changed_conditions(Some(&first), &later);
     assert_eq!((changed.len(), changed[0].reason.as_str()), (1, "NodesNotReady"));
     assert_eq!(changed[0].last_transition_time, at("2026-01-02T00:00:00Z"));
