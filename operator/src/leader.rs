@@ -2,6 +2,8 @@
 //! and the process ends, so that two replicas never act at once. The clocks of two machines are
 //! never compared: a Lease has expired when this replica has not observed it change for the duration
 //! of the Lease.
+//!
+//! kube-lease-manager does not replace this: it compares `renewTime` with the local clock.
 #![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
 
 use crate::health::Readiness;

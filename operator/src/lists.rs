@@ -4,8 +4,9 @@
 
 use crate::api_error::message_of;
 use kube::runtime::watcher;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -93,7 +94,7 @@ impl Lists {
     /// has been failing for longer than [`FAILURE_LIMIT`].
     pub fn problems(&self) -> Vec<(String, Option<String>)> {
         let now = Instant::now();
-        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lists = self.0.lock();
         lists
             .iter()
             .map(|(kind, list)| {
@@ -113,7 +114,7 @@ impl Lists {
     }
 
     fn with(&self, kind: &str, change: impl FnOnce(&mut List)) {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.0.lock();
         change(lists.entry(kind.to_owned()).or_default());
     }
 }

@@ -4,8 +4,8 @@
 
 use crate::metrics::Metrics;
 use crate::names::Identity;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ impl Backoff {
     /// with time and not with the number of changes.
     pub fn failed(&self, identity: &Identity, metrics: &Metrics) -> Duration {
         let now = Instant::now();
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         let failed = failures.entry(identity.uid.clone()).or_insert(Failed { times: 0, due: now });
         if failed.due <= now {
             let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(failed.times)).min(MAX_DELAY);
@@ -44,19 +44,19 @@ impl Backoff {
 
     /// Whether the cluster's last reconciliation failed.
     pub fn has_failed(&self, identity: &Identity) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&identity.uid)
+        self.0.lock().contains_key(&identity.uid)
     }
 
     /// Records a success: the next failure counts as the first.
     pub fn succeeded(&self, identity: &Identity, metrics: &Metrics) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         failures.remove(&identity.uid);
         metrics.retrying.set(i64::try_from(failures.len()).unwrap_or(i64::MAX));
     }
 
     /// Removes clusters that no longer exist.
     pub fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| exists(uid));
+        self.0.lock().retain(|uid, _| exists(uid));
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
         assert!(!backoff.has_failed(&one));
         assert!(backoff.failed(&one, &metrics) < Duration::from_secs(2));
         backoff.retain(|uid| uid == "2");
-        assert_eq!(backoff.0.lock().unwrap().len(), 1);
+        assert_eq!(backoff.0.lock().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -110,6 +110,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// Whether the values are equal or the same quantity: the API server rewrites `1000m` as `1`.
+// Not kube_quantity 0.9.0: it parses through f64 (2^53 + 1 is 2^53), takes `Gi`, and rejects `1E`.
 fn equal(built: &Value, observed: &Value) -> bool {
     let nanos = |value: &Value| text_of(value).parse::<Quantity>().ok().map(|quantity| quantity.nanos());
     built == observed || matches!((nanos(built), nanos(observed)), (Some(built), Some(observed)) if built == observed)
