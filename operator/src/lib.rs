@@ -12,4 +12,6 @@ pub mod names;
 mod node_status;
 mod parsed;
 mod reconcile;
+#[cfg(test)]
+mod testing;
 mod watch;

@@ -186,22 +186,11 @@ impl<K: Resource> Resource for Parsed<K> {
 mod tests {
     use super::*;
     use crate::crd::RegistryCluster;
+    use crate::testing::cluster;
     use k8s_openapi::api::core::v1::Pod;
     use kube::ResourceExt;
     use kube::api::{DynamicObject, ObjectList, WatchEvent};
     use serde_json::json;
-
-    fn cluster(name: &str, difference: &Value) -> Value {
-        let mut spec = json!({
-            "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"},
-        });
-        json_patch::merge(&mut spec, difference);
-        json!({
-            "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "spec": spec,
-            "metadata": {"name": name, "namespace": "registry", "uid": name, "resourceVersion": "7", "generation": 3},
-            "status": {"conditions": []},
-        })
-    }
 
     fn list<K: DeserializeOwned + Resource + Clone>(items: &[Value]) -> Vec<Parsed<K>> {
         let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "9"}, "items": items});
@@ -225,7 +214,9 @@ mod tests {
             ("spec.cache.size", json!({"cache": {"size": "9999999Pi"}})),
             ("spec.bucket", json!({"bucket": {"name": null}})),
         ] {
-            let found = list::<RegistryCluster>(&[cluster("odd", &difference), cluster("good", &json!({}))]);
+            let mut odd = cluster("odd", &difference);
+            odd["status"] = json!({"conditions": []});
+            let found = list::<RegistryCluster>(&[odd, cluster("good", &json!({}))]);
             let odd = found[0].content.as_ref().unwrap_err();
             assert_eq!(odd.path, path, "{odd}");
             assert!(!odd.problem.contains("line") && odd.status == Some(json!({"conditions": []})), "{odd}");

@@ -2,7 +2,7 @@
 //! write except those that a test makes it refuse.
 
 use super::*;
-use crate::crd::RegistryCluster;
+use crate::testing::cluster;
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -104,17 +104,6 @@ fn watched(events: Option<mpsc::UnboundedReceiver<String>>) -> UnsyncBoxBody<Byt
         }
     });
     StreamBody::new(events).boxed_unsync()
-}
-
-fn cluster(name: &str, difference: &Value) -> Value {
-    let mut spec = json!({
-        "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"},
-    });
-    json_patch::merge(&mut spec, difference);
-    json!({
-        "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "spec": spec,
-        "metadata": {"name": name, "namespace": "a", "uid": name, "resourceVersion": "7", "generation": 3},
-    })
 }
 
 /// Runs the operator until a condition holds, which is checked after each write.
@@ -328,9 +317,4 @@ async fn a_kind_that_cannot_be_listed_is_named_and_nothing_is_created() {
         server = writes => panic!("{:?}", server.writes.lock().unwrap()),
         named = tokio::time::timeout(TIMEOUT, named) => named.unwrap(),
     }
-}
-
-#[test]
-fn the_clusters_of_these_tests_are_valid() {
-    assert!(serde_json::from_value::<RegistryCluster>(cluster("good", &json!({}))).is_ok());
 }
