@@ -31,10 +31,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Settings of the operator process.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Image of the registry pods of clusters that have no spec.image.
     pub node_image: String,
+    /// Address on which probes and metrics are served.
     pub listen: SocketAddr,
     /// Namespace of the Lease.
     pub lease_namespace: String,
+    /// Name of the Lease.
     pub lease_name: String,
     /// Unique name of this replica.
     pub identity: String,
@@ -43,16 +46,27 @@ pub struct Settings {
 /// Why the operator ended without a stop signal.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The address for probes and metrics is not available.
     #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen {
+        /// The address of the settings.
+        address: SocketAddr,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// SIGTERM and SIGINT cannot be received.
     #[error("cannot install signal handlers: {0}")]
     Signals(std::io::Error),
+    /// There is neither a ServiceAccount nor a valid kubeconfig.
     #[error("cannot create the Kubernetes client: {0}")]
     Client(#[from] kube::Error),
+    /// Two metrics have the same name, which a test rules out.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// Another replica may be the leader now.
     #[error(transparent)]
     Leadership(#[from] LeadershipLost),
+    /// Probes and metrics can no longer be served.
     #[error("the HTTP listener failed: {0}")]
     Serve(std::io::Error),
 }

@@ -3,15 +3,18 @@
 
 mod api_error;
 pub mod app;
-pub mod crd;
+mod crd;
 mod health;
 mod leader;
 mod lists;
 mod metrics;
-pub mod names;
+mod names;
 mod node_status;
 mod parsed;
 mod reconcile;
 #[cfg(test)]
 mod testing;
 mod watch;
+
+pub use crd::{RegistryCluster, definition, definition_yaml};
+pub use names::MANAGER;
