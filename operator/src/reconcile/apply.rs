@@ -1,9 +1,9 @@
 //! Applies what was built with as few writes as there are differences, so none if nothing differs.
 //! A failure is recorded, and everything that does not depend on it continues.
 
-mod change;
+pub mod change;
 mod child;
-pub mod compare;
+mod compare;
 mod prune;
 mod stuck_pods;
 mod volumes;

@@ -9,7 +9,7 @@ use crate::crd::{RegistryCluster, Status};
 use crate::names::MANAGER;
 use crate::watch::Cluster;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
@@ -56,7 +56,8 @@ pub(super) async fn status(
         );
         let note = format!("{}={}: {}", condition.type_, condition.status, condition.message);
         let warning = !good && condition.type_ != "Paused";
-        event(cluster, warning, &condition.reason, &condition.type_, note, context).await;
+        let event = event(warning, &condition.reason, &condition.type_, note);
+        publish(&event, cluster, &context.recorder).await;
     }
     Ok(())
 }
@@ -64,33 +65,79 @@ pub(super) async fn status(
 /// Publishes an event for each write.
 pub(super) async fn changes(cluster: &RegistryCluster, changes: &[Change], context: &Context) {
     for change in changes {
-        event(cluster, change.is_warning(), change.reason(), &change.event_action(), change.note.clone(), context)
-            .await;
+        publish(&event_of(change), cluster, &context.recorder).await;
     }
+}
+
+fn event_of(change: &Change) -> Event {
+    event(change.is_warning(), change.reason(), &change.event_action(), change.note.clone())
 }
 
 /// The `action` keeps events about different objects apart; the recorder would count them as one
 /// otherwise.
-async fn event(
-    cluster: &impl Resource<DynamicType = ()>,
-    warning: bool,
-    reason: &str,
-    action: &str,
-    mut note: String,
-    context: &Context,
-) {
+fn event(warning: bool, reason: &str, action: &str, mut note: String) -> Event {
     while note.len() > MAX_NOTE_LENGTH {
         note.pop();
     }
-    let event = Event {
+    Event {
         type_: if warning { EventType::Warning } else { EventType::Normal },
         reason: reason.to_owned(),
         note: Some(note),
         action: action.chars().take(MAX_ACTION_LENGTH).collect(),
         secondary: None,
-    };
+    }
+}
+
+async fn publish(event: &Event, cluster: &impl Resource<DynamicType = ()>, recorder: &Recorder) {
     // A lost event only means that the user knows less; the reconciliation itself succeeded.
-    if let Err(error) = context.recorder.publish(&event, &cluster.object_ref(&())).await {
-        tracing::warn!(cluster = cluster.name_any(), reason, %error, "failed to publish an event");
+    if let Err(error) = recorder.publish(event, &cluster.object_ref(&())).await {
+        tracing::warn!(cluster = cluster.name_any(), reason = event.reason, %error, "failed to publish an event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::apply::change::Action;
+    use crate::testing::cluster;
+    use http::{Method, Request, Response};
+    use http_body_util::BodyExt;
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::Value;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    /// Each request of the recorder: an event is created, or the count of an earlier one grows.
+    type Requests = Arc<Mutex<Vec<(Method, Value)>>>;
+
+    fn recorder(requests: &Requests) -> Recorder {
+        let requests = requests.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let requests = requests.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let sent: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+                requests.lock().unwrap().push((head.method, sent.clone()));
+                Ok::<_, Infallible>(Response::new(Body::from(sent.to_string().into_bytes())))
+            }
+        });
+        Recorder::new(Client::new(service, "a"), MANAGER.into())
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_restore_of_one_object_is_an_event_with_its_own_note() {
+        let cluster: RegistryCluster = serde_json::from_value(cluster("images", &json!({}))).unwrap();
+        let (requests, restores) = (Requests::default(), [Action::LabelsRestored, Action::Recreated, Action::Reverted]);
+        let recorder = recorder(&requests);
+        for action in restores {
+            let change = Change::new(action, ("apply", "Service"), "Service images", format!("{action:?}"));
+            publish(&event_of(&change), &cluster, &recorder).await;
+        }
+        let requests = requests.lock().unwrap();
+        let notes: Vec<_> = requests.iter().map(|(method, event)| (method, event["note"].as_str().unwrap())).collect();
+        let new = &Method::POST;
+        assert_eq!(notes, [(new, "LabelsRestored"), (new, "Recreated"), (new, "Reverted")]);
+        assert!(requests.iter().all(|(_, event)| event["reason"] == "Restored"));
     }
 }

@@ -98,9 +98,16 @@ impl Change {
         self.action.reason()
     }
 
-    /// The action of the event. The recorder counts events with the same reason and action as one.
+    /// The action of the event. The recorder counts events with the same reason and action as one
+    /// and keeps only the first note. So the action names the object, and for the reason `Restored`
+    /// also what was restored.
     pub fn event_action(&self) -> String {
-        self.object.clone()
+        match self.action {
+            Action::LabelsRestored => format!("RestoreLabels {}", self.object),
+            Action::Recreated => format!("Recreate {}", self.object),
+            Action::Reverted => format!("Revert {}", self.object),
+            _ => self.object.clone(),
+        }
     }
 
     fn log(&self, pass: &Pass<'_>) {
