@@ -44,18 +44,18 @@ pub fn is_healthy(status: &Status) -> bool {
 }
 
 fn new_status(cluster: &RegistryCluster, config_hash: &str, inputs: &StatusInputs<'_>, now: &Time) -> Status {
+    let (identity, before) = (Identity::of(cluster), cluster.status.clone().unwrap_or_default());
     let new_conditions = vec![
         ready::condition(cluster.spec.replicas, inputs),
         match inputs.failed {
             None => NewCondition::yes(APPLIED, "AllApplied", "all objects match the spec"),
             Some(failed) => NewCondition::no(APPLIED, "ApplyFailed", failed),
         },
-        bucket::reachable(inputs.reports),
-        bucket::credentials(&cluster.spec.bucket.auth, inputs.missing, inputs.reports),
+        bucket::reachable(inputs.reports, &before.conditions),
+        bucket::credentials(&cluster.spec.bucket.auth, inputs.missing, inputs.reports, &before.conditions),
         storage_resized::condition(inputs),
         NewCondition::no("Paused", "Reconciling", "reconciliation is active"),
     ];
-    let (identity, before) = (Identity::of(cluster), cluster.status.clone().unwrap_or_default());
     Status {
         // With a failure, not all of the spec was reconciled.
         observed_generation: if inputs.failed.is_none() {

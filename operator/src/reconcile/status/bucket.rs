@@ -5,13 +5,21 @@ use super::condition::NewCondition;
 use crate::crd::Auth;
 use crate::reconcile::observe::Missing;
 use entrepot_config::{BucketState, NodeStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+const REACHABLE: &str = "BucketReachable";
+const CREDENTIALS: &str = "CredentialsValid";
+
+/// The reason while no node has ever reported.
+const NO_REPORTS: &str = "NoNodeReports";
 
 /// The worst state that a node reports, and how many nodes report it. Without the nodes' messages,
 /// which differ from one request to the next and would rewrite the status each time.
 fn worst(reports: &[NodeStatus]) -> Option<(BucketState, String)> {
     let severity = |state: BucketState| match state {
-        BucketState::Unknown => 0,
-        BucketState::Reachable => 1,
+        BucketState::Reachable => 0,
+        // A newer node may report a state that this operator does not know. It may be a problem.
+        BucketState::Unknown => 1,
         BucketState::Failing => 2,
         BucketState::Unreachable => 3,
         BucketState::NoCredentials => 4,
@@ -24,67 +32,85 @@ fn worst(reports: &[NodeStatus]) -> Option<(BucketState, String)> {
     Some((state, format!("reported by {count} of the {} registry pods that responded", reports.len())))
 }
 
-pub(super) fn reachable(reports: &[NodeStatus]) -> NewCondition {
-    const KIND: &str = "BucketReachable";
+/// The condition while no node reports. The previous `BucketReachable` shows whether one has ever
+/// reported, because all its other reasons come from reports.
+fn without_reports(kind: &'static str, before: &[Condition]) -> NewCondition {
+    if before.iter().any(|condition| condition.type_ == REACHABLE && condition.reason != NO_REPORTS) {
+        let message = "registry pods have reported earlier, but none responds now";
+        NewCondition::unknown(kind, "NodesNotReporting", message)
+    } else {
+        NewCondition::unknown(kind, NO_REPORTS, "no registry pod has reported yet")
+    }
+}
+
+pub(super) fn reachable(reports: &[NodeStatus], before: &[Condition]) -> NewCondition {
     let Some((state, reporters)) = worst(reports) else {
-        return NewCondition::unknown(KIND, "NoNodeReports", "no registry pod has reported yet");
+        return without_reports(REACHABLE, before);
     };
     match state {
-        BucketState::Reachable => NewCondition::yes(KIND, "Reachable", "the bucket is reachable"),
-        BucketState::Unknown => NewCondition::unknown(KIND, "NotAsked", "the bucket has not been checked yet"),
+        BucketState::Reachable => NewCondition::yes(REACHABLE, "Reachable", "the bucket is reachable"),
+        BucketState::Unknown => NewCondition::unknown(
+            REACHABLE,
+            "NotAsked",
+            format!("the bucket has not been checked yet, or its state is unknown to this operator, {reporters}"),
+        ),
         BucketState::Failing => NewCondition::no(
-            KIND,
+            REACHABLE,
             "BucketFailing",
             format!("the S3 service returns errors, {reporters}; see the pods' logs"),
         ),
         BucketState::Unreachable => {
-            NewCondition::no(KIND, "Unreachable", format!("no response from the bucket's endpoint, {reporters}"))
+            NewCondition::no(REACHABLE, "Unreachable", format!("no response from the bucket's endpoint, {reporters}"))
         }
         BucketState::Missing => NewCondition::no(
-            KIND,
+            REACHABLE,
             "BucketMissing",
             format!("the bucket of spec.bucket.name does not exist, {reporters}; create it"),
         ),
         BucketState::WrongRegion => NewCondition::no(
-            KIND,
+            REACHABLE,
             "WrongRegion",
             format!("the bucket is in another region, {reporters}; set spec.bucket.region to it"),
         ),
         BucketState::Denied => NewCondition::no(
-            KIND,
+            REACHABLE,
             "AccessDenied",
             format!("S3 denied access, {reporters}; see condition CredentialsValid"),
         ),
         BucketState::NoCredentials => NewCondition::unknown(
-            KIND,
+            REACHABLE,
             "NoCredentials",
             "not checked because the registry pods have no credentials; see condition CredentialsValid",
         ),
     }
 }
 
-pub(super) fn credentials(auth: &Auth, missing: &Missing, reports: &[NodeStatus]) -> NewCondition {
-    const KIND: &str = "CredentialsValid";
+pub(super) fn credentials(
+    auth: &Auth,
+    missing: &Missing,
+    reports: &[NodeStatus],
+    before: &[Condition],
+) -> NewCondition {
     if let Some(secret) = &missing.secret {
         return NewCondition::no(
-            KIND,
+            CREDENTIALS,
             "SecretMissing",
             format!("Secret {secret} (spec.bucket.auth.secretRef) does not exist; create it"),
         );
     }
     let Some((state, reporters)) = worst(reports) else {
-        return NewCondition::unknown(KIND, "NoNodeReports", "no registry pod has reported yet");
+        return without_reports(CREDENTIALS, before);
     };
     match state {
-        BucketState::Reachable => NewCondition::yes(KIND, "Accepted", "the bucket accepted the credentials"),
+        BucketState::Reachable => NewCondition::yes(CREDENTIALS, "Accepted", "the bucket accepted the credentials"),
         BucketState::Denied => NewCondition::no(
-            KIND,
+            CREDENTIALS,
             "Denied",
             format!("S3 denied access, {reporters}: the credentials are invalid or lack permissions on the bucket"),
         ),
         BucketState::NoCredentials => match &auth.secret_ref {
             Some(secret) => NewCondition::no(
-                KIND,
+                CREDENTIALS,
                 "KeysMissing",
                 format!(
                     "Secret {} lacks {} or {}, or it has not reached the registry pods yet, {reporters}",
@@ -92,7 +118,7 @@ pub(super) fn credentials(auth: &Auth, missing: &Missing, reports: &[NodeStatus]
                 ),
             ),
             None => NewCondition::no(
-                KIND,
+                CREDENTIALS,
                 "NoIdentity",
                 format!(
                     "the registry pods have no workload identity, {reporters}; check spec.bucket.auth.workloadIdentity \
@@ -101,7 +127,7 @@ pub(super) fn credentials(auth: &Auth, missing: &Missing, reports: &[NodeStatus]
             ),
         },
         _ => NewCondition::unknown(
-            KIND,
+            CREDENTIALS,
             "BucketNotReached",
             "credentials were not checked; see condition BucketReachable",
         ),

@@ -123,6 +123,37 @@ fn one_node_that_cannot_reach_the_bucket_is_reported() {
 }
 
 #[test]
+fn a_state_that_the_operator_does_not_know_hides_no_failure_and_is_not_hidden() {
+    use BucketState::{Failing, Reachable, Unknown};
+    for (states, expected) in [
+        ([Reachable, Unknown, Reachable], ("Unknown", "NotAsked")),
+        ([Reachable, Unknown, Failing], ("False", "BucketFailing")),
+    ] {
+        let (status, _) = by_reports(&states, &Missing::default());
+        assert_eq!(of(&status, "BucketReachable"), expected, "{states:?}");
+        assert_eq!(of(&status, "CredentialsValid"), ("Unknown", "BucketNotReached"));
+    }
+}
+
+#[test]
+fn pods_that_stopped_responding_are_not_said_to_have_never_reported() {
+    let mut cluster = cluster();
+    let silent = |cluster: &RegistryCluster| status_of(cluster, &HEALTHY);
+    cluster.status = Some(silent(&cluster));
+    assert_eq!(of(&silent(&cluster), "BucketReachable"), ("Unknown", "NoNodeReports"));
+    let reports = [report(BucketState::Denied)];
+    cluster.status = Some(status_of(&cluster, &StatusInputs { reports: &reports, ..HEALTHY }));
+    // At once, and in every later reconciliation.
+    for _ in 0..2 {
+        let status = silent(&cluster);
+        for kind in ["BucketReachable", "CredentialsValid"] {
+            assert_eq!(of(&status, kind), ("Unknown", "NodesNotReporting"));
+        }
+        cluster.status = Some(status);
+    }
+}
+
+#[test]
 fn volumes_that_do_not_match_the_spec_have_a_reason() {
     for (step, class, reason) in [
         (Step::Done, Class::Missing, "StorageClassMissing"),
