@@ -1,21 +1,24 @@
 //! Observes a cluster: from the stores of the watches, from the nodes' status, and by reading the
 //! unwatched objects that the spec refers to.
 
+mod referenced;
+mod volumes;
+
+pub use referenced::Missing;
+
 use super::build::{Child, Kind};
 use super::context::Context;
 use super::error::{Failure, Failures};
-use super::precondition::Precondition;
-use super::rollout::{is_deleting, is_ready};
-use super::storage::{self, Class, ObservedClaim, ObservedNode, ObservedSet, Volume};
-use crate::crd::{CaKind, RegistryCluster, ResizePolicy};
-use crate::names::{Identity, VOLUME};
+use super::storage::{self, Class};
+use crate::crd::RegistryCluster;
+use crate::names::Identity;
 use crate::watch::resource;
-use entrepot_config::{ByteSize, NodeStatus};
+use entrepot_config::NodeStatus;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject};
+use referenced::{missing, ok_or_record, storage_class};
 use std::sync::Arc;
 
 /// What a reconciliation decides by.
@@ -31,17 +34,8 @@ pub struct Observed {
     /// An earlier reconciliation applied all of this very spec: a missing child was deleted by
     /// somebody else.
     pub already_applied: bool,
-    /// The last reconciliation was recreating_set the StatefulSet: the operator itself deleted it.
+    /// The last reconciliation was recreating the StatefulSet: the operator itself deleted it.
     pub recreating_set: bool,
-}
-
-/// Objects that the spec refers to and that do not exist.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Missing {
-    /// The Secret that holds the credentials.
-    pub secret: Option<String>,
-    /// The ConfigMap or Secret that holds the CA certificates, such as `ConfigMap ca`.
-    pub ca_bundle: Option<String>,
 }
 
 /// Observes everything. A failed read does not stop the others. The failures are objects of the
@@ -55,11 +49,11 @@ pub async fn observe(cluster: &RegistryCluster, context: &Context) -> (Observed,
     undecodable.into_iter().for_each(|why| failures.push(Failure::Unreadable(why)));
     let monitor = service_monitor(cluster, &identity, context).await;
     children.extend(ok_or_record(monitor, &mut failures).flatten());
-    let claims: Vec<_> = claims.iter().filter_map(|claim| observed_claim(&identity, claim)).collect();
+    let claims: Vec<_> = claims.iter().filter_map(|claim| volumes::claim(&identity, claim)).collect();
     let storage = storage::Observed {
         replicas: cluster.spec.replicas,
-        set: set.as_ref().and_then(observed_set),
-        nodes: pods.iter().filter_map(|pod| observed_node(&identity, pod)).collect(),
+        set: set.as_ref().and_then(volumes::set),
+        nodes: pods.iter().filter_map(|pod| volumes::node(&identity, pod)).collect(),
         class: ok_or_record(storage_class(cluster, &claims, context).await, &mut failures).unwrap_or(Class::Unknown),
         claims,
         unreadable,
@@ -106,11 +100,6 @@ impl Cached {
     }
 }
 
-/// The result of a read. A failure is added to `failures`.
-fn ok_or_record<T>(read: Result<T, Failure>, failures: &mut Failures) -> Option<T> {
-    read.map_err(|failure| failures.push(failure)).ok()
-}
-
 impl Observed {
     /// The present object of a child.
     pub fn find(&self, child: &Child) -> Option<&Arc<DynamicObject>> {
@@ -144,109 +133,4 @@ async fn service_monitor(
         Err(error) => return Err(Failure::read("get the ServiceMonitor")(error)),
     };
     Ok(found.map(|object| (Kind::ServiceMonitor, Arc::new(object))))
-}
-
-fn ordinal(name: &str, prefix: &str) -> Option<i32> {
-    name.strip_prefix(prefix)?.strip_prefix('-')?.parse().ok()
-}
-
-fn observed_set(set: &StatefulSet) -> Option<ObservedSet> {
-    let template = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.as_ref()?;
-    let size = template.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.parse().ok()?;
-    Some(ObservedSet {
-        precondition: Precondition::of(set)?,
-        volume: Volume { size, class: template.storage_class_name.clone() },
-        deleting: set.metadata.deletion_timestamp.is_some(),
-    })
-}
-
-fn observed_claim(identity: &Identity, claim: &PersistentVolumeClaim) -> Option<ObservedClaim> {
-    let name = claim.name_any();
-    let size = |sizes: &std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>| {
-        sizes.get("storage")?.0.parse::<ByteSize>().ok()
-    };
-    let spec = claim.spec.as_ref()?;
-    let status = claim.status.clone().unwrap_or_default();
-    let waits = |condition: &k8s_openapi::api::core::v1::PersistentVolumeClaimCondition| {
-        condition.type_ == "FileSystemResizePending" && condition.status == "True"
-    };
-    Some(ObservedClaim {
-        ordinal: ordinal(&name, &format!("{VOLUME}-{}", identity.name))?,
-        precondition: Precondition::of(claim)?,
-        requested: size(spec.resources.as_ref()?.requests.as_ref()?)?,
-        capacity: status.capacity.as_ref().and_then(size),
-        class: spec.storage_class_name.clone(),
-        grows_at_restart: status.conditions.as_deref().unwrap_or_default().iter().any(waits),
-        deleting: claim.metadata.deletion_timestamp.is_some(),
-        name,
-    })
-}
-
-fn observed_node(identity: &Identity, pod: &Pod) -> Option<ObservedNode> {
-    let name = pod.name_any();
-    Some(ObservedNode {
-        ordinal: ordinal(&name, &identity.name)?,
-        precondition: Precondition::of(pod)?,
-        ready: is_ready(pod),
-        scheduled: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
-        deleting: is_deleting(pod),
-        name,
-    })
-}
-
-/// The StorageClass matters if claims have to grow, or if one is not bound.
-async fn storage_class(
-    cluster: &RegistryCluster,
-    claims: &[ObservedClaim],
-    context: &Context,
-) -> Result<Class, Failure> {
-    let cache = &cluster.spec.cache;
-    let grows = |claim: &&ObservedClaim| cache.resize_policy == ResizePolicy::Expand && claim.requested < cache.size;
-    let unbound = |claim: &&ObservedClaim| claim.capacity.is_none();
-    let Some(claim) = claims.iter().find(grows).or_else(|| claims.iter().find(unbound)) else {
-        return Ok(Class::NotNeeded);
-    };
-    let Some(name) = claim.class.as_deref().or(cache.storage_class_name.as_deref()) else {
-        return Ok(Class::NotNeeded);
-    };
-    let classes: Api<StorageClass> = Api::all(context.client.clone());
-    let found = classes.get_opt(name).await.map_err(Failure::read("get the StorageClass"))?;
-    Ok(match found {
-        None => Class::Missing,
-        Some(class) if class.allow_volume_expansion == Some(true) => Class::Expands,
-        Some(_) => Class::CannotExpand,
-    })
-}
-
-/// Reads only metadata, never the contents of a Secret. If a read fails, the object is not reported
-/// as missing.
-async fn missing(
-    cluster: &RegistryCluster,
-    identity: &Identity,
-    context: &Context,
-    failures: &mut Failures,
-) -> Missing {
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &identity.namespace);
-    let bucket = &cluster.spec.bucket;
-    let mut missing = Missing::default();
-    if let Some(secret) = &bucket.auth.secret_ref {
-        let found = secrets
-            .get_metadata_opt(&secret.name)
-            .await
-            .map_err(Failure::read("get the Secret of spec.bucket.auth.secretRef"));
-        missing.secret = ok_or_record(found, failures).filter(Option::is_none).map(|_| secret.name.clone());
-    }
-    if let Some(bundle) = &bucket.ca_bundle_ref {
-        let is_there = match bundle.kind {
-            CaKind::Secret => secrets.get_metadata_opt(&bundle.name).await.map(|found| found.is_some()),
-            CaKind::ConfigMap => {
-                let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &identity.namespace);
-                maps.get_metadata_opt(&bundle.name).await.map(|found| found.is_some())
-            }
-        };
-        let is_there =
-            ok_or_record(is_there.map_err(Failure::read("get the object of spec.bucket.caBundleRef")), failures);
-        missing.ca_bundle = (is_there == Some(false)).then(|| format!("{:?} {}", bundle.kind, bundle.name));
-    }
-    missing
 }

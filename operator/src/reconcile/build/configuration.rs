@@ -1,7 +1,7 @@
 //! The configuration of the nodes, and its text in the ConfigMap.
 
-use super::pod::{ACCESS_KEY_ID, CA_FILE, SECRET_ACCESS_KEY, SESSION_TOKEN, STORE_FOLDER};
-use super::stateful_set::DRAIN;
+use super::paths::{ACCESS_KEY_ID, CA_FILE, SECRET_ACCESS_KEY, SESSION_TOKEN, STORE_FOLDER};
+use super::shutdown::DRAIN;
 use crate::crd::{self, Cache, RegistryCluster};
 use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
 use crate::reconcile::storage::Volume;

@@ -6,8 +6,11 @@ mod configuration;
 mod disruption;
 mod ingress;
 mod monitor;
+mod paths;
 mod pod;
 mod services;
+mod shutdown;
+mod sources;
 mod stateful_set;
 #[cfg(test)]
 mod tests;
@@ -16,22 +19,12 @@ pub use child::{Child, Kind};
 pub(super) use configuration::{POD_NAME, configuration};
 
 use super::storage::Volume;
-use crate::crd::{RegistryCluster, RegistryClusterSpec, WorkloadIdentity};
+use crate::crd::{RegistryCluster, WorkloadIdentity};
 use crate::names::Identity;
 use configuration::ConfigText;
 use entrepot_config::ConfigError;
 use serde_json::json;
-
-/// What the pods are built from.
-struct Sources<'a> {
-    identity: &'a Identity,
-    spec: &'a RegistryClusterSpec,
-    /// The volumes to apply now; during an expansion still the old ones.
-    volume: &'a Volume,
-    image: &'a str,
-    /// Hash of the part of the configuration that requires a restart when it changes.
-    config_hash: &'a str,
-}
+use sources::Sources;
 
 /// All objects of a cluster.
 pub struct Built {
@@ -55,7 +48,7 @@ pub fn build(
     let config = ConfigText::of(&configuration(cluster, identity, volume))?;
     let image = spec.image.as_deref().unwrap_or(default_image);
     let sources = Sources { identity, spec, volume, image, config_hash: &config.hash };
-    let data = json!({"data": {pod::CONFIG_FILE: config.text}});
+    let data = json!({"data": {paths::CONFIG_FILE: config.text}});
     let mut children = vec![
         service_account(identity, spec.bucket.auth.workload_identity.as_ref()),
         Child::new(Kind::ConfigMap, identity, identity.config_map(), data),

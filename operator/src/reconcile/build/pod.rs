@@ -1,26 +1,11 @@
 //! The pod template of a node. It satisfies the restricted Pod Security Standard.
 
-use super::Sources;
-use super::stateful_set::{PRE_STOP, TERMINATION_GRACE};
+use super::paths::{CA_FOLDER, CONFIG_FILE, CONFIG_FOLDER, CREDENTIALS_FOLDER, VOLUME_FOLDER};
+use super::shutdown::{PRE_STOP, TERMINATION_GRACE};
+use super::sources::Sources;
 use crate::crd::{Bucket, CaKind, RegistryClusterSpec};
 use crate::names::{CONFIG_HASH, CONTAINER, Identity, OPERATIONS_PORT, REGISTRY_PORT, VOLUME};
 use serde_json::{Value, json};
-
-/// The key in the ConfigMap, and the name of the file.
-pub(super) const CONFIG_FILE: &str = "config.yaml";
-/// Mount path of the ConfigMap. The whole folder is mounted, because the kubelet does not update a
-/// single mounted file.
-const CONFIG_FOLDER: &str = "/etc/entrepot/config";
-/// Mount path of the volume. The store is a folder in it, because a file system may have its own
-/// folders at its root, such as lost+found.
-const VOLUME_FOLDER: &str = "/var/lib/entrepot";
-pub(super) const STORE_FOLDER: &str = "/var/lib/entrepot/store";
-const CREDENTIALS_FOLDER: &str = "/etc/entrepot/credentials";
-pub(super) const ACCESS_KEY_ID: &str = "/etc/entrepot/credentials/accessKeyId";
-pub(super) const SECRET_ACCESS_KEY: &str = "/etc/entrepot/credentials/secretAccessKey";
-pub(super) const SESSION_TOKEN: &str = "/etc/entrepot/credentials/sessionToken";
-const CA_FOLDER: &str = "/etc/entrepot/ca";
-pub(super) const CA_FILE: &str = "/etc/entrepot/ca/ca.crt";
 
 /// The unprivileged user of the image.
 const USER: i64 = 65532;

@@ -2,24 +2,13 @@
 //! and a volume.
 
 use super::child::{Child, Kind};
-use super::{Sources, pod};
+use super::pod;
+use super::sources::Sources;
 use crate::crd::Retention;
 use crate::names::{Identity, VOLUME};
 use crate::reconcile::storage::Volume;
 use serde_json::{Value, json};
 use std::time::Duration;
-
-/// Delay between the deletion of a pod and its SIGTERM. Endpoints and load balancers stop sending
-/// requests meanwhile, and the node still serves.
-pub(super) const PRE_STOP: Duration = Duration::from_secs(5);
-
-/// Time that a node has after SIGTERM to finish requests in flight and pending uploads. It exits as
-/// soon as it is done.
-pub(super) const DRAIN: Duration = Duration::from_secs(120);
-
-/// When the kubelet kills the container: after the delay, the drain, and 10 s for the store to
-/// close.
-pub(super) const TERMINATION_GRACE: Duration = PRE_STOP.saturating_add(DRAIN).saturating_add(Duration::from_secs(10));
 
 /// A pod counts as available only after this long, so that a rollout stops at one that starts and
 /// then fails.
