@@ -94,12 +94,12 @@ mod tests {
         let router = router(Arc::new(Metrics::new().unwrap()), readiness, lists.clone());
         lists.expect("RegistryCluster");
         let error = watcher::Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded);
-        lists.note::<Pod>("RegistryCluster", &Err(error));
-        let (code, words) = ask(&router, "/readyz").await;
-        assert!(code == 503 && words.contains("cannot list RegistryCluster"), "{code} {words}");
+        lists.record::<Pod>("RegistryCluster", &Err(error));
+        let (code, text) = ask(&router, "/readyz").await;
+        assert!(code == 503 && text.contains("cannot list RegistryCluster"), "{code} {text}");
         let failing = |value: u8| format!("entrepot_operator_lists_failing{{kind=\"RegistryCluster\"}} {value}");
         assert!(ask(&router, "/metrics").await.1.contains(&failing(1)));
-        lists.note::<Pod>("RegistryCluster", &Ok(watcher::Event::InitDone));
+        lists.record::<Pod>("RegistryCluster", &Ok(watcher::Event::InitDone));
         assert_eq!(ask(&router, "/readyz").await.0, 200);
         assert!(ask(&router, "/metrics").await.1.contains(&failing(0)));
     }

@@ -1,7 +1,9 @@
 //! Leader election by a Lease. Fail-stop: a leader that cannot renew the Lease in time reports it,
 //! and the process ends, so that two replicas never act at once. The clocks of two machines are
-//! never compared: a Lease has expired when this replica has not seen it change for the duration of
-//! the Lease.
+//! never compared: a Lease has expired when this replica has not observed it change for the duration
+//! of the Lease.
+//!
+//! kube-lease-manager does not replace this: it compares `renewTime` with the local clock.
 #![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
 
 use crate::health::Readiness;
@@ -13,16 +15,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// A Lease that was not renewed for this long has expired, and any replica may take it.
-const DURATION: Duration = Duration::from_secs(15);
+const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// A leader that could not renew for this long gives up. This is earlier than another replica can
 /// consider the Lease expired.
-const DEADLINE: Duration = Duration::from_secs(10);
+const RENEWAL_DEADLINE: Duration = Duration::from_secs(10);
 /// Timeout of one attempt to renew; the deadline leaves time for another.
-const TRY: Duration = Duration::from_secs(3);
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval between renewals.
-const RENEWAL: Duration = Duration::from_secs(4);
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(4);
 /// Interval between reads of a Lease that another replica holds.
-const LOOK: Duration = Duration::from_secs(2);
+const READ_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What to do with a Lease in the state that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +37,13 @@ enum Decision {
     Wait,
 }
 
-fn decide(lease: Option<&LeaseSpec>, me: &str, unchanged: Duration) -> Decision {
+fn decide(lease: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Decision {
     let Some(lease) = lease else { return Decision::Create };
     let duration = lease.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    let duration = duration.map_or(DURATION, Duration::from_secs);
+    let duration = duration.map_or(LEASE_DURATION, Duration::from_secs);
     match lease.holder_identity.as_deref() {
         None | Some("") => Decision::Take,
-        Some(holder) if holder == me => Decision::Take,
+        Some(holder) if holder == identity => Decision::Take,
         Some(_) if unchanged >= duration => Decision::Take,
         Some(_) => Decision::Wait,
     }
@@ -51,53 +53,56 @@ fn decide(lease: Option<&LeaseSpec>, me: &str, unchanged: Duration) -> Decision 
 pub struct Election {
     leases: Api<Lease>,
     name: String,
-    me: String,
+    identity: String,
     readiness: Readiness,
 }
 
 /// Leadership was lost, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("leadership lost: {0}")]
-pub struct Lost(String);
+pub struct LeadershipLost(String);
 
 impl Election {
-    /// `me` is the unique name of this replica: its pod's name.
-    pub fn new(leases: Api<Lease>, name: &str, me: String, readiness: Readiness) -> Election {
-        Election { leases, name: name.to_owned(), me, readiness }
+    /// `identity` is the unique name of this replica: its pod's name.
+    pub fn new(leases: Api<Lease>, name: &str, identity: String, readiness: Readiness) -> Election {
+        Election { leases, name: name.to_owned(), identity, readiness }
     }
 
     /// Waits until this replica is the leader; returns the Lease that it holds.
-    pub async fn win(&self) -> Lease {
-        let mut seen: Option<(Option<String>, Instant)> = None;
+    pub async fn acquire(&self) -> Lease {
+        let mut observed: Option<(Option<String>, Instant)> = None;
         loop {
-            match self.look(&mut seen).await {
+            match self.try_acquire(&mut observed).await {
                 Ok(Some(lease)) => return lease,
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "failed to acquire the lease; retrying"),
             }
-            sleep(LOOK).await;
+            sleep(READ_INTERVAL).await;
         }
     }
 
-    async fn look(&self, seen: &mut Option<(Option<String>, Instant)>) -> Result<Option<Lease>, kube::Error> {
+    async fn try_acquire(
+        &self,
+        observed: &mut Option<(Option<String>, Instant)>,
+    ) -> Result<Option<Lease>, kube::Error> {
         let found = self.leases.get_opt(&self.name).await?;
         self.readiness.set(true);
         let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
-        let since = match seen {
+        let since = match observed {
             Some((known, since)) if *known == version => *since,
             _ => {
-                *seen = Some((version, Instant::now()));
+                *observed = Some((version, Instant::now()));
                 Instant::now()
             }
         };
         let spec = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
-        let taken = match (decide(spec.as_ref(), &self.me, since.elapsed()), found) {
+        let taken = match (decide(spec.as_ref(), &self.identity, since.elapsed()), found) {
             (Decision::Wait, _) => return Ok(None),
             (Decision::Take, Some(lease)) => self.write(lease).await,
             (Decision::Take | Decision::Create, _) => {
                 let lease =
                     Lease { metadata: ObjectMeta { name: Some(self.name.clone()), ..Default::default() }, spec: None };
-                self.leases.create(&PostParams::default(), &self.held(lease)).await
+                self.leases.create(&PostParams::default(), &self.with_holder(lease)).await
             }
         };
         match taken {
@@ -109,13 +114,13 @@ impl Election {
     }
 
     /// The Lease with this replica as its holder, renewed now.
-    fn held(&self, mut lease: Lease) -> Lease {
+    fn with_holder(&self, mut lease: Lease) -> Lease {
         let now = MicroTime(Timestamp::now());
         let before = lease.spec.take().unwrap_or_default();
-        let mine = before.holder_identity.as_deref() == Some(&self.me);
+        let mine = before.holder_identity.as_deref() == Some(&self.identity);
         lease.spec = Some(LeaseSpec {
-            holder_identity: Some(self.me.clone()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
             acquire_time: if mine { before.acquire_time } else { Some(now.clone()) },
             renew_time: Some(now),
             lease_transitions: Some(before.lease_transitions.unwrap_or_default() + i32::from(!mine)),
@@ -127,16 +132,16 @@ impl Election {
     /// Replaces the Lease. Its resource version makes the write fail if another replica wrote in
     /// between.
     async fn write(&self, lease: Lease) -> Result<Lease, kube::Error> {
-        self.leases.replace(&self.name, &PostParams::default(), &self.held(lease)).await
+        self.leases.replace(&self.name, &PostParams::default(), &self.with_holder(lease)).await
     }
 
     /// Renews the Lease until that fails for good; returns why.
-    pub async fn hold(&self, mut lease: Lease) -> Lost {
+    pub async fn renew_until_lost(&self, mut lease: Lease) -> LeadershipLost {
         let mut renewed = Instant::now();
         let mut last_error = String::new();
         loop {
-            sleep(if last_error.is_empty() { RENEWAL } else { Duration::from_secs(1) }).await;
-            let left = DEADLINE.saturating_sub(renewed.elapsed()).min(TRY);
+            sleep(if last_error.is_empty() { RENEWAL_INTERVAL } else { Duration::from_secs(1) }).await;
+            let left = RENEWAL_DEADLINE.saturating_sub(renewed.elapsed()).min(RENEWAL_TIMEOUT);
             let began = Instant::now();
             match timeout(left, self.write(lease.clone())).await {
                 Ok(Ok(written)) => {
@@ -149,7 +154,7 @@ impl Election {
                     // was lost.
                     match self.leases.get(&self.name).await {
                         Ok(found) if self.is_mine(&found) => lease = found,
-                        Ok(_) => return Lost("another replica holds the lease".into()),
+                        Ok(_) => return LeadershipLost("another replica holds the lease".into()),
                         Err(error) => last_error = error.to_string(),
                     }
                 }
@@ -159,14 +164,14 @@ impl Election {
             if !last_error.is_empty() {
                 tracing::warn!(error = last_error, "failed to renew the lease; retrying");
             }
-            if renewed.elapsed() >= DEADLINE {
-                return Lost(format!("the lease was not renewed for {DEADLINE:?}: {last_error}"));
+            if renewed.elapsed() >= RENEWAL_DEADLINE {
+                return LeadershipLost(format!("the lease was not renewed for {RENEWAL_DEADLINE:?}: {last_error}"));
             }
         }
     }
 
     fn is_mine(&self, lease: &Lease) -> bool {
-        lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.me)
+        lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.identity)
     }
 
     /// Gives up leadership, so that another replica does not have to wait until the Lease expires.
@@ -179,7 +184,7 @@ impl Election {
             }
             Ok::<_, kube::Error>(())
         };
-        match timeout(LOOK, released).await {
+        match timeout(READ_INTERVAL, released).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "failed to release the lease; it will expire"),
             Err(_) => tracing::warn!("timed out releasing the lease; it will expire"),
@@ -202,11 +207,11 @@ mod tests {
         assert_eq!(decide(Some(&lease("")), "me", moments), Decision::Take);
         assert_eq!(decide(Some(&lease("me")), "me", moments), Decision::Take);
         assert_eq!(decide(Some(&lease("other")), "me", moments), Decision::Wait);
-        assert_eq!(decide(Some(&lease("other")), "me", DURATION), Decision::Take);
+        assert_eq!(decide(Some(&lease("other")), "me", LEASE_DURATION), Decision::Take);
     }
 
     #[test]
     fn a_leader_gives_up_before_another_takes_over() {
-        assert!(DEADLINE + RENEWAL <= DURATION);
+        assert!(RENEWAL_DEADLINE + RENEWAL_INTERVAL <= LEASE_DURATION);
     }
 }

@@ -1,14 +1,20 @@
 //! The Entrepot operator. It creates and updates the registry nodes that a `RegistryCluster`
-//! describes. `docs/architecture.md` explains the design; [`reconcile`] is the table of contents.
+//! describes. `docs/architecture.md` explains the design; `reconcile` is the table of contents.
 
-pub mod crd;
-pub mod health;
-pub mod leader;
-pub mod lists;
-pub mod metrics;
-pub mod names;
-pub mod nodes;
-pub mod parsed;
-pub mod reconcile;
-pub mod run;
-pub mod watch;
+mod api_error;
+pub mod app;
+mod crd;
+mod health;
+mod leader;
+mod lists;
+mod metrics;
+mod names;
+mod node_status;
+mod parsed;
+mod reconcile;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+pub use crd::{RegistryCluster, definition, definition_yaml};
+pub use names::MANAGER;

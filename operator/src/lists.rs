@@ -2,20 +2,21 @@
 //! watches keep failing.
 #![allow(clippy::disallowed_methods)] // Spans of time, which a paused runtime of a test controls as well.
 
-use crate::reconcile::words;
+use crate::api_error::message_of;
 use kube::runtime::watcher;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// A list or watch that fails for longer than this makes the operator not ready. Attempts are at
 /// most 30 s apart, so at least three have failed by then.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const FAILURE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A restarted watch sends nothing while nothing changes. If there is no further failure for this
 /// long, which is more than twice the longest pause between attempts, the watch counts as working.
-const QUIET: Duration = Duration::from_secs(75);
+const QUIET_PERIOD: Duration = Duration::from_secs(75);
 
 /// The state of the lists and watches of all kinds. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +42,7 @@ struct Failing {
 impl List {
     /// The failure, if it still lasts.
     fn current(&self, now: Instant) -> Option<&Failing> {
-        self.failing.as_ref().filter(|failing| failing.listing || now.duration_since(failing.last) < QUIET)
+        self.failing.as_ref().filter(|failing| failing.listing || now.duration_since(failing.last) < QUIET_PERIOD)
     }
 }
 
@@ -52,13 +53,13 @@ impl Lists {
     }
 
     /// Records the outcome of a list or watch.
-    pub fn note<K>(&self, kind: &str, outcome: &watcher::Result<watcher::Event<K>>) {
+    pub fn record<K>(&self, kind: &str, outcome: &watcher::Result<watcher::Event<K>>) {
         match outcome {
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
             Ok(_) => self.succeeded(kind),
             Err(error) => {
                 let listing = matches!(error, watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion);
-                self.failed(kind, listing, &said(error));
+                self.failed(kind, listing, &cause_of(error));
             }
         }
     }
@@ -90,10 +91,10 @@ impl Lists {
     }
 
     /// Each kind, and why it is not seen, if it is not: it was never listed, or its list or watch
-    /// has been failing for longer than [`PATIENCE`].
+    /// has been failing for longer than [`FAILURE_LIMIT`].
     pub fn problems(&self) -> Vec<(String, Option<String>)> {
         let now = Instant::now();
-        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lists = self.0.lock();
         lists
             .iter()
             .map(|(kind, list)| {
@@ -101,7 +102,7 @@ impl Lists {
                 let why = match failing {
                     Some(failing) if !list.listed => Some(format!("cannot list {kind}: {}", failing.error)),
                     None if !list.listed => Some(format!("{kind} has not been listed yet")),
-                    Some(failing) if now.duration_since(failing.since) >= PATIENCE => {
+                    Some(failing) if now.duration_since(failing.since) >= FAILURE_LIMIT => {
                         let seconds = now.duration_since(failing.since).as_secs();
                         Some(format!("cannot list or watch {kind} for {seconds} s: {}", failing.error))
                     }
@@ -113,17 +114,17 @@ impl Lists {
     }
 
     fn with(&self, kind: &str, change: impl FnOnce(&mut List)) {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.0.lock();
         change(lists.entry(kind.to_owned()).or_default());
     }
 }
 
 /// The cause, without the wording of the error types around it.
-fn said(error: &watcher::Error) -> String {
+fn cause_of(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(source)
         | watcher::Error::WatchStartFailed(source)
-        | watcher::Error::WatchFailed(source) => words(source),
+        | watcher::Error::WatchFailed(source) => message_of(source),
         watcher::Error::WatchError(status) => status.message.clone(),
         watcher::Error::NoResourceVersion => error.to_string(),
     }
@@ -154,41 +155,41 @@ mod tests {
         let lists = Lists::default();
         lists.expect("Pod");
         assert_eq!(problem(&lists).as_deref(), Some("Pod has not been listed yet"));
-        lists.note("Pod", &list_fails());
+        lists.record("Pod", &list_fails());
         assert!(problem(&lists).unwrap().starts_with("cannot list Pod: "));
-        lists.note("Pod", &Outcome::Ok(watcher::Event::Init));
+        lists.record("Pod", &Outcome::Ok(watcher::Event::Init));
         assert!(problem(&lists).is_some(), "the start of a list is not yet a success");
-        lists.note("Pod", &Outcome::Ok(watcher::Event::InitDone));
+        lists.record("Pod", &Outcome::Ok(watcher::Event::InitDone));
         assert_eq!(problem(&lists), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failing_list_is_a_problem_from_the_limit_until_it_succeeds() {
         let lists = Lists::default();
-        lists.note("Pod", &Outcome::Ok(watcher::Event::InitDone));
-        lists.note("Pod", &list_fails());
-        advance(PATIENCE - Duration::from_secs(1)).await;
+        lists.record("Pod", &Outcome::Ok(watcher::Event::InitDone));
+        lists.record("Pod", &list_fails());
+        advance(FAILURE_LIMIT - Duration::from_secs(1)).await;
         assert_eq!(problem(&lists), None);
         advance(Duration::from_secs(1)).await;
         assert!(problem(&lists).unwrap().starts_with("cannot list or watch Pod for 60 s: "));
-        advance(QUIET * 2).await;
+        advance(QUIET_PERIOD * 2).await;
         assert!(problem(&lists).is_some(), "a list without an outcome has not succeeded");
-        lists.note("Pod", &Outcome::Ok(watcher::Event::InitDone));
+        lists.record("Pod", &Outcome::Ok(watcher::Event::InitDone));
         assert_eq!(problem(&lists), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failing_watch_is_a_problem_and_a_quiet_one_is_not() {
         let lists = Lists::default();
-        lists.note("Pod", &Outcome::Ok(watcher::Event::InitDone));
+        lists.record("Pod", &Outcome::Ok(watcher::Event::InitDone));
         for _ in 0..3 {
-            lists.note("Pod", &watch_fails());
+            lists.record("Pod", &watch_fails());
             advance(Duration::from_secs(30)).await;
         }
         assert!(problem(&lists).is_some());
-        advance(QUIET).await;
+        advance(QUIET_PERIOD).await;
         assert_eq!(problem(&lists), None);
-        lists.note("Pod", &watch_fails());
+        lists.record("Pod", &watch_fails());
         assert_eq!(problem(&lists), None, "a failure long after the last one counts as the first");
     }
 }

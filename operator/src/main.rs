@@ -1,8 +1,8 @@
 //! `entrepot-operator`: creates and updates the registry nodes that a RegistryCluster describes.
 
 use clap::{Parser, Subcommand};
-use entrepot_operator::run::{Settings, run};
-use entrepot_operator::{crd, names};
+use entrepot_operator::app::{Settings, run};
+use entrepot_operator::{MANAGER, definition_yaml};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use tracing_subscriber::filter::EnvFilter;
@@ -24,7 +24,7 @@ struct Arguments {
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     lease_namespace: String,
     /// Name of the Lease for leader election.
-    #[arg(long, env = "ENTREPOT_LEASE", default_value = names::MANAGER)]
+    #[arg(long, env = "ENTREPOT_LEASE", default_value = MANAGER)]
     lease_name: String,
     /// Unique name of this replica in the Lease, normally its pod's name. If unset, a random name.
     #[arg(long, env = "POD_NAME")]
@@ -40,7 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::Crd) = arguments.command {
-        return match crd::definition_yaml() {
+        return match definition_yaml() {
             Ok(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         lease_namespace: arguments.lease_namespace,
         lease_name: arguments.lease_name,
         // The random suffix keeps two processes on one machine apart.
-        identity: arguments.identity.unwrap_or_else(|| format!("{}-{:08x}", names::MANAGER, rand::random::<u32>())),
+        identity: arguments.identity.unwrap_or_else(|| format!("{}-{:08x}", MANAGER, rand::random::<u32>())),
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -30,12 +30,16 @@ pub const OPERATIONS_PORT: u16 = 5001;
 /// Name, namespace and uid of a RegistryCluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// Name of the cluster.
     pub name: String,
+    /// Namespace of the cluster and of all its objects.
     pub namespace: String,
+    /// The uid: another cluster of the same name has another.
     pub uid: String,
 }
 
 impl Identity {
+    /// The identity of a RegistryCluster from the API server.
     pub fn of(cluster: &impl ResourceExt) -> Identity {
         Identity {
             name: cluster.name_any(),
@@ -49,13 +53,9 @@ impl Identity {
         format!("{}-nodes", self.name)
     }
 
+    /// The ConfigMap with the configuration of the nodes.
     pub fn config_map(&self) -> String {
         format!("{}-config", self.name)
-    }
-
-    /// Name of the PersistentVolumeClaim of a node.
-    pub fn claim(&self, ordinal: i32) -> String {
-        format!("{VOLUME}-{}-{ordinal}", self.name)
     }
 
     /// Labels that select only the nodes of this cluster. They never change, because the selector

@@ -40,7 +40,7 @@ impl fmt::Display for Unreadable {
 /// The parts that are decoded of an object that cannot be decoded as a whole. All other fields are
 /// skipped, however deeply they nest.
 #[derive(Default, Deserialize)]
-struct Head {
+struct PartialObject {
     metadata: Option<Box<RawValue>>,
     status: Option<Box<RawValue>>,
 }
@@ -69,12 +69,12 @@ impl<K: DeserializeOwned + Resource> Parsed<K> {
                 };
                 Parsed { metadata, content: Ok(Arc::new(object)) }
             }
-            Err(error) => Parsed::unreadable(json, shown(error.path()), error.into_inner().to_string()),
+            Err(error) => Parsed::unreadable(json, shortened(error.path()), error.into_inner().to_string()),
         }
     }
 
     fn unreadable(json: &str, path: String, problem: String) -> Parsed<K> {
-        let head: Head = serde_json::from_str(json).unwrap_or_default();
+        let head: PartialObject = serde_json::from_str(json).unwrap_or_default();
         let metadata = head.metadata.as_ref().map(|raw| least_metadata(raw.get())).unwrap_or_default();
         let status = head.status.and_then(|raw| serde_json::from_str(raw.get()).ok());
         // The position in the text of a list is of no use to a user.
@@ -100,7 +100,7 @@ fn without_managed_fields(json: &str) -> Option<String> {
 }
 
 /// A path, cut where it is long, because only its beginning helps a user.
-fn shown(path: &serde_path_to_error::Path) -> String {
+fn shortened(path: &serde_path_to_error::Path) -> String {
     const SEGMENTS: usize = 12;
     let begin: Vec<_> = path.iter().take(SEGMENTS).map(ToString::to_string).collect();
     match path.iter().nth(SEGMENTS) {
@@ -186,22 +186,11 @@ impl<K: Resource> Resource for Parsed<K> {
 mod tests {
     use super::*;
     use crate::crd::RegistryCluster;
+    use crate::testing::cluster;
     use k8s_openapi::api::core::v1::Pod;
     use kube::ResourceExt;
     use kube::api::{DynamicObject, ObjectList, WatchEvent};
     use serde_json::json;
-
-    fn cluster(name: &str, difference: &Value) -> Value {
-        let mut spec = json!({
-            "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"},
-        });
-        json_patch::merge(&mut spec, difference);
-        json!({
-            "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "spec": spec,
-            "metadata": {"name": name, "namespace": "registry", "uid": name, "resourceVersion": "7", "generation": 3},
-            "status": {"conditions": []},
-        })
-    }
 
     fn list<K: DeserializeOwned + Resource + Clone>(items: &[Value]) -> Vec<Parsed<K>> {
         let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "9"}, "items": items});
@@ -225,7 +214,9 @@ mod tests {
             ("spec.cache.size", json!({"cache": {"size": "9999999Pi"}})),
             ("spec.bucket", json!({"bucket": {"name": null}})),
         ] {
-            let found = list::<RegistryCluster>(&[cluster("odd", &difference), cluster("good", &json!({}))]);
+            let mut odd = cluster("odd", &difference);
+            odd["status"] = json!({"conditions": []});
+            let found = list::<RegistryCluster>(&[odd, cluster("good", &json!({}))]);
             let odd = found[0].content.as_ref().unwrap_err();
             assert_eq!(odd.path, path, "{odd}");
             assert!(!odd.problem.contains("line") && odd.status == Some(json!({"conditions": []})), "{odd}");

@@ -1,59 +1,46 @@
-//! One reconciliation of a cluster: observe, validate, build, apply, status. Every reconciliation
-//! starts from what it observes. So it does not matter which replica of the operator ran the
-//! previous one, or at which step that one was interrupted.
+//! One reconciliation of a cluster: observe, validate, plan the volumes, build, apply, prune, change
+//! volumes and pods, derive the status, publish. Every reconciliation starts from what it observes.
+//! So it does not matter which replica of the operator ran the previous one, or at which step that
+//! one was interrupted.
 
-pub mod apply;
-pub mod build;
-pub mod observe;
-pub mod rollout;
-pub mod status;
-pub mod storage;
-pub mod validate;
-pub mod version;
-
+mod apply;
 mod backoff;
+pub mod build;
+mod context;
 mod error;
-mod tell;
+mod observe;
+mod pass;
+mod precondition;
+mod publish;
+pub mod rollout;
+mod status;
+mod storage;
+mod validate;
 
 pub use backoff::Backoff;
-pub(crate) use error::words;
-pub use error::{Failure, Failures, ReconcileError};
+pub use context::Context;
 
 use crate::crd::{RegistryCluster, Status};
-use crate::metrics::Metrics;
 use crate::names::Identity;
-use crate::nodes::Nodes;
 use crate::parsed::Unreadable;
-use crate::watch::{Cluster, Stores};
-use apply::Done;
-use build::Kind;
+use crate::watch::Cluster;
+use apply::Applied;
+use context::RunningMetrics;
+use error::{Failures, ReconcileError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
 use kube::runtime::controller::Action;
-use kube::runtime::events::Recorder;
-use kube::{Client, Resource};
-use observe::Observed;
+use pass::Pass;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Step, Volume};
+use validate::Invalid;
 
 /// Interval between reconciliations of a healthy cluster, to notice changes of the nodes' reports
 /// and of Secrets, which are not watched.
-const LOOK: Duration = Duration::from_secs(30);
+const HEALTHY_INTERVAL: Duration = Duration::from_secs(30);
 /// The interval while a condition is not as it should be.
-const CLOSE_LOOK: Duration = Duration::from_secs(10);
-
-/// What every reconciliation needs.
-pub struct Context {
-    pub client: Client,
-    pub stores: Stores,
-    pub nodes: Nodes,
-    pub metrics: Arc<Metrics>,
-    pub recorder: Recorder,
-    pub backoff: Backoff,
-    /// Image of the registry pods of clusters that have no spec.image.
-    pub node_image: String,
-}
+const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Reconciles one cluster.
 ///
@@ -66,10 +53,11 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
     if cluster.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let running = Running::start(&context.metrics);
+    let running = RunningMetrics::start(&context.metrics);
     let result = match &cluster.content {
-        Ok(readable) => pass(readable, &context).await,
-        Err(why) => unreadable(&cluster, why, &context).await,
+        Ok(readable) if readable.spec.paused => reconcile_paused(readable, &context).await,
+        Ok(readable) => reconcile_readable(readable, &context).await,
+        Err(why) => reconcile_unreadable(&cluster, why, &context).await,
     };
     running.end(result.is_ok());
     if result.is_ok() {
@@ -78,116 +66,106 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
     result
 }
 
-async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, ReconcileError> {
-    let now = Time(Timestamp::now());
-    if cluster.spec.paused {
-        return tell_only(cluster, cluster.status.as_ref(), status::paused(cluster, &now), context).await;
+/// The nine steps. A step with "client: no" is pure; the others send requests to the API server or
+/// to nodes.
+async fn reconcile_readable(cluster: &RegistryCluster, context: &Context) -> Result<Action, ReconcileError> {
+    // 1. Observe the objects of the cluster and the reports of its nodes. Client: yes.
+    let (observed, unread) = observe::observe(cluster, context).await;
+
+    // 2. Validate: would nodes accept the configuration built from this spec? Client: no.
+    if let Err(invalid) = validate::validate(cluster) {
+        return reject(cluster, &invalid, context).await;
     }
-    let mut observed = observe::observe(cluster, context).await;
-    let mut done = Done::default();
-    std::mem::take(&mut observed.failures).into_iter().for_each(|failure| done.failures.push(failure));
-    let desired = Volume::desired(&cluster.spec.cache);
-    let step = storage::next_step(&observed.storage, &desired, cluster.spec.cache.resize_policy);
-    let volume = step.volume(&observed.storage, &desired);
-    let valid = match validate::validate(cluster, volume, &context.node_image) {
-        Ok(valid) => valid,
-        Err(invalid) => {
-            let (before, generation) = (cluster.status.clone(), cluster.metadata.generation);
-            let told = status::invalid(before, generation, &invalid.to_string(), &now);
-            return tell_only(cluster, cluster.status.as_ref(), told, context).await;
-        }
+
+    // 3. Plan the next step of the volumes. Client: no.
+    let plan = storage::plan(&observed.storage, &cluster.spec.cache);
+    let pass = Pass { cluster, identity: Identity::of(cluster), observed, plan };
+
+    // 4. Build all objects. Client: no.
+    let built = match build::build(cluster, &pass.identity, &pass.plan.volume, &context.node_image) {
+        Ok(built) => built,
+        Err(error) => return reject(cluster, &Invalid::from(error), context).await,
     };
-    let children = build::build(cluster, &valid);
-    change(&valid.identity, &children, &observed, &step, &desired, context, &mut done).await;
-    tell::deeds(cluster, &done.deeds, context).await;
-    // If the StatefulSet was written just now, its observed counts are from before that write.
-    let rolls = done.deeds.iter().any(|deed| deed.is_about(Kind::StatefulSet));
-    let (failed, failed_nodes) = (done.failures.message(), done.failures.message_of_nodes());
-    let facts = status::Facts {
-        failed: failed.as_deref(),
-        failed_nodes: failed_nodes.as_deref(),
-        ..facts(&observed, &step, rolls)
-    };
-    let told = status::status(cluster, &valid, &facts, &now);
-    let next = if is_well(&told) { LOOK } else { CLOSE_LOOK };
+
+    // 5. Apply the objects that differ. Client: yes.
+    let mut applied = Applied { outcome: unread, ..Applied::default() };
+    applied.add(apply::children(&pass, &built.children, context).await);
+
+    // 6. Prune the objects that are no longer built. Client: yes.
+    applied.add(apply::prune(&pass, &built.children, context).await);
+
+    // 7. Change volumes and pods, unless what they are recreated from is not applied. Client: yes.
+    if applied.outcome.nodes_are_unaffected() {
+        applied.add(apply::take_step(&pass, context).await);
+        applied.add(apply::delete_stuck_pods(&pass, context).await);
+    }
+
+    // 8. Derive the new status. Client: no.
+    let new_status = status::of_pass(&pass, &applied, &built.config_hash, &now());
+
+    // 9. Publish events and the status. Client: yes.
+    publish::changes(cluster, &applied.changes, context).await;
+    publish_outcome(&pass, applied.outcome, new_status, context).await
+}
+
+/// Publishes the status of a reconciliation, and schedules the next.
+async fn publish_outcome(
+    pass: &Pass<'_>,
+    mut failures: Failures,
+    new_status: Status,
+    context: &Context,
+) -> Result<Action, ReconcileError> {
+    let before = pass.cluster.status.as_ref();
+    let interval = if status::is_healthy(&new_status) { HEALTHY_INTERVAL } else { UNHEALTHY_INTERVAL };
     // A transient failure is reported only if it happens again: a short outage of the API server is
     // not worth a status update. A cluster without a status gets one at once.
-    let is_news = failed.is_none()
-        || done.failures.are_final()
-        || cluster.status.is_none()
-        || context.backoff.has_failed(&valid.identity);
-    if is_news && let Err(failure) = tell::status(cluster, cluster.status.as_ref(), told, context).await {
-        done.failures.push(failure);
+    let is_worth_reporting =
+        failures.is_empty() || failures.are_final() || before.is_none() || context.backoff.has_failed(&pass.identity);
+    if is_worth_reporting && let Err(failure) = publish::status(pass.cluster, before, new_status, context).await {
+        failures.push(failure);
     }
-    if done.failures.is_empty() {
-        Ok(Action::requeue(backoff::jittered(next)))
-    } else {
-        Err(ReconcileError(done.failures))
-    }
+    if failures.is_empty() { Ok(Action::requeue(backoff::jittered(interval))) } else { Err(ReconcileError(failures)) }
+}
+
+/// Reports that the cluster is paused, and changes nothing else.
+async fn reconcile_paused(cluster: &RegistryCluster, context: &Context) -> Result<Action, ReconcileError> {
+    publish_only(cluster, cluster.status.as_ref(), status::paused(cluster, &now()), context).await
 }
 
 /// Reports an object that cannot be decoded in its status, and changes nothing else. Its next
 /// version triggers the next reconciliation.
-async fn unreadable(cluster: &Cluster, why: &Unreadable, context: &Context) -> Result<Action, ReconcileError> {
-    let before: Option<Status> = why.status.clone().and_then(|status| serde_json::from_value(status).ok());
-    let message = format!("cannot decode this RegistryCluster: {why}");
-    let told = status::invalid(before.clone(), cluster.meta().generation, &message, &Time(Timestamp::now()));
-    tell_only(cluster, before.as_ref(), told, context).await
-}
-
-async fn tell_only(
-    cluster: &impl Resource<DynamicType = ()>,
-    before: Option<&Status>,
-    told: Status,
+async fn reconcile_unreadable(
+    cluster: &Cluster,
+    why: &Unreadable,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
-    match tell::status(cluster, before, told, context).await {
+    let before: Option<Status> = why.status.clone().and_then(|status| serde_json::from_value(status).ok());
+    let message = format!("cannot decode this RegistryCluster: {why}");
+    let new_status = status::invalid(before.clone(), cluster.meta().generation, &message, &now());
+    publish_only(cluster, before.as_ref(), new_status, context).await
+}
+
+/// Reports an invalid cluster in its status, and changes nothing else.
+async fn reject(cluster: &RegistryCluster, invalid: &Invalid, context: &Context) -> Result<Action, ReconcileError> {
+    let (before, generation) = (cluster.status.clone(), cluster.metadata.generation);
+    let new_status = status::invalid(before, generation, &invalid.to_string(), &now());
+    publish_only(cluster, cluster.status.as_ref(), new_status, context).await
+}
+
+async fn publish_only(
+    cluster: &impl Resource<DynamicType = ()>,
+    before: Option<&Status>,
+    new_status: Status,
+    context: &Context,
+) -> Result<Action, ReconcileError> {
+    match publish::status(cluster, before, new_status, context).await {
         Ok(()) => Ok(Action::await_change()),
         Err(failure) => Err(ReconcileError(Failures::from(failure))),
     }
 }
 
-async fn change(
-    identity: &Identity,
-    children: &[build::Child],
-    observed: &Observed,
-    step: &Step,
-    desired: &Volume,
-    context: &Context,
-    done: &mut Done,
-) {
-    apply::apply(identity, children, observed, step, context, done).await;
-    // Delete no StatefulSet and no pod while the objects from which they are recreated are not
-    // applied.
-    if done.failures.spare_nodes() {
-        let stepped = apply::take_step(identity, step, desired, context, &mut done.deeds).await;
-        let unblocked = apply::unblock(identity, observed, context, &mut done.deeds).await;
-        [stepped, unblocked].into_iter().filter_map(Result::err).for_each(|failure| done.failures.push(failure));
-    }
-}
-
-fn facts<'a>(observed: &'a Observed, step: &'a Step, rolls: bool) -> status::Facts<'a> {
-    let updated = observed.set.as_ref().filter(|_| !rolls).map_or(0, rollout::updated);
-    let set = observed.set.as_ref().and_then(|set| set.status.as_ref());
-    // Between deletion and recreation of the StatefulSet its pods keep serving.
-    let ready = observed.storage.nodes.iter().filter(|node| node.ready).count();
-    let counted = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    status::Facts {
-        step,
-        class: observed.storage.class,
-        pods: observed.pods.iter().map(AsRef::as_ref).collect(),
-        replicas: set.map_or(counted(observed.pods.len()), |set| set.replicas),
-        ready_replicas: set.map_or(counted(ready), |set| set.ready_replicas.unwrap_or_default()),
-        updated_replicas: updated,
-        reports: &observed.reports,
-        missing: &observed.missing,
-        failed: None,
-        failed_nodes: None,
-    }
-}
-
-fn is_well(status: &Status) -> bool {
-    status.conditions.iter().all(|condition| (condition.status == "True") == (condition.type_ != "Paused"))
+fn now() -> Time {
+    Time(Timestamp::now())
 }
 
 /// Schedules the retry of a failed reconciliation.
@@ -202,23 +180,4 @@ pub fn on_error(cluster: Arc<Cluster>, error: &ReconcileError, context: Arc<Cont
         "reconciliation failed; retrying"
     );
     Action::requeue(pause)
-}
-
-/// Counts and times a reconciliation, even if its future is dropped before it ends.
-struct Running<'a> {
-    metrics: &'a Metrics,
-    timer: prometheus::HistogramTimer,
-}
-
-impl Running<'_> {
-    fn start(metrics: &Metrics) -> Running<'_> {
-        metrics.reconciling.inc();
-        Running { metrics, timer: metrics.reconcile_seconds.start_timer() }
-    }
-
-    fn end(self, ok: bool) {
-        self.metrics.reconciles.with_label_values(&[if ok { "ok" } else { "error" }]).inc();
-        self.timer.observe_duration();
-        self.metrics.reconciling.dec();
-    }
 }

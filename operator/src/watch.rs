@@ -104,7 +104,7 @@ impl Watches<'_> {
         let stream = watcher(api, config)
             .default_backoff()
             .inspect(move |outcome| {
-                lists.note(&name, outcome);
+                lists.record(&name, outcome);
                 if outcome.is_err() {
                     errors.with_label_values(&[name.as_str()]).inc();
                 }

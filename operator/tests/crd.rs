@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use entrepot_operator::crd::{RegistryCluster, definition, definition_yaml};
+use entrepot_operator::{RegistryCluster, definition, definition_yaml};
 use kube_cel::{ScopeContext, Validator, check_rule_scope, compile_schema, estimate_rule_cost};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -9,10 +9,10 @@ mod quantity;
 mod status;
 mod strict;
 
-pub use bucket::{Auth, Bucket, CaBundle, CaKind, Secret, WorkloadIdentity};
+pub use bucket::{Auth, Bucket, CaKind, WorkloadIdentity};
 pub use cache::{Cache, ResizePolicy, Retention};
 pub use options::{Disruption, Ingress, Monitoring, Resources, Scheduling, Service, ServiceType, Tags};
-pub use quantity::{NotAQuantity, Quantity};
+pub use quantity::Quantity;
 pub use status::{CacheSummary, Status};
 
 use entrepot_config::ReplicationMode;

@@ -4,14 +4,14 @@
 
 use crate::metrics::Metrics;
 use crate::names::Identity;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-const FIRST: Duration = Duration::from_secs(1);
+const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// The cause may be gone at any time, and a failed reconciliation costs only a few requests.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Consecutive failures by the cluster's uid.
 #[derive(Debug, Default)]
@@ -30,39 +30,39 @@ impl Backoff {
     /// with time and not with the number of changes.
     pub fn failed(&self, identity: &Identity, metrics: &Metrics) -> Duration {
         let now = Instant::now();
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         let failed = failures.entry(identity.uid.clone()).or_insert(Failed { times: 0, due: now });
         if failed.due <= now {
-            let pause = FIRST.saturating_mul(2_u32.saturating_pow(failed.times)).min(LONGEST);
+            let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(failed.times)).min(MAX_DELAY);
             failed.times = failed.times.saturating_add(1);
-            failed.due = now + jittered(pause);
+            failed.due = now + jittered(delay);
         }
-        let pause = failed.due.duration_since(now);
+        let delay = failed.due.duration_since(now);
         metrics.retrying.set(i64::try_from(failures.len()).unwrap_or(i64::MAX));
-        pause
+        delay
     }
 
     /// Whether the cluster's last reconciliation failed.
     pub fn has_failed(&self, identity: &Identity) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&identity.uid)
+        self.0.lock().contains_key(&identity.uid)
     }
 
     /// Records a success: the next failure counts as the first.
     pub fn succeeded(&self, identity: &Identity, metrics: &Metrics) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         failures.remove(&identity.uid);
         metrics.retrying.set(i64::try_from(failures.len()).unwrap_or(i64::MAX));
     }
 
     /// Removes clusters that no longer exist.
-    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| is_there(uid));
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.0.lock().retain(|uid, _| exists(uid));
     }
 }
 
 /// The delay with 20 % jitter in either direction.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::random_range(0.8..1.2))
+pub(super) fn jittered(delay: Duration) -> Duration {
+    delay.mul_f64(rand::random_range(0.8..1.2))
 }
 
 #[cfg(test)]
@@ -78,22 +78,22 @@ mod tests {
     async fn it_grows_per_cluster_up_to_a_limit_and_restarts_after_a_success() {
         let (one, other) = (identity("1"), identity("2"));
         let (backoff, metrics) = (Backoff::default(), Metrics::new().unwrap());
-        let mut pauses = Vec::new();
+        let mut delays = Vec::new();
         for _ in 0..40 {
-            let pause = backoff.failed(&one, &metrics);
-            pauses.push(pause);
-            advance(pause).await;
+            let delay = backoff.failed(&one, &metrics);
+            delays.push(delay);
+            advance(delay).await;
         }
-        assert!(pauses[0] < Duration::from_secs(2) && pauses[3] > Duration::from_secs(6));
-        assert!(pauses[39] <= LONGEST.mul_f64(1.2) && pauses[39] >= LONGEST.mul_f64(0.8));
+        assert!(delays[0] < Duration::from_secs(2) && delays[3] > Duration::from_secs(6));
+        assert!(delays[39] <= MAX_DELAY.mul_f64(1.2) && delays[39] >= MAX_DELAY.mul_f64(0.8));
         assert!(backoff.failed(&other, &metrics) < Duration::from_secs(2));
         assert_eq!(metrics.retrying.get(), 2);
         assert!(backoff.has_failed(&one));
         backoff.succeeded(&one, &metrics);
         assert!(!backoff.has_failed(&one));
         assert!(backoff.failed(&one, &metrics) < Duration::from_secs(2));
-        backoff.keep(|uid| uid == "2");
-        assert_eq!(backoff.0.lock().unwrap().len(), 1);
+        backoff.retain(|uid| uid == "2");
+        assert_eq!(backoff.0.lock().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

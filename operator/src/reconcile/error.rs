@@ -2,53 +2,45 @@
 //! parts continue.
 
 use super::build::{Child, Kind};
+use crate::api_error::message_of;
 use std::fmt;
 
 /// Maximum length of a message in characters. The API server's response may contain the whole
 /// object.
-const LONGEST: usize = 2000;
+const MAX_MESSAGE_LENGTH: usize = 2000;
 
 /// One part that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A read.
-    #[error("cannot {what}: {}", words(.source))]
-    Look { what: String, source: Box<kube::Error> },
+    #[error("cannot {what}: {}", message_of(.source))]
+    Read { what: String, source: Box<kube::Error> },
     /// A write of an object, a volume or the status.
-    #[error("cannot {what}: {}", words(.source))]
+    #[error("cannot {what}: {}", message_of(.source))]
     Write { what: String, source: Box<kube::Error> },
     /// An object of that name exists and another owner has it.
     #[error("{0} already exists and is not owned by this RegistryCluster")]
-    Taken(String),
+    OwnedByOther(String),
     /// The API server does not know the kind.
     #[error(
         "cannot apply {0}: the ServiceMonitor CRD is not installed; install the Prometheus Operator or set \
             spec.monitoring.serviceMonitor to false"
     )]
-    NoDefinition(String),
+    NoCrd(String),
     /// The objects that this one depends on failed.
     #[error("{0} is not changed until the objects that it depends on are applied")]
-    Waits(String),
+    DependencyFailed(String),
     /// An object of this cluster does not have the structure of its kind.
     #[error("{0}; volumes and pods are not changed until it is valid")]
     Unreadable(String),
     #[error("cannot decode object: {0}")]
-    Form(serde_json::Error),
-}
-
-/// The API server's own message, if it responded.
-pub(crate) fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Api(status) => format!("the API server responded with status {}", status.code),
-        other => other.to_string(),
-    }
+    Decode(serde_json::Error),
 }
 
 impl Failure {
     /// A failed read; `what` is a verb with its object.
-    pub fn look(what: &'static str) -> impl Fn(kube::Error) -> Failure {
-        move |source| Failure::Look { what: what.to_owned(), source: Box::new(source) }
+    pub fn read(what: &'static str) -> impl Fn(kube::Error) -> Failure {
+        move |source| Failure::Read { what: what.to_owned(), source: Box::new(source) }
     }
 
     /// A failed write.
@@ -58,12 +50,12 @@ impl Failure {
     }
 
     /// A failed apply of a child.
-    pub(super) fn applying(child: &Child) -> impl Fn(kube::Error) -> Failure {
+    pub(super) fn apply(child: &Child) -> impl Fn(kube::Error) -> Failure {
         let (kind, label) = (child.kind, child.label());
         move |source| match &source {
             // All other kinds are built into Kubernetes.
             kube::Error::Api(status) if status.code == 404 && kind == Kind::ServiceMonitor => {
-                Failure::NoDefinition(label.clone())
+                Failure::NoCrd(label.clone())
             }
             _ => Failure::write("apply", &label)(source),
         }
@@ -73,66 +65,81 @@ impl Failure {
     /// transient, and so is an overloaded or unavailable API server or a webhook behind it.
     fn is_final(&self) -> bool {
         match self {
-            Failure::Look { source, .. } | Failure::Write { source, .. } => match source.as_ref() {
+            Failure::Read { source, .. } | Failure::Write { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => (400..500).contains(&status.code) && !matches!(status.code, 409 | 429),
                 _ => false,
             },
             // The failure that it waits for may be transient.
-            Failure::Waits(_) => false,
-            Failure::Taken(_) | Failure::NoDefinition(_) | Failure::Unreadable(_) | Failure::Form(_) => true,
+            Failure::DependencyFailed(_) => false,
+            Failure::OwnedByOther(_) | Failure::NoCrd(_) | Failure::Unreadable(_) | Failure::Decode(_) => true,
         }
     }
 }
 
-/// All failures of one reconciliation.
+/// All failures of one reconciliation; none if it succeeded.
 #[derive(Debug, Default)]
-pub struct Failures {
-    all: Vec<Failure>,
-    /// Indexes of the failures because of which the nodes do not match the spec.
-    nodes: Vec<usize>,
+pub struct Failures(Vec<Recorded>);
+
+#[derive(Debug)]
+struct Recorded {
+    failure: Failure,
+    /// Whether the nodes do not match the spec because of it.
+    of_nodes: bool,
 }
 
 impl Failures {
     /// Adds a failure that does not keep the nodes from matching the spec.
     pub fn push(&mut self, failure: Failure) {
-        self.all.push(failure);
+        self.0.push(Recorded { failure, of_nodes: false });
     }
 
     /// Adds a failure because of which the nodes do not match the spec.
     pub fn push_of_nodes(&mut self, failure: Failure) {
-        self.nodes.push(self.all.len());
-        self.all.push(failure);
+        self.0.push(Recorded { failure, of_nodes: true });
+    }
+
+    /// Adds all failures of a later step.
+    pub fn add(&mut self, later: Failures) {
+        self.0.extend(later.0);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.0.is_empty()
     }
 
     /// Whether no write failed that the nodes depend on.
-    pub fn spare_nodes(&self) -> bool {
-        self.nodes.is_empty()
+    pub fn nodes_are_unaffected(&self) -> bool {
+        !self.0.iter().any(|recorded| recorded.of_nodes)
     }
 
     /// Whether to report at once, and not only if it fails again, because somebody has to change
     /// something.
     pub fn are_final(&self) -> bool {
-        self.all.iter().any(Failure::is_final)
+        self.0.iter().any(|recorded| recorded.failure.is_final())
     }
 
     /// All failures as one message for the user.
     pub fn message(&self) -> Option<String> {
-        (!self.all.is_empty()).then(|| shortened(self.to_string()))
+        message(self.0.iter())
     }
 
     /// The failures that concern the nodes as one message for the user.
     pub fn message_of_nodes(&self) -> Option<String> {
-        let told: Vec<_> = self.nodes.iter().filter_map(|at| self.all.get(*at)).map(Failure::to_string).collect();
-        (!told.is_empty()).then(|| shortened(told.join("; ")))
+        message(self.0.iter().filter(|recorded| recorded.of_nodes))
     }
 }
 
+fn message<'a>(failures: impl Iterator<Item = &'a Recorded>) -> Option<String> {
+    let messages = joined(failures);
+    (!messages.is_empty()).then(|| shortened(messages))
+}
+
+fn joined<'a>(failures: impl Iterator<Item = &'a Recorded>) -> String {
+    failures.map(|recorded| recorded.failure.to_string()).collect::<Vec<_>>().join("; ")
+}
+
 fn shortened(text: String) -> String {
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_MESSAGE_LENGTH) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -140,14 +147,15 @@ fn shortened(text: String) -> String {
 
 impl From<Failure> for Failures {
     fn from(failure: Failure) -> Failures {
-        Failures { all: vec![failure], nodes: Vec::new() }
+        let mut failures = Failures::default();
+        failures.push(failure);
+        failures
     }
 }
 
 impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told: Vec<_> = self.all.iter().map(Failure::to_string).collect();
-        f.write_str(&told.join("; "))
+        f.write_str(&joined(self.0.iter()))
     }
 }
 
@@ -170,14 +178,14 @@ mod tests {
         let is_final = |code| Failure::write("apply", "Service a")(answered(code, "")).is_final();
         assert!([400, 403, 404, 405, 413, 422].into_iter().all(is_final));
         assert!(![409, 429, 500, 503, 504].into_iter().any(is_final));
-        assert!(!Failure::look("get")(kube::Error::LinesCodecMaxLineLengthExceeded).is_final());
+        assert!(!Failure::read("get")(kube::Error::LinesCodecMaxLineLengthExceeded).is_final());
     }
 
     #[test]
     fn the_message_has_all_failures_and_that_of_nodes_only_theirs() {
         let mut failures = Failures::default();
         assert_eq!((failures.message(), failures.message_of_nodes()), (None, None));
-        failures.push(Failure::NoDefinition("ServiceMonitor a".into()));
+        failures.push(Failure::NoCrd("ServiceMonitor a".into()));
         assert_eq!(failures.message_of_nodes(), None);
         failures.push_of_nodes(Failure::write("apply", "StatefulSet a")(answered(500, "a webhook is unavailable")));
         assert_eq!(
@@ -188,6 +196,6 @@ mod tests {
         assert!(all.contains("CRD is not installed") && all.contains("a webhook is unavailable"), "{all}");
         assert!(failures.are_final());
         failures.push(Failure::Unreadable("é".repeat(9000)));
-        assert_eq!(failures.message().unwrap().chars().count(), LONGEST + 1);
+        assert_eq!(failures.message().unwrap().chars().count(), MAX_MESSAGE_LENGTH + 1);
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 /// Waiting reasons of a container that do not go away by themselves.
-const HOPELESS: [&str; 8] = [
+const UNRECOVERABLE: [&str; 8] = [
     "ErrImagePull",
     "ImagePullBackOff",
     "InvalidImageName",
@@ -24,7 +24,7 @@ const HOPELESS: [&str; 8] = [
 pub const UNSCHEDULABLE: &str = "Unschedulable";
 
 /// A pod of an outdated revision that was not ready for this long is replaced, whatever the reason.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+const NOT_READY_LIMIT: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whether the pod's condition `Ready` is true.
 pub fn is_ready(pod: &Pod) -> bool {
@@ -41,9 +41,9 @@ pub fn is_deleting(pod: &Pod) -> bool {
 }
 
 /// Why the pod cannot become ready: a reason of the kubelet or of the scheduler.
-pub fn trouble(pod: &Pod) -> Option<String> {
+pub fn failure_reason(pod: &Pod) -> Option<String> {
     let statuses = pod.status.as_ref()?.container_statuses.as_deref().unwrap_or_default();
-    if let Some(reason) = statuses.iter().find_map(waiting_for) {
+    if let Some(reason) = statuses.iter().find_map(unrecoverable_reason) {
         return Some(reason);
     }
     let scheduled = condition(pod, "PodScheduled").filter(|scheduled| scheduled.status == "False")?;
@@ -52,9 +52,9 @@ pub fn trouble(pod: &Pod) -> Option<String> {
     (reason != "SchedulerError").then(|| reason.to_owned())
 }
 
-fn waiting_for(status: &ContainerStatus) -> Option<String> {
+fn unrecoverable_reason(status: &ContainerStatus) -> Option<String> {
     let reason = status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
-    HOPELESS.contains(&reason).then(|| reason.to_owned())
+    UNRECOVERABLE.contains(&reason).then(|| reason.to_owned())
 }
 
 /// Number of nodes of the wanted revision. 0 until the StatefulSet controller has observed the
@@ -65,7 +65,7 @@ pub fn updated(set: &StatefulSet) -> i32 {
 }
 
 /// Pods to delete, so that pods of the wanted revision replace them.
-pub fn stuck<'a>(pods: impl IntoIterator<Item = &'a Pod>, wanted: &str, now: Timestamp) -> Vec<&'a Pod> {
+pub fn stuck_pods<'a>(pods: impl IntoIterator<Item = &'a Pod>, wanted: &str, now: Timestamp) -> Vec<&'a Pod> {
     pods.into_iter()
         .filter(|pod| pod.labels().get(REVISION).is_some_and(|revision| revision != wanted))
         .filter(|pod| !is_ready(pod) && !is_deleting(pod))
@@ -75,12 +75,12 @@ pub fn stuck<'a>(pods: impl IntoIterator<Item = &'a Pod>, wanted: &str, now: Tim
         .filter(|pod| {
             let made = pod.metadata.creation_timestamp.as_ref();
             let unready_since = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref()).or(made);
-            let hopeless = pod
+            let is_unrecoverable = pod
                 .status
                 .as_ref()
                 .and_then(|status| status.container_statuses.as_ref())
-                .is_some_and(|statuses| statuses.iter().any(|status| waiting_for(status).is_some()));
-            hopeless || unready_since.is_some_and(|since| now.duration_since(since.0) > PATIENCE)
+                .is_some_and(|statuses| statuses.iter().any(|status| unrecoverable_reason(status).is_some()));
+            is_unrecoverable || unready_since.is_some_and(|since| now.duration_since(since.0) > NOT_READY_LIMIT)
         })
         .collect()
 }
@@ -112,7 +112,7 @@ mod tests {
     fn is_stuck(pod: &Pod, minutes: i64) -> bool {
         let since: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
         let now = since.checked_add(SignedDuration::from_mins(minutes)).unwrap();
-        !stuck([pod], "new", now).is_empty()
+        !stuck_pods([pod], "new", now).is_empty()
     }
 
     #[test]
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn the_trouble_is_the_kubelets_reason() {
-        assert_eq!(trouble(&pod("new", false, Some("ErrImagePull"))).as_deref(), Some("ErrImagePull"));
-        assert_eq!(trouble(&pod("new", false, None)), None);
+        assert_eq!(failure_reason(&pod("new", false, Some("ErrImagePull"))).as_deref(), Some("ErrImagePull"));
+        assert_eq!(failure_reason(&pod("new", false, None)), None);
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let unscheduled = |reason: &str| {
             let scheduled = json!([{"type": "PodScheduled", "status": "False", "reason": reason}]);
             let pod = json!({"metadata": {"name": "images-0"}, "status": {"conditions": scheduled}});
-            trouble(&serde_json::from_value(pod).unwrap())
+            failure_reason(&serde_json::from_value(pod).unwrap())
         };
         assert_eq!(unscheduled(UNSCHEDULABLE).as_deref(), Some(UNSCHEDULABLE));
         assert_eq!(unscheduled("SchedulerError"), None);

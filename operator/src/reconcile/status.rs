@@ -2,105 +2,108 @@
 //! does.
 
 mod bucket;
-mod conditions;
+mod condition;
+mod inputs;
 mod ready;
-mod storage;
+mod storage_resized;
 #[cfg(test)]
 mod tests;
 
-pub use conditions::{Verdict, changes};
+pub use condition::changed_conditions;
 
-use super::observe::Missing;
+use super::apply::Applied;
+use super::build::Kind;
+use super::pass::Pass;
 use super::rollout::is_ready;
-use super::storage::Step;
-use super::validate::Valid;
 use crate::crd::{CacheSummary, RegistryCluster, Status};
 use crate::names::Identity;
+use condition::NewCondition;
 use entrepot_config::{ByteSize, NodeStatus};
-use k8s_openapi::api::core::v1::Pod;
+use inputs::StatusInputs;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The condition for whether all of the spec is applied.
 const APPLIED: &str = "Applied";
 
-/// Everything that the status depends on.
-pub struct Facts<'a> {
-    pub step: &'a Step,
-    /// The StorageClass. Volumes that wait for one that does not exist get a reason of their own.
-    pub class: super::storage::Class,
-    /// All pods, ready or not.
-    pub pods: Vec<&'a Pod>,
-    /// Number of nodes in the status of the StatefulSet.
-    pub replicas: i32,
-    pub ready_replicas: i32,
-    /// Number of nodes of the wanted revision; all of them after a rollout.
-    pub updated_replicas: i32,
-    pub reports: &'a [NodeStatus],
-    pub missing: &'a Missing,
-    /// All failures as one message.
-    pub failed: Option<&'a str>,
-    /// The failures because of which the nodes do not match the spec.
-    pub failed_nodes: Option<&'a str>,
+/// The status of a cluster that was reconciled.
+pub fn of_pass(pass: &Pass<'_>, applied: &Applied, config_hash: &str, now: &Time) -> Status {
+    let (failed, failed_nodes) = (applied.outcome.message(), applied.outcome.message_of_nodes());
+    // If the StatefulSet was written just now, its observed counts are from before that write.
+    let set_written = applied.changes.iter().any(|change| change.wrote(Kind::StatefulSet));
+    let inputs = StatusInputs {
+        failed: failed.as_deref(),
+        failed_nodes: failed_nodes.as_deref(),
+        ..StatusInputs::observed(pass, set_written)
+    };
+    new_status(pass.cluster, config_hash, &inputs, now)
 }
 
-/// The status of a cluster that was reconciled.
-pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: &Time) -> Status {
-    let verdicts = vec![
-        ready::verdict(cluster.spec.replicas, facts),
-        match facts.failed {
-            None => Verdict::yes(APPLIED, "AllApplied", "all objects match the spec"),
-            Some(failed) => Verdict::no(APPLIED, "ApplyFailed", failed),
-        },
-        bucket::reachable(facts.reports),
-        bucket::credentials(&cluster.spec.bucket.auth, facts.missing, facts.reports),
-        storage::verdict(facts),
-        Verdict::no("Paused", "Reconciling", "reconciliation is active"),
-    ];
+/// Whether every condition is as it should be.
+pub fn is_healthy(status: &Status) -> bool {
+    status.conditions.iter().all(|condition| (condition.status == "True") == (condition.type_ != "Paused"))
+}
+
+fn new_status(cluster: &RegistryCluster, config_hash: &str, inputs: &StatusInputs<'_>, now: &Time) -> Status {
     let (identity, before) = (Identity::of(cluster), cluster.status.clone().unwrap_or_default());
+    let new_conditions = vec![
+        ready::condition(cluster.spec.replicas, inputs),
+        match inputs.failed {
+            None => NewCondition::yes(APPLIED, "AllApplied", "all objects match the spec"),
+            Some(failed) => NewCondition::no(APPLIED, "ApplyFailed", failed),
+        },
+        bucket::reachable(inputs.reports, &before.conditions),
+        bucket::credentials(&cluster.spec.bucket.auth, inputs.missing, inputs.reports, &before.conditions),
+        storage_resized::condition(inputs),
+        NewCondition::no("Paused", "Reconciling", "reconciliation is active"),
+    ];
     Status {
         // With a failure, not all of the spec was reconciled.
-        observed_generation: if facts.failed.is_none() {
+        observed_generation: if inputs.failed.is_none() {
             cluster.metadata.generation
         } else {
             before.observed_generation
         },
-        replicas: facts.replicas,
-        ready_replicas: facts.ready_replicas,
+        replicas: inputs.replicas,
+        ready_replicas: inputs.ready_replicas,
         selector: identity.selector_text(),
         endpoint: format!("http://{}.{}.svc:{}", identity.name, identity.namespace, cluster.spec.service.port),
-        config_hash: valid.config_hash.clone(),
-        cache: if unanswered(facts) && before.cache.is_some() { before.cache.clone() } else { summary(facts.reports) },
-        conditions: conditions::merged(&before.conditions, verdicts, cluster.metadata.generation, now),
+        config_hash: config_hash.to_owned(),
+        cache: if report_missing(inputs) && before.cache.is_some() {
+            before.cache.clone()
+        } else {
+            summary(inputs.reports)
+        },
+        conditions: condition::merged(&before.conditions, new_conditions, cluster.metadata.generation, now),
     }
 }
 
 /// The status of a paused cluster: all other conditions keep their last values.
 pub fn paused(cluster: &RegistryCluster, now: &Time) -> Status {
-    let verdict = Verdict::yes("Paused", "PausedByUser", "spec.paused is true; reconciliation is paused");
-    only(cluster.status.clone(), cluster.metadata.generation, vec![verdict], now)
+    let condition = NewCondition::yes("Paused", "PausedByUser", "spec.paused is true; reconciliation is paused");
+    only(cluster.status.clone(), cluster.metadata.generation, vec![condition], now)
 }
 
 /// The status of a cluster that cannot be decoded or whose configuration the nodes would reject: no
 /// part of this generation is applied.
 pub fn invalid(before: Option<Status>, generation: Option<i64>, message: &str, now: &Time) -> Status {
-    let verdicts = vec![
-        Verdict::no("Ready", "InvalidSpec", message),
-        Verdict::no(APPLIED, "InvalidSpec", "no part of this spec is applied; existing objects are not changed"),
-        Verdict::no("Paused", "Reconciling", "reconciliation is active"),
+    let new_conditions = vec![
+        NewCondition::no("Ready", "InvalidSpec", message),
+        NewCondition::no(APPLIED, "InvalidSpec", "no part of this spec is applied; existing objects are not changed"),
+        NewCondition::no("Paused", "Reconciling", "reconciliation is active"),
     ];
-    only(before, generation, verdicts, now)
+    only(before, generation, new_conditions, now)
 }
 
-fn only(before: Option<Status>, generation: Option<i64>, verdicts: Vec<Verdict>, now: &Time) -> Status {
+fn only(before: Option<Status>, generation: Option<i64>, new_conditions: Vec<NewCondition>, now: &Time) -> Status {
     let before = before.unwrap_or_default();
-    let conditions = conditions::merged(&before.conditions, verdicts, generation, now);
+    let conditions = condition::merged(&before.conditions, new_conditions, generation, now);
     Status { observed_generation: generation, conditions, ..before }
 }
 
 /// Whether the report of a ready node is missing this time. Its store is then missing in the sum,
 /// which says nothing about the store itself.
-fn unanswered(facts: &Facts<'_>) -> bool {
-    facts.reports.len() < facts.pods.iter().filter(|pod| is_ready(pod)).count()
+fn report_missing(inputs: &StatusInputs<'_>) -> bool {
+    inputs.reports.len() < inputs.pods.iter().filter(|pod| is_ready(pod)).count()
 }
 
 /// Rounded, so that a cluster in use does not rewrite its status all the time.

@@ -1,27 +1,10 @@
 //! What the schema cannot check: that the nodes will accept the configuration built from the spec.
 
-use super::build::{ACCESS_KEY_ID, CA_FILE, DRAIN, SECRET_ACCESS_KEY, SESSION_TOKEN, STORE_FOLDER};
+use super::build::{POD_NAME, configuration};
 use super::storage::Volume;
-use crate::crd::{Cache, RegistryCluster};
-use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
-use entrepot_config::{
-    Bucket, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, Replication, S3, S3Credentials,
-    Shutdown, Store, Tags,
-};
-use sha2::{Digest, Sha256};
-use std::net::SocketAddr;
-
-/// What the children are built from in addition to the spec.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Valid {
-    pub identity: Identity,
-    /// The volumes to apply now; during an expansion still the old ones.
-    pub volume: Volume,
-    pub image: String,
-    pub config_text: String,
-    /// Hash of the part of the configuration that requires a restart when it changes.
-    pub config_hash: String,
-}
+use crate::crd::RegistryCluster;
+use crate::names::Identity;
+use entrepot_config::{ConfigError, NodeConfig};
 
 /// A cluster that the schema admitted and whose configuration the nodes would reject.
 #[derive(Debug, thiserror::Error)]
@@ -31,88 +14,16 @@ pub struct Valid {
 )]
 pub struct Invalid(#[from] ConfigError);
 
-/// Checks a cluster and builds the configuration of its nodes.
+/// Checks the configuration for volumes as in the spec. The configuration for volumes that still
+/// have another size is then valid too: [`configuration`] uses their size only if the thresholds
+/// fit it.
 ///
 /// # Errors
 /// If a node would reject its configuration; the message names the node's field.
-pub fn validate(cluster: &RegistryCluster, volume: Volume, default_image: &str) -> Result<Valid, Invalid> {
+pub fn validate(cluster: &RegistryCluster) -> Result<(), Invalid> {
     let identity = Identity::of(cluster);
-    let config = configuration(cluster, &identity, &volume);
-    let config_text = config.to_sparse_yaml()?;
+    let config = configuration(cluster, &identity, &Volume::desired(&cluster.spec.cache));
     // Parsed as a node parses it, except for the name, which only its pod knows.
-    NodeConfig::from_yaml(&config_text.replace(POD_NAME, &identity.name))?;
-    let config_hash = hash(&config.at_start().to_sparse_yaml()?);
-    let image = cluster.spec.image.clone().unwrap_or_else(|| default_image.to_owned());
-    Ok(Valid { identity, volume, image, config_text, config_hash })
-}
-
-const POD_NAME: &str = "${POD_NAME}";
-
-fn hash(text: &str) -> String {
-    hex::encode(&Sha256::digest(text.as_bytes())[..8])
-}
-
-fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume) -> NodeConfig {
-    let spec = &cluster.spec;
-    let Identity { namespace, .. } = identity;
-    let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
-    NodeConfig {
-        node: Node {
-            name: POD_NAME.into(),
-            peers: Some(format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service())),
-        },
-        http: Http {
-            listen: everywhere(REGISTRY_PORT),
-            operations: everywhere(OPERATIONS_PORT),
-            namespaces: spec.namespaces.clone(),
-            ..Http::default()
-        },
-        bucket: bucket(&spec.bucket),
-        store: Store {
-            path: STORE_FOLDER.into(),
-            capacity: Some(capacity(&spec.cache, volume)),
-            low_free: spec.cache.low_free,
-            target_free: spec.cache.target_free,
-            eviction_policy: spec.cache.eviction_policy,
-            ..Store::default()
-        },
-        replication: Replication { mode: spec.replication, ..Replication::default() },
-        tags: Tags {
-            fresh_for: spec.tags.fresh_for,
-            stale_if_error: spec.tags.stale_if_error,
-            immutable: spec.tags.immutable.clone(),
-        },
-        read_only: spec.read_only,
-        log: Log { format: LogFormat::Json, ..Log::default() },
-        // The pod's preStop hook delays the SIGTERM, so the node does not have to.
-        shutdown: Shutdown { drain_delay: Duration::from_secs(0), grace_period: Duration::from_secs(DRAIN.as_secs()) },
-        ..NodeConfig::default()
-    }
-}
-
-/// Size of the volumes, so that a node never uses more of a shared disk than its own share. While
-/// an expansion runs and the old volumes are too small for the new thresholds, already the new
-/// size; the node also limits itself to the size of its file system.
-fn capacity(cache: &Cache, volume: &Volume) -> ByteSize {
-    let size = volume.size.get();
-    let (low, target) = (cache.low_free.of(size), cache.target_free.of(size));
-    if low <= target && target < size { volume.size } else { cache.size }
-}
-
-fn bucket(spec: &crate::crd::Bucket) -> Bucket {
-    let credentials = spec.auth.secret_ref.as_ref().map(|secret| S3Credentials {
-        access_key_id_file: ACCESS_KEY_ID.into(),
-        secret_access_key_file: SECRET_ACCESS_KEY.into(),
-        session_token_file: secret.session_token_key.as_ref().map(|_| SESSION_TOKEN.into()),
-    });
-    let s3 = S3 {
-        name: spec.name.clone(),
-        region: spec.region.clone(),
-        endpoint: spec.endpoint.clone(),
-        path_style: spec.path_style,
-        ca_file: spec.ca_bundle_ref.as_ref().map(|_| CA_FILE.into()),
-        credentials,
-        ..S3::default()
-    };
-    Bucket { s3: Some(s3), file_system: None, prefix: spec.prefix.clone(), ..Bucket::default() }
+    NodeConfig::from_yaml(&config.to_sparse_yaml()?.replace(POD_NAME, &identity.name))?;
+    Ok(())
 }

@@ -14,7 +14,7 @@ pub struct Difference {
 }
 
 /// Maps whose members all belong to the operator.
-const WHOLE_MAPS: [&str; 4] = ["data", "selector", "matchLabels", "nodeSelector"];
+const OWNED_MAPS: [&str; 4] = ["data", "selector", "matchLabels", "nodeSelector"];
 
 /// The field that identifies the members of a list, as in the API's schema. Lists without one are
 /// compared as a whole.
@@ -41,7 +41,7 @@ fn compare(path: &str, name: &str, built: &Value, observed: &Value, found: &mut 
     match (built, observed) {
         (Value::Object(built), Value::Object(observed)) => compare_maps(path, name, built, observed, found),
         (Value::Array(built), Value::Array(observed)) => compare_lists(path, name, built, observed, found),
-        _ if same(built, observed) => {}
+        _ if equal(built, observed) => {}
         _ => found.push(Difference { path: path.to_owned(), added: false }),
     }
 }
@@ -64,7 +64,7 @@ fn compare_maps(
     }
     // A label selector that has `matchLabels` may have further fields next to it; a plain selector
     // may not.
-    if WHOLE_MAPS.contains(&name) && !built.contains_key("matchLabels") {
+    if OWNED_MAPS.contains(&name) && !built.contains_key("matchLabels") {
         let added = observed.keys().filter(|member| !built.contains_key(*member));
         found.extend(added.map(|member| Difference { path: join(member), added: true }));
     }
@@ -83,7 +83,7 @@ fn compare_lists(path: &str, name: &str, built: &[Value], observed: &[Value], fo
         return;
     };
     for member in built {
-        let member_path = format!("{path}[{}]", shown(&member[key]));
+        let member_path = format!("{path}[{}]", text_of(&member[key]));
         match observed.iter().find(|other| other[key] == member[key]) {
             Some(other) => compare(&member_path, "", member, other, found),
             None => found.push(Difference { path: member_path, added: false }),
@@ -92,11 +92,11 @@ fn compare_lists(path: &str, name: &str, built: &[Value], observed: &[Value], fo
     // Additional owners are not the operator's concern.
     if name != "ownerReferences" {
         let added = observed.iter().filter(|other| built.iter().all(|member| member[key] != other[key]));
-        found.extend(added.map(|other| Difference { path: format!("{path}[{}]", shown(&other[key])), added: true }));
+        found.extend(added.map(|other| Difference { path: format!("{path}[{}]", text_of(&other[key])), added: true }));
     }
 }
 
-fn shown(value: &Value) -> String {
+fn text_of(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -110,8 +110,9 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// Whether the values are equal or the same quantity: the API server rewrites `1000m` as `1`.
-fn same(built: &Value, observed: &Value) -> bool {
-    let nanos = |value: &Value| shown(value).parse::<Quantity>().ok().map(|quantity| quantity.nanos());
+// Not kube_quantity 0.9.0: it parses through f64 (2^53 + 1 is 2^53), takes `Gi`, and rejects `1E`.
+fn equal(built: &Value, observed: &Value) -> bool {
+    let nanos = |value: &Value| text_of(value).parse::<Quantity>().ok().map(|quantity| quantity.nanos());
     built == observed || matches!((nanos(built), nanos(observed)), (Some(built), Some(observed)) if built == observed)
 }
 
@@ -124,8 +125,8 @@ pub fn restored(built: &Value, observed: &Value) -> Value {
 fn restore(name: &str, built: &Value, observed: &Value) -> Value {
     match (built, observed) {
         (Value::Object(built), Value::Object(observed)) => {
-            let whole = WHOLE_MAPS.contains(&name) && !built.contains_key("matchLabels");
-            let mut restored = if whole { Map::new() } else { observed.clone() };
+            let is_owned = OWNED_MAPS.contains(&name) && !built.contains_key("matchLabels");
+            let mut restored = if is_owned { Map::new() } else { observed.clone() };
             for (member, value) in built {
                 let other = observed.get(member).unwrap_or(&Value::Null);
                 restored.insert(member.clone(), restore(member, value, other));
@@ -240,11 +241,11 @@ mod tests {
     #[test]
     fn quantities_in_different_notations_are_equal() {
         for (one, other) in [("1", "1000m"), ("1.5Gi", "1536Mi"), ("0.5", "500m"), ("1G", "1000M")] {
-            assert!(same(&json!(one), &json!(other)), "{one} {other}");
+            assert!(equal(&json!(one), &json!(other)), "{one} {other}");
         }
-        assert!(same(&json!(2), &json!("2")));
+        assert!(equal(&json!(2), &json!("2")));
         for (one, other) in [("1", "1001m"), ("1Gi", "1G"), ("a", "b"), ("10%", "10")] {
-            assert!(!same(&json!(one), &json!(other)), "{one} {other}");
+            assert!(!equal(&json!(one), &json!(other)), "{one} {other}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The PodDisruptionBudget: how many registry pods a drain may evict at once.
 
-use super::{Child, Kind};
+use super::child::{Child, Kind};
 use crate::crd::Disruption;
 use crate::names::Identity;
 use serde_json::json;
@@ -13,8 +13,8 @@ pub(super) fn budget(identity: &Identity, disruption: &Disruption) -> Child {
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     });
     match (&disruption.min_available, &disruption.max_unavailable) {
-        (Some(least), _) => spec["minAvailable"] = json!(least),
-        (None, Some(most)) => spec["maxUnavailable"] = json!(most),
+        (Some(min), _) => spec["minAvailable"] = json!(min),
+        (None, Some(max)) => spec["maxUnavailable"] = json!(max),
         (None, None) => spec["maxUnavailable"] = json!(1),
     }
     Child::new(Kind::PodDisruptionBudget, identity, identity.name.clone(), json!({"spec": spec}))

@@ -1,6 +1,6 @@
 //! The Ingress for the clients' Service, if the spec has a host.
 
-use super::{Child, Kind};
+use super::child::{Child, Kind};
 use crate::crd::RegistryClusterSpec;
 use crate::names::Identity;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! The ServiceMonitor for the Prometheus Operator, if the spec requests one.
 
-use super::{Child, Kind};
+use super::child::{Child, Kind};
 use crate::crd::Monitoring;
 use crate::names::Identity;
 use serde_json::json;

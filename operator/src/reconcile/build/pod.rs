@@ -1,31 +1,17 @@
 //! The pod template of a node. It satisfies the restricted Pod Security Standard.
 
-use super::stateful_set::{PRE_STOP, TERMINATION_GRACE};
+use super::paths::{CA_FOLDER, CONFIG_FILE, CONFIG_FOLDER, CREDENTIALS_FOLDER, VOLUME_FOLDER};
+use super::shutdown::{PRE_STOP, TERMINATION_GRACE};
+use super::sources::Sources;
 use crate::crd::{Bucket, CaKind, RegistryClusterSpec};
 use crate::names::{CONFIG_HASH, CONTAINER, Identity, OPERATIONS_PORT, REGISTRY_PORT, VOLUME};
-use crate::reconcile::validate::Valid;
 use serde_json::{Value, json};
-
-/// The key in the ConfigMap, and the name of the file.
-pub(super) const CONFIG_FILE: &str = "config.yaml";
-/// Mount path of the ConfigMap. The whole folder is mounted, because the kubelet does not update a
-/// single mounted file.
-const CONFIG_FOLDER: &str = "/etc/entrepot/config";
-/// Mount path of the volume. The store is a folder in it, because a file system may have its own
-/// folders at its root, such as lost+found.
-const VOLUME_FOLDER: &str = "/var/lib/entrepot";
-pub(crate) const STORE_FOLDER: &str = "/var/lib/entrepot/store";
-const CREDENTIALS_FOLDER: &str = "/etc/entrepot/credentials";
-pub(crate) const ACCESS_KEY_ID: &str = "/etc/entrepot/credentials/accessKeyId";
-pub(crate) const SECRET_ACCESS_KEY: &str = "/etc/entrepot/credentials/secretAccessKey";
-pub(crate) const SESSION_TOKEN: &str = "/etc/entrepot/credentials/sessionToken";
-const CA_FOLDER: &str = "/etc/entrepot/ca";
-pub(crate) const CA_FILE: &str = "/etc/entrepot/ca/ca.crt";
 
 /// The unprivileged user of the image.
 const USER: i64 = 65532;
 
-pub(super) fn template(identity: &Identity, spec: &RegistryClusterSpec, valid: &Valid) -> Value {
+pub(super) fn template(sources: &Sources<'_>) -> Value {
+    let Sources { identity, spec, image, config_hash, .. } = sources;
     let mut pod = json!({
         "serviceAccountName": identity.name,
         "automountServiceAccountToken": false,
@@ -44,7 +30,7 @@ pub(super) fn template(identity: &Identity, spec: &RegistryClusterSpec, valid: &
             spread(identity, "kubernetes.io/hostname"),
             spread(identity, "topology.kubernetes.io/zone"),
         ],
-        "containers": [container(spec, &valid.image)],
+        "containers": [container(spec, image)],
         "volumes": volumes(identity, &spec.bucket),
     });
     let scheduling = &spec.scheduling;
@@ -61,7 +47,7 @@ pub(super) fn template(identity: &Identity, spec: &RegistryClusterSpec, valid: &
         pod["priorityClassName"] = json!(class);
     }
     json!({
-        "metadata": {"labels": identity.labels(), "annotations": {CONFIG_HASH: valid.config_hash}},
+        "metadata": {"labels": identity.labels(), "annotations": {CONFIG_HASH: config_hash}},
         "spec": pod,
     })
 }

@@ -1,6 +1,6 @@
 //! The two Services: the headless one by which nodes find each other, and the one for clients.
 
-use super::{Child, Kind};
+use super::child::{Child, Kind};
 use crate::crd::{Service, ServiceType};
 use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
 use serde_json::json;

@@ -1,31 +1,21 @@
 //! The StatefulSet of the nodes. Each node needs a stable name, which its upload sessions carry,
 //! and a volume.
 
-use super::{Child, Kind, pod};
-use crate::crd::{RegistryClusterSpec, Retention};
+use super::child::{Child, Kind};
+use super::pod;
+use super::sources::Sources;
+use crate::crd::Retention;
 use crate::names::{Identity, VOLUME};
 use crate::reconcile::storage::Volume;
-use crate::reconcile::validate::Valid;
 use serde_json::{Value, json};
 use std::time::Duration;
-
-/// Delay between the deletion of a pod and its SIGTERM. Endpoints and load balancers stop sending
-/// requests meanwhile, and the node still serves.
-pub(super) const PRE_STOP: Duration = Duration::from_secs(5);
-
-/// Time that a node has after SIGTERM to finish requests in flight and pending uploads. It exits as
-/// soon as it is done.
-pub(crate) const DRAIN: Duration = Duration::from_secs(120);
-
-/// When the kubelet kills the container: after the delay, the drain, and 10 s for the store to
-/// close.
-pub const TERMINATION_GRACE: Duration = PRE_STOP.saturating_add(DRAIN).saturating_add(Duration::from_secs(10));
 
 /// A pod counts as available only after this long, so that a rollout stops at one that starts and
 /// then fails.
 const SETTLED: Duration = Duration::from_secs(3);
 
-pub(super) fn nodes(identity: &Identity, spec: &RegistryClusterSpec, valid: &Valid) -> Child {
+pub(super) fn nodes(sources: &Sources<'_>) -> Child {
+    let Sources { identity, spec, volume, .. } = sources;
     let retention = match spec.cache.retention {
         Retention::Delete => "Delete",
         Retention::Retain => "Retain",
@@ -41,8 +31,8 @@ pub(super) fn nodes(identity: &Identity, spec: &RegistryClusterSpec, valid: &Val
         "minReadySeconds": SETTLED.as_secs(),
         "revisionHistoryLimit": 5,
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": retention, "whenScaled": retention},
-        "template": pod::template(identity, spec, valid),
-        "volumeClaimTemplates": [claim(identity, &valid.volume)],
+        "template": pod::template(sources),
+        "volumeClaimTemplates": [claim(identity, volume)],
     }});
     Child::new(Kind::StatefulSet, identity, identity.name.clone(), body)
 }

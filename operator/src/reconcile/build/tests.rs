@@ -7,9 +7,10 @@ use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// The smallest valid spec.
-fn least() -> Value {
+fn minimal() -> Value {
     json!({
         "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3-credentials"}}},
         "cache": {"size": "200Gi"},
@@ -17,7 +18,7 @@ fn least() -> Value {
 }
 
 /// A spec with every field set.
-fn most() -> Value {
+fn full() -> Value {
     json!({
         "replicas": 5,
         "image": "registry.example/entrepot-node:1",
@@ -61,8 +62,9 @@ fn cluster(spec: &Value) -> RegistryCluster {
 
 fn children(spec: &Value) -> Vec<Child> {
     let cluster = cluster(spec);
-    let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "entrepot-node:default").unwrap();
-    build(&cluster, &valid)
+    validate(&cluster).unwrap();
+    let volume = Volume::desired(&cluster.spec.cache);
+    build(&cluster, &Identity::of(&cluster), &volume, "entrepot-node:default").unwrap().children
 }
 
 fn set_of(spec: &Value) -> Value {
@@ -80,31 +82,31 @@ fn assert_golden(folder: &str, spec: &Value) {
 }
 
 #[test]
-fn children_of_the_smallest_cluster_match_the_golden_files() {
-    assert_golden("least", &least());
+fn children_of_the_minimal_cluster_match_the_golden_files() {
+    assert_golden("minimal", &minimal());
 }
 
 #[test]
-fn children_of_the_fullest_cluster_match_the_golden_files() {
-    assert_golden("most", &most());
+fn children_of_the_full_cluster_match_the_golden_files() {
+    assert_golden("full", &full());
 }
 
 /// Asserts that the API's type has every field, under that name and in that form.
-fn is_whole<T: DeserializeOwned + Serialize>(object: &Value) {
+fn assert_no_unknown_fields<T: DeserializeOwned + Serialize>(object: &Value) {
     let read: T = serde_json::from_value(object.clone()).unwrap();
     assert_eq!(&serde_json::to_value(read).unwrap(), object);
 }
 
 #[test]
 fn every_child_has_only_fields_that_the_api_knows() {
-    for child in children(&least()).iter().chain(&children(&most())) {
+    for child in children(&minimal()).iter().chain(&children(&full())) {
         match child.kind {
-            Kind::ServiceAccount => is_whole::<ServiceAccount>(&child.object),
-            Kind::ConfigMap => is_whole::<ConfigMap>(&child.object),
-            Kind::Service => is_whole::<Service>(&child.object),
-            Kind::PodDisruptionBudget => is_whole::<PodDisruptionBudget>(&child.object),
-            Kind::StatefulSet => is_whole::<StatefulSet>(&child.object),
-            Kind::Ingress => is_whole::<Ingress>(&child.object),
+            Kind::ServiceAccount => assert_no_unknown_fields::<ServiceAccount>(&child.object),
+            Kind::ConfigMap => assert_no_unknown_fields::<ConfigMap>(&child.object),
+            Kind::Service => assert_no_unknown_fields::<Service>(&child.object),
+            Kind::PodDisruptionBudget => assert_no_unknown_fields::<PodDisruptionBudget>(&child.object),
+            Kind::StatefulSet => assert_no_unknown_fields::<StatefulSet>(&child.object),
+            Kind::Ingress => assert_no_unknown_fields::<Ingress>(&child.object),
             Kind::ServiceMonitor => assert_eq!(child.object["spec"]["endpoints"][0]["port"], "operations"),
         }
     }
@@ -113,23 +115,23 @@ fn every_child_has_only_fields_that_the_api_knows() {
 #[test]
 fn thresholds_do_not_restart_nodes_and_everything_else_does() {
     let template = |difference: &str, value: Value| {
-        let mut spec = least();
+        let mut spec = minimal();
         *spec.pointer_mut(difference).unwrap() = value;
         set_of(&spec)["spec"]["template"].clone()
     };
-    let mut base = least();
+    let mut base = minimal();
     base["cache"]["lowFree"] = json!("5%");
-    assert_eq!(set_of(&base)["spec"]["template"], set_of(&least())["spec"]["template"]);
-    assert_ne!(template("/bucket/name", json!("other")), set_of(&least())["spec"]["template"]);
-    assert_ne!(template("/cache/size", json!("300Gi")), set_of(&least())["spec"]["template"]);
+    assert_eq!(set_of(&base)["spec"]["template"], set_of(&minimal())["spec"]["template"]);
+    assert_ne!(template("/bucket/name", json!("other")), set_of(&minimal())["spec"]["template"]);
+    assert_ne!(template("/cache/size", json!("300Gi")), set_of(&minimal())["spec"]["template"]);
 }
 
 #[test]
 fn the_kubelet_waits_longer_than_a_node_takes_to_drain() {
-    let set = set_of(&least());
+    let set = set_of(&minimal());
     let pod = &set["spec"]["template"]["spec"];
     let delay = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
-    let text = children(&least()).remove(1).object["data"]["config.yaml"].as_str().unwrap().to_owned();
+    let text = children(&minimal()).remove(1).object["data"]["config.yaml"].as_str().unwrap().to_owned();
     let config = entrepot_config::NodeConfig::from_yaml(&text.replace("${POD_NAME}", "images-0")).unwrap();
     let drain = config.shutdown.drain_delay.get() + config.shutdown.grace_period.get();
     assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > delay + drain.as_secs());
@@ -137,19 +139,22 @@ fn the_kubelet_waits_longer_than_a_node_takes_to_drain() {
 
 #[test]
 fn a_cluster_that_nodes_would_reject_is_rejected_with_the_field() {
-    let mut spec = least();
+    let mut spec = minimal();
     spec["tags"] = json!({"immutable": ["["]});
     let cluster = cluster(&spec);
-    let refusal = validate(&cluster, Volume::desired(&cluster.spec.cache), "x").unwrap_err().to_string();
+    let refusal = validate(&cluster).unwrap_err().to_string();
     assert!(refusal.contains("tags.immutable"), "{refusal}");
 }
 
 #[test]
 fn thresholds_for_the_new_size_are_valid_while_volumes_have_the_old_size() {
-    let mut spec = least();
+    let mut spec = minimal();
     spec["cache"] = json!({"size": "100Gi", "lowFree": "10Gi", "targetFree": "20Gi"});
     let cluster = cluster(&spec);
     let small = Volume { size: "10Gi".parse().unwrap(), class: None };
-    let valid = validate(&cluster, small, "x").unwrap();
-    assert!(valid.config_text.contains("capacity: 100Gi"), "{}", valid.config_text);
+    validate(&cluster).unwrap();
+    let config = configuration(&cluster, &Identity::of(&cluster), &small);
+    let text = config.to_sparse_yaml().unwrap();
+    entrepot_config::NodeConfig::from_yaml(&text.replace(POD_NAME, "images-0")).unwrap();
+    assert!(text.contains("capacity: 100Gi"), "{text}");
 }

@@ -1,48 +1,49 @@
 //! `Ready`: whether all nodes serve and match the spec, and if not, why.
 
-use super::{Facts, Verdict};
-use crate::reconcile::rollout::{UNSCHEDULABLE, is_deleting, is_ready, trouble};
+use super::condition::NewCondition;
+use super::inputs::StatusInputs;
+use crate::reconcile::rollout::{UNSCHEDULABLE, failure_reason, is_deleting, is_ready};
 use crate::reconcile::storage::Class;
 use kube::ResourceExt;
 
 const KIND: &str = "Ready";
 
-pub(super) fn verdict(replicas: i32, facts: &Facts<'_>) -> Verdict {
-    if let Some(failed) = facts.failed_nodes {
-        return Verdict::no(KIND, "ApplyFailed", failed);
+pub(super) fn condition(replicas: i32, inputs: &StatusInputs<'_>) -> NewCondition {
+    if let Some(failed) = inputs.failed_nodes {
+        return NewCondition::no(KIND, "ApplyFailed", failed);
     }
     if replicas == 0 {
-        return Verdict::no(KIND, "ScaledToZero", "spec.replicas is 0; the registry is not served");
+        return NewCondition::no(KIND, "ScaledToZero", "spec.replicas is 0; the registry is not served");
     }
-    let ready = facts.ready_replicas.min(replicas);
+    let ready = inputs.ready_replicas.min(replicas);
     let count = format!("{ready} of {replicas} registry pods are ready");
-    if let Some(bundle) = &facts.missing.ca_bundle {
-        return Verdict::no(
+    if let Some(bundle) = &inputs.missing.ca_bundle {
+        return NewCondition::no(
             KIND,
             "CaBundleMissing",
             format!("waiting for {bundle} (spec.bucket.caBundleRef) to be created"),
         );
     }
-    if facts.class == Class::Missing && ready < replicas {
+    if inputs.class == Class::Missing && ready < replicas {
         let message = format!("{count}; the StorageClass of their PersistentVolumeClaims does not exist");
-        return Verdict::no(KIND, "StorageClassMissing", message);
+        return NewCondition::no(KIND, "StorageClassMissing", message);
     }
-    let unready = facts.pods.iter().filter(|pod| !is_ready(pod) && !is_deleting(pod));
-    let mut troubled: Vec<_> = unready.filter_map(|pod| Some((pod.name_any(), trouble(pod)?))).collect();
-    troubled.sort();
-    if let Some((pod, why)) = troubled.first() {
+    let unready = inputs.pods.iter().filter(|pod| !is_ready(pod) && !is_deleting(pod));
+    let mut failing: Vec<_> = unready.filter_map(|pod| Some((pod.name_any(), failure_reason(pod)?))).collect();
+    failing.sort();
+    if let Some((pod, why)) = failing.first() {
         let reason = if why == UNSCHEDULABLE { "NodesUnschedulable" } else { "NodesFailing" };
         // A failing node during a rollout blocks the rollout; the other nodes keep serving the
         // previous revision.
-        let rolling = facts.updated_replicas < facts.replicas && reason == "NodesFailing";
+        let rolling = inputs.updated_replicas < inputs.replicas && reason == "NodesFailing";
         let reason = if rolling { "RolloutStuck" } else { reason };
-        return Verdict::no(KIND, reason, format!("{count}; pod {pod}: {why}; see kubectl describe pod {pod}"));
+        return NewCondition::no(KIND, reason, format!("{count}; pod {pod}: {why}; see kubectl describe pod {pod}"));
     }
     if ready < replicas {
-        return Verdict::no(KIND, "NodesNotReady", count);
+        return NewCondition::no(KIND, "NodesNotReady", count);
     }
-    if facts.updated_replicas < replicas {
-        return Verdict::yes(KIND, "RollingOut", format!("{count}; a rolling update is in progress"));
+    if inputs.updated_replicas < replicas {
+        return NewCondition::yes(KIND, "RollingOut", format!("{count}; a rolling update is in progress"));
     }
-    Verdict::yes(KIND, "AllNodesReady", count)
+    NewCondition::yes(KIND, "AllNodesReady", count)
 }

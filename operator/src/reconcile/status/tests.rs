@@ -1,8 +1,9 @@
 use super::*;
-use crate::reconcile::storage::{Class, Volume, Waiting};
-use crate::reconcile::validate::validate;
-use crate::reconcile::version::Version;
+use crate::reconcile::observe::Missing;
+use crate::reconcile::precondition::Precondition;
+use crate::reconcile::storage::{Class, Step, Waiting};
 use entrepot_config::{BucketState, BucketStatus, StoreStatus};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 fn cluster() -> RegistryCluster {
@@ -20,9 +21,9 @@ fn report(state: BucketState) -> NodeStatus {
     NodeStatus { bucket: BucketStatus { state, message: "request 4711".into() }, store, ..NodeStatus::default() }
 }
 
-const WELL: Facts<'static> = Facts {
+const HEALTHY: StatusInputs<'static> = StatusInputs {
     step: &Step::Done,
-    class: Class::NotAsked,
+    class: Class::NotNeeded,
     pods: vec![],
     replicas: 3,
     ready_replicas: 3,
@@ -37,9 +38,8 @@ fn at(time: &str) -> Time {
     Time(time.parse().unwrap())
 }
 
-fn told(cluster: &RegistryCluster, facts: &Facts<'_>) -> Status {
-    let valid = validate(cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
-    status(cluster, &valid, facts, &at("2026-01-01T00:00:00Z"))
+fn status_of(cluster: &RegistryCluster, inputs: &StatusInputs<'_>) -> Status {
+    new_status(cluster, "hash", inputs, &at("2026-01-01T00:00:00Z"))
 }
 
 /// Status and reason of a condition.
@@ -50,7 +50,7 @@ fn of<'a>(status: &'a Status, kind: &str) -> (&'a str, &'a str) {
 
 fn by_reports(states: &[BucketState], missing: &Missing) -> (Status, Vec<NodeStatus>) {
     let reports: Vec<_> = states.iter().map(|state| report(*state)).collect();
-    (told(&cluster(), &Facts { reports: &reports, missing, ..WELL }), reports)
+    (status_of(&cluster(), &StatusInputs { reports: &reports, missing, ..HEALTHY }), reports)
 }
 
 #[test]
@@ -75,19 +75,19 @@ fn one_missing_report_of_a_ready_node_keeps_the_cache_summary() {
     }))
     .unwrap();
     let mut cluster = cluster();
-    let told_by = |cluster: &RegistryCluster, answers: usize| {
+    let status_with_reports = |cluster: &RegistryCluster, answers: usize| {
         let reports: Vec<_> = (0..answers).map(|_| report(BucketState::Reachable)).collect();
-        told(cluster, &Facts { pods: vec![&pod; 3], reports: &reports, ..WELL })
+        status_of(cluster, &StatusInputs { pods: vec![&pod; 3], reports: &reports, ..HEALTHY })
     };
     let capacity = |status: &Status| status.cache.as_ref().map(|cache| cache.capacity.clone());
     assert_eq!(
-        capacity(&told_by(&cluster, 2)).as_deref(),
+        capacity(&status_with_reports(&cluster, 2)).as_deref(),
         Some("20Gi"),
         "without a previous summary, the reports that arrived"
     );
-    cluster.status = Some(told_by(&cluster, 3));
-    assert_eq!(told_by(&cluster, 2), *cluster.status.as_ref().unwrap());
-    assert_eq!(capacity(&told_by(&cluster, 3)).as_deref(), Some("30Gi"));
+    cluster.status = Some(status_with_reports(&cluster, 3));
+    assert_eq!(status_with_reports(&cluster, 2), *cluster.status.as_ref().unwrap());
+    assert_eq!(capacity(&status_with_reports(&cluster, 3)).as_deref(), Some("30Gi"));
 }
 
 #[test]
@@ -123,18 +123,53 @@ fn one_node_that_cannot_reach_the_bucket_is_reported() {
 }
 
 #[test]
+fn a_state_that_the_operator_does_not_know_hides_no_failure_and_is_not_hidden() {
+    use BucketState::{Failing, Reachable, Unknown};
+    for (states, expected) in [
+        ([Reachable, Unknown, Reachable], ("Unknown", "NotAsked")),
+        ([Reachable, Unknown, Failing], ("False", "BucketFailing")),
+    ] {
+        let (status, _) = by_reports(&states, &Missing::default());
+        assert_eq!(of(&status, "BucketReachable"), expected, "{states:?}");
+        assert_eq!(of(&status, "CredentialsValid"), ("Unknown", "BucketNotReached"));
+    }
+}
+
+#[test]
+fn pods_that_stopped_responding_are_not_said_to_have_never_reported() {
+    let mut cluster = cluster();
+    let silent = |cluster: &RegistryCluster| status_of(cluster, &HEALTHY);
+    cluster.status = Some(silent(&cluster));
+    assert_eq!(of(&silent(&cluster), "BucketReachable"), ("Unknown", "NoNodeReports"));
+    let reports = [report(BucketState::Denied)];
+    cluster.status = Some(status_of(&cluster, &StatusInputs { reports: &reports, ..HEALTHY }));
+    // At once, and in every later reconciliation.
+    for _ in 0..2 {
+        let status = silent(&cluster);
+        for kind in ["BucketReachable", "CredentialsValid"] {
+            assert_eq!(of(&status, kind), ("Unknown", "NodesNotReporting"));
+        }
+        cluster.status = Some(status);
+    }
+}
+
+#[test]
 fn volumes_that_do_not_match_the_spec_have_a_reason() {
     for (step, class, reason) in [
         (Step::Done, Class::Missing, "StorageClassMissing"),
         (Step::Resize(vec![]), Class::Expands, "Expanding"),
-        (Step::Wait(Waiting::Growing), Class::NotAsked, "Expanding"),
+        (Step::Wait(Waiting::Expanding), Class::NotNeeded, "Expanding"),
         (Step::Wait(Waiting::CannotExpand), Class::CannotExpand, "StorageClassCannotExpand"),
         (Step::Wait(Waiting::ClassMissing), Class::Missing, "StorageClassMissing"),
         (Step::Wait(Waiting::Unbound), Class::Expands, "VolumesPending"),
-        (Step::DeleteSet(Version { uid: "1".into(), resource_version: "1".into() }), Class::NotAsked, "Replacing"),
-        (Step::Wait(Waiting::Nodes), Class::NotAsked, "RecreatingNodes"),
+        (
+            Step::DeleteSet(Precondition { uid: "1".into(), resource_version: "1".into() }),
+            Class::NotNeeded,
+            "Replacing",
+        ),
+        (Step::Wait(Waiting::Nodes), Class::NotNeeded, "RecreatingNodes"),
     ] {
-        let status = told(&cluster(), &Facts { step: &step, class, ..WELL });
+        let status = status_of(&cluster(), &StatusInputs { step: &step, class, ..HEALTHY });
         assert_eq!(of(&status, "StorageResized"), ("False", reason));
     }
 }
@@ -149,50 +184,50 @@ fn a_cluster_that_is_not_ready_has_a_reason() {
         }]},
     }))
     .unwrap();
-    let ready = |facts: Facts<'_>| {
-        let status = told(&cluster(), &facts);
+    let ready = |inputs: StatusInputs<'_>| {
+        let status = status_of(&cluster(), &inputs);
         let (status, reason) = of(&status, "Ready");
         (status.to_owned(), reason.to_owned())
     };
     let answer = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
-    assert_eq!(ready(Facts { ready_replicas: 2, ..WELL }), answer("False", "NodesNotReady"));
-    assert_eq!(ready(Facts { updated_replicas: 1, ..WELL }), answer("True", "RollingOut"));
-    assert_eq!(ready(Facts { failed_nodes: Some("quota"), ..WELL }), answer("False", "ApplyFailed"));
-    assert_eq!(ready(Facts { failed: Some("no ServiceMonitor"), ..WELL }), answer("True", "AllNodesReady"));
-    let bad = |updated_replicas| Facts { ready_replicas: 2, updated_replicas, pods: vec![&failing], ..WELL };
+    assert_eq!(ready(StatusInputs { ready_replicas: 2, ..HEALTHY }), answer("False", "NodesNotReady"));
+    assert_eq!(ready(StatusInputs { updated_replicas: 1, ..HEALTHY }), answer("True", "RollingOut"));
+    assert_eq!(ready(StatusInputs { failed_nodes: Some("quota"), ..HEALTHY }), answer("False", "ApplyFailed"));
+    assert_eq!(ready(StatusInputs { failed: Some("no ServiceMonitor"), ..HEALTHY }), answer("True", "AllNodesReady"));
+    let bad = |updated_replicas| StatusInputs { ready_replicas: 2, updated_replicas, pods: vec![&failing], ..HEALTHY };
     assert_eq!(ready(bad(1)), answer("False", "RolloutStuck"));
     assert_eq!(ready(bad(3)), answer("False", "NodesFailing"));
-    let class = Facts { ready_replicas: 0, class: Class::Missing, ..WELL };
+    let class = StatusInputs { ready_replicas: 0, class: Class::Missing, ..HEALTHY };
     assert_eq!(ready(class), answer("False", "StorageClassMissing"));
     let bundle = Missing { secret: None, ca_bundle: Some("ConfigMap ca".into()) };
-    assert_eq!(ready(Facts { missing: &bundle, ..WELL }), answer("False", "CaBundleMissing"));
+    assert_eq!(ready(StatusInputs { missing: &bundle, ..HEALTHY }), answer("False", "CaBundleMissing"));
 }
 
 #[test]
 fn the_same_facts_give_the_same_status_at_any_time() {
     let mut cluster = cluster();
-    let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
-    let first = status(&cluster, &valid, &WELL, &at("2026-01-01T00:00:00Z"));
-    assert_eq!(changes(None, &first).len(), 1);
+    let first = new_status(&cluster, "hash", &HEALTHY, &at("2026-01-01T00:00:00Z"));
+    assert_eq!(changed_conditions(None, &first).len(), 1);
     cluster.status = Some(first.clone());
-    assert_eq!(status(&cluster, &valid, &WELL, &at("2026-01-02T00:00:00Z")), first);
-    let later = status(&cluster, &valid, &Facts { ready_replicas: 1, ..WELL }, &at("2026-01-02T00:00:00Z"));
-    let changed = changes(Some(&first), &later);
+    assert_eq!(new_status(&cluster, "hash", &HEALTHY, &at("2026-01-02T00:00:00Z")), first);
+    let later =
+        new_status(&cluster, "hash", &StatusInputs { ready_replicas: 1, ..HEALTHY }, &at("2026-01-02T00:00:00Z"));
+    let changed = changed_conditions(Some(&first), &later);
     assert_eq!((changed.len(), changed[0].reason.as_str()), (1, "NodesNotReady"));
     assert_eq!(changed[0].last_transition_time, at("2026-01-02T00:00:00Z"));
 }
 
 #[test]
 fn a_reconciliation_with_a_failure_has_not_observed_the_generation() {
-    let status = told(&cluster(), &Facts { failed: Some("quota"), ..WELL });
+    let status = status_of(&cluster(), &StatusInputs { failed: Some("quota"), ..HEALTHY });
     assert_eq!((status.observed_generation, of(&status, "Applied")), (None, ("False", "ApplyFailed")));
-    assert_eq!(told(&cluster(), &WELL).observed_generation, Some(2));
+    assert_eq!(status_of(&cluster(), &HEALTHY).observed_generation, Some(2));
 }
 
 #[test]
 fn a_paused_or_invalid_cluster_keeps_its_previous_status() {
     let mut cluster = cluster();
-    cluster.status = Some(told(&cluster, &WELL));
+    cluster.status = Some(status_of(&cluster, &HEALTHY));
     let now = at("2026-01-02T00:00:00Z");
     let status = paused(&cluster, &now);
     assert_eq!((of(&status, "Paused"), of(&status, "Ready")), (("True", "PausedByUser"), ("True", "AllNodesReady")));

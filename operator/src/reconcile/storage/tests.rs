@@ -1,4 +1,5 @@
 use super::*;
+use entrepot_config::ByteSize;
 
 const OLD: u64 = 10;
 const NEW: u64 = 20;
@@ -7,14 +8,14 @@ fn volume(size: u64) -> Volume {
     Volume { size: ByteSize::bytes(size), class: Some("fast".into()) }
 }
 
-fn version(uid: &str) -> Version {
-    Version { uid: uid.into(), resource_version: "1".into() }
+fn precondition(uid: &str) -> Precondition {
+    Precondition { uid: uid.into(), resource_version: "1".into() }
 }
 
 fn claim(ordinal: i32, requested: u64, capacity: u64) -> ObservedClaim {
     ObservedClaim {
         name: format!("store-images-{ordinal}"),
-        version: version(&format!("claim-{ordinal}")),
+        precondition: precondition(&format!("claim-{ordinal}")),
         ordinal,
         requested: ByteSize::bytes(requested),
         capacity: Some(ByteSize::bytes(capacity)),
@@ -27,7 +28,7 @@ fn claim(ordinal: i32, requested: u64, capacity: u64) -> ObservedClaim {
 fn node(ordinal: i32) -> ObservedNode {
     ObservedNode {
         name: format!("images-{ordinal}"),
-        version: version(&format!("pod-{ordinal}")),
+        precondition: precondition(&format!("pod-{ordinal}")),
         ordinal,
         ready: true,
         scheduled: true,
@@ -36,7 +37,7 @@ fn node(ordinal: i32) -> ObservedNode {
 }
 
 fn set(size: u64) -> Option<ObservedSet> {
-    Some(ObservedSet { version: version("set"), volume: volume(size), deleting: false })
+    Some(ObservedSet { precondition: precondition("set"), volume: volume(size), deleting: false })
 }
 
 /// Three nodes with these claims, each as requested size and capacity.
@@ -64,10 +65,10 @@ fn recreation(observed: &Observed) -> Step {
 fn nothing_is_done_without_a_difference_or_without_any_object() {
     let settled = three(set(NEW), [(NEW, NEW); 3]);
     let empty =
-        Observed { replicas: 3, set: None, claims: vec![], nodes: vec![], class: Class::NotAsked, unreadable: false };
+        Observed { replicas: 3, set: None, claims: vec![], nodes: vec![], class: Class::NotNeeded, unreadable: false };
     for observed in [settled, empty] {
         assert_eq!((expansion(&observed), recreation(&observed)), (Step::Done, Step::Done));
-        assert_eq!(Step::Done.volume(&observed, &volume(NEW)), volume(NEW));
+        assert_eq!(volume_now(&observed, &volume(NEW)), volume(NEW));
     }
 }
 
@@ -80,13 +81,13 @@ fn an_expansion_continues_from_any_step() {
     // Nothing done yet; a crash after the first claim; a crash after all claims.
     assert_eq!(names(expansion(&three(set(OLD), [(OLD, OLD); 3]))), [0, 1, 2]);
     assert_eq!(names(expansion(&three(set(OLD), [(NEW, OLD), (OLD, OLD), (OLD, OLD)]))), [1, 2]);
-    assert_eq!(expansion(&three(set(OLD), [(NEW, OLD); 3])), Step::Wait(Waiting::Growing));
-    assert_eq!(expansion(&three(set(OLD), [(NEW, NEW), (NEW, NEW), (NEW, OLD)])), Step::Wait(Waiting::Growing));
+    assert_eq!(expansion(&three(set(OLD), [(NEW, OLD); 3])), Step::Wait(Waiting::Expanding));
+    assert_eq!(expansion(&three(set(OLD), [(NEW, NEW), (NEW, NEW), (NEW, OLD)])), Step::Wait(Waiting::Expanding));
     // All volumes have grown; the set is deleted, is being deleted, is gone, is recreated.
-    assert_eq!(expansion(&three(set(OLD), [(NEW, NEW); 3])), Step::DeleteSet(version("set")));
+    assert_eq!(expansion(&three(set(OLD), [(NEW, NEW); 3])), Step::DeleteSet(precondition("set")));
     let mut leaving = three(set(OLD), [(NEW, NEW); 3]);
     leaving.set.as_mut().unwrap().deleting = true;
-    assert_eq!(expansion(&leaving), Step::Wait(Waiting::Handover));
+    assert_eq!(expansion(&leaving), Step::Wait(Waiting::SetDeletion));
     assert!(!expansion(&leaving).keeps_set());
     assert_eq!(expansion(&three(None, [(NEW, NEW); 3])), Step::Done);
     assert_eq!(expansion(&three(set(NEW), [(NEW, NEW); 3])), Step::Done);
@@ -95,18 +96,18 @@ fn an_expansion_continues_from_any_step() {
 #[test]
 fn the_set_keeps_its_claim_template_until_it_is_recreated() {
     let observed = three(set(OLD), [(NEW, OLD); 3]);
-    assert_eq!(expansion(&observed).volume(&observed, &volume(NEW)), volume(OLD));
+    assert_eq!(volume_now(&observed, &volume(NEW)), volume(OLD));
     let observed = three(None, [(NEW, NEW); 3]);
-    assert_eq!(expansion(&observed).volume(&observed, &volume(NEW)), volume(NEW));
+    assert_eq!(volume_now(&observed, &volume(NEW)), volume(NEW));
 }
 
 #[test]
 fn a_file_system_that_grows_at_a_restart_gets_one() {
     let mut observed = three(set(OLD), [(NEW, OLD); 3]);
     observed.claims.iter_mut().for_each(|claim| claim.grows_at_restart = true);
-    assert_eq!(expansion(&observed), Step::DeleteSet(version("set")));
+    assert_eq!(expansion(&observed), Step::DeleteSet(precondition("set")));
     observed.set = set(NEW);
-    assert_eq!(expansion(&observed), Step::Wait(Waiting::Growing));
+    assert_eq!(expansion(&observed), Step::Wait(Waiting::Expanding));
 }
 
 #[test]
@@ -116,7 +117,7 @@ fn nothing_changes_if_the_class_cannot_expand_or_does_not_exist() {
         let step = expansion(&observed);
         assert_eq!(step, Step::Wait(waiting));
         assert!(step.keeps_set());
-        assert_eq!(step.volume(&observed, &volume(NEW)), volume(OLD));
+        assert_eq!(volume_now(&observed, &volume(NEW)), volume(OLD));
     }
 }
 
@@ -142,7 +143,7 @@ fn the_old_claim_of_a_new_node_is_resized_too() {
 #[test]
 fn recreation_replaces_one_node_at_a_time_from_the_highest() {
     let mut observed = three(set(OLD), [(OLD, OLD); 3]);
-    assert_eq!(recreation(&observed), Step::DeleteSet(version("set")));
+    assert_eq!(recreation(&observed), Step::DeleteSet(precondition("set")));
     observed.set = None;
     assert_eq!(recreation(&observed), Step::Done);
     observed.set = set(NEW);
@@ -190,6 +191,6 @@ fn nothing_is_done_if_an_object_could_not_be_read_or_decoded() {
         let odd = Observed { unreadable: true, ..three(set(OLD), [(OLD, OLD); 3]) };
         let step = next_step(&odd, &volume(NEW), policy);
         assert_eq!(step, Step::Wait(Waiting::Unreadable));
-        assert_eq!(step.volume(&odd, &volume(NEW)), volume(OLD));
+        assert_eq!(volume_now(&odd, &volume(NEW)), volume(OLD));
     }
 }

@@ -4,11 +4,11 @@
 mod tests;
 
 use crate::health::{self, Readiness};
-use crate::leader::{Election, Lost};
+use crate::leader::{Election, LeadershipLost};
 use crate::lists::Lists;
 use crate::metrics::Metrics;
 use crate::names::MANAGER;
-use crate::nodes::Nodes;
+use crate::node_status::NodeStatusClient;
 use crate::reconcile::{Backoff, Context, on_error, reconcile};
 use crate::watch;
 use futures::{FutureExt, StreamExt};
@@ -26,15 +26,18 @@ use tokio_util::sync::CancellationToken;
 const CONCURRENCY: u16 = 16;
 
 /// Time that running reconciliations have to finish after the operator received a stop signal.
-const GRACE: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of the operator process.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Image of the registry pods of clusters that have no spec.image.
     pub node_image: String,
+    /// Address on which probes and metrics are served.
     pub listen: SocketAddr,
     /// Namespace of the Lease.
     pub lease_namespace: String,
+    /// Name of the Lease.
     pub lease_name: String,
     /// Unique name of this replica.
     pub identity: String,
@@ -43,16 +46,27 @@ pub struct Settings {
 /// Why the operator ended without a stop signal.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The address for probes and metrics is not available.
     #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen {
+        /// The address of the settings.
+        address: SocketAddr,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// SIGTERM and SIGINT cannot be received.
     #[error("cannot install signal handlers: {0}")]
     Signals(std::io::Error),
+    /// There is neither a ServiceAccount nor a valid kubeconfig.
     #[error("cannot create the Kubernetes client: {0}")]
     Client(#[from] kube::Error),
+    /// Two metrics have the same name, which a test rules out.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// Another replica may be the leader now.
     #[error(transparent)]
-    Lost(#[from] Lost),
+    Leadership(#[from] LeadershipLost),
+    /// Probes and metrics can no longer be served.
     #[error("the HTTP listener failed: {0}")]
     Serve(std::io::Error),
 }
@@ -83,7 +97,7 @@ fn stop_signal() -> Result<CancellationToken, RunError> {
         signal(SignalKind::interrupt()).map_err(RunError::Signals)?,
     );
     let token = CancellationToken::new();
-    let told = token.clone();
+    let signalled = token.clone();
     // The only task that is never joined; it ends with the process.
     #[allow(clippy::disallowed_methods)]
     tokio::spawn(async move {
@@ -91,7 +105,7 @@ fn stop_signal() -> Result<CancellationToken, RunError> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        told.cancel();
+        signalled.cancel();
     });
     Ok(token)
 }
@@ -105,14 +119,14 @@ async fn lead(
 ) -> Result<(), RunError> {
     tracing::info!(identity = settings.identity, lease = settings.lease_name, "waiting to become leader");
     let lease = tokio::select! {
-        lease = election.win() => lease,
+        lease = election.acquire() => lease,
         () = stop.cancelled() => return Ok(()),
     };
     tracing::info!(identity = settings.identity, "became leader");
     metrics.leader.set(1);
     tokio::select! {
-        lost = election.hold(lease) => Err(lost.into()),
-        () = passes(client, (metrics, lists), settings, &stop) => {
+        lost = election.renew_until_lost(lease) => Err(lost.into()),
+        () = reconcile_until_stopped(client, (metrics, lists), settings, &stop) => {
             election.release().await;
             tracing::info!("stopped");
             Ok(())
@@ -120,8 +134,9 @@ async fn lead(
     }
 }
 
-/// Reconciles until `stop` is cancelled, then waits up to [`GRACE`] for running reconciliations.
-async fn passes(
+/// Reconciles until `stop` is cancelled, then waits up to [`STOP_TIMEOUT`] for running
+/// reconciliations.
+async fn reconcile_until_stopped(
     client: Client,
     (metrics, lists): (Arc<Metrics>, Lists),
     settings: &Settings,
@@ -132,7 +147,7 @@ async fn passes(
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
-        nodes: Nodes::new(metrics.clone()),
+        node_status: NodeStatusClient::new(metrics.clone()),
         backoff: Backoff::default(),
         node_image: settings.node_image.clone(),
         client,
@@ -142,7 +157,7 @@ async fn passes(
     let queue = triggers.take_until(stop.clone().cancelled_owned());
     let config = controller::Config::default().concurrency(CONCURRENCY);
     let seen = clusters.clone();
-    let passes = applier(
+    let reconciliations = applier(
         |cluster, context| reconcile(cluster, context).boxed(),
         on_error,
         context.clone(),
@@ -150,19 +165,19 @@ async fn passes(
         queue,
         config,
     );
-    let passes = passes.for_each(|_| {
+    let reconciliations = reconciliations.for_each(|_| {
         // A failed reconciliation is logged where it fails; only the gauges are left to update
         // here.
-        let there = seen.state();
+        let clusters = seen.state();
         let counted = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        metrics.clusters.set(counted(there.len()));
-        metrics.unreadable.set(counted(there.iter().filter(|cluster| cluster.content.is_err()).count()));
-        context.backoff.keep(|uid| there.iter().any(|cluster| cluster.uid().as_deref() == Some(uid)));
+        metrics.clusters.set(counted(clusters.len()));
+        metrics.unreadable.set(counted(clusters.iter().filter(|cluster| cluster.content.is_err()).count()));
+        context.backoff.retain(|uid| clusters.iter().any(|cluster| cluster.uid().as_deref() == Some(uid)));
         futures::future::ready(())
     });
     tokio::select! {
-        () = passes => {}
-        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {
+        () = reconciliations => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(STOP_TIMEOUT).await } => {
             tracing::warn!("some reconciliations did not finish before shutdown; the next leader continues them");
         }
     }

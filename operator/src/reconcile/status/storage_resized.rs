@@ -1,18 +1,21 @@
 //! `StorageResized`: whether the volumes match the spec.
 
-use super::{Facts, Verdict};
+use super::condition::NewCondition;
+use super::inputs::StatusInputs;
 use crate::reconcile::storage::{Class, Step, Waiting};
 
-pub(super) fn verdict(facts: &Facts<'_>) -> Verdict {
+pub(super) fn condition(inputs: &StatusInputs<'_>) -> NewCondition {
     const KIND: &str = "StorageResized";
-    let no = |reason, message: &str| Verdict::no(KIND, reason, message);
-    match facts.step {
-        Step::Done if facts.class == Class::Missing => {
+    let no = |reason, message: &str| NewCondition::no(KIND, reason, message);
+    match inputs.step {
+        Step::Done if inputs.class == Class::Missing => {
             no("StorageClassMissing", "the StorageClass of the PersistentVolumeClaims does not exist; create it")
         }
-        Step::Done => Verdict::yes(KIND, "AsDesired", "all PersistentVolumeClaims match spec.cache"),
-        Step::Resize(_) | Step::Wait(Waiting::Growing) => no("Expanding", "PersistentVolumeClaims are being expanded"),
-        Step::DeleteSet { .. } | Step::Wait(Waiting::Handover) => {
+        Step::Done => NewCondition::yes(KIND, "AsDesired", "all PersistentVolumeClaims match spec.cache"),
+        Step::Resize(_) | Step::Wait(Waiting::Expanding) => {
+            no("Expanding", "PersistentVolumeClaims are being expanded")
+        }
+        Step::DeleteSet { .. } | Step::Wait(Waiting::SetDeletion) => {
             no("Replacing", "recreating the StatefulSet to change its volumeClaimTemplates; pods keep running")
         }
         Step::DeleteClaim(_) | Step::DeletePod(_) | Step::Wait(Waiting::Nodes) => {

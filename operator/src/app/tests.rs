@@ -2,7 +2,7 @@
 //! write except those that a test makes it refuse.
 
 use super::*;
-use crate::crd::RegistryCluster;
+use crate::testing::cluster;
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 /// Time limit for what a test waits for.
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// Code and message with which a request fails; `None` if it succeeds.
@@ -61,7 +61,7 @@ impl Server {
         self.written.notify_waiters();
         // Like the real API server, the response to a status write is the whole object with its
         // spec.
-        if let Some(cluster) = self.clusters.iter().find(|cluster| path.ends_with(&place(cluster, "status"))) {
+        if let Some(cluster) = self.clusters.iter().find(|cluster| path.ends_with(&path_below(cluster, "status"))) {
             object = cluster.clone();
         }
         code(200, object)
@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// Status, reason and message of a condition in the last status write.
-    fn told(&self, name: &str, kind: &str) -> Option<(String, String, String)> {
+    fn condition(&self, name: &str, kind: &str) -> Option<(String, String, String)> {
         self.written(|path, body| {
             let conditions = body["status"]["conditions"].as_array()?;
             let found = path.ends_with(&format!("/{name}/status")).then_some(conditions)?;
@@ -87,7 +87,7 @@ impl Server {
     }
 }
 
-fn place(cluster: &Value, below: &str) -> String {
+fn path_below(cluster: &Value, below: &str) -> String {
     format!("/registryclusters/{}/{below}", cluster["metadata"]["name"].as_str().unwrap())
 }
 
@@ -104,17 +104,6 @@ fn watched(events: Option<mpsc::UnboundedReceiver<String>>) -> UnsyncBoxBody<Byt
         }
     });
     StreamBody::new(events).boxed_unsync()
-}
-
-fn cluster(name: &str, difference: &Value) -> Value {
-    let mut spec = json!({
-        "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"},
-    });
-    json_patch::merge(&mut spec, difference);
-    json!({
-        "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "spec": spec,
-        "metadata": {"name": name, "namespace": "a", "uid": name, "resourceVersion": "7", "generation": 3},
-    })
 }
 
 /// Runs the operator until a condition holds, which is checked after each write.
@@ -156,20 +145,22 @@ async fn until(
         }
     };
     tokio::select! {
-        () = passes(client, (metrics, lists.clone()), &settings, &stop) => panic!("the operator ended by itself"),
-        seen = tokio::time::timeout(SOON, seen) => {
+        () = reconcile_until_stopped(client, (metrics, lists.clone()), &settings, &stop) => {
+            panic!("the operator ended by itself");
+        }
+        seen = tokio::time::timeout(TIMEOUT, seen) => {
             assert!(seen.is_ok(), "the condition never held: {:#?}", server.writes.lock().unwrap());
         }
     }
     server
 }
 
-const fn takes_all(_: &Method, _: &str) -> Option<(u16, &'static str)> {
+const fn accept_all(_: &Method, _: &str) -> Option<(u16, &'static str)> {
     None
 }
 
-fn is(told: Option<(String, String, String)>, status: &str, reason: &str, words: &str) -> bool {
-    told.is_some_and(|told| told.0 == status && told.1 == reason && told.2.contains(words))
+fn matches(condition: Option<(String, String, String)>, status: &str, reason: &str, message: &str) -> bool {
+    condition.is_some_and(|condition| condition.0 == status && condition.1 == reason && condition.2.contains(message))
 }
 
 #[tokio::test]
@@ -180,14 +171,14 @@ async fn an_undecodable_object_reports_it_and_the_others_are_reconciled() {
         cluster("good", &json!({"resources": {"limits": {"memory": 4_294_967_296_u64}}})),
     ];
     let (lists, (_events, receiver)) = (Lists::default(), mpsc::unbounded_channel());
-    let invalid = |server: &Server, name, path| is(server.told(name, "Ready"), "False", "InvalidSpec", path);
-    let server = until(clusters, takes_all, receiver, &lists, |server| {
-        server.told("good", "Applied").is_some()
+    let invalid = |server: &Server, name, path| matches(server.condition(name, "Ready"), "False", "InvalidSpec", path);
+    let server = until(clusters, accept_all, receiver, &lists, |server| {
+        server.condition("good", "Applied").is_some()
             && invalid(server, "typo", "spec.scheduling.affinity: podAntiAfinity: ")
             && invalid(server, "lots", "spec.resources.requests.memory: ")
     })
     .await;
-    assert!(is(server.told("good", "Applied"), "True", "AllApplied", ""));
+    assert!(matches(server.condition("good", "Applied"), "True", "AllApplied", ""));
     let limit = server.written(|path, body| {
         let containers = &body["spec"]["template"]["spec"]["containers"];
         path.ends_with("/statefulsets/good").then(|| containers[0]["resources"]["limits"]["memory"].clone())
@@ -206,11 +197,12 @@ async fn a_corrected_object_is_reconciled_at_once() {
     let typo = cluster("typo", &json!({"scheduling": {"affinity": {"podAntiAfinity": {}}}}));
     // In the API server's order of fields: the type comes before the object.
     let right = format!(r#"{{"type":"MODIFIED","object":{}}}"#, cluster("typo", &json!({})));
-    until(vec![typo], takes_all, receiver, &Lists::default(), |server| {
-        if is(server.told("typo", "Ready"), "False", "InvalidSpec", "") {
+    until(vec![typo], accept_all, receiver, &Lists::default(), |server| {
+        if matches(server.condition("typo", "Ready"), "False", "InvalidSpec", "") {
             events.send(right.clone()).unwrap();
         }
-        server.has_applied("statefulsets", "typo") && is(server.told("typo", "Applied"), "True", "AllApplied", "")
+        server.has_applied("statefulsets", "typo")
+            && matches(server.condition("typo", "Applied"), "True", "AllApplied", "")
     })
     .await;
 }
@@ -225,15 +217,15 @@ async fn without_permission_for_service_monitors_everything_else_is_applied() {
     let asks = cluster("asks", &json!({"monitoring": {"serviceMonitor": true}}));
     let (_events, receiver) = mpsc::unbounded_channel();
     let server = until(vec![changed, asks], refuse, receiver, &Lists::default(), |server| {
-        server.told("changed", "Applied").is_some() && server.told("asks", "Applied").is_some()
+        server.condition("changed", "Applied").is_some() && server.condition("asks", "Applied").is_some()
     })
     .await;
     assert!(
-        is(server.told("changed", "Applied"), "True", "AllApplied", ""),
+        matches(server.condition("changed", "Applied"), "True", "AllApplied", ""),
         "without a ServiceMonitor in the spec, no permission is needed"
     );
-    assert!(is(server.told("asks", "Applied"), "False", "ApplyFailed", "servicemonitors is forbidden"));
-    assert!(is(server.told("asks", "Ready"), "False", "NodesNotReady", ""), "Ready reports only the nodes");
+    assert!(matches(server.condition("asks", "Applied"), "False", "ApplyFailed", "servicemonitors is forbidden"));
+    assert!(matches(server.condition("asks", "Ready"), "False", "NodesNotReady", ""), "Ready reports only the nodes");
     for name in ["changed", "asks"] {
         assert!(server.has_applied("statefulsets", name) && server.has_applied("services", name));
     }
@@ -248,8 +240,9 @@ async fn a_service_monitor_without_its_crd_blocks_nothing_and_is_reported() {
     let asks = cluster("asks", &json!({"monitoring": {"serviceMonitor": true}}));
     let (_events, receiver) = mpsc::unbounded_channel();
     let server =
-        until(vec![asks], refuse, receiver, &Lists::default(), |server| server.told("asks", "Applied").is_some()).await;
-    assert!(is(server.told("asks", "Applied"), "False", "ApplyFailed", "CRD is not installed"));
+        until(vec![asks], refuse, receiver, &Lists::default(), |server| server.condition("asks", "Applied").is_some())
+            .await;
+    assert!(matches(server.condition("asks", "Applied"), "False", "ApplyFailed", "CRD is not installed"));
     assert!(server.has_applied("statefulsets", "asks"));
 }
 
@@ -264,11 +257,11 @@ async fn a_child_whose_apply_ends_in_500_does_not_stop_others_and_is_reported() 
     let fresh = cluster("fresh", &json!({"ingress": {"host": "images.example"}}));
     let (_events, receiver) = mpsc::unbounded_channel();
     let server = until(vec![known, fresh], refuse, receiver, &Lists::default(), |server| {
-        server.told("known", "Applied").is_some() && server.told("fresh", "Applied").is_some()
+        server.condition("known", "Applied").is_some() && server.condition("fresh", "Applied").is_some()
     })
     .await;
     for name in ["known", "fresh"] {
-        let (status, _, message) = server.told(name, "Applied").unwrap();
+        let (status, _, message) = server.condition(name, "Applied").unwrap();
         assert_eq!(status, "False");
         assert_eq!(message.matches("failed calling webhook").count(), 2, "{message}");
         assert!(server.has_applied("statefulsets", name));
@@ -282,10 +275,10 @@ async fn nodes_wait_for_their_configuration_and_everything_else_is_applied() {
     }
     let (_events, receiver) = mpsc::unbounded_channel();
     let server = until(vec![cluster("full", &json!({}))], refuse, receiver, &Lists::default(), |server| {
-        server.told("full", "Ready").is_some()
+        server.condition("full", "Ready").is_some()
     })
     .await;
-    assert!(is(server.told("full", "Ready"), "False", "ApplyFailed", "exceeded quota"));
+    assert!(matches(server.condition("full", "Ready"), "False", "ApplyFailed", "exceeded quota"));
     assert!(server.has_applied("services", "full") && server.has_applied("poddisruptionbudgets", "full"));
     assert!(!server.has_applied("statefulsets", "full"), "nodes would start with an outdated configuration");
 }
@@ -297,10 +290,10 @@ async fn a_failed_read_is_reported_and_stops_no_child() {
     }
     let (_events, receiver) = mpsc::unbounded_channel();
     let server = until(vec![cluster("blind", &json!({}))], refuse, receiver, &Lists::default(), |server| {
-        server.told("blind", "Applied").is_some()
+        server.condition("blind", "Applied").is_some()
     })
     .await;
-    assert!(is(server.told("blind", "Applied"), "False", "ApplyFailed", "secrets is forbidden"));
+    assert!(matches(server.condition("blind", "Applied"), "False", "ApplyFailed", "secrets is forbidden"));
     assert!(server.has_applied("statefulsets", "blind"));
 }
 
@@ -322,11 +315,6 @@ async fn a_kind_that_cannot_be_listed_is_named_and_nothing_is_created() {
     };
     tokio::select! {
         server = writes => panic!("{:?}", server.writes.lock().unwrap()),
-        named = tokio::time::timeout(SOON, named) => named.unwrap(),
+        named = tokio::time::timeout(TIMEOUT, named) => named.unwrap(),
     }
-}
-
-#[test]
-fn the_clusters_of_these_tests_are_valid() {
-    assert!(serde_json::from_value::<RegistryCluster>(cluster("good", &json!({}))).is_ok());
 }

@@ -11,15 +11,15 @@ use std::fmt::Debug;
 
 /// One observed version of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct Precondition {
     pub uid: String,
     pub resource_version: String,
 }
 
-impl Version {
+impl Precondition {
     /// The version of an object from the API server; an object that was only built has none.
-    pub fn of(object: &impl Resource) -> Option<Version> {
-        Some(Version { uid: object.uid()?, resource_version: object.resource_version()? })
+    pub fn of(object: &impl Resource) -> Option<Precondition> {
+        Some(Precondition { uid: object.uid()?, resource_version: object.resource_version()? })
     }
 
     /// Starts the deletion of the object. Returns `false` if the object is gone or has changed; the
@@ -41,10 +41,10 @@ impl Version {
         is_done(api.delete(name, &parameters).await)
     }
 
-    /// Changes the object by a merge patch. Returns `false` in the cases of [`Version::delete`].
+    /// Changes the object by a merge patch. Returns `false` in the cases of [`Precondition::delete`].
     ///
     /// # Errors
-    /// As [`Version::delete`].
+    /// As [`Precondition::delete`].
     pub async fn patch<K>(&self, api: &Api<K>, name: &str, mut patch: Value) -> kube::Result<bool>
     where
         K: Clone + DeserializeOwned + Debug,
@@ -115,7 +115,7 @@ mod tests {
             async move { server.answer(request).await }
         });
         let api: Api<StatefulSet> = Api::namespaced(Client::new(service, "registry"), "registry");
-        let seen = |version: &str| Version { uid: "set".into(), resource_version: version.into() };
+        let seen = |version: &str| Precondition { uid: "set".into(), resource_version: version.into() };
 
         let larger = || json!({"spec": {"replicas": 2}});
         assert!(seen("0").patch(&api, "images", larger()).await.unwrap());

@@ -1,48 +1,48 @@
-//! Merges new verdicts into the previous conditions.
+//! Merges new conditions into the previous conditions.
 
 use crate::crd::Status;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The new state of one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    pub kind: &'static str,
-    pub status: &'static str,
-    pub reason: &'static str,
-    pub message: String,
+pub(super) struct NewCondition {
+    pub(super) kind: &'static str,
+    pub(super) status: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
 }
 
-impl Verdict {
-    pub fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
-        Verdict { kind, status: "True", reason, message: message.into() }
+impl NewCondition {
+    pub(super) fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
+        NewCondition { kind, status: "True", reason, message: message.into() }
     }
 
-    pub fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
-        Verdict { kind, status: "False", reason, message: message.into() }
+    pub(super) fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
+        NewCondition { kind, status: "False", reason, message: message.into() }
     }
 
-    pub fn unknown(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
-        Verdict { kind, status: "Unknown", reason, message: message.into() }
+    pub(super) fn unknown(kind: &'static str, reason: &'static str, message: impl Into<String>) -> NewCondition {
+        NewCondition { kind, status: "Unknown", reason, message: message.into() }
     }
 }
 
-/// The conditions with each verdict in place of the previous condition of its type; other
+/// The conditions with each new condition in place of the previous condition of its type; other
 /// conditions stay. `lastTransitionTime` changes only when the status does.
 pub(super) fn merged(
     before: &[Condition],
-    verdicts: Vec<Verdict>,
+    new_conditions: Vec<NewCondition>,
     generation: Option<i64>,
     now: &Time,
 ) -> Vec<Condition> {
     let mut conditions = before.to_vec();
-    for verdict in verdicts {
-        let known = conditions.iter_mut().find(|condition| condition.type_ == verdict.kind);
-        let since = known.as_ref().filter(|known| known.status == verdict.status);
+    for new in new_conditions {
+        let known = conditions.iter_mut().find(|condition| condition.type_ == new.kind);
+        let since = known.as_ref().filter(|known| known.status == new.status);
         let condition = Condition {
-            type_: verdict.kind.into(),
-            status: verdict.status.into(),
-            reason: verdict.reason.into(),
-            message: verdict.message,
+            type_: new.kind.into(),
+            status: new.status.into(),
+            reason: new.reason.into(),
+            message: new.message,
             observed_generation: generation,
             last_transition_time: since.map_or_else(|| now.clone(), |known| known.last_transition_time.clone()),
         };
@@ -56,14 +56,14 @@ pub(super) fn merged(
 
 /// The conditions whose change is published as an event. A condition that is merely not known yet
 /// is not published.
-pub fn changes<'a>(before: Option<&Status>, after: &'a Status) -> Vec<&'a Condition> {
+pub fn changed_conditions<'a>(before: Option<&Status>, after: &'a Status) -> Vec<&'a Condition> {
     let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let is_known = |condition: &Condition| {
         before.iter().any(|known| {
             (&known.type_, &known.status, &known.reason) == (&condition.type_, &condition.status, &condition.reason)
         })
     };
-    let is_news = |condition: &&Condition| {
+    let is_worth_reporting = |condition: &&Condition| {
         let at_first = !before.iter().any(|known| known.type_ == condition.type_);
         // A new cluster that is not paused, is applied, or has nothing to resize, is not worth an
         // event either.
@@ -71,5 +71,5 @@ pub fn changes<'a>(before: Option<&Status>, after: &'a Status) -> Vec<&'a Condit
             || matches!(condition.type_.as_str(), "Applied" | "StorageResized") && condition.status == "True";
         condition.status != "Unknown" && !is_known(condition) && !(at_first && as_usual)
     };
-    after.conditions.iter().filter(is_news).collect()
+    after.conditions.iter().filter(is_worth_reporting).collect()
 }

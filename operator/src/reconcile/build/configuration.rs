@@ -1,0 +1,97 @@
+//! The configuration of the nodes, and its text in the ConfigMap.
+
+use super::paths::{ACCESS_KEY_ID, CA_FILE, SECRET_ACCESS_KEY, SESSION_TOKEN, STORE_FOLDER};
+use super::shutdown::DRAIN;
+use crate::crd::{self, Cache, RegistryCluster};
+use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
+use crate::reconcile::storage::Volume;
+use entrepot_config::{
+    Bucket, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, Replication, S3, S3Credentials,
+    Shutdown, Store, Tags,
+};
+use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
+
+/// Stands for the name of the pod, which replaces it when the node starts.
+pub const POD_NAME: &str = "${POD_NAME}";
+
+/// The configuration as it is written to the ConfigMap.
+pub(super) struct ConfigText {
+    pub(super) text: String,
+    /// Hash of the part of the configuration that requires a restart when it changes.
+    pub(super) hash: String,
+}
+
+impl ConfigText {
+    pub(super) fn of(config: &NodeConfig) -> Result<ConfigText, ConfigError> {
+        let at_start = config.at_start().to_sparse_yaml()?;
+        let hash = hex::encode(&Sha256::digest(at_start.as_bytes())[..8]);
+        Ok(ConfigText { text: config.to_sparse_yaml()?, hash })
+    }
+}
+
+/// The configuration of the nodes with volumes of this size.
+pub fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume) -> NodeConfig {
+    let spec = &cluster.spec;
+    let Identity { namespace, .. } = identity;
+    let on_all_addresses = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    NodeConfig {
+        node: Node {
+            name: POD_NAME.into(),
+            peers: Some(format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service())),
+        },
+        http: Http {
+            listen: on_all_addresses(REGISTRY_PORT),
+            operations: on_all_addresses(OPERATIONS_PORT),
+            namespaces: spec.namespaces.clone(),
+            ..Http::default()
+        },
+        bucket: bucket(&spec.bucket),
+        store: Store {
+            path: STORE_FOLDER.into(),
+            capacity: Some(capacity(&spec.cache, volume)),
+            low_free: spec.cache.low_free,
+            target_free: spec.cache.target_free,
+            eviction_policy: spec.cache.eviction_policy,
+            ..Store::default()
+        },
+        replication: Replication { mode: spec.replication, ..Replication::default() },
+        tags: Tags {
+            fresh_for: spec.tags.fresh_for,
+            stale_if_error: spec.tags.stale_if_error,
+            immutable: spec.tags.immutable.clone(),
+        },
+        read_only: spec.read_only,
+        log: Log { format: LogFormat::Json, ..Log::default() },
+        // The pod's preStop hook delays the SIGTERM, so the node does not have to.
+        shutdown: Shutdown { drain_delay: Duration::from_secs(0), grace_period: Duration::from_secs(DRAIN.as_secs()) },
+        ..NodeConfig::default()
+    }
+}
+
+/// Size of the volumes, so that a node never uses more of a shared disk than its own share. While
+/// an expansion runs and the old volumes are too small for the new thresholds, already the new
+/// size; the node also limits itself to the size of its file system.
+fn capacity(cache: &Cache, volume: &Volume) -> ByteSize {
+    let size = volume.size.get();
+    let (low, target) = (cache.low_free.of(size), cache.target_free.of(size));
+    if low <= target && target < size { volume.size } else { cache.size }
+}
+
+fn bucket(spec: &crd::Bucket) -> Bucket {
+    let credentials = spec.auth.secret_ref.as_ref().map(|secret| S3Credentials {
+        access_key_id_file: ACCESS_KEY_ID.into(),
+        secret_access_key_file: SECRET_ACCESS_KEY.into(),
+        session_token_file: secret.session_token_key.as_ref().map(|_| SESSION_TOKEN.into()),
+    });
+    let s3 = S3 {
+        name: spec.name.clone(),
+        region: spec.region.clone(),
+        endpoint: spec.endpoint.clone(),
+        path_style: spec.path_style,
+        ca_file: spec.ca_bundle_ref.as_ref().map(|_| CA_FILE.into()),
+        credentials,
+        ..S3::default()
+    };
+    Bucket { s3: Some(s3), file_system: None, prefix: spec.prefix.clone(), ..Bucket::default() }
+}
