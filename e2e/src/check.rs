@@ -1,16 +1,18 @@
 //! Runs every check that a change must pass, step by step, and prints a summary of all tests.
 
 use crate::disks;
+use crate::tools::linters;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-/// A step: its name, and the arguments with which it runs cargo.
+/// A step: its name, and the commands that it runs, in this order. Each command starts with `cargo`
+/// or with the name of a linter.
 struct Step {
     name: &'static str,
-    command: Vec<&'static str>,
+    commands: Vec<String>,
 }
 
 /// The tests of this crate, the fast ones first.
@@ -37,25 +39,28 @@ const TESTS: [&str; 19] = [
 ];
 
 /// Checks that need no other program: the unit tests of all crates and a few integration tests.
-const UNIT: &str = "test --workspace --lib --bins --test crd --test registry --test reference";
+const UNIT: &str = "cargo test --workspace --lib --bins --test crd --test registry --test reference";
 
 fn steps() -> Vec<Step> {
-    let step = |name, command: &str| {
-        // Leaked, because `Step` borrows its arguments; they are a few bytes per run.
-        let command: &'static str = Box::leak(command.to_owned().into_boxed_str());
-        Step { name, command: command.split(' ').collect() }
-    };
+    let step = |name, command: &str| Step { name, commands: command.split(" && ").map(str::to_owned).collect() };
     let mut steps = vec![
-        step("fmt", "fmt --all -- --check"),
-        step("clippy", "clippy --workspace --all-targets --all-features -- -D warnings"),
+        step("fmt", "cargo fmt --all -- --check"),
+        step("clippy", "cargo clippy --workspace --all-targets --all-features -- -D warnings"),
         step("unit", UNIT),
-        step("tools", "run -q --bin entrepot-e2e -- tools"),
-        step("races", "run -q --bin entrepot-e2e -- races"),
+        step("doc", "cargo doc --no-deps --workspace --config build.rustdocflags=[\"-Dwarnings\"]"),
+        step("typos", "typos"),
+        // Not advisories: they need the network, and change without a change of the code.
+        step("deny", "cargo-deny --log-level warn check bans licenses sources"),
+        step("machete", "cargo-machete"),
+        // The second command checks the relative links and the anchors of all Markdown files.
+        step("book", "mdbook build docs && rumdl check --no-config --no-cache --enable MD051,MD057 ."),
+        step("tools", "cargo run -q --bin entrepot-e2e -- tools"),
+        step("races", "cargo run -q --bin entrepot-e2e -- races"),
     ];
     // One test at a time, because the tests measure memory and count requests, and the machine may
     // be small.
     steps.extend(
-        TESTS.map(|name| step(name, &format!("test --workspace --test {name} -- --test-threads=1 --nocapture"))),
+        TESTS.map(|name| step(name, &format!("cargo test --workspace --test {name} -- --test-threads=1 --nocapture"))),
     );
     steps
 }
@@ -102,31 +107,47 @@ pub fn run(names: &[String]) -> Result<ExitCode> {
 }
 
 fn perform(step: &Step) -> Result<Outcome> {
-    println!("\n== {}: cargo {}", step.name, step.command.join(" "));
+    println!("\n== {}: {}", step.name, step.commands.join(" && "));
     println!("free disk space: {:.1} GiB", disks::free()? as f64 / f64::from(1 << 30));
     let start = Instant::now();
-    let mut child = Command::new("cargo")
-        .args(&step.command)
+    let mut outcome = Outcome { name: step.name, passed: 0, failed: 0, ok: true, took: Duration::ZERO };
+    for command in &step.commands {
+        if outcome.ok {
+            outcome.ok = run_command(command, &mut outcome)?;
+        }
+    }
+    outcome.took = start.elapsed();
+    let word = if outcome.ok { "ok" } else { "FAILED" };
+    println!("== {} {word} in {:.1}s", step.name, outcome.took.as_secs_f64());
+    Ok(outcome)
+}
+
+/// Runs one command of a step, prints its output, and adds the tests that it reports. Returns
+/// whether it succeeded.
+fn run_command(command: &str, outcome: &mut Outcome) -> Result<bool> {
+    let mut words = command.split(' ');
+    let program = match words.next() {
+        Some("cargo") | None => "cargo".into(),
+        Some(linter) => linters::path(linter)?,
+    };
+    let mut child = Command::new(&program)
+        .args(words)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot run cargo")?;
-    let (mut passed, mut failed) = (0, 0);
-    for line in BufReader::new(child.stdout.take().context("cannot read the output of cargo")?).split(b'\n') {
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    for line in BufReader::new(child.stdout.take().context("cannot read the output of the command")?).split(b'\n') {
         let line = line?;
         let mut output = std::io::stdout().lock();
         output.write_all(&line)?;
         output.write_all(b"\n")?;
-        if let Some((more_passed, more_failed)) = result(&String::from_utf8_lossy(&line)) {
-            passed += more_passed;
-            failed += more_failed;
+        if let Some((passed, failed)) = result(&String::from_utf8_lossy(&line)) {
+            outcome.passed += passed;
+            outcome.failed += failed;
         }
     }
-    let ok = child.wait()?.success();
-    let took = start.elapsed();
-    println!("== {} {} in {:.1}s", step.name, if ok { "ok" } else { "FAILED" }, took.as_secs_f64());
-    Ok(Outcome { name: step.name, passed, failed, ok, took })
+    Ok(child.wait()?.success())
 }
 
 /// The counts in a line such as `test result: ok. 3 passed; 0 failed; …`.
@@ -159,6 +180,19 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn every_page_of_the_documents_is_in_the_book() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let summary = std::fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+        for folder in std::fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+        {
+            for page in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                let name = page.strip_prefix(&docs).unwrap().to_str().unwrap();
+                assert!(!name.ends_with(".md") || summary.contains(&format!("({name})")), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! compiled once. The programs are built into `$XDG_CACHE_HOME/entrepot-e2e` (or
 //! `~/.cache/entrepot-e2e`), in a folder named after the hash of the module's `go.sum`.
 
+pub mod linters;
+
 use anyhow::{Context, Result, bail, ensure};
 use entrepot_oci::{Algorithm, Digest};
 use std::fs::{self, File};
@@ -117,8 +119,7 @@ impl Tool {
     pub fn path(self) -> Result<PathBuf> {
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.module());
         let pinned = pinned(&module).with_context(|| format!("cannot read the sources of {}", self.name()))?;
-        let hash = Digest::of(Algorithm::Sha256, &pinned).hex();
-        let folder = cache()?.join(format!("{}-{}", self.module(), &hash[..16]));
+        let folder = cache()?.join(format!("{}-{}", self.module(), fingerprint(&pinned)));
         let program = folder.join(self.name());
         if program.exists() {
             return Ok(program);
@@ -129,6 +130,11 @@ impl Tool {
         }
         Ok(program)
     }
+}
+
+/// A short hash of what determines the programs in a folder.
+fn fingerprint(pinned: &[u8]) -> String {
+    Digest::of(Algorithm::Sha256, pinned).hex()[..16].to_owned()
 }
 
 /// Everything that determines the programs of a module: the hashes of its dependencies, and its own
@@ -231,7 +237,7 @@ fn remove_folder(folder: &Path) -> Result<()> {
 
 /// The Debian packages that the tests need, each with a program by which an installed package is
 /// recognised.
-const PACKAGES: [(&str, &str); 19] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("podman", "podman"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -252,6 +258,7 @@ const PACKAGES: [(&str, &str); 19] = [
     ("busybox-static", "busybox"),
     // Only its library is used, as a preload (`history::clock`).
     ("faketime", "faketime"),
+    ("python3-pip", "pip3"),
 ];
 
 /// Path of a program from a Debian package; installs all missing packages if the program is not

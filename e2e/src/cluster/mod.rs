@@ -1,10 +1,10 @@
 //! A Kubernetes cluster on one machine: etcd, API server, controllers, scheduler, and Kubernetes
 //! nodes with containerd and kubelet.
 //!
-//! Every Kubernetes node runs in its own Linux namespaces, as a [`machine`]. So does the storage:
+//! Every Kubernetes node runs in its own Linux namespaces, as a `machine`. So does the storage:
 //! an S3 server and a registry for images. One network link connects the host to them, over which
 //! it reaches Kubernetes nodes, pods and Services by their own addresses. On the host, a cluster
-//! creates only this link, its routes, cgroups, and a folder in the cache; [`state`] removes them
+//! creates only this link, its routes, cgroups, and a folder in the cache; `state` removes them
 //! even after this process was killed. It never touches a cluster that it did not start.
 
 mod audit;
