@@ -27,7 +27,7 @@ enum Command {
     },
     /// Install the programs that the tests need.
     Tools,
-    /// Run the benchmarks and write docs/performance.md and docs/benchmarks.md. With names, run
+    /// Run the benchmarks and write docs/reference/performance.md and docs/reference/benchmarks.md. With names, run
     /// only those benchmarks, print their results, and write a document only if all of its
     /// benchmarks ran.
     Bench {

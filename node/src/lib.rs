@@ -1,6 +1,6 @@
 //! A registry node. It stores uploads on its local disk and replicates them to a bucket, fetches
 //! missing content from the bucket, evicts content when the store fills up, and periodically
-//! verifies stored content. `docs/architecture.md` describes the design.
+//! verifies stored content. `docs/explanation/architecture.md` describes the design.
 //!
 //! Imports point down only; `e2e/src/layers.rs` checks it:
 //!

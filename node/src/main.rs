@@ -13,7 +13,7 @@ use std::process::ExitCode;
     version,
     about,
     after_help = "Without a configuration file, the node is a working registry on 127.0.0.1:5000 that stores \
-everything under ./entrepot-data. docs/configuration.md describes every field."
+everything under ./entrepot-data. docs/reference/configuration.md describes every field."
 )]
 struct Arguments {
     /// Configuration file (YAML).

@@ -4,7 +4,7 @@
 //! The task that reads from a connection also drives it, so no other thread wakes up for each
 //! piece. All data is read into the same memory, as wrk does. hyper's pooled client has a task for
 //! each connection; with it, cached pulls from every system ended near 3 GiB/s on the two cores of
-//! `docs/benchmarks.md`, because the client was the bottleneck.
+//! `docs/reference/benchmarks.md`, because the client was the bottleneck.
 
 use crate::client::{PATIENCE, Refused};
 use crate::push::IMAGE;

@@ -3,7 +3,7 @@
 //!
 //! A virtual machine may return free memory to the hypervisor (free page reporting of the virtio
 //! balloon). The first access to a returned page is expensive. On the machine of
-//! `docs/benchmarks.md`, writing a GiB to the page cache took 2 s of CPU time with returned pages,
+//! `docs/reference/benchmarks.md`, writing a GiB to the page cache took 2 s of CPU time with returned pages,
 //! and 0.3 s with pages that held other cached files. Without a common state, a system that writes
 //! more files paid this cost or not, depending on what the machine had done an hour before.
 

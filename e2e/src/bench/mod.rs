@@ -25,9 +25,9 @@ const BLOB: u64 = 256 << 20;
 const NAMES: [&str; 5] = ["stored-blob", "push", "missed-blob", "stored-manifest", "start"];
 
 /// Runs the named benchmarks, or all of them without names, and prints the results. Writes
-/// `docs/performance.md` if all benchmarks of that document ran, and `docs/benchmarks.md` if all
+/// `docs/reference/performance.md` if all benchmarks of that document ran, and `docs/reference/benchmarks.md` if all
 /// benchmarks ran. The short form writes nothing; it reports the ratios that changed from
-/// `docs/benchmarks.json`.
+/// `docs/reference/benchmarks.json`.
 ///
 /// # Errors
 /// If a name is unknown or a server fails.

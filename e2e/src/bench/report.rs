@@ -1,4 +1,4 @@
-//! Figures in the form in which people read them, and `docs/performance.md`.
+//! Figures in the form in which people read them, and `docs/reference/performance.md`.
 
 use super::memory;
 use anyhow::Result;
@@ -96,7 +96,7 @@ impl Figure {
     }
 }
 
-/// Writes `docs/performance.md`.
+/// Writes `docs/reference/performance.md`.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -135,7 +135,7 @@ pub fn write(figures: &[Figure]) -> Result<()> {
 
 /// The directory of the documents.
 pub fn docs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference")
 }
 
 pub fn date() -> String {

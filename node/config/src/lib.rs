@@ -1,6 +1,6 @@
 //! `NodeConfig`: the one type that the operator writes and the node reads.
 //!
-//! Every field is documented here and nowhere else: `docs/configuration.md` is generated from these
+//! Every field is documented here and nowhere else: `docs/reference/configuration.md` is generated from these
 //! comments, and a test fails if the two differ. This crate never touches the disk or the network.
 
 mod live;

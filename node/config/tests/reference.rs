@@ -1,4 +1,4 @@
-//! `docs/configuration.md` is generated from the configuration type. Run with `UPDATE_DOCS=1` to
+//! `docs/reference/configuration.md` is generated from the configuration type. Run with `UPDATE_DOCS=1` to
 //! regenerate it.
 
 #![allow(clippy::unwrap_used)]
@@ -14,7 +14,7 @@ const HEAD: &str = "# Configuration of a node
 <!-- Generated from node/config by `UPDATE_DOCS=1 cargo test -p entrepot-config --test reference`. Do not edit. -->
 
 This page lists the fields of the YAML file that a registry node reads. On Kubernetes the operator writes this file from a
-RegistryCluster; [operations.md](operations.md#how-registrycluster-fields-map-to-node-fields) shows which field comes from
+RegistryCluster; [Field mapping](field-mapping.md) shows which field comes from
 where.
 
 The command-line option `--config FILE` names the file. Every field has a default. Without a file, a node is a working
@@ -114,13 +114,13 @@ fn document() -> String {
 
 #[test]
 fn the_documentation_matches_the_configuration_type() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/configuration.md");
     let document = document();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &document).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == document, "docs/configuration.md is out of date; run with UPDATE_DOCS=1");
+    assert!(written == document, "docs/reference/configuration.md is out of date; run with UPDATE_DOCS=1");
 }
 
 #[test]

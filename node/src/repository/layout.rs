@@ -1,5 +1,5 @@
 //! The keys of the bucket: the layout of CNCF Distribution, plus one directory of our own for each
-//! repository (`docs/architecture.md`).
+//! repository (`docs/explanation/architecture.md`).
 //!
 //! Keys are built from parsed types only, so client input never reaches a key unchecked.
 

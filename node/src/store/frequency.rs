@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// It is measured in requests and not in hours. A store with few requests forgets slowly, and a
 /// busy one adapts within minutes when other images are pulled. With a smaller value, a scan of
 /// content that is never pulled again displaces popular content. With a larger value, last week's
-/// popular content stays too long. `docs/benchmarks.md` compares with both extremes.
+/// popular content stays too long. `docs/reference/benchmarks.md` compares with both extremes.
 const HALF_LIFE: u64 = 8;
 
 /// Fractional bits of the clock. Even with a hundred million stored items each request advances it,

@@ -1,4 +1,4 @@
-//! `docs/benchmarks.md`: tables, plots, and whether the targets are met.
+//! `docs/reference/benchmarks.md`: tables, plots, and whether the targets are met.
 
 use crate::bench::memory;
 use crate::bench::report::{Samples, date, docs, machine, number};
@@ -81,7 +81,7 @@ impl Plot {
 
 /// A target for a ratio of two measurements of one run.
 pub struct Target {
-    /// The key in `docs/benchmarks.json`.
+    /// The key in `docs/reference/benchmarks.json`.
     pub name: &'static str,
     /// A ratio for each round.
     pub ratio: Samples,
@@ -137,7 +137,7 @@ pub fn markdown(section: &Section) -> String {
     text
 }
 
-/// Writes `docs/benchmarks.md` and its plots.
+/// Writes `docs/reference/benchmarks.md` and its plots.
 ///
 /// # Errors
 /// If a file cannot be written, or if a version is unknown.

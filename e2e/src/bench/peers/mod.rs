@@ -1,5 +1,5 @@
 //! Compares Entrepot with other registries and caches over the same S3 server in the same run. This
-//! module owns `docs/benchmarks.md`, its plots, and the recorded ratios in `docs/benchmarks.json`.
+//! module owns `docs/reference/benchmarks.md`, its plots, and the recorded ratios in `docs/reference/benchmarks.json`.
 
 mod account;
 mod cleaning;

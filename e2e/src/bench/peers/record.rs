@@ -1,4 +1,4 @@
-//! The ratios of the last complete run (`docs/benchmarks.json`), and the comparison with a new run.
+//! The ratios of the last complete run (`docs/reference/benchmarks.json`), and the comparison with a new run.
 
 use super::document::{Goal, Section, Target};
 use crate::bench::report::{docs, number};
@@ -19,7 +19,7 @@ struct Recorded {
     most: f64,
 }
 
-/// Writes the ratios to `docs/benchmarks.json`.
+/// Writes the ratios to `docs/reference/benchmarks.json`.
 ///
 /// # Errors
 /// If the file cannot be written.
