@@ -2,6 +2,7 @@
 
 use crate::cluster::{self, Cluster, Lifetime, Options, State};
 use crate::s3;
+use crate::scenarios::{self, REGISTRY};
 use crate::tools::Tool;
 use anyhow::Result;
 use std::time::Instant;
@@ -19,7 +20,7 @@ pub async fn up() -> Result<()> {
 /// # Errors
 /// If a step fails.
 pub async fn demo() -> Result<()> {
-    start(crate::scenarios::show).await
+    start(scenarios::show).await
 }
 
 async fn start(show: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
@@ -32,8 +33,8 @@ async fn start(show: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
     }
     let options = Options { lifetime: Lifetime::Kept, nodes: 2, program: std::env::current_exe()? };
     cluster::with(options, async |cluster| {
-        crate::scenarios::deploy(cluster).await?;
-        println!("registry     http://{}", cluster.service(crate::scenarios::NAMESPACE, "images").await?);
+        scenarios::deploy(cluster).await?;
+        println!("registry     http://{}", cluster.service(REGISTRY.namespace, REGISTRY.name).await?);
         show(cluster).await?;
         println!("up after     {:.0?}", begin.elapsed());
         println!("kubeconfig   {}", cluster.kubeconfig().display());

@@ -26,7 +26,7 @@ pub use audit::{Audit, Mark, Request};
 pub use kill::{kill, processes};
 pub use machine::{Lifetime, Machine};
 pub use provisioner::{FIXED, GROWING, classes, serve as provision};
-pub use s3_keys::Asked;
+pub use s3_keys::S3Request;
 pub use state::{ProcessId, State, remove_unwanted};
 
 use crate::container::{self, Image};
@@ -251,8 +251,8 @@ impl Cluster {
     ///
     /// # Errors
     /// If the log does not exist.
-    pub fn s3_requests(&self, prefix: &str) -> Result<Vec<Asked>> {
-        s3_keys::asked(&self.storage, prefix)
+    pub fn s3_requests(&self, prefix: &str) -> Result<Vec<S3Request>> {
+        s3_keys::requests(&self.storage, prefix)
     }
 
     /// Pushes an image to the cluster's own registry and returns its name for pods. `name` has a

@@ -1,6 +1,6 @@
 //! Manual changes and deletions are reverted, and the log reports them.
 
-use super::NAMESPACE;
+use super::deployment::REGISTRY;
 use crate::cluster::Cluster;
 use crate::wait;
 use anyhow::{Result, ensure};
@@ -23,7 +23,7 @@ const CHILDREN: [(&str, &str); 6] = [
 pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
     for (child, edit) in CHILDREN {
         let spec = spec_of(cluster, child).await?;
-        cluster.kubectl(["-n", NAMESPACE, "patch", child, "--type=merge", "-p", edit]).await?;
+        cluster.kubectl(["-n", REGISTRY.namespace, "patch", child, "--type=merge", "-p", edit]).await?;
         wait::until(&format!("{child} is restored"), SOON, || async {
             spec_of(cluster, child).await.is_ok_and(|now| now == spec)
         })
@@ -32,7 +32,7 @@ pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
         // Orphaned, so that the pods of a deleted StatefulSet stay: this scenario is not about
         // deleting a registry. Without waiting: if an object of the same name is recreated before
         // kubectl's watch starts, kubectl misses the deletion and never returns.
-        cluster.kubectl(["-n", NAMESPACE, "delete", child, "--cascade=orphan", "--wait=false"]).await?;
+        cluster.kubectl(["-n", REGISTRY.namespace, "delete", child, "--cascade=orphan", "--wait=false"]).await?;
         wait::until(&format!("{child} is recreated"), SOON, || async {
             uid_of(cluster, child).await.is_ok_and(|now| now != uid)
                 && spec_of(cluster, child).await.is_ok_and(|now| comparable(&now) == comparable(&spec))
@@ -50,7 +50,7 @@ pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
             );
         }
     }
-    let ready = ["-n", NAMESPACE, "wait", "--for=condition=Ready", "rgc/images", "--timeout=120s"];
+    let ready = ["-n", REGISTRY.namespace, "wait", "--for=condition=Ready", "rgc/images", "--timeout=120s"];
     cluster.kubectl(ready).await.map(drop)
 }
 
@@ -77,5 +77,5 @@ async fn uid_of(cluster: &Cluster, child: &str) -> Result<String> {
 }
 
 async fn object(cluster: &Cluster, child: &str) -> Result<serde_json::Value> {
-    Ok(serde_json::from_str(&cluster.kubectl(["-n", NAMESPACE, "get", child, "-o", "json"]).await?)?)
+    Ok(serde_json::from_str(&cluster.kubectl(["-n", REGISTRY.namespace, "get", child, "-o", "json"]).await?)?)
 }

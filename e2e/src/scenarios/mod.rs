@@ -1,38 +1,39 @@
 //! The scenarios: tests on a Kubernetes cluster. All scenarios of a run share one cluster; each
 //! uses its own namespaces.
 
-mod again;
 mod autoscaler;
-mod away;
 mod bad_image;
+mod bucket_outage;
 mod conditions;
+mod crd_rules;
+mod deployment;
 mod drift;
-mod given;
-mod grow;
-mod hundred;
+mod error_isolation;
+mod eviction_thresholds;
+mod fixture;
 mod idle;
-mod isolated;
-mod keys;
-mod kustomized;
-mod leader;
+mod key_rotation;
+mod kustomize;
+mod leader_failover;
 mod load;
-mod lost;
-mod meet;
-mod missing;
+mod many_registries;
+mod missing_prerequisites;
+mod node_loss;
+mod nodes;
 mod operator;
+mod operator_upgrade;
+mod optional_objects;
 mod permissions;
-mod pods;
-mod recreated;
-mod refused;
-mod registry;
-mod rest;
-mod rules;
+mod reapply;
+mod rejected_specs;
 mod scaling;
-mod thresholds;
-mod upgrade;
-mod whole;
+mod smoke;
+mod steady_pulls;
+mod two_clusters;
+mod volume_expansion;
+mod volume_recreation;
 
-pub use registry::{NAMESPACE, deploy, show};
+pub use deployment::{REGISTRY, deploy, show};
 
 use crate::cluster::{self, Cluster, Lifetime, Options};
 use anyhow::{Context, Result, bail};
@@ -50,54 +51,58 @@ const TOGETHER: usize = 3;
 /// A scenario: its name and its function, which fails by returning an error.
 pub struct Scenario {
     pub name: &'static str,
-    company: Company,
+    concurrency: Concurrency,
     run: for<'a> fn(&'a Cluster) -> BoxFuture<'a, Result<()>>,
 }
 
 /// Whether other scenarios may run at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Company {
+enum Concurrency {
     /// It uses only its own namespaces.
-    Welcome,
+    Parallel,
     /// It affects shared parts: S3, the operator, or Kubernetes nodes.
-    Alone,
+    Exclusive,
 }
 
 /// A scenario named after its function.
 macro_rules! scenario {
-    ($company:ident, $module:ident::$name:ident) => {
-        Scenario { name: stringify!($name), company: Company::$company, run: |cluster| $module::$name(cluster).boxed() }
+    ($concurrency:ident, $module:ident::$name:ident) => {
+        Scenario {
+            name: stringify!($name),
+            concurrency: Concurrency::$concurrency,
+            run: |cluster| $module::$name(cluster).boxed(),
+        }
     };
 }
 
-/// All scenarios in the order in which they start. Adjacent `Welcome` scenarios run at the same
+/// All scenarios in the order in which they start. Adjacent `Parallel` scenarios run at the same
 /// time.
 pub const SCENARIOS: [Scenario; 24] = [
-    scenario!(Alone, whole::cluster_is_whole),
-    scenario!(Alone, kustomized::kubectl_installs_the_operator_too),
-    scenario!(Alone, registry::from_nothing),
-    scenario!(Welcome, idle::idle_writes_nothing),
-    scenario!(Welcome, drift::drift_is_reverted),
-    scenario!(Welcome, refused::what_is_wrong_is_refused),
-    scenario!(Welcome, rules::every_rule_holds),
-    scenario!(Welcome, scaling::scaling_loses_nothing),
-    scenario!(Welcome, thresholds::thresholds_reach_running_nodes),
-    scenario!(Welcome, bad_image::a_bad_image_stops_at_one_node),
-    scenario!(Welcome, autoscaler::an_autoscaler_scales_it),
-    scenario!(Welcome, again::deleted_and_applied_again),
-    scenario!(Welcome, recreated::nodes_are_recreated_one_at_a_time),
-    scenario!(Welcome, meet::two_registries_do_not_meet),
-    scenario!(Welcome, missing::what_is_missing_has_a_reason),
-    scenario!(Welcome, keys::keys_are_rotated_under_load),
-    scenario!(Alone, isolated::one_object_stops_nothing),
-    scenario!(Alone, leader::leader_killed_in_a_rollout),
-    scenario!(Alone, upgrade::an_upgrade_restarts_no_node),
-    scenario!(Alone, away::the_bucket_is_away),
-    scenario!(Alone, lost::lost_nodes_lose_no_image),
-    scenario!(Alone, grow::volumes_grow),
-    scenario!(Alone, hundred::a_hundred_registries_settle),
+    scenario!(Exclusive, smoke::the_cluster_works),
+    scenario!(Exclusive, kustomize::kubectl_installs_the_operator),
+    scenario!(Exclusive, deployment::a_registry_is_deployed),
+    scenario!(Parallel, idle::an_idle_registry_writes_nothing),
+    scenario!(Parallel, drift::drift_is_reverted),
+    scenario!(Parallel, rejected_specs::an_invalid_registry_is_rejected),
+    scenario!(Parallel, crd_rules::every_crd_rule_is_enforced),
+    scenario!(Parallel, scaling::scaling_loses_nothing),
+    scenario!(Parallel, eviction_thresholds::thresholds_reach_running_nodes),
+    scenario!(Parallel, bad_image::a_bad_image_stops_at_one_node),
+    scenario!(Parallel, autoscaler::an_autoscaler_scales_the_registry),
+    scenario!(Parallel, reapply::a_deleted_registry_is_applied_again),
+    scenario!(Parallel, volume_recreation::nodes_are_recreated_one_at_a_time),
+    scenario!(Parallel, two_clusters::registries_are_isolated_from_each_other),
+    scenario!(Parallel, missing_prerequisites::a_missing_prerequisite_is_reported),
+    scenario!(Parallel, key_rotation::keys_are_rotated_under_load),
+    scenario!(Exclusive, error_isolation::an_unusable_registry_stops_no_other),
+    scenario!(Exclusive, leader_failover::leader_killed_in_a_rollout),
+    scenario!(Exclusive, operator_upgrade::an_upgrade_restarts_no_node),
+    scenario!(Exclusive, bucket_outage::the_bucket_is_unreachable),
+    scenario!(Exclusive, node_loss::lost_nodes_lose_no_image),
+    scenario!(Exclusive, volume_expansion::volumes_are_expanded),
+    scenario!(Exclusive, many_registries::a_hundred_registries_settle),
     // The last one, because it checks the operator's requests in all other scenarios.
-    scenario!(Alone, permissions::the_operator_may_do_no_more_than_it_does),
+    scenario!(Exclusive, permissions::the_operator_uses_all_of_its_permissions),
 ];
 
 /// Whether all scenarios run. Only then can the last one require what all of them together use.
@@ -121,12 +126,13 @@ pub async fn run(program: PathBuf, names: &[String]) -> Result<()> {
     let options = Options { lifetime: Lifetime::Ours, nodes: 2, program };
     // The others use what this one installs.
     let is_chosen = |scenario: &&Scenario| {
-        names.is_empty() || scenario.name == "from_nothing" || names.iter().any(|name| name == scenario.name)
+        names.is_empty() || scenario.name == "a_registry_is_deployed" || names.iter().any(|name| name == scenario.name)
     };
     let chosen: Vec<_> = SCENARIOS.iter().filter(is_chosen).collect();
     cluster::with(options, async |cluster| {
         let mut failed = Vec::new();
-        for group in chosen.chunk_by(|one, next| one.company == Company::Welcome && next.company == Company::Welcome) {
+        let may_overlap = |scenario: &Scenario| scenario.concurrency == Concurrency::Parallel;
+        for group in chosen.chunk_by(|one, next| may_overlap(one) && may_overlap(next)) {
             let outcomes = stream::iter(group).map(|scenario| perform(scenario, cluster)).buffer_unordered(TOGETHER);
             failed.extend(outcomes.filter_map(std::future::ready).collect::<Vec<_>>().await);
         }

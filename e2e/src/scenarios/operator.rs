@@ -1,6 +1,6 @@
 //! The operator in the cluster: its pods, its Lease, its user.
 
-use super::pods::SOON;
+use super::fixture::SOON;
 use crate::cluster::Cluster;
 use crate::wait;
 use anyhow::{Context, Result};
@@ -18,14 +18,22 @@ pub const NAME: &str = "entrepot-operator";
 /// Its user name at the API server.
 pub const USER: &str = "system:serviceaccount:entrepot-system:entrepot-operator";
 
+/// All of its pods.
+///
+/// # Errors
+/// If the API server does not respond.
+pub async fn all_pods(cluster: &Cluster) -> Result<Vec<Pod>> {
+    let pods = Api::<Pod>::namespaced(cluster.client().clone(), NAMESPACE);
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
+    Ok(pods.list(&ours).await?.items)
+}
+
 /// Its pods that are not being deleted.
 ///
 /// # Errors
 /// If the API server does not respond.
 pub async fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
-    let pods = Api::<Pod>::namespaced(cluster.client().clone(), NAMESPACE);
-    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
-    let mut pods = pods.list(&ours).await?.items;
+    let mut pods = all_pods(cluster).await?;
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     Ok(pods)
 }

@@ -1,7 +1,7 @@
 //! Compares the operator's permissions in the chart with the requests that it sent: it needs all of
 //! them and no others.
 
-use super::{isolated, operator, rest};
+use super::{error_isolation, operator, optional_objects};
 use crate::cluster::{Cluster, Request};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -26,11 +26,11 @@ impl fmt::Display for Permission {
 
 /// No request of the operator during the whole life of the cluster was denied; and if every
 /// scenario has run, the operator has used all of its permissions.
-pub async fn the_operator_may_do_no_more_than_it_does(cluster: &Cluster) -> Result<()> {
-    rest::actions_that_no_other_scenario_causes(cluster).await?;
+pub async fn the_operator_uses_all_of_its_permissions(cluster: &Cluster) -> Result<()> {
+    optional_objects::optional_objects_are_created_and_deleted(cluster).await?;
     let requests = cluster.audit().of(operator::USER, cluster.audit().beginning())?;
     // That scenario takes a permission away on purpose.
-    let elsewhere = |request: &&Request| request.object_ref.namespace != isolated::NAMESPACE;
+    let elsewhere = |request: &&Request| request.object_ref.namespace != error_isolation::NAMESPACE;
     let denied: Vec<_> = requests.iter().filter(|request| request.is_forbidden()).filter(elsewhere).collect();
     ensure!(denied.is_empty(), "the operator lacks permissions: {denied:#?}");
     let used: BTreeSet<_> = requests.iter().flat_map(uses).collect();

@@ -1,7 +1,7 @@
 //! Nodes are lost in the ways in which clusters lose them: by a drain, by SIGKILL, and with their
 //! volumes. Afterwards every acknowledged image is available on every node.
 
-use super::given::{self, Named, SOON};
+use super::fixture::{Fixture, SOON};
 use crate::client::{empty, streamed};
 use crate::cluster::{self, Cluster};
 use crate::push::Image;
@@ -12,41 +12,42 @@ use futures::stream;
 use http::Method;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams};
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-const LOST: Named = Named { namespace: "lost", name: "lost" };
-/// Selects the registry's pods, for `kubectl drain`.
-const PODS: &str = "--pod-selector=app.kubernetes.io/instance=lost";
+const REGISTRY: Fixture = Fixture::named("node-loss", "node-loss");
+/// Selects the registry's pods, for `kubectl drain`, which looks for them in every namespace.
+const PODS: &str = "--pod-selector=app.kubernetes.io/instance=node-loss";
 
 /// Acknowledged images by their tags.
 type Pushed = Vec<(String, Image)>;
 
 /// A drain, a kill during a push, and the loss of a volume, one after the other.
 pub async fn lost_nodes_lose_no_image(cluster: &Cluster) -> Result<()> {
-    let mut manifest = LOST.manifest(2);
     // On different Kubernetes nodes, so that a drain evicts one of them.
-    manifest["spec"]["scheduling"]["affinity"] = serde_json::json!({"podAntiAffinity": {
+    let affinity = json!({"podAntiAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": [{
             "topologyKey": "kubernetes.io/hostname",
-            "labelSelector": {"matchLabels": {"app.kubernetes.io/instance": LOST.name}},
+            "labelSelector": {"matchLabels": {"app.kubernetes.io/instance": REGISTRY.name}},
         }],
     }});
-    let registry = LOST.is_ready(cluster, &manifest).await?;
+    let spec = json!({"replicas": 2, "scheduling": {"affinity": affinity}});
+    let registry = REGISTRY.create(cluster, &spec).await?;
     let mut pushed = drained(cluster, &registry).await?;
-    are_there(cluster, &pushed).await.context("after the drain")?;
+    can_pull_all(cluster, &pushed).await.context("after the drain")?;
     pushed.extend(killed(cluster, &registry).await?);
-    are_there(cluster, &pushed).await.context("after the kill")?;
+    can_pull_all(cluster, &pushed).await.context("after the kill")?;
     without_volume(cluster).await?;
-    are_there(cluster, &pushed).await.context("after the loss of a volume")?;
+    can_pull_all(cluster, &pushed).await.context("after the loss of a volume")?;
     println!("{} acknowledged images are available on every registry node", pushed.len());
-    given::gone(cluster, &[LOST.namespace]).await
+    REGISTRY.remove(cluster).await
 }
 
 /// Pulls every image by its tag from every node, and verifies every byte.
-async fn are_there(cluster: &Cluster, pushed: &Pushed) -> Result<()> {
-    for node in LOST.nodes(cluster).await? {
+async fn can_pull_all(cluster: &Cluster, pushed: &Pushed) -> Result<()> {
+    for node in REGISTRY.node_registries(cluster).await? {
         for (tag, image) in pushed {
             node.pull_image("kept", tag, image)
                 .await
@@ -70,14 +71,14 @@ async fn drained(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
             let refused = cluster.kubectl(["drain", staying, PODS, "--timeout=3s"]).await;
             let refused = format!("{:#}", refused.err().context("the Kubernetes node of the last pod was drained")?);
             ensure!(refused.contains("disruption budget"), "{refused}");
-            LOST.becomes(cluster, "Ready", "False", "NodesUnschedulable").await
+            REGISTRY.becomes(cluster, "Ready", "False", "NodesUnschedulable").await
         };
         let outcome = outcome.await;
         for machine in &machines {
             cluster.kubectl(["uncordon", machine]).await?;
         }
         outcome?;
-        LOST.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
+        REGISTRY.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
         stop.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
@@ -103,7 +104,7 @@ async fn killed(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
     let before = Image::fresh(&[500_000]);
     registry.push_image("kept", "before", &before).await?;
     let during = Image::fresh(&[8_000_000]);
-    let (pods, nodes) = (LOST.pods(cluster).await?, LOST.nodes(cluster).await?);
+    let (pods, nodes) = (REGISTRY.pods(cluster).await?, REGISTRY.node_registries(cluster).await?);
     let (pod, node) = pods.first().zip(nodes.first()).context("the registry has no pod")?;
     let layer = during.layers[0];
     let session = node.open_session("kept").await?;
@@ -119,7 +120,7 @@ async fn killed(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
     let send = node.send(Method::PATCH, &session, &[], streamed(half.chain(rest.flatten())));
     let kill = async {
         wait::until("the node has received a part of the upload", SOON, || async {
-            has(registry, &session).await.is_some_and(|bytes| bytes > layer.size / 4)
+            received(registry, &session).await.is_some_and(|bytes| bytes > layer.size / 4)
         })
         .await?;
         cluster::kill(pod, "entrepot-node")?;
@@ -130,9 +131,9 @@ async fn killed(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
     ensure!(answer.is_err(), "the killed node responded with {answer:?}");
     wait::until("the node is running again", SOON, || async { restarts(cluster).await.is_ok_and(|count| count == 1) })
         .await?;
-    LOST.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
+    REGISTRY.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
     wait::until("the node responds again", SOON, || node.answers()).await?;
-    let at = has(node, &session).await.context("the session does not exist")?;
+    let at = received(node, &session).await.context("the session does not exist")?;
     ensure!(at > 0 && at < layer.size, "the session has {at} of {} bytes", layer.size);
     node.append(&session, &layer, at, layer.size).await?.expect(202)?;
     node.finish(&session, &layer.digest).await?.expect(201)?;
@@ -142,7 +143,7 @@ async fn killed(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
 }
 
 /// Number of bytes that a session has received.
-async fn has(node: &Registry, session: &str) -> Option<u64> {
+async fn received(node: &Registry, session: &str) -> Option<u64> {
     let reply = node.send(Method::GET, session, &[], empty()).await.ok().filter(|reply| reply.status == 204)?;
     reply.header("range")?.strip_prefix("0-")?.parse::<u64>().ok().map(|last| last + 1)
 }
@@ -152,19 +153,19 @@ async fn restarts(cluster: &Cluster) -> Result<i32> {
         let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
         statuses.map_or(0, |all| all.iter().map(|status| status.restart_count).sum())
     };
-    Ok(LOST.pods(cluster).await?.iter().map(count).sum())
+    Ok(REGISTRY.pods(cluster).await?.iter().map(count).sum())
 }
 
 /// A node loses its volume: its claim is deleted, and then its pod.
 async fn without_volume(cluster: &Cluster) -> Result<()> {
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), LOST.namespace);
-    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), LOST.namespace);
-    let (claim, pod) = ("store-lost-0", "lost-0");
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
+    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
+    let (claim, pod) = ("store-node-loss-0", "node-loss-0");
     let volume = || async { claims.get_opt(claim).await.ok().flatten()?.spec?.volume_name };
     let before = volume().await.context("the claim has no volume")?;
     claims.delete(claim, &DeleteParams::default()).await?;
     pods.delete(pod, &DeleteParams::default()).await?;
     wait::until("the node has a new volume", SOON, || async { volume().await.is_some_and(|now| now != before) })
         .await?;
-    LOST.becomes(cluster, "Ready", "True", "AllNodesReady").await.map(drop)
+    REGISTRY.becomes(cluster, "Ready", "True", "AllNodesReady").await.map(drop)
 }

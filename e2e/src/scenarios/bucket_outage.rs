@@ -1,17 +1,18 @@
 //! The bucket is unreachable: nodes serve what they store, reject what they could not keep, and
 //! recover by themselves when it is back.
 
-use super::given::{self, Named, SOON};
+use super::fixture::{Fixture, SOON};
 use crate::client::Reply;
 use crate::cluster::Cluster;
 use crate::push::{IMAGE, Image};
 use crate::{Content, Registry, wait};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-const AWAY: Named = Named { namespace: "away", name: "images" };
+const REGISTRY: Fixture = Fixture::new("bucket-outage");
 
 /// Time limit for a pull by tag while the bucket does not respond.
 const TAG: Duration = Duration::from_secs(10);
@@ -19,19 +20,19 @@ const TAG: Duration = Duration::from_secs(10);
 /// A firewall cuts S3 off: the condition reports it, pods stay ready, stored images are served by
 /// digest and by tag, and pushes are rejected with a status that asks to retry. Without the
 /// firewall, everything works again by itself.
-pub async fn the_bucket_is_away(cluster: &Cluster) -> Result<()> {
-    let registry = AWAY.is_ready(cluster, &AWAY.manifest(2)).await?;
-    AWAY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
+pub async fn the_bucket_is_unreachable(cluster: &Cluster) -> Result<()> {
+    let registry = REGISTRY.create(cluster, &json!({"replicas": 2})).await?;
+    REGISTRY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
     let image = Image::fresh(&[3_000_000, 200_000]);
     registry.push_image("kept", "1", &image).await?;
-    let nodes = AWAY.nodes(cluster).await?;
+    let nodes = REGISTRY.node_registries(cluster).await?;
     for node in &nodes {
         node.pull_image("kept", "1", &image).await.context("before the bucket is cut off")?;
     }
     ensure!(s3_connects(cluster).await, "S3 is unreachable before it is cut off");
-    let before = lives(&AWAY.pods(cluster).await?);
+    let before = lifetimes(&REGISTRY.pods(cluster).await?);
     cluster.cut_s3().await?;
-    let outcome = while_away(cluster, &nodes, &image).await;
+    let outcome = during_outage(cluster, &nodes, &image).await;
     cluster.restore_s3().await?;
     outcome?;
     let start = Instant::now();
@@ -42,7 +43,7 @@ pub async fn the_bucket_is_away(cluster: &Cluster) -> Result<()> {
         node.push_image("later", "1", &later).await.context("once the bucket is back")?;
     }
     println!("pushes work {:.1?} after the bucket was restored", start.elapsed());
-    AWAY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
+    REGISTRY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
     println!("BucketReachable became True after {:.1?}", start.elapsed());
     for node in &nodes {
         // The first request is served the known value and starts a refresh for the others.
@@ -54,28 +55,28 @@ pub async fn the_bucket_is_away(cluster: &Cluster) -> Result<()> {
         node.pull_image("later", "1", &later).await?;
     }
     // The same pods, never restarted, and ready all the time.
-    let after = lives(&AWAY.pods(cluster).await?);
+    let after = lifetimes(&REGISTRY.pods(cluster).await?);
     ensure!(before == after, "the pods have changed: {before:?}, then {after:?}");
-    given::gone(cluster, &[AWAY.namespace]).await
+    REGISTRY.remove(cluster).await
 }
 
-async fn while_away(cluster: &Cluster, nodes: &[Registry], image: &Image) -> Result<()> {
+async fn during_outage(cluster: &Cluster, nodes: &[Registry], image: &Image) -> Result<()> {
     ensure!(!s3_connects(cluster).await, "S3 responds although it is cut off");
     let start = Instant::now();
-    let told = async {
-        AWAY.becomes(cluster, "BucketReachable", "False", "Unreachable").await?;
+    let reported = async {
+        REGISTRY.becomes(cluster, "BucketReachable", "False", "Unreachable").await?;
         println!("BucketReachable became False after {:.1?}", start.elapsed());
-        AWAY.has_event(cluster, "Unreachable").await
+        REGISTRY.has_event(cluster, "Unreachable").await
     };
-    let served = futures::future::try_join_all(nodes.iter().map(|node| is_served(node, image)));
-    tokio::try_join!(told, served)?;
+    let served = futures::future::try_join_all(nodes.iter().map(|node| serves_stored_image(node, image)));
+    tokio::try_join!(reported, served)?;
     println!("reads served and writes rejected after {:.1?}", start.elapsed());
     Ok(())
 }
 
 /// Checks the responses of a node for an image that it stores, and for pushes, while the bucket is
 /// unreachable.
-async fn is_served(node: &Registry, image: &Image) -> Result<()> {
+async fn serves_stored_image(node: &Registry, image: &Image) -> Result<()> {
     let start = Instant::now();
     node.pull_image("kept", &image.digest.to_string(), image).await.context("by digest")?;
     let by_digest = start.elapsed();
@@ -93,11 +94,11 @@ async fn is_served(node: &Registry, image: &Image) -> Result<()> {
     let blob = Content::fresh(10_000);
     let (blob, manifest) =
         tokio::try_join!(node.try_push("kept", &blob), node.put_manifest("kept", "2", IMAGE, &image.manifest),)?;
-    is_put_off(&blob).context("a blob")?;
-    is_put_off(&manifest).context("a manifest")
+    is_retryable(&blob).context("a blob")?;
+    is_retryable(&manifest).context("a manifest")
 }
 
-fn is_put_off(reply: &Reply) -> Result<()> {
+fn is_retryable(reply: &Reply) -> Result<()> {
     ensure!(reply.status == 503, "status {} instead of 503: {:?}", reply.status, reply.body);
     let seconds = reply.header("retry-after").and_then(|text| text.parse::<u32>().ok());
     ensure!(seconds.is_some(), "no Retry-After header: {:?}", reply.headers);
@@ -111,13 +112,13 @@ async fn s3_connects(cluster: &Cluster) -> bool {
 }
 
 /// The facts of each pod that change if it is recreated, restarted, or not ready for a moment.
-fn lives(pods: &[Pod]) -> Vec<(Option<String>, i32, String)> {
-    let life = |pod: &Pod| {
+fn lifetimes(pods: &[Pod]) -> Vec<(Option<String>, i32, String)> {
+    let lifetime = |pod: &Pod| {
         let status = pod.status.clone().unwrap_or_default();
         let restarts = status.container_statuses.unwrap_or_default().iter().map(|one| one.restart_count).sum();
         let ready = status.conditions.unwrap_or_default().into_iter().find(|condition| condition.type_ == "Ready");
         let since = ready.map(|ready| format!("{} since {:?}", ready.status, ready.last_transition_time));
         (pod.metadata.uid.clone(), restarts, since.unwrap_or_default())
     };
-    pods.iter().map(life).collect()
+    pods.iter().map(lifetime).collect()
 }

@@ -1,14 +1,14 @@
 //! Actions of the operator that no other scenario causes: optional objects are created and deleted,
 //! additions by others are removed, and objects that are no longer built are deleted.
 
-use super::pods;
+use super::fixture::{Fixture, SOON};
 use crate::cluster::Cluster;
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-const NAMESPACE: &str = "permissions";
+const REGISTRY: Fixture = Fixture::new("permissions");
 
 /// Additions to objects in maps and lists that only the operator may write, so that an apply would
 /// keep them.
@@ -21,45 +21,46 @@ const ADDITIONS: [(&str, &str, &str); 5] = [
 ];
 
 /// Causes all of these actions for a registry of one pod.
-pub async fn actions_that_no_other_scenario_causes(cluster: &Cluster) -> Result<()> {
+pub async fn optional_objects_are_created_and_deleted(cluster: &Cluster) -> Result<()> {
     cluster.apply(&monitors().to_string()).await?;
     let established = ["wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com"];
     cluster.kubectl(established).await?;
-    pods::make(cluster, NAMESPACE, &json!({"replicas": 1})).await?;
+    REGISTRY.create(cluster, &json!({"replicas": 1})).await?;
     let optional = json!({"ingress": {"host": "images.test"}, "monitoring": {"serviceMonitor": true}});
-    pods::change(cluster, NAMESPACE, &optional).await?;
+    REGISTRY.change(cluster, &optional).await?;
     for child in ["ingress/images", "servicemonitor/images"] {
         until_there(cluster, child, true).await?;
     }
     let changed = json!({"ingress": {"host": "other.test"}, "monitoring": {"interval": "1m"}});
-    pods::change(cluster, NAMESPACE, &changed).await?;
-    pods::until_settled(cluster, NAMESPACE).await?;
+    REGISTRY.change(cluster, &changed).await?;
+    REGISTRY.until_settled(cluster).await?;
     additions(cluster).await?;
     leftovers(cluster).await?;
-    pods::change(cluster, NAMESPACE, &json!({"ingress": null, "monitoring": null})).await?;
+    REGISTRY.change(cluster, &json!({"ingress": null, "monitoring": null})).await?;
     for child in ["ingress/images", "servicemonitor/images"] {
         until_there(cluster, child, false).await?;
     }
-    pods::until_settled(cluster, NAMESPACE).await?;
-    pods::remove(cluster, NAMESPACE).await
+    REGISTRY.until_settled(cluster).await?;
+    REGISTRY.remove(cluster).await
 }
 
 async fn additions(cluster: &Cluster) -> Result<()> {
     for (child, path, value) in ADDITIONS {
         let patch = format!(r#"[{{"op": "add", "path": "{path}", "value": {value}}}]"#);
-        cluster.kubectl(["-n", NAMESPACE, "patch", child, "--type=json", "-p", &patch]).await?;
-        wait::until(&format!("the addition to {child} is removed"), pods::SOON, || async {
-            let found = cluster.kubectl(["-n", NAMESPACE, "get", child, "-o", "jsonpath={.data}{.spec}"]).await;
+        cluster.kubectl(["-n", REGISTRY.namespace, "patch", child, "--type=json", "-p", &patch]).await?;
+        wait::until(&format!("the addition to {child} is removed"), SOON, || async {
+            let found =
+                cluster.kubectl(["-n", REGISTRY.namespace, "get", child, "-o", "jsonpath={.data}{.spec}"]).await;
             found.is_ok_and(|found| !found.contains("more"))
         })
         .await?;
     }
-    pods::until_settled(cluster, NAMESPACE).await
+    REGISTRY.until_settled(cluster).await
 }
 
 /// Objects with names that no present version of the operator uses.
 async fn leftovers(cluster: &Cluster) -> Result<()> {
-    let registry = pods::look(cluster, NAMESPACE).await?;
+    let registry = REGISTRY.object(cluster).await?;
     let labels = json!({"app.kubernetes.io/managed-by": "entrepot-operator", "app.kubernetes.io/instance": "images"});
     let pod = json!({
         "metadata": {"labels": {"app": "former"}},
@@ -88,19 +89,19 @@ async fn leftovers(cluster: &Cluster) -> Result<()> {
         object["apiVersion"] = json!(version);
         object["kind"] = json!(kind);
         object["metadata"] =
-            json!({"name": "former", "namespace": NAMESPACE, "labels": labels, "ownerReferences": [owner]});
+            json!({"name": "former", "namespace": REGISTRY.namespace, "labels": labels, "ownerReferences": [owner]});
         cluster.apply(&object.to_string()).await?;
         until_there(cluster, &format!("{}/former", kind.to_lowercase()), false).await?;
     }
-    let rest = pods::nodes(cluster, NAMESPACE).await?;
+    let rest = REGISTRY.nodes(cluster).await?;
     ensure!(rest.len() == 1, "unexpected pods after the deletions: {rest:?}");
     Ok(())
 }
 
 async fn until_there(cluster: &Cluster, child: &str, there: bool) -> Result<()> {
     let what = format!("{child} is {}", if there { "created" } else { "deleted" });
-    wait::until(&what, pods::SOON, || async {
-        let found = cluster.kubectl(["-n", NAMESPACE, "get", child, "--ignore-not-found", "-o", "name"]).await;
+    wait::until(&what, SOON, || async {
+        let found = cluster.kubectl(["-n", REGISTRY.namespace, "get", child, "--ignore-not-found", "-o", "name"]).await;
         found.is_ok_and(|found| found.trim().is_empty() != there)
     })
     .await

@@ -1,23 +1,23 @@
 //! Something that a registry needs is missing or wrong: each case has its own reason, no node
 //! crashes, and the registry recovers by itself once the problem is fixed.
 
-use super::given::{self, Named};
-use super::registry::secret;
+use super::fixture::Fixture;
 use crate::cluster::{Cluster, GROWING};
 use crate::s3::{ACCESS_KEY, SECRET_KEY};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::time::Instant;
 
-const NAMESPACE: &str = "missing";
+const NAMESPACE: &str = "missing-prerequisites";
+const BASE: Fixture = Fixture::new(NAMESPACE);
 
 /// A registry with one problem.
-struct Lacking {
+struct Case {
     name: &'static str,
     /// The difference of its spec from a valid one.
     spec: fn() -> Value,
     /// The conditions that report the problem, with their reasons.
-    told: &'static [(&'static str, &'static str)],
+    conditions: &'static [(&'static str, &'static str)],
     /// The fix.
     remedy: Remedy,
 }
@@ -31,92 +31,91 @@ enum Remedy {
     Spec(fn() -> Value),
 }
 
-const ALL: [Lacking; 5] = [
-    Lacking {
+const ALL: [Case; 5] = [
+    Case {
         name: "no-secret",
         spec: || json!({"bucket": {"auth": {"secretRef": {"name": "later"}}}}),
-        told: &[("CredentialsValid", "SecretMissing")],
+        conditions: &[("CredentialsValid", "SecretMissing")],
         remedy: Remedy::Object(|| keys("later", SECRET_KEY)),
     },
-    Lacking {
+    Case {
         name: "wrong-key",
         spec: || json!({"bucket": {"auth": {"secretRef": {"name": "wrong"}}}}),
-        told: &[("CredentialsValid", "Denied"), ("BucketReachable", "AccessDenied")],
+        conditions: &[("CredentialsValid", "Denied"), ("BucketReachable", "AccessDenied")],
         remedy: Remedy::Object(|| keys("wrong", SECRET_KEY)),
     },
-    Lacking {
+    Case {
         name: "no-bucket",
         spec: || json!({"bucket": {"name": "made-later"}}),
-        told: &[("BucketReachable", "BucketMissing")],
+        conditions: &[("BucketReachable", "BucketMissing")],
         remedy: Remedy::Bucket("made-later"),
     },
-    Lacking {
+    Case {
         name: "wrong-region",
         spec: || json!({"bucket": {"region": "eu-west-1"}}),
-        told: &[("BucketReachable", "WrongRegion")],
-        remedy: Remedy::Spec(|| json!({"spec": {"bucket": {"region": crate::s3::REGION}}})),
+        conditions: &[("BucketReachable", "WrongRegion")],
+        remedy: Remedy::Spec(|| json!({"bucket": {"region": crate::s3::REGION}})),
     },
-    Lacking {
+    Case {
         name: "no-class",
         spec: || json!({"cache": {"storageClassName": "made-later"}}),
-        told: &[("StorageResized", "StorageClassMissing"), ("Ready", "StorageClassMissing")],
+        conditions: &[("StorageResized", "StorageClassMissing"), ("Ready", "StorageClassMissing")],
         remedy: Remedy::Object(class),
     },
 ];
 
-impl Lacking {
-    fn named(&self) -> Named {
-        Named { namespace: NAMESPACE, name: self.name }
+impl Case {
+    fn fixture(&self) -> Fixture {
+        Fixture::named(NAMESPACE, self.name)
     }
 }
 
 /// Applies all of them at once, and then fixes each.
-pub async fn what_is_missing_has_a_reason(cluster: &Cluster) -> Result<()> {
-    cluster.apply(&secret(NAMESPACE)).await?;
+pub async fn a_missing_prerequisite_is_reported(cluster: &Cluster) -> Result<()> {
+    cluster.apply(&BASE.secret()).await?;
     cluster.apply(&keys("wrong", "not the secret").to_string()).await?;
-    for lacking in &ALL {
-        let mut manifest = lacking.named().manifest(1);
-        merge(&mut manifest["spec"], (lacking.spec)());
+    for case in &ALL {
+        let manifest = case.fixture().manifest(&(case.spec)());
         cluster.apply(&manifest.to_string()).await?;
     }
     let start = Instant::now();
-    for lacking in &ALL {
-        for (kind, reason) in lacking.told {
-            let message = lacking.named().becomes(cluster, kind, "False", reason).await.context(lacking.name)?;
-            println!("{}: {kind}=False, {reason}: {message}", lacking.name);
-            lacking.named().has_event(cluster, reason).await?;
+    for case in &ALL {
+        for (kind, reason) in case.conditions {
+            let message = case.fixture().becomes(cluster, kind, "False", reason).await.context(case.name)?;
+            println!("{}: {kind}=False, {reason}: {message}", case.name);
+            case.fixture().has_event(cluster, reason).await?;
         }
     }
     println!("all expected reasons reported {:.1?} after apply", start.elapsed());
     let start = Instant::now();
-    for lacking in &ALL {
-        match lacking.remedy {
+    for case in &ALL {
+        match case.remedy {
             Remedy::Object(object) => drop(cluster.apply(&object().to_string()).await?),
             Remedy::Bucket(name) => drop(cluster.s3().client().create_bucket().bucket(name).send().await?),
-            Remedy::Spec(spec) => lacking.named().patch(cluster, &spec()).await?,
+            Remedy::Spec(spec) => case.fixture().change(cluster, &spec()).await?,
         }
     }
-    for lacking in &ALL {
-        let named = lacking.named();
+    for case in &ALL {
+        let fixture = case.fixture();
         for (kind, reason) in [
             ("Ready", "AllNodesReady"),
             ("StorageResized", "AsDesired"),
             ("CredentialsValid", "Accepted"),
             ("BucketReachable", "Reachable"),
         ] {
-            named.becomes(cluster, kind, "True", reason).await.context(lacking.name)?;
+            fixture.becomes(cluster, kind, "True", reason).await.context(case.name)?;
         }
         let image = crate::push::Image::fresh(&[10_000]);
-        let registry = named.registry(cluster).await?;
-        registry.push_image("healed", "1", &image).await.context(lacking.name)?;
-        for pod in named.pods(cluster).await? {
+        let registry = fixture.registry(cluster).await?;
+        registry.push_image("healed", "1", &image).await.context(case.name)?;
+        for pod in fixture.pods(cluster).await? {
             let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
-            ensure!(statuses.iter().all(|status| status.restart_count == 0), "{}: {statuses:?}", lacking.name);
+            ensure!(statuses.iter().all(|status| status.restart_count == 0), "{}: {statuses:?}", case.name);
         }
     }
     println!("all RegistryClusters recovered {:.1?} after the fixes", start.elapsed());
     cluster.kubectl(["delete", "storageclass", "made-later"]).await?;
-    given::gone(cluster, &[NAMESPACE]).await
+    BASE.remove(cluster).await
 }
 
 fn keys(name: &str, secret: &str) -> Value {
@@ -132,11 +131,4 @@ fn class() -> Value {
         crate::cluster::classes().into_iter().find(|class| class["metadata"]["name"] == GROWING).unwrap_or_default();
     class["metadata"] = json!({"name": "made-later"});
     class
-}
-
-fn merge(into: &mut Value, from: Value) {
-    match from {
-        Value::Object(members) => members.into_iter().for_each(|(name, value)| merge(&mut into[name], value)),
-        value => *into = value,
-    }
 }

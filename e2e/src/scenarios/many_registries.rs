@@ -1,6 +1,8 @@
 //! One operator with a hundred registries.
 
-use super::given::{Named, SOON};
+use super::conditions::registry_clusters;
+use super::fixture::{Fixture, SOON};
+use super::operator;
 use crate::cluster::{self, Cluster};
 use crate::{usage, wait};
 use anyhow::{Context, Result, ensure};
@@ -10,7 +12,9 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-const NAMESPACE: &str = "hundred";
+const NAMESPACE: &str = "many-registries";
+/// A registry from which the manifests of all others are made.
+const FIRST: Fixture = Fixture::named(NAMESPACE, "registry-0");
 const REGISTRIES: usize = 100;
 /// Time limit for all registries to be settled after they are applied.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -20,7 +24,7 @@ const MEMORY: u64 = 100 << 20;
 /// The pods of these registries fit on no Kubernetes node: the operator does all of its work, and
 /// no pod has to run.
 pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
-    cluster.apply(&super::registry::secret(NAMESPACE)).await?;
+    cluster.apply(&FIRST.secret()).await?;
     let registries: Vec<_> = (0..REGISTRIES).map(manifest).collect();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": registries});
     let begun = Instant::now();
@@ -30,9 +34,9 @@ pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
     let settled = async {
         // Reading a hundred registries costs the API server as much as settling them, so poll
         // rarely.
-        let mut looks = tokio::time::interval(Duration::from_millis(500));
+        let mut polls = tokio::time::interval(Duration::from_millis(500));
         loop {
-            looks.tick().await;
+            polls.tick().await;
             largest = largest.max(memory(cluster).await?);
             if are_settled(cluster).await? {
                 return anyhow::Ok(());
@@ -48,7 +52,7 @@ pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
     );
     println!("peak memory of the operator: {:.1} MiB", largest as f64 / 1_048_576.0);
     ensure!(largest < MEMORY, "the operator used {largest} bytes of memory");
-    cluster.kubectl(["delete", "namespace", NAMESPACE, "--wait=false"]).await?;
+    FIRST.remove(cluster).await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
     wait::until("all registries are deleted", 2 * SOON, || async {
         namespaces.get_opt(NAMESPACE).await.is_ok_and(|found| found.is_none())
@@ -57,7 +61,7 @@ pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
 }
 
 fn manifest(number: usize) -> Value {
-    let mut manifest = Named { namespace: NAMESPACE, name: "one-of-many" }.manifest(1);
+    let mut manifest = FIRST.manifest(&json!({}));
     manifest["metadata"]["name"] = json!(format!("registry-{number}"));
     manifest["spec"]["bucket"]["prefix"] = json!(format!("{NAMESPACE}/{number}/"));
     manifest["spec"]["scheduling"] = json!({"nodeSelector": {"kubernetes.io/hostname": "nowhere"}});
@@ -67,16 +71,16 @@ fn manifest(number: usize) -> Value {
 /// Whether the status of every registry is of the present generation and reports why no pod is
 /// ready, and all objects that the pods need exist.
 async fn are_settled(cluster: &Cluster) -> Result<bool> {
-    let registries = super::conditions::objects(cluster, NAMESPACE, "entrepot.dev", "v1alpha1", "RegistryCluster");
+    let registries = registry_clusters(cluster, NAMESPACE);
     let registries = registries.list(&ListParams::default()).await?.items;
     ensure!(registries.len() == REGISTRIES, "unexpected number of registries: {}", registries.len());
-    let told = registries.iter().all(|registry| {
+    let reported = registries.iter().all(|registry| {
         let status = &registry.data["status"];
         let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
         status["observedGeneration"].as_i64() == registry.metadata.generation
             && conditions.iter().any(|known| known["type"] == "Ready" && known["reason"] == "NodesUnschedulable")
     });
-    if !told {
+    if !reported {
         return Ok(false);
     }
     let client = cluster.client().clone();
@@ -89,11 +93,9 @@ async fn are_settled(cluster: &Cluster) -> Result<bool> {
 
 /// Memory of the operator's largest process in bytes (proc_pid_status(5)).
 async fn memory(cluster: &Cluster) -> Result<u64> {
-    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), "entrepot-system");
-    let selector = ListParams::default().labels("app.kubernetes.io/name=entrepot-operator");
     let mut largest = None;
-    for pod in pods.list(&selector).await? {
-        for process in cluster::processes(&pod, "entrepot-operator")? {
+    for pod in operator::all_pods(cluster).await? {
+        for process in cluster::processes(&pod, operator::NAME)? {
             largest = largest.max(usage::memory(process.pid).ok());
         }
     }

@@ -1,13 +1,14 @@
 //! Changed thresholds reach running nodes, which evict accordingly.
 
-use super::pods::{self, Node};
+use super::fixture::Fixture;
+use super::nodes::Node;
 use crate::cluster::Cluster;
 use crate::{Content, wait};
 use anyhow::{Result, ensure};
 use serde_json::json;
 use std::time::Duration;
 
-const NAMESPACE: &str = "thresholds";
+const REGISTRY: Fixture = Fixture::new("thresholds");
 const REPOSITORY: &str = "thresholds";
 const MIB: u64 = 1 << 20;
 /// Content of each store in bytes; a store has 1 GiB.
@@ -18,8 +19,8 @@ const SOON: Duration = Duration::from_secs(120);
 /// Nodes with less free space than a new lowFree evict until targetFree is reached, in the same
 /// pods, without a restart. Evicted content is served from the bucket.
 pub async fn thresholds_reach_running_nodes(cluster: &Cluster) -> Result<()> {
-    let registry = pods::make(cluster, NAMESPACE, &json!({"replicas": 2})).await?;
-    let before = pods::nodes(cluster, NAMESPACE).await?;
+    let registry = REGISTRY.create(cluster, &json!({"replicas": 2})).await?;
+    let before = REGISTRY.nodes(cluster).await?;
     let contents: Vec<_> = (0..8).map(|_| Content::fresh(STORED / 8)).collect();
     for content in &contents {
         before[0].registry().push(REPOSITORY, content).await?;
@@ -33,7 +34,7 @@ pub async fn thresholds_reach_running_nodes(cluster: &Cluster) -> Result<()> {
     }
 
     let start = std::time::Instant::now();
-    pods::change(cluster, NAMESPACE, &json!({"cache": {"lowFree": "95%", "targetFree": "976Mi"}})).await?;
+    REGISTRY.change(cluster, &json!({"cache": {"lowFree": "95%", "targetFree": "976Mi"}})).await?;
     for node in &before {
         wait::until(&format!("{} has evicted content", node.name), SOON, || async {
             node.status().await.is_ok_and(|status| status.store.free >= 976 * MIB)
@@ -53,16 +54,16 @@ pub async fn thresholds_reach_running_nodes(cluster: &Cluster) -> Result<()> {
         );
     }
     wait::until("the status reports the thresholds of the nodes", SOON, || async {
-        let cache = pods::look(cluster, NAMESPACE).await.map(|registry| registry.data["status"]["cache"].clone());
+        let cache = REGISTRY.object(cluster).await.map(|registry| registry.data["status"]["cache"].clone());
         cache.is_ok_and(|cache| cache["thresholds"].as_str().is_some_and(|text| text.ends_with("/ 976Mi")))
     })
     .await?;
-    let after = pods::nodes(cluster, NAMESPACE).await?;
+    let after = REGISTRY.nodes(cluster).await?;
     ensure!(unchanged(&before) == unchanged(&after), "pods were replaced or restarted: {before:?}, then {after:?}");
     for content in &contents {
         registry.pull(REPOSITORY, &content.digest).await?;
     }
-    pods::remove(cluster, NAMESPACE).await
+    REGISTRY.remove(cluster).await
 }
 
 fn unchanged(nodes: &[Node]) -> Vec<(&str, i32)> {

@@ -1,7 +1,7 @@
 //! The keys of the bucket are rotated while the registry is in use.
 
-use super::given::{self, Named, SOON};
-use crate::cluster::{Asked, Cluster};
+use super::fixture::{Fixture, SOON};
+use crate::cluster::{Cluster, S3Request};
 use crate::push::Image;
 use crate::s3::S3;
 use crate::{Registry, wait};
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-const ROTATED: Named = Named { namespace: "rotated", name: "images" };
+const REGISTRY: Fixture = Fixture::new("key-rotation");
 const OLD: (&str, &str) = ("key-of-yesterday", "secret-of-yesterday");
 const NEW: (&str, &str) = ("key-of-today", "secret-of-today");
 /// Number of last requests from a node that must be signed with the new key; more than a node has
@@ -22,14 +22,12 @@ const SURE: usize = 20;
 /// that every node signs with it, the first key is revoked. No request fails, and no pod restarts.
 pub async fn keys_are_rotated_under_load(cluster: &Cluster) -> Result<()> {
     cluster.accept_s3_keys(&[OLD])?;
-    let mut manifest = ROTATED.manifest(2);
-    manifest["spec"]["bucket"]["auth"]["secretRef"]["name"] = json!("rotating");
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ROTATED.namespace}});
-    cluster.apply(&namespace.to_string()).await?;
+    cluster.apply(&REGISTRY.secret()).await?;
     cluster.apply(&secret(OLD)).await?;
-    ROTATED.is_ready(cluster, &manifest).await?;
-    ROTATED.becomes(cluster, "CredentialsValid", "True", "Accepted").await?;
-    let (pods, nodes) = (ROTATED.pods(cluster).await?, ROTATED.nodes(cluster).await?);
+    let spec = json!({"replicas": 2, "bucket": {"auth": {"secretRef": {"name": "rotating"}}}});
+    REGISTRY.create(cluster, &spec).await?;
+    REGISTRY.becomes(cluster, "CredentialsValid", "True", "Accepted").await?;
+    let (pods, nodes) = (REGISTRY.pods(cluster).await?, REGISTRY.node_registries(cluster).await?);
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     let load = futures::future::try_join_all(nodes.iter().map(|node| load(node, &stop, &rounds)));
     let rotation = async {
@@ -39,12 +37,12 @@ pub async fn keys_are_rotated_under_load(cluster: &Cluster) -> Result<()> {
     };
     tokio::try_join!(load, rotation)?;
     println!("{} rounds of a push and a pull without a failure", rounds.load(Ordering::Relaxed));
-    ROTATED.becomes(cluster, "CredentialsValid", "True", "Accepted").await?;
-    let lives = |pods: &[Pod]| pods.iter().map(life).collect::<Vec<_>>();
-    let after = ROTATED.pods(cluster).await?;
-    ensure!(lives(&after) == lives(&pods), "pods were replaced or restarted: {:?}", lives(&after));
-    ensure!(after.iter().all(|pod| life(pod).1 == 0), "a pod was restarted: {:?}", lives(&after));
-    given::gone(cluster, &[ROTATED.namespace]).await
+    REGISTRY.becomes(cluster, "CredentialsValid", "True", "Accepted").await?;
+    let lifetimes = |pods: &[Pod]| pods.iter().map(lifetime).collect::<Vec<_>>();
+    let after = REGISTRY.pods(cluster).await?;
+    ensure!(lifetimes(&after) == lifetimes(&pods), "pods were replaced or restarted: {:?}", lifetimes(&after));
+    ensure!(after.iter().all(|pod| lifetime(pod).1 == 0), "a pod was restarted: {:?}", lifetimes(&after));
+    REGISTRY.remove(cluster).await
 }
 
 async fn rotate(cluster: &Cluster, pods: &[Pod], rounds: &AtomicUsize) -> Result<()> {
@@ -60,21 +58,21 @@ async fn rotate(cluster: &Cluster, pods: &[Pod], rounds: &AtomicUsize) -> Result
     let addresses: Vec<_> =
         pods.iter().filter_map(|pod| Some(pod.status.as_ref()?.pod_ip.as_ref()?.as_str())).collect();
     wait::until("every node signs with the new key", SOON, || async {
-        let Ok(asked) = cluster.s3_requests(&ROTATED.prefix()) else { return false };
-        addresses.iter().all(|address| signs_with_new(&asked, address))
+        let Ok(requests) = cluster.s3_requests(&REGISTRY.prefix()) else { return false };
+        addresses.iter().all(|address| signs_with_new(&requests, address))
     })
     .await?;
     println!("every node signs with the new key {:.1?} after the change of the Secret", start.elapsed());
     cluster.accept_s3_keys(&[NEW])?;
     let old = S3::with_keys(&cluster.s3().endpoint, OLD.0, OLD.1);
-    ensure!(old.keys(&ROTATED.prefix()).await.is_err(), "the old key is still accepted");
+    ensure!(old.keys(&REGISTRY.prefix()).await.is_err(), "the old key is still accepted");
     rounds_pass(50).await
 }
 
 /// Whether the last requests of a node are all signed with the new key.
-fn signs_with_new(asked: &[Asked], address: &str) -> bool {
-    let mut last = asked.iter().rev().filter(|asked| asked.from == address).take(SURE).peekable();
-    last.peek().is_some() && last.all(|asked| asked.by == NEW.0)
+fn signs_with_new(requests: &[S3Request], address: &str) -> bool {
+    let mut last = requests.iter().rev().filter(|request| request.from == address).take(SURE).peekable();
+    last.peek().is_some() && last.all(|request| request.by == NEW.0)
 }
 
 /// Pushes an image and pulls it by digest and tag, over and over, without any retry.
@@ -89,7 +87,7 @@ async fn load(node: &Registry, stop: &AtomicBool, rounds: &AtomicUsize) -> Resul
     Ok(())
 }
 
-fn life(pod: &Pod) -> (Option<String>, i32) {
+fn lifetime(pod: &Pod) -> (Option<String>, i32) {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let restarts = statuses.map_or(0, |all| all.iter().map(|status| status.restart_count).sum());
     (pod.metadata.uid.clone(), restarts)
@@ -98,7 +96,7 @@ fn life(pod: &Pod) -> (Option<String>, i32) {
 fn secret((access, secret): (&str, &str)) -> String {
     json!({
         "apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": "rotating", "namespace": ROTATED.namespace},
+        "metadata": {"name": "rotating", "namespace": REGISTRY.namespace},
         "stringData": {"accessKeyId": access, "secretAccessKey": secret},
     })
     .to_string()

@@ -1,12 +1,13 @@
 //! A registry in the cluster: the operator from its chart, a RegistryCluster of a few lines, and as
 //! clients both external programs and the kubelets.
 
+use super::fixture::Fixture;
 use crate::cluster::Cluster;
 use crate::podman::Podman;
-use crate::s3::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY};
 use crate::tools::Tool;
 use crate::{commands, container, wait};
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,23 +15,23 @@ use tokio::process::Command;
 
 /// The registry's host name in images that the kubelets pull.
 const NAME: &str = "registry.test";
-/// The namespace of the registry.
-pub const NAMESPACE: &str = "registry";
+/// The registry.
+pub const REGISTRY: Fixture = Fixture::new("registry");
 
 /// `kubectl apply` of a RegistryCluster gives three ready pods; an image that is pushed through its
 /// Service runs on every Kubernetes node; an upload session continues at any registry node.
-pub async fn from_nothing(cluster: &Cluster) -> Result<()> {
+pub async fn a_registry_is_deployed(cluster: &Cluster) -> Result<()> {
     deploy(cluster).await?;
     show(cluster).await?;
-    let registry = cluster.registry(NAMESPACE, "images").await?;
+    let registry = cluster.registry(REGISTRY.namespace, REGISTRY.name).await?;
     let content = crate::Content::fresh(3_000_000);
     for _ in 0..8 {
         registry.push_chunked("sessions", &content, 1_000_000).await?;
     }
     let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
-    let restarts = cluster.kubectl(["-n", NAMESPACE, "get", "pods", "-o", restarts]).await?;
+    let restarts = cluster.kubectl(["-n", REGISTRY.namespace, "get", "pods", "-o", restarts]).await?;
     ensure!(restarts == "0 0 0", "pods were restarted: {restarts}");
-    cluster.kubectl(["delete", "namespace", "shown", "--wait=false"]).await.map(drop)
+    cluster.kubectl(["delete", "namespace", "demo", "--wait=false"]).await.map(drop)
 }
 
 /// Installs the operator and a registry of three pods, and prints how long it took.
@@ -39,16 +40,17 @@ pub async fn from_nothing(cluster: &Cluster) -> Result<()> {
 /// If they do not become ready.
 pub async fn deploy(cluster: &Cluster) -> Result<()> {
     install_operator(cluster).await?;
-    cluster.apply(&secret(NAMESPACE)).await?;
+    cluster.apply(&REGISTRY.secret()).await?;
     let start = Instant::now();
-    cluster.apply(&images(NAMESPACE, "")).await?;
-    let ready = ["-n", NAMESPACE, "wait", "--for=condition=Ready", "rgc/images", "--timeout=180s"];
-    cluster.kubectl(ready).await?;
-    let nodes = ["-n", NAMESPACE, "get", "rgc/images", "-o", "jsonpath={.status.readyReplicas}"];
-    let nodes = cluster.kubectl(nodes).await?;
-    ensure!(nodes == "3", "{nodes} registry pods are ready instead of 3");
+    cluster.apply(&manifest().to_string()).await?;
+    REGISTRY.until_settled(cluster).await?;
     println!("three registry pods ready {:.1?} after apply", start.elapsed());
     Ok(())
+}
+
+/// The RegistryCluster.
+pub fn manifest() -> Value {
+    REGISTRY.manifest(&json!({"replicas": 3, "namespaces": [NAME]}))
 }
 
 /// Installs the chart with locally built images.
@@ -85,51 +87,13 @@ pub async fn helm(cluster: &Cluster, verb: &str, values: &[impl AsRef<OsStr>]) -
     commands::run(&mut helm).await.map(drop)
 }
 
-/// A namespace with the Secret of the bucket's keys.
-pub fn secret(namespace: &str) -> String {
-    format!(
-        r#"
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {namespace}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}
----
-apiVersion: v1
-kind: Secret
-metadata: {{name: s3-credentials, namespace: {namespace}}}
-stringData: {{accessKeyId: "{ACCESS_KEY}", secretAccessKey: "{SECRET_KEY}"}}
-"#
-    )
-}
-
-/// A RegistryCluster with additional lines in `spec`.
-pub fn images(namespace: &str, spec: &str) -> String {
-    format!(
-        r#"
-apiVersion: entrepot.dev/v1alpha1
-kind: RegistryCluster
-metadata: {{name: images, namespace: {namespace}}}
-spec:
-  replicas: 3
-  bucket:
-    name: {BUCKET}
-    region: {REGION}
-    endpoint: http://s3.storage:7070
-    pathStyle: true
-    auth: {{secretRef: {{name: s3-credentials}}}}
-  cache: {{size: 1Gi}}
-  namespaces: [{NAME}]
-{spec}
-"#
-    )
-}
-
 /// Pushes an image through the Service of the registry and runs a pod with it, and prints how long
 /// it took.
 ///
 /// # Errors
 /// If a step fails.
 pub async fn show(cluster: &Cluster) -> Result<()> {
-    let service = cluster.service(NAMESPACE, "images").await?;
+    let service = cluster.service(REGISTRY.namespace, REGISTRY.name).await?;
     cluster.trust(NAME, &service)?;
     let start = Instant::now();
     let pushed = format!("{service}/demo/busybox:1");
@@ -140,7 +104,7 @@ pub async fn show(cluster: &Cluster) -> Result<()> {
     for (pod, node) in ["first", "second"].into_iter().zip(cluster.nodes()) {
         cluster.apply(&pod_of(pod, node, &format!("{NAME}/demo/busybox:1"))).await?;
     }
-    let ready = ["-n", "shown", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s"];
+    let ready = ["-n", "demo", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s"];
     cluster.kubectl(ready).await?;
     println!(
         "the kubelets of both Kubernetes nodes pulled the image and started its pods after {:.1?}",
@@ -151,8 +115,9 @@ pub async fn show(cluster: &Cluster) -> Result<()> {
     ensure!(pulled == id, "podman pulled {pulled} instead of {id}");
     println!("podman pulled the image in {:.1?}", start.elapsed());
     wait::until("the bucket has the image", Duration::from_secs(10), || async {
-        let prefix = "docker/registry/v2/repositories/demo/busybox/_manifests/tags/1/current/link";
-        cluster.s3().keys(prefix).await.is_ok_and(|keys| !keys.is_empty())
+        let prefix =
+            format!("{}docker/registry/v2/repositories/demo/busybox/_manifests/tags/1/current/link", REGISTRY.prefix());
+        cluster.s3().keys(&prefix).await.is_ok_and(|keys| !keys.is_empty())
     })
     .await
     .context("the image is not in the bucket")
@@ -164,15 +129,15 @@ fn pod_of(name: &str, node: &str, image: &str) -> String {
         r#"
 apiVersion: v1
 kind: Namespace
-metadata: {{name: shown}}
+metadata: {{name: demo}}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {{name: {name}, namespace: shown}}
+metadata: {{name: {name}, namespace: demo}}
 spec:
   nodeSelector: {{kubernetes.io/hostname: {node}}}
   terminationGracePeriodSeconds: 0
-  containers: [{{name: shown, image: "{image}", imagePullPolicy: Always}}]
+  containers: [{{name: demo, image: "{image}", imagePullPolicy: Always}}]
 "#
     )
 }

@@ -2,95 +2,98 @@
 //! lacks a permission: each problem is reported where it belongs, and the other registries are
 //! reconciled.
 
-use super::given::{self, Named, SOON};
+use super::fixture::{Fixture, SOON};
 use super::operator;
-use super::registry::secret;
 use crate::cluster::Cluster;
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-pub const NAMESPACE: &str = "isolated";
+/// The namespace in which the operator lacks a permission on purpose.
+pub const NAMESPACE: &str = "error-isolation";
 
-const GOOD: Named = Named { namespace: NAMESPACE, name: "good" };
+const GOOD: Fixture = Fixture::named(NAMESPACE, "good");
 
 /// A registry that cannot be decoded.
-struct Odd {
+struct Unusable {
     name: &'static str,
     /// The field that is invalid, and without which the spec is valid.
     field: &'static str,
     value: fn() -> Value,
     /// A part of the message in its status.
-    said: &'static str,
+    message: &'static str,
 }
 
-const ODD: [Odd; 4] = [
-    Odd {
+const UNUSABLE: [Unusable; 4] = [
+    Unusable {
         name: "misspelt",
         field: "scheduling",
         value: || json!({"affinity": {"podAntiAfinity": {}}}),
-        said: "spec.scheduling.affinity: podAntiAfinity",
+        message: "spec.scheduling.affinity: podAntiAfinity",
     },
-    Odd {
+    Unusable {
         name: "beyond",
         field: "podDisruptionBudget",
         value: || json!({"maxUnavailable": 4_294_967_296_u64}),
-        said: "spec.podDisruptionBudget.maxUnavailable",
+        message: "spec.podDisruptionBudget.maxUnavailable",
     },
-    Odd {
+    Unusable {
         name: "lots",
         field: "resources",
         value: || json!({"requests": {"memory": "lots"}}),
-        said: "spec.resources.requests.memory",
+        message: "spec.resources.requests.memory",
     },
-    Odd {
+    Unusable {
         name: "deep",
         field: "scheduling",
         value: || json!({"affinity": (0..300).fold(json!({}), |inner, _| json!({"a": inner}))}),
-        said: "spec.scheduling.affinity",
+        message: "spec.scheduling.affinity",
     },
 ];
 
-impl Odd {
+impl Unusable {
+    fn fixture(&self) -> Fixture {
+        Fixture::named(NAMESPACE, self.name)
+    }
+
     /// Reason and message of the condition Ready. Read by kubectl, because no other client parses
     /// such deep objects.
-    async fn told(&self, cluster: &Cluster) -> Result<String> {
+    async fn reported(&self, cluster: &Cluster) -> Result<String> {
         let path = r#"jsonpath={range .status.conditions[?(@.type=="Ready")]}{.reason}: {.message}{end}"#;
         cluster.kubectl(["-n", NAMESPACE, "get", &format!("rgc/{}", self.name), "-o", path]).await
     }
 }
 
 /// The registries exist before the operator starts, so that its first lists contain them.
-pub async fn one_object_stops_nothing(cluster: &Cluster) -> Result<()> {
-    cluster.apply(&secret(NAMESPACE)).await?;
-    for odd in &ODD {
-        let mut manifest = Named { namespace: NAMESPACE, name: odd.name }.manifest(1);
-        manifest["spec"][odd.field] = (odd.value)();
-        cluster.apply(&manifest.to_string()).await.with_context(|| format!("the API server rejects {}", odd.name))?;
+pub async fn an_unusable_registry_stops_no_other(cluster: &Cluster) -> Result<()> {
+    cluster.apply(&GOOD.secret()).await?;
+    for registry in &UNUSABLE {
+        let mut manifest = registry.fixture().manifest(&json!({}));
+        manifest["spec"][registry.field] = (registry.value)();
+        cluster
+            .apply(&manifest.to_string())
+            .await
+            .with_context(|| format!("the API server rejects {}", registry.name))?;
     }
     let deployment = format!("deployment/{}", operator::NAME);
     cluster.kubectl(["-n", operator::NAMESPACE, "rollout", "restart", &deployment]).await?;
     operator::until_rolled_out(cluster).await?;
-    let mut good = GOOD.manifest(1);
-    good["spec"]["resources"]["limits"] = json!({"memory": 4_294_967_296_u64});
-    GOOD.is_ready(cluster, &good).await?;
-    for odd in &ODD {
-        wait::until(&format!("{} reports InvalidSpec with {}", odd.name, odd.said), SOON, || async {
-            let told = odd.told(cluster).await.unwrap_or_default();
-            told.starts_with("InvalidSpec: ") && told.contains(odd.said)
+    GOOD.create(cluster, &json!({"resources": {"limits": {"memory": 4_294_967_296_u64}}})).await?;
+    for registry in &UNUSABLE {
+        wait::until(&format!("{} reports InvalidSpec with {}", registry.name, registry.message), SOON, || async {
+            let reported = registry.reported(cluster).await.unwrap_or_default();
+            reported.starts_with("InvalidSpec: ") && reported.contains(registry.message)
         })
         .await?;
-        println!("{}: {}", odd.name, odd.told(cluster).await?);
+        println!("{}: {}", registry.name, registry.reported(cluster).await?);
     }
     let sets = cluster.kubectl(["-n", NAMESPACE, "get", "statefulsets", "-o", "name"]).await?;
     ensure!(sets.trim() == "statefulset.apps/good", "unexpected StatefulSets: {sets}");
-    for odd in &ODD {
-        let named = Named { namespace: NAMESPACE, name: odd.name };
-        named.patch(cluster, &json!({"spec": {odd.field: null}})).await?;
+    for registry in &UNUSABLE {
+        registry.fixture().change(cluster, &json!({registry.field: null})).await?;
     }
-    for odd in &ODD {
-        let named = Named { namespace: NAMESPACE, name: odd.name };
-        named.becomes(cluster, "Ready", "True", "AllNodesReady").await.context(odd.name)?;
+    for registry in &UNUSABLE {
+        registry.fixture().becomes(cluster, "Ready", "True", "AllNodesReady").await.context(registry.name)?;
     }
     println!("every registry is ready after its spec was corrected");
     let role = format!("clusterrole/{}-{}", operator::NAMESPACE, operator::NAME);
@@ -100,7 +103,7 @@ pub async fn one_object_stops_nothing(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(["patch", &role, "--type=merge", "-p", &rules]).await?;
     changed?;
     until_allowed(cluster, true).await?;
-    given::gone(cluster, &[NAMESPACE]).await
+    GOOD.remove(cluster).await
 }
 
 /// As with `serviceMonitors: false` in the chart: a change of a registry is rolled out, and a
@@ -111,17 +114,17 @@ async fn without_monitors(cluster: &Cluster, role: &str, before: &Value) -> Resu
     let fewer = json!({"rules": rules}).to_string();
     cluster.kubectl(["patch", role, "--type=merge", "-p", &fewer]).await?;
     until_allowed(cluster, false).await?;
-    GOOD.patch(cluster, &json!({"spec": {"replicas": 2}})).await?;
+    GOOD.change(cluster, &json!({"replicas": 2})).await?;
     GOOD.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
     GOOD.becomes(cluster, "Applied", "True", "AllApplied").await?;
     ensure!(GOOD.pods(cluster).await?.len() == 2, "the registry has not scaled");
-    GOOD.patch(cluster, &json!({"spec": {"replicas": 1, "monitoring": {"serviceMonitor": true}}})).await?;
+    GOOD.change(cluster, &json!({"replicas": 1, "monitoring": {"serviceMonitor": true}})).await?;
     let message = GOOD.becomes(cluster, "Applied", "False", "ApplyFailed").await?;
     ensure!(message.contains("ServiceMonitor good"), "{message}");
     println!("without the permission: {message}");
     wait::until("one pod is left", SOON, || async { GOOD.pods(cluster).await.is_ok_and(|pods| pods.len() == 1) })
         .await?;
-    GOOD.patch(cluster, &json!({"spec": {"monitoring": null}})).await?;
+    GOOD.change(cluster, &json!({"monitoring": null})).await?;
     GOOD.becomes(cluster, "Applied", "True", "AllApplied").await.map(drop)
 }
 
@@ -129,7 +132,6 @@ async fn without_monitors(cluster: &Cluster, role: &str, before: &Value) -> Resu
 ///
 /// `kubectl auth can-i` asks about a kind without its group if the kind is not installed. So the
 /// request itself is sent: it is forbidden, or not found.
-/// is made: it is forbidden, or not found.
 async fn until_allowed(cluster: &Cluster, allowed: bool) -> Result<()> {
     let path = format!("/apis/monitoring.coreos.com/v1/namespaces/{NAMESPACE}/servicemonitors/good");
     let user = format!("--as={}", operator::USER);

@@ -1,7 +1,8 @@
 //! The leading operator is killed during a rollout; then there is no operator at all.
 
+use super::fixture::{Fixture, SOON};
 use super::load::Load;
-use super::{operator, pods};
+use super::operator;
 use crate::cluster::{self, Cluster, Request};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
@@ -12,35 +13,35 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-const NAMESPACE: &str = "leaderless";
+const REGISTRY: Fixture = Fixture::new("leader-failover");
 
 /// The other replica finishes what the killed one started, and no step is done twice. Without an
 /// operator, pushes and pulls still work.
 pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
-    let registry = pods::make(cluster, NAMESPACE, &json!({"replicas": 3})).await?;
-    let before = pods::nodes(cluster, NAMESPACE).await?;
+    let registry = REGISTRY.create(cluster, &json!({"replicas": 3})).await?;
+    let before = REGISTRY.nodes(cluster).await?;
     let load = Load::start(&registry);
     let leader = operator::leader(cluster).await?;
     let mark = cluster.audit().mark()?;
-    pods::change(cluster, NAMESPACE, &json!({"tags": {"freshFor": "1s"}})).await?;
-    wait::until("the first pod has the new revision", pods::SOON, || async {
-        let nodes = pods::nodes(cluster, NAMESPACE).await.unwrap_or_default();
+    REGISTRY.change(cluster, &json!({"tags": {"freshFor": "1s"}})).await?;
+    wait::until("the first pod has the new revision", SOON, || async {
+        let nodes = REGISTRY.nodes(cluster).await.unwrap_or_default();
         nodes.iter().any(|node| node.ready && before.iter().all(|old| old.uid != node.uid))
     })
     .await?;
     kill(cluster, &leader).await?;
     let start = Instant::now();
-    let nodes = pods::nodes(cluster, NAMESPACE).await?;
+    let nodes = REGISTRY.nodes(cluster).await?;
     let left = nodes.iter().filter(|node| before.iter().any(|old| old.uid == node.uid)).count();
     ensure!(left > 0, "the rollout had finished before the leader was killed");
     // Changed while there is no leader: the next leader does it together with the rest.
-    pods::change(cluster, NAMESPACE, &json!({"service": {"annotations": {"asked": "while-nobody-led"}}})).await?;
+    REGISTRY.change(cluster, &json!({"service": {"annotations": {"changed": "without-a-leader"}}})).await?;
     let next = operator::leader(cluster).await?;
     ensure!(next.name_any() != leader.name_any(), "the leader is the killed replica");
     println!("{left} pods left to update; new leader {:.1?} after the kill", start.elapsed());
-    pods::until_settled(cluster, NAMESPACE).await?;
+    REGISTRY.until_settled(cluster).await?;
     println!("rollout completed {:.1?} after the kill", start.elapsed());
-    let after = pods::nodes(cluster, NAMESPACE).await?;
+    let after = REGISTRY.nodes(cluster).await?;
     ensure!(
         after.iter().all(|node| before.iter().all(|old| old.uid != node.uid)),
         "some pods were not replaced: {after:?}"
@@ -51,12 +52,12 @@ pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
     load.stop().await?;
 
     operator::scale(cluster, 0).await?;
-    let nobody = without_operator(cluster, &registry).await;
+    let without_leader = without_operator(cluster, &registry).await;
     operator::scale(cluster, 2).await?;
     operator::until_rolled_out(cluster).await?;
-    nobody?;
+    without_leader?;
     operator::leader(cluster).await?;
-    pods::remove(cluster, NAMESPACE).await
+    REGISTRY.remove(cluster).await
 }
 
 /// Kills the leader's process, and deletes its pod before the kubelet restarts the container.
@@ -70,19 +71,20 @@ async fn kill(cluster: &Cluster, leader: &Pod) -> Result<()> {
 
 /// Checks that no step was done twice, and that two operators did not write alternately.
 fn once(requests: &[Request], former: &str, next: &str) -> Result<()> {
-    let mine = requests.iter().filter(|request| request.object_ref.namespace == NAMESPACE && request.succeeded());
+    let mine =
+        requests.iter().filter(|request| request.object_ref.namespace == REGISTRY.namespace && request.succeeded());
     let mut deleted = BTreeMap::<&str, u32>::new();
     let mut services = Vec::new();
     let mut writers = Vec::new();
     for request in mine.filter(|request| request.is_write()) {
         let (user, about) = (request.user.username.as_str(), &request.object_ref);
         let by_controllers = user.starts_with("system:serviceaccount:");
-        if by_controllers && request.verb == "delete" && about.is(NAMESPACE, "pods") {
+        if by_controllers && request.verb == "delete" && about.is(REGISTRY.namespace, "pods") {
             *deleted.entry(&about.name).or_default() += 1;
         }
         if user == operator::USER {
             writers.push(request.pod().context("a write has no pod")?);
-            if about.is(NAMESPACE, "services") {
+            if about.is(REGISTRY.namespace, "services") {
                 services.push(about.name.as_str());
             }
         }
@@ -98,7 +100,7 @@ fn once(requests: &[Request], former: &str, next: &str) -> Result<()> {
 
 /// Without any operator, pushes and pulls still work.
 async fn without_operator(cluster: &Cluster, registry: &crate::Registry) -> Result<()> {
-    wait::until("no operator is running", pods::SOON, || async {
+    wait::until("no operator is running", SOON, || async {
         let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
         pods.list(&Default::default()).await.is_ok_and(|pods| pods.items.is_empty())
     })

@@ -1,7 +1,7 @@
 //! Several registries in one bucket, and several in one namespace: none sees, changes or loses what
 //! belongs to another.
 
-use super::given::{self, Named, SOON};
+use super::fixture::{Fixture, SOON};
 use crate::cluster::Cluster;
 use crate::push::Image;
 use crate::{Registry, wait};
@@ -15,18 +15,18 @@ use kube::api::Api;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-const ONE: Named = Named { namespace: "meet", name: "one" };
-const TWO: Named = Named { namespace: "meet", name: "two" };
+const ONE: Fixture = Fixture::named("two-clusters", "one");
+const TWO: Fixture = Fixture::named("two-clusters", "two");
 /// The same name as the first, in another namespace.
-const FAR: Named = Named { namespace: "meet-not", name: "one" };
+const SAME_NAME: Fixture = Fixture::named("two-clusters-other", "one");
 /// Its Service would have the name of a Service of the first.
-const CLASH: Named = Named { namespace: "meet", name: "one-nodes" };
+const CLASH: Fixture = Fixture::named("two-clusters", "one-nodes");
 
 /// The same repository and tag in each of three registries, with different content.
-pub async fn two_registries_do_not_meet(cluster: &Cluster) -> Result<()> {
+pub async fn registries_are_isolated_from_each_other(cluster: &Cluster) -> Result<()> {
     let mut all = Vec::new();
-    for named in [ONE, TWO, FAR] {
-        let registry = named.is_ready(cluster, &named.manifest(1)).await?;
+    for named in [ONE, TWO, SAME_NAME] {
+        let registry = named.create(cluster, &json!({"replicas": 1})).await?;
         let image = Image::fresh(&[300_000]);
         registry.push_image("shared", "1", &image).await?;
         registry.push_image(&format!("only/{}-{}", named.namespace, named.name), "1", &image).await?;
@@ -38,22 +38,22 @@ pub async fn two_registries_do_not_meet(cluster: &Cluster) -> Result<()> {
         ensure!(catalog["repositories"] == json!([own, "shared"]), "{named:?} lists {catalog}");
         registry.pull_image("shared", "1", image).await?;
         for (other, _, foreign) in all.iter().filter(|(other, ..)| other.prefix() != named.prefix()) {
-            has_nothing_of(registry, foreign).await.with_context(|| format!("content of {other:?} in {named:?}"))?;
+            has_no_blob_of(registry, foreign).await.with_context(|| format!("content of {other:?} in {named:?}"))?;
         }
     }
 
-    let untouched = [TWO, FAR];
+    let untouched = [TWO, SAME_NAME];
     let before = all_of(cluster, &untouched).await?;
-    ONE.patch(cluster, &json!({"spec": {"readOnly": true, "cache": {"lowFree": "5%"}}})).await?;
+    ONE.change(cluster, &json!({"readOnly": true, "cache": {"lowFree": "5%"}})).await?;
     ONE.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
-    cluster.apply(&CLASH.manifest(1).to_string()).await?;
+    cluster.apply(&CLASH.manifest(&json!({"replicas": 1})).to_string()).await?;
     let message = CLASH.becomes(cluster, "Ready", "False", "ApplyFailed").await?;
     ensure!(message.contains("Service one-nodes"), "{message}");
     ONE.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
-    for gone in [CLASH, ONE] {
-        cluster.kubectl(["-n", gone.namespace, "delete", "rgc", gone.name, "--wait=false"]).await?;
+    for deleted in [CLASH, ONE] {
+        cluster.kubectl(["-n", deleted.namespace, "delete", "rgc", deleted.name, "--wait=false"]).await?;
         wait::until("all objects of the registry are deleted", SOON, || async {
-            all_of(cluster, &[gone]).await.is_ok_and(|children| children.is_empty())
+            all_of(cluster, &[deleted]).await.is_ok_and(|children| children.is_empty())
         })
         .await?;
     }
@@ -64,12 +64,13 @@ pub async fn two_registries_do_not_meet(cluster: &Cluster) -> Result<()> {
     }
     let (_, registry, image) = &all[0];
     ensure!(registry.get("/v2/").await.is_err(), "a deleted registry responds");
-    let again = ONE.is_ready(cluster, &ONE.manifest(1)).await?;
+    let again = ONE.create(cluster, &json!({"replicas": 1})).await?;
     again.pull_image("shared", "1", image).await.context("after the registry was applied again")?;
-    given::gone(cluster, &[ONE.namespace, FAR.namespace]).await
+    SAME_NAME.remove(cluster).await?;
+    ONE.remove(cluster).await
 }
 
-async fn has_nothing_of(registry: &Registry, image: &Image) -> Result<()> {
+async fn has_no_blob_of(registry: &Registry, image: &Image) -> Result<()> {
     for blob in image.blobs() {
         ensure!(!registry.has_blob("shared", &blob.digest).await?, "it has a blob of another registry");
     }
@@ -78,7 +79,7 @@ async fn has_nothing_of(registry: &Registry, image: &Image) -> Result<()> {
 
 /// Kind, name, uid and generation of all objects that the operator created for these registries.
 /// Objects without a generation have their resource version instead, which every write changes.
-async fn all_of(cluster: &Cluster, registries: &[Named]) -> Result<Vec<String>> {
+async fn all_of(cluster: &Cluster, registries: &[Fixture]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for named in registries {
         all.extend(of::<Pod>(cluster, *named, false).await?);
@@ -92,7 +93,7 @@ async fn all_of(cluster: &Cluster, registries: &[Named]) -> Result<Vec<String>> 
     Ok(all)
 }
 
-async fn of<K>(cluster: &Cluster, named: Named, versions: bool) -> Result<Vec<String>>
+async fn of<K>(cluster: &Cluster, named: Fixture, versions: bool) -> Result<Vec<String>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
 {

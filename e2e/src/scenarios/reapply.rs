@@ -1,6 +1,6 @@
 //! A registry that is deleted, alone or with its namespace, and applied again.
 
-use super::given::{self, Named, SOON};
+use super::fixture::{Fixture, SOON};
 use crate::cluster::Cluster;
 use crate::push::Image;
 use crate::{Registry, wait};
@@ -12,14 +12,15 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Resource;
 use kube::api::Api;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
-const AGAIN: Named = Named { namespace: "again", name: "images" };
+const REGISTRY: Fixture = Fixture::new("reapply");
 
 /// Deleting the RegistryCluster deletes everything that the operator created; the bucket keeps
 /// every image.
-pub async fn deleted_and_applied_again(cluster: &Cluster) -> Result<()> {
-    let manifest = AGAIN.manifest(2);
-    let registry = AGAIN.is_ready(cluster, &manifest).await?;
+pub async fn a_deleted_registry_is_applied_again(cluster: &Cluster) -> Result<()> {
+    let spec = json!({"replicas": 2});
+    let registry = REGISTRY.create(cluster, &spec).await?;
     let images: Vec<_> = (0..3).map(|_| Image::fresh(&[2_000_000, 10_000])).collect();
     for (number, image) in images.iter().enumerate() {
         registry.push_image(&format!("kept/{number}"), "1", image).await?;
@@ -27,28 +28,28 @@ pub async fn deleted_and_applied_again(cluster: &Cluster) -> Result<()> {
     let (children, keys) = (children(cluster).await?, keys(cluster).await?);
     ensure!(children.len() > 8, "a registry of two pods has only these objects: {children:?}");
 
-    cluster.kubectl(["-n", AGAIN.namespace, "delete", "rgc", AGAIN.name, "--wait=false"]).await?;
+    cluster.kubectl(["-n", REGISTRY.namespace, "delete", "rgc", REGISTRY.name, "--wait=false"]).await?;
     wait::until("all objects of the registry are deleted", SOON, || async {
         self::children(cluster).await.is_ok_and(|children| children.is_empty())
     })
     .await?;
     ensure!(keys == self::keys(cluster).await?, "the bucket has changed");
-    are_there(cluster, &AGAIN.is_ready(cluster, &manifest).await?, &images).await?;
+    can_pull_all(cluster, &REGISTRY.create(cluster, &spec).await?, &images).await?;
 
-    cluster.kubectl(["delete", "namespace", AGAIN.namespace, "--wait=false"]).await?;
+    cluster.kubectl(["delete", "namespace", REGISTRY.namespace, "--wait=false"]).await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
     wait::until("the namespace is deleted", SOON, || async {
-        namespaces.get_opt(AGAIN.namespace).await.is_ok_and(|found| found.is_none())
+        namespaces.get_opt(REGISTRY.namespace).await.is_ok_and(|found| found.is_none())
     })
     .await?;
     ensure!(keys == self::keys(cluster).await?, "the bucket has changed");
-    are_there(cluster, &AGAIN.is_ready(cluster, &manifest).await?, &images).await?;
-    given::gone(cluster, &[AGAIN.namespace]).await
+    can_pull_all(cluster, &REGISTRY.create(cluster, &spec).await?, &images).await?;
+    REGISTRY.remove(cluster).await
 }
 
 /// Pulls every image from every node; their stores are empty.
-async fn are_there(cluster: &Cluster, registry: &Registry, images: &[Image]) -> Result<()> {
-    let mut all = AGAIN.nodes(cluster).await?;
+async fn can_pull_all(cluster: &Cluster, registry: &Registry, images: &[Image]) -> Result<()> {
+    let mut all = REGISTRY.node_registries(cluster).await?;
     all.push(registry.clone());
     for registry in all {
         for (number, image) in images.iter().enumerate() {
@@ -59,7 +60,7 @@ async fn are_there(cluster: &Cluster, registry: &Registry, images: &[Image]) -> 
 }
 
 async fn keys(cluster: &Cluster) -> Result<Vec<String>> {
-    cluster.s3().keys(&AGAIN.prefix()).await
+    cluster.s3().keys(&REGISTRY.prefix()).await
 }
 
 /// All objects with the registry's label, as kind and uid.
@@ -80,7 +81,7 @@ async fn of<K>(cluster: &Cluster) -> Result<Vec<String>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let api: Api<K> = Api::namespaced(cluster.client().clone(), AGAIN.namespace);
-    let list = api.list(&AGAIN.selector()).await?;
+    let api: Api<K> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
+    let list = api.list(&REGISTRY.selector()).await?;
     Ok(list.iter().map(|object| format!("{} {:?}", K::kind(&()), object.meta().uid)).collect())
 }

@@ -1,20 +1,20 @@
 //! The operator installed without Helm.
 
-use super::given::{Named, SOON, gone};
+use super::fixture::{Fixture, SOON};
 use super::operator;
-use super::registry::secret;
 use crate::cluster::Cluster;
 use crate::{container, wait};
 use anyhow::{Context, Result};
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-const REGISTRY: Named = Named { namespace: "kustomized", name: "images" };
+const REGISTRY: Fixture = Fixture::new("kustomize");
 
 /// `kubectl apply -k deploy` installs a working operator, and `kubectl delete -k deploy` removes
 /// everything.
-pub async fn kubectl_installs_the_operator_too(cluster: &Cluster) -> Result<()> {
+pub async fn kubectl_installs_the_operator(cluster: &Cluster) -> Result<()> {
     let image = cluster.load(&container::operator()?, "entrepot-operator:kustomized").await?;
     let (name, tag) = image.rsplit_once(':').context("the image name has no tag")?;
     let folder = copied()?;
@@ -27,8 +27,8 @@ pub async fn kubectl_installs_the_operator_too(cluster: &Cluster) -> Result<()> 
 
     cluster.kubectl(["apply", "-k", deploy]).await?;
     operator::until_rolled_out(cluster).await?;
-    cluster.apply(&secret(REGISTRY.namespace)).await?;
-    cluster.apply(&REGISTRY.manifest(0).to_string()).await?;
+    cluster.apply(&REGISTRY.secret()).await?;
+    cluster.apply(&REGISTRY.manifest(&json!({"replicas": 0})).to_string()).await?;
     REGISTRY.becomes(cluster, "Ready", "False", "ScaledToZero").await?;
 
     // Stopped before its permissions are deleted, because its requests in between would be denied.
@@ -42,7 +42,7 @@ pub async fn kubectl_installs_the_operator_too(cluster: &Cluster) -> Result<()> 
         cluster.kubectl(names).await.is_ok_and(|names| !names.contains("entrepot"))
     })
     .await?;
-    gone(cluster, &[REGISTRY.namespace]).await
+    REGISTRY.remove(cluster).await
 }
 
 /// A copy of `deploy` that can be changed.

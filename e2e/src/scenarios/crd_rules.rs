@@ -10,7 +10,7 @@ const NAMESPACE: &str = "rules";
 
 /// Valid specs are admitted, and invalid ones are rejected with the message of their rule, at
 /// creation and as a change.
-pub async fn every_rule_holds(cluster: &Cluster) -> Result<()> {
+pub async fn every_crd_rule_is_enforced(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(["create", "namespace", NAMESPACE]).await?;
     let cases = Cases::new(cluster)?;
     for difference in cases.of("admitted")? {

@@ -1,6 +1,7 @@
 //! Volumes that are replaced together with their pods.
 
-use super::given::{self, Named, Pulls};
+use super::fixture::Fixture;
+use super::steady_pulls::SteadyPulls;
 use crate::cluster::{Cluster, FIXED};
 use crate::push::Image;
 use anyhow::{Result, bail, ensure};
@@ -12,29 +13,28 @@ use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-const RECREATED: Named = Named { namespace: "recreated", name: "images" };
+const REGISTRY: Fixture = Fixture::new("volume-recreation");
 const NODES: u8 = 3;
 
 /// A new size and class under `Recreate`: pods are replaced one after the other, never two at the
 /// same time, while images are pulled.
 pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> {
-    let mut manifest = RECREATED.manifest(NODES);
-    manifest["spec"]["cache"]["resizePolicy"] = json!("Recreate");
-    let registry = RECREATED.is_ready(cluster, &manifest).await?;
+    let spec = json!({"replicas": NODES, "cache": {"resizePolicy": "Recreate"}});
+    let registry = REGISTRY.create(cluster, &spec).await?;
     let image = Image::fresh(&[400_000]);
     registry.push_image("kept", "1", &image).await?;
     let before = claims(cluster).await?;
     let change = async {
-        let change = json!({"spec": {"cache": {"size": "2Gi", "storageClassName": FIXED}}});
-        RECREATED.patch(cluster, &change).await?;
-        RECREATED.becomes(cluster, "StorageResized", "True", "AsDesired").await?;
-        RECREATED.becomes(cluster, "Ready", "True", "AllNodesReady").await
+        let change = json!({"cache": {"size": "2Gi", "storageClassName": FIXED}});
+        REGISTRY.change(cluster, &change).await?;
+        REGISTRY.becomes(cluster, "StorageResized", "True", "AsDesired").await?;
+        REGISTRY.becomes(cluster, "Ready", "True", "AllNodesReady").await
     };
-    let pulls = Pulls::default();
+    let pulls = SteadyPulls::default();
     // The watch ends only if it sees two unready pods at once.
     tokio::select! {
-        done = pulls.during(pulls.go_on(&registry, "kept", "1", &image), change) => drop(done?),
-        seen = never_two_away(cluster) => return seen,
+        done = pulls.during(pulls.run(&registry, "kept", "1", &image), change) => drop(done?),
+        seen = never_two_unready(cluster) => return seen,
     }
     let after = claims(cluster).await?;
     ensure!(after.len() == usize::from(NODES), "unexpected number of claims: {after:?}");
@@ -42,15 +42,15 @@ pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> 
         ensure!((class.as_str(), size.as_str()) == (FIXED, "2Gi"), "{name} has StorageClass {class} and size {size}");
         ensure!(before.get(name).is_some_and(|(former, ..)| former != uid), "{name} was not replaced");
     }
-    for node in RECREATED.nodes(cluster).await? {
+    for node in REGISTRY.node_registries(cluster).await? {
         node.pull_image("kept", "1", &image).await?;
     }
-    given::gone(cluster, &[RECREATED.namespace]).await
+    REGISTRY.remove(cluster).await
 }
 
 /// Watches the pods after all are ready, and ends when two of them are not.
-async fn never_two_away(cluster: &Cluster) -> Result<()> {
-    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), RECREATED.namespace);
+async fn never_two_unready(cluster: &Cluster) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
     let mut events = std::pin::pin!(watcher(pods, watcher::Config::default()));
     let mut serving = BTreeMap::new();
     while let Some(event) = events.try_next().await? {
@@ -59,8 +59,8 @@ async fn never_two_away(cluster: &Cluster) -> Result<()> {
             Event::InitApply(pod) | Event::Apply(pod) => drop(serving.insert(pod.name_any(), serves(&pod))),
             Event::Delete(pod) => drop(serving.insert(pod.name_any(), false)),
         }
-        let away: Vec<_> = serving.iter().filter(|(_, serves)| !**serves).collect();
-        ensure!(away.len() < 2, "two pods are not ready at the same time: {away:?}");
+        let unready: Vec<_> = serving.iter().filter(|(_, serves)| !**serves).collect();
+        ensure!(unready.len() < 2, "two pods are not ready at the same time: {unready:?}");
     }
     bail!("the watch ended")
 }
@@ -73,11 +73,11 @@ fn serves(pod: &Pod) -> bool {
 
 /// The uid, class and size of every claim.
 async fn claims(cluster: &Cluster) -> Result<BTreeMap<String, (String, String, String)>> {
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), RECREATED.namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
     let describe = |claim: PersistentVolumeClaim| {
         let (name, uid) = (claim.name_any(), claim.uid()?);
         let size = claim.status?.capacity?.get("storage")?.0.clone();
         Some((name, (uid, claim.spec?.storage_class_name?, size)))
     };
-    Ok(claims.list(&RECREATED.selector()).await?.items.into_iter().filter_map(describe).collect())
+    Ok(claims.list(&REGISTRY.selector()).await?.items.into_iter().filter_map(describe).collect())
 }

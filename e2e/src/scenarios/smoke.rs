@@ -12,24 +12,24 @@ use tokio::net::TcpListener;
 const SOON: Duration = Duration::from_secs(120);
 
 /// DNS, Services, pods on both Kubernetes nodes, volumes, metrics.
-pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
+pub async fn the_cluster_works(cluster: &Cluster) -> Result<()> {
     let mark = cluster.audit().mark()?;
     let image = cluster.load(&container::busybox()?, "busybox:1").await?;
     cluster.apply(&web(&image)).await?;
-    cluster.kubectl(["-n", "whole", "rollout", "status", "statefulset/web", "--timeout=120s"]).await?;
+    cluster.kubectl(["-n", "smoke", "rollout", "status", "statefulset/web", "--timeout=120s"]).await?;
 
-    let nodes = cluster.kubectl(["-n", "whole", "get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"]).await?;
+    let nodes = cluster.kubectl(["-n", "smoke", "get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"]).await?;
     let mut nodes: Vec<_> = nodes.split_whitespace().collect();
     nodes.sort_unstable();
     ensure!(nodes == cluster.nodes(), "the pods run on {nodes:?}");
 
     // A pod by its DNS name, from another Kubernetes node; then a Service by its DNS name.
-    let seen = answered(cluster, "web-0", "http://web-1.web.whole.svc.cluster.local:8080/").await?;
+    let seen = answered(cluster, "web-0", "http://web-1.web.smoke.svc.cluster.local:8080/").await?;
     ensure!(seen == "web-1", "the response of web-1 was {seen:?}");
     let seen = answered(cluster, "web-1", "http://entry:8080/").await?;
     ensure!(seen.starts_with("web-"), "the response of the Service was {seen:?}");
     ensure!(
-        fetch(cluster, "web-0", "http://none.whole:8080/").await.is_err(),
+        fetch(cluster, "web-0", "http://none.smoke:8080/").await.is_err(),
         "a DNS name that does not exist was resolved"
     );
     // The S3 server responds with 403 without credentials, which shows that it is reachable.
@@ -39,7 +39,7 @@ pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
         .context("S3 accepted a request without credentials")?;
     ensure!(format!("{refused:#}").contains("403"), "{refused:#}");
     // From the host, by the cluster IP of the Service.
-    let host = Registry::new(&format!("http://{}", cluster.service("whole", "entry").await?));
+    let host = Registry::new(&format!("http://{}", cluster.service("smoke", "entry").await?));
     let ask = async || host.send(http::Method::GET, "/", &[], empty()).await.ok();
     let reply = wait::value("the Service responds to the host", SOON, ask).await?.expect(200)?;
     ensure!(reply.body.starts_with(b"web-"), "the response to the host was {:?}", reply.body);
@@ -51,10 +51,10 @@ pub async fn cluster_is_whole(cluster: &Cluster) -> Result<()> {
         |name: &str| mine.iter().any(|r| r.is_write() && r.object_ref.name == name && r.response_status.code == 201);
     ensure!(creates("web") && !creates("none"), "unexpected requests in the audit log: {mine:?}");
     wait::until("the metrics of pods are available", SOON, || async {
-        cluster.kubectl(["-n", "whole", "top", "pods"]).await.is_ok_and(|output| output.contains("web-0"))
+        cluster.kubectl(["-n", "smoke", "top", "pods"]).await.is_ok_and(|output| output.contains("web-0"))
     })
     .await?;
-    cluster.kubectl(["delete", "namespace", "whole"]).await?;
+    cluster.kubectl(["delete", "namespace", "smoke"]).await?;
     wait::until("the volumes are deleted with their claims", SOON, || async {
         cluster.kubectl(["get", "pv", "-o", "name"]).await.is_ok_and(|output| output.trim().is_empty())
     })
@@ -81,12 +81,12 @@ async fn from_pod_to_host(cluster: &Cluster) -> Result<()> {
 
 async fn volumes(cluster: &Cluster) -> Result<()> {
     let capacity =
-        || cluster.kubectl(["-n", "whole", "get", "pvc/data-web-0", "-o", "jsonpath={.status.capacity.storage}"]);
+        || cluster.kubectl(["-n", "smoke", "get", "pvc/data-web-0", "-o", "jsonpath={.status.capacity.storage}"]);
     ensure!(capacity().await? == "16Mi");
     let larger = r#"{"spec":{"resources":{"requests":{"storage":"32Mi"}}}}"#;
-    cluster.kubectl(["-n", "whole", "patch", "pvc/data-web-0", "-p", larger]).await?;
+    cluster.kubectl(["-n", "smoke", "patch", "pvc/data-web-0", "-p", larger]).await?;
     wait::until("the volume is expanded", SOON, || async { capacity().await.is_ok_and(|size| size == "32Mi") }).await?;
-    let refused = cluster.kubectl(["-n", "whole", "patch", "pvc/fixed-web-0", "-p", larger]).await;
+    let refused = cluster.kubectl(["-n", "smoke", "patch", "pvc/fixed-web-0", "-p", larger]).await;
     let refused = refused.err().context("the expansion of a volume whose class does not allow it was accepted")?;
     ensure!(format!("{refused:#}").contains("must support resize"), "{refused:#}");
     Ok(())
@@ -100,7 +100,7 @@ async fn answered(cluster: &Cluster, pod: &str, url: &str) -> Result<String> {
 
 /// The response that a pod gets from an address.
 async fn fetch(cluster: &Cluster, pod: &str, url: &str) -> Result<String> {
-    let wget = ["-n", "whole", "exec", pod, "--", "busybox", "wget", "-q", "-O", "-", url];
+    let wget = ["-n", "smoke", "exec", pod, "--", "busybox", "wget", "-q", "-O", "-", url];
     Ok(cluster.kubectl(wget).await?.trim().to_owned())
 }
 
@@ -110,21 +110,21 @@ fn web(image: &str) -> String {
         r#"
 apiVersion: v1
 kind: Namespace
-metadata: {{name: whole}}
+metadata: {{name: smoke}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: web, namespace: whole}}
+metadata: {{name: web, namespace: smoke}}
 spec: {{clusterIP: None, selector: {{app: web}}, ports: [{{name: http, port: 8080}}]}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: entry, namespace: whole}}
+metadata: {{name: entry, namespace: smoke}}
 spec: {{selector: {{app: web}}, ports: [{{name: http, port: 8080}}]}}
 ---
 apiVersion: apps/v1
 kind: StatefulSet
-metadata: {{name: web, namespace: whole}}
+metadata: {{name: web, namespace: smoke}}
 spec:
   serviceName: web
   replicas: 2
