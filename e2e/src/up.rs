@@ -1,6 +1,6 @@
 //! `cargo e2e up`, `demo` and `down`: a cluster for manual use.
 
-use crate::cluster::{self, Cluster, Lifetime, Options, State};
+use crate::cluster::{self, Cluster, Kubectl, Lifetime, Options, OwnCluster, State};
 use crate::s3;
 use crate::scenarios::{self, REGISTRY};
 use crate::tools::Tool;
@@ -23,7 +23,7 @@ pub async fn demo() -> Result<()> {
     start(scenarios::show).await
 }
 
-async fn start(show: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
+async fn start(show: impl AsyncFnOnce(&OwnCluster) -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     let running = State::all()?.into_iter().find(|(state, _)| state.owner.is_none() && state.is_wanted());
     if let Some((_, folder)) = running {

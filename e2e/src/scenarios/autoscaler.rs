@@ -2,7 +2,7 @@
 
 use super::fixture::Fixture;
 use super::operator;
-use crate::cluster::Cluster;
+use crate::cluster::{Kubectl, OwnCluster};
 use crate::{Content, Registry, wait};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(180);
 const CLIENTS: usize = 4;
 
 /// Scales by the CPU usage of the registry pods under load, through the scale subresource.
-pub async fn an_autoscaler_scales_the_registry(cluster: &Cluster) -> Result<()> {
+pub async fn an_autoscaler_scales_the_registry(cluster: &OwnCluster) -> Result<()> {
     let spec = json!({"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}});
     let registry = REGISTRY.create(cluster, &spec).await?;
     let content = Content::fresh(1 << 20);

@@ -5,7 +5,7 @@ use super::fixture::{Fixture, SOON};
 use super::load::Load;
 use super::nodes::Node;
 use super::operator;
-use crate::cluster::{Cluster, Request};
+use crate::cluster::{OwnCluster, Request};
 use crate::wait;
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -15,7 +15,7 @@ const REGISTRY: Fixture = Fixture::new("bad-image");
 const FIRST: &str = "images-2";
 
 /// Runs under load; no client fails.
-pub async fn a_bad_image_stops_at_one_node(cluster: &Cluster) -> Result<()> {
+pub async fn a_bad_image_stops_at_one_node(cluster: &OwnCluster) -> Result<()> {
     let registry = REGISTRY.create(cluster, &json!({"replicas": 3})).await?;
     let before = REGISTRY.nodes(cluster).await?;
     let mark = cluster.audit().mark()?;
@@ -54,7 +54,7 @@ pub async fn a_bad_image_stops_at_one_node(cluster: &Cluster) -> Result<()> {
 
 /// A registry of which no pod was ever ready recovers in the same way, but all pods at once: the
 /// StatefulSet controller alone would replace one after the other.
-async fn never_served(cluster: &Cluster, bad: &str) -> Result<()> {
+async fn never_served(cluster: &OwnCluster, bad: &str) -> Result<()> {
     let mark = cluster.audit().mark()?;
     REGISTRY.change(cluster, &json!({"replicas": 0})).await?;
     REGISTRY.becomes(cluster, "Ready", "False", "ScaledToZero").await?;

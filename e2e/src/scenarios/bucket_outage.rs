@@ -3,7 +3,7 @@
 
 use super::fixture::{Fixture, SOON};
 use crate::client::Reply;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, OwnCluster};
 use crate::push::{IMAGE, Image};
 use crate::{Content, Registry, wait};
 use anyhow::{Context, Result, ensure};
@@ -20,7 +20,7 @@ const TAG: Duration = Duration::from_secs(10);
 /// A firewall cuts S3 off: the condition reports it, pods stay ready, stored images are served by
 /// digest and by tag, and pushes are rejected with a status that asks to retry. Without the
 /// firewall, everything works again by itself.
-pub async fn the_bucket_is_unreachable(cluster: &Cluster) -> Result<()> {
+pub async fn the_bucket_is_unreachable(cluster: &OwnCluster) -> Result<()> {
     let registry = REGISTRY.create(cluster, &json!({"replicas": 2})).await?;
     REGISTRY.becomes(cluster, "BucketReachable", "True", "Reachable").await?;
     let image = Image::fresh(&[3_000_000, 200_000]);
@@ -60,7 +60,7 @@ pub async fn the_bucket_is_unreachable(cluster: &Cluster) -> Result<()> {
     REGISTRY.remove(cluster).await
 }
 
-async fn during_outage(cluster: &Cluster, nodes: &[Registry], image: &Image) -> Result<()> {
+async fn during_outage(cluster: &OwnCluster, nodes: &[Registry], image: &Image) -> Result<()> {
     ensure!(!s3_connects(cluster).await, "S3 responds although it is cut off");
     let start = Instant::now();
     let reported = async {
@@ -105,7 +105,7 @@ fn is_retryable(reply: &Reply) -> Result<()> {
     Ok(())
 }
 
-async fn s3_connects(cluster: &Cluster) -> bool {
+async fn s3_connects(cluster: &OwnCluster) -> bool {
     let address = cluster.s3().endpoint.trim_start_matches("http://");
     let attempt = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await;
     attempt.is_ok_and(|result| result.is_ok())

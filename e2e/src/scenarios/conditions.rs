@@ -9,11 +9,11 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::Value;
 
 /// The RegistryClusters of a namespace.
-pub fn registry_clusters(cluster: &Cluster, namespace: &str) -> Api<DynamicObject> {
+pub fn registry_clusters(cluster: &dyn Cluster, namespace: &str) -> Api<DynamicObject> {
     objects(cluster, namespace, "entrepot.dev", "v1alpha1", "RegistryCluster")
 }
 
-fn objects(cluster: &Cluster, namespace: &str, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
+fn objects(cluster: &dyn Cluster, namespace: &str, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     Api::namespaced_with(cluster.client().clone(), namespace, &resource)
 }
@@ -23,7 +23,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If it does not exist.
-    pub async fn object(self, cluster: &Cluster) -> Result<DynamicObject> {
+    pub async fn object(self, cluster: &dyn Cluster) -> Result<DynamicObject> {
         Ok(registry_clusters(cluster, self.namespace).get(self.name).await?)
     }
 
@@ -31,7 +31,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If it does not exist.
-    pub async fn status(self, cluster: &Cluster) -> Result<Value> {
+    pub async fn status(self, cluster: &dyn Cluster) -> Result<Value> {
         Ok(self.object(cluster).await?.data["status"].clone())
     }
 
@@ -39,7 +39,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If the registry does not exist.
-    pub async fn condition(self, cluster: &Cluster, kind: &str) -> Result<Option<Condition>> {
+    pub async fn condition(self, cluster: &dyn Cluster, kind: &str) -> Result<Option<Condition>> {
         let object = self.object(cluster).await?;
         let conditions = match &object.data["status"]["conditions"] {
             Value::Null => Vec::new(),
@@ -56,7 +56,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If it does not; the message contains the condition instead.
-    pub async fn becomes(self, cluster: &Cluster, kind: &str, status: &str, reason: &str) -> Result<String> {
+    pub async fn becomes(self, cluster: &dyn Cluster, kind: &str, status: &str, reason: &str) -> Result<String> {
         let what = format!("{}/{} has {kind}={status} ({reason})", self.namespace, self.name);
         let found = wait::value(&what, SOON, || async {
             let condition = self.condition(cluster, kind).await.ok().flatten()?;
@@ -75,7 +75,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If there is none in time.
-    pub async fn has_event(self, cluster: &Cluster, reason: &str) -> Result<()> {
+    pub async fn has_event(self, cluster: &dyn Cluster, reason: &str) -> Result<()> {
         let events = objects(cluster, self.namespace, "events.k8s.io", "v1", "Event");
         wait::until(&format!("{}/{} has an event {reason}", self.namespace, self.name), SOON, || async {
             let Ok(list) = events.list(&ListParams::default()).await else { return false };

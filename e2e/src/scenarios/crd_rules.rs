@@ -1,6 +1,6 @@
 //! The CEL rules of the CRD on a real API server, with the same cases as the operator's own tests.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use anyhow::{Context, Result, ensure};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -10,7 +10,7 @@ const NAMESPACE: &str = "rules";
 
 /// Valid specs are admitted, and invalid ones are rejected with the message of their rule, at
 /// creation and as a change.
-pub async fn every_crd_rule_is_enforced(cluster: &Cluster) -> Result<()> {
+pub async fn every_crd_rule_is_enforced(cluster: &dyn Cluster) -> Result<()> {
     cluster.kubectl(["create", "namespace", NAMESPACE]).await?;
     let cases = Cases::new(cluster)?;
     for difference in cases.of("admitted")? {
@@ -51,7 +51,7 @@ struct Cases {
 }
 
 impl Cases {
-    fn new(cluster: &Cluster) -> Result<Cases> {
+    fn new(cluster: &dyn Cluster) -> Result<Cases> {
         let file = serde_json::from_str(include_str!("../../../operator/tests/rules.json"))?;
         let kind = GroupVersionKind::gvk("entrepot.dev", "v1alpha1", "RegistryCluster");
         let resource = ApiResource::from_gvk(&kind);

@@ -2,7 +2,8 @@
 //! clients both external programs and the kubelets.
 
 use super::fixture::Fixture;
-use crate::cluster::Cluster;
+use super::operator;
+use crate::cluster::{Cluster, Kubectl, OwnCluster};
 use crate::podman::Podman;
 use crate::tools::Tool;
 use crate::{commands, container, wait};
@@ -18,11 +19,10 @@ const NAME: &str = "registry.test";
 /// The registry.
 pub const REGISTRY: Fixture = Fixture::new("registry");
 
-/// `kubectl apply` of a RegistryCluster gives three ready pods; an image that is pushed through its
-/// Service runs on every Kubernetes node; an upload session continues at any registry node.
-pub async fn a_registry_is_deployed(cluster: &Cluster) -> Result<()> {
+/// `kubectl apply` of a RegistryCluster gives three ready pods; an upload session continues at any of
+/// them.
+pub async fn a_registry_is_deployed(cluster: &dyn Cluster) -> Result<()> {
     deploy(cluster).await?;
-    show(cluster).await?;
     let registry = cluster.registry(REGISTRY.namespace, REGISTRY.name).await?;
     let content = crate::Content::fresh(3_000_000);
     for _ in 0..8 {
@@ -31,14 +31,32 @@ pub async fn a_registry_is_deployed(cluster: &Cluster) -> Result<()> {
     let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
     let restarts = cluster.kubectl(["-n", REGISTRY.namespace, "get", "pods", "-o", restarts]).await?;
     ensure!(restarts == "0 0 0", "pods were restarted: {restarts}");
+    Ok(())
+}
+
+/// An image that is pushed through the Service of the registry runs on every Kubernetes node.
+pub async fn kubelets_pull_from_the_registry(cluster: &OwnCluster) -> Result<()> {
+    show(cluster).await?;
     cluster.kubectl(["delete", "namespace", "demo", "--wait=false"]).await.map(drop)
+}
+
+/// Removes what [`deploy`] installs, and the registry.
+///
+/// # Errors
+/// If something cannot be removed.
+pub async fn remove(cluster: &dyn Cluster) -> Result<()> {
+    // The RegistryClusters go first, while the operator still runs.
+    cluster.kubectl(["delete", "rgc", "--all", "--all-namespaces"]).await?;
+    commands::run(helm_command(cluster)?.args(["uninstall", "entrepot", "--wait"])).await?;
+    cluster.kubectl(["delete", "namespace", operator::NAMESPACE, REGISTRY.namespace]).await?;
+    cluster.kubectl(["delete", "crd", "registryclusters.entrepot.dev"]).await.map(drop)
 }
 
 /// Installs the operator and a registry of three pods, and prints how long it took.
 ///
 /// # Errors
 /// If they do not become ready.
-pub async fn deploy(cluster: &Cluster) -> Result<()> {
+pub async fn deploy(cluster: &dyn Cluster) -> Result<()> {
     install_operator(cluster).await?;
     cluster.apply(&REGISTRY.secret()).await?;
     let start = Instant::now();
@@ -54,10 +72,12 @@ pub fn manifest() -> Value {
 }
 
 /// Installs the chart with locally built images.
-async fn install_operator(cluster: &Cluster) -> Result<()> {
+async fn install_operator(cluster: &dyn Cluster) -> Result<()> {
     let (node, operator) = (container::node()?, container::operator()?);
-    let (node_name, operator_name) =
-        (cluster.load(&node, "entrepot-node:dev").await?, cluster.load(&operator, "entrepot-operator:dev").await?);
+    let (node_name, operator_name) = (
+        cluster.load_image(&node, "entrepot-node:dev").await?,
+        cluster.load_image(&operator, "entrepot-operator:dev").await?,
+    );
     for (name, image) in [(&node_name, &node), (&operator_name, &operator)] {
         println!("image        {name} ({}, {:.1} MiB)", image.digest, image.size as f64 / 1_048_576.0);
     }
@@ -76,15 +96,21 @@ async fn install_operator(cluster: &Cluster) -> Result<()> {
 ///
 /// # Errors
 /// If it fails; the message contains all of its output.
-pub async fn helm(cluster: &Cluster, verb: &str, values: &[impl AsRef<OsStr>]) -> Result<()> {
-    let mut helm = Command::new(Tool::Helm.path()?);
+pub async fn helm(cluster: &dyn Cluster, verb: &str, values: &[impl AsRef<OsStr>]) -> Result<()> {
+    let mut helm = helm_command(cluster)?;
     helm.args([verb, "entrepot"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/entrepot"));
-    helm.args(["--namespace", "entrepot-system", "--wait", "--timeout", "120s"]).args(values);
-    // Helm's user files go to the cluster's folder.
-    let home = cluster.kubeconfig().with_file_name("helm");
-    helm.arg("--kubeconfig").arg(cluster.kubeconfig()).env("HOME", &home);
-    helm.env_remove("XDG_CACHE_HOME").env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
+    helm.args(["--wait", "--timeout", "120s"]).args(values);
     commands::run(&mut helm).await.map(drop)
+}
+
+/// Helm in the operator's namespace.
+fn helm_command(cluster: &dyn Cluster) -> Result<Command> {
+    let mut helm = Command::new(Tool::Helm.path()?);
+    helm.args(["--namespace", operator::NAMESPACE]).arg("--kubeconfig").arg(cluster.kubeconfig());
+    // Helm's user files go to the cluster's folder.
+    helm.env("HOME", cluster.folder().join("helm"));
+    helm.env_remove("XDG_CACHE_HOME").env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
+    Ok(helm)
 }
 
 /// Pushes an image through the Service of the registry and runs a pod with it, and prints how long
@@ -92,7 +118,7 @@ pub async fn helm(cluster: &Cluster, verb: &str, values: &[impl AsRef<OsStr>]) -
 ///
 /// # Errors
 /// If a step fails.
-pub async fn show(cluster: &Cluster) -> Result<()> {
+pub async fn show(cluster: &OwnCluster) -> Result<()> {
     let service = cluster.service(REGISTRY.namespace, REGISTRY.name).await?;
     cluster.trust(NAME, &service)?;
     let start = Instant::now();

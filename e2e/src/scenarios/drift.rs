@@ -1,7 +1,7 @@
 //! Manual changes and deletions are reverted, and the log reports them.
 
 use super::deployment::REGISTRY;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
 use anyhow::{Result, ensure};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const CHILDREN: [(&str, &str); 6] = [
 ];
 
 /// Changes each object, then deletes it.
-pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
+pub async fn drift_is_reverted(cluster: &dyn Cluster) -> Result<()> {
     for (child, edit) in CHILDREN {
         let spec = spec_of(cluster, child).await?;
         cluster.kubectl(["-n", REGISTRY.namespace, "patch", child, "--type=merge", "-p", edit]).await?;
@@ -55,7 +55,7 @@ pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
 }
 
 /// The parts of an object that the operator may own.
-async fn spec_of(cluster: &Cluster, child: &str) -> Result<serde_json::Value> {
+async fn spec_of(cluster: &dyn Cluster, child: &str) -> Result<serde_json::Value> {
     let mut object = object(cluster, child).await?;
     for own in ["metadata", "status"] {
         object.as_object_mut().map(|object| object.remove(own));
@@ -72,10 +72,10 @@ fn comparable(spec: &serde_json::Value) -> serde_json::Value {
     spec
 }
 
-async fn uid_of(cluster: &Cluster, child: &str) -> Result<String> {
+async fn uid_of(cluster: &dyn Cluster, child: &str) -> Result<String> {
     Ok(object(cluster, child).await?["metadata"]["uid"].to_string())
 }
 
-async fn object(cluster: &Cluster, child: &str) -> Result<serde_json::Value> {
+async fn object(cluster: &dyn Cluster, child: &str) -> Result<serde_json::Value> {
     Ok(serde_json::from_str(&cluster.kubectl(["-n", REGISTRY.namespace, "get", child, "-o", "json"]).await?)?)
 }

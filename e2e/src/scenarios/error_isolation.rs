@@ -4,7 +4,7 @@
 
 use super::fixture::{Fixture, SOON};
 use super::operator;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -58,14 +58,14 @@ impl Unusable {
 
     /// Reason and message of the condition Ready. Read by kubectl, because no other client parses
     /// such deep objects.
-    async fn reported(&self, cluster: &Cluster) -> Result<String> {
+    async fn reported(&self, cluster: &dyn Cluster) -> Result<String> {
         let path = r#"jsonpath={range .status.conditions[?(@.type=="Ready")]}{.reason}: {.message}{end}"#;
         cluster.kubectl(["-n", NAMESPACE, "get", &format!("rgc/{}", self.name), "-o", path]).await
     }
 }
 
 /// The registries exist before the operator starts, so that its first lists contain them.
-pub async fn an_unusable_registry_stops_no_other(cluster: &Cluster) -> Result<()> {
+pub async fn an_unusable_registry_stops_no_other(cluster: &dyn Cluster) -> Result<()> {
     cluster.apply(&GOOD.secret()).await?;
     for registry in &UNUSABLE {
         let mut manifest = registry.fixture().manifest(&json!({}));
@@ -108,7 +108,7 @@ pub async fn an_unusable_registry_stops_no_other(cluster: &Cluster) -> Result<()
 
 /// As with `serviceMonitors: false` in the chart: a change of a registry is rolled out, and a
 /// registry with a ServiceMonitor reports why it cannot be created.
-async fn without_monitors(cluster: &Cluster, role: &str, before: &Value) -> Result<()> {
+async fn without_monitors(cluster: &dyn Cluster, role: &str, before: &Value) -> Result<()> {
     let mut rules = before["rules"].as_array().context("the role has no rules")?.clone();
     rules.retain(|rule| rule["apiGroups"] != json!(["monitoring.coreos.com"]));
     let fewer = json!({"rules": rules}).to_string();
@@ -132,7 +132,7 @@ async fn without_monitors(cluster: &Cluster, role: &str, before: &Value) -> Resu
 ///
 /// `kubectl auth can-i` asks about a kind without its group if the kind is not installed. So the
 /// request itself is sent: it is forbidden, or not found.
-async fn until_allowed(cluster: &Cluster, allowed: bool) -> Result<()> {
+async fn until_allowed(cluster: &dyn Cluster, allowed: bool) -> Result<()> {
     let path = format!("/apis/monitoring.coreos.com/v1/namespaces/{NAMESPACE}/servicemonitors/good");
     let user = format!("--as={}", operator::USER);
     let (what, reason) = if allowed { ("may", "(NotFound)") } else { ("may not", "(Forbidden)") };

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(120);
 
 /// Nodes with less free space than a new lowFree evict until targetFree is reached, in the same
 /// pods, without a restart. Evicted content is served from the bucket.
-pub async fn thresholds_reach_running_nodes(cluster: &Cluster) -> Result<()> {
+pub async fn thresholds_reach_running_nodes(cluster: &dyn Cluster) -> Result<()> {
     let registry = REGISTRY.create(cluster, &json!({"replicas": 2})).await?;
     let before = REGISTRY.nodes(cluster).await?;
     let contents: Vec<_> = (0..8).map(|_| Content::fresh(STORED / 8)).collect();

@@ -2,7 +2,7 @@
 
 use super::nodes::Node;
 use crate::client::Registry;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::s3::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
@@ -67,7 +67,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If they do not become ready.
-    pub async fn create(self, cluster: &Cluster, spec: &Value) -> Result<Registry> {
+    pub async fn create(self, cluster: &dyn Cluster, spec: &Value) -> Result<Registry> {
         cluster.apply(&self.secret()).await?;
         cluster.apply(&self.manifest(spec).to_string()).await?;
         self.until_settled(cluster).await?;
@@ -98,7 +98,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If the Service does not exist or does not respond.
-    pub async fn registry(self, cluster: &Cluster) -> Result<Registry> {
+    pub async fn registry(self, cluster: &dyn Cluster) -> Result<Registry> {
         let registry = cluster.registry(self.namespace, self.name).await?;
         wait::until(&format!("the Service of {self:?} responds"), SOON, || registry.answers()).await?;
         Ok(registry)
@@ -109,7 +109,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If the API server rejects it; the message contains the reason.
-    pub async fn change(self, cluster: &Cluster, spec: &Value) -> Result<()> {
+    pub async fn change(self, cluster: &dyn Cluster, spec: &Value) -> Result<()> {
         let (name, patch) = (format!("rgc/{}", self.name), json!({"spec": spec}).to_string());
         cluster.kubectl(["-n", self.namespace, "patch", &name, "--type=merge", "-p", &patch]).await.map(drop)
     }
@@ -119,12 +119,12 @@ impl Fixture {
     ///
     /// # Errors
     /// If it does not in time.
-    pub async fn until_settled(self, cluster: &Cluster) -> Result<()> {
+    pub async fn until_settled(self, cluster: &dyn Cluster) -> Result<()> {
         let what = format!("the registry {}/{} matches its spec", self.namespace, self.name);
         wait::until(&what, SOON, || async { self.is_settled(cluster).await.is_some() }).await
     }
 
-    async fn is_settled(self, cluster: &Cluster) -> Option<()> {
+    async fn is_settled(self, cluster: &dyn Cluster) -> Option<()> {
         let registry = self.object(cluster).await.ok()?;
         let (spec, status) = (&registry.data["spec"], &registry.data["status"]);
         // The operator has applied every generation that it has observed; the StatefulSet controller
@@ -147,7 +147,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If it does not exist.
-    pub async fn stateful_set(self, cluster: &Cluster) -> Result<StatefulSet> {
+    pub async fn stateful_set(self, cluster: &dyn Cluster) -> Result<StatefulSet> {
         Ok(Api::namespaced(cluster.client().clone(), self.namespace).get(self.name).await?)
     }
 
@@ -155,7 +155,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If it has none.
-    pub async fn node_image(self, cluster: &Cluster) -> Result<String> {
+    pub async fn node_image(self, cluster: &dyn Cluster) -> Result<String> {
         let set = self.stateful_set(cluster).await?;
         let pod = set.spec.and_then(|spec| spec.template.spec).context("the StatefulSet has no pod template")?;
         pod.containers.into_iter().find_map(|container| container.image).context("the pod template has no image")
@@ -170,7 +170,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If the API server does not respond.
-    pub async fn pods(self, cluster: &Cluster) -> Result<Vec<Pod>> {
+    pub async fn pods(self, cluster: &dyn Cluster) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), self.namespace);
         let mut pods = pods.list(&self.selector()).await?.items;
         pods.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
@@ -181,7 +181,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If the API server does not respond.
-    pub async fn nodes(self, cluster: &Cluster) -> Result<Vec<Node>> {
+    pub async fn nodes(self, cluster: &dyn Cluster) -> Result<Vec<Node>> {
         Ok(self.pods(cluster).await?.iter().map(Node::of).collect())
     }
 
@@ -189,7 +189,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If a pod has no address.
-    pub async fn node_registries(self, cluster: &Cluster) -> Result<Vec<Registry>> {
+    pub async fn node_registries(self, cluster: &dyn Cluster) -> Result<Vec<Registry>> {
         let nodes = self.nodes(cluster).await?;
         ensure!(nodes.iter().all(|node| !node.address.is_empty()), "a pod has no IP address: {nodes:?}");
         Ok(nodes.iter().map(Node::registry).collect())
@@ -199,7 +199,7 @@ impl Fixture {
     ///
     /// # Errors
     /// If the namespace does not exist.
-    pub async fn remove(self, cluster: &Cluster) -> Result<()> {
+    pub async fn remove(self, cluster: &dyn Cluster) -> Result<()> {
         cluster.kubectl(["delete", "namespace", self.namespace, "--wait=false"]).await.map(drop)
     }
 }

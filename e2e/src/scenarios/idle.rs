@@ -2,7 +2,7 @@
 
 use super::fixture::{Fixture, SOON};
 use super::operator;
-use crate::cluster::Cluster;
+use crate::cluster::OwnCluster;
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -17,7 +17,7 @@ const LATE: Duration = Duration::from_secs(30);
 
 /// No object in the registry's namespace is written, neither by the operator nor by the registry
 /// pods. The operator writes only its Lease, and still reconciles the registry all the time.
-pub async fn an_idle_registry_writes_nothing(cluster: &Cluster) -> Result<()> {
+pub async fn an_idle_registry_writes_nothing(cluster: &OwnCluster) -> Result<()> {
     let minutes = std::env::var(MINUTES).map_or(Ok(DEFAULT_MINUTES), |text| text.parse()).context(MINUTES)?;
     REGISTRY.create(cluster, &json!({"replicas": 2})).await?;
     for (kind, reason) in [("BucketReachable", "Reachable"), ("CredentialsValid", "Accepted")] {

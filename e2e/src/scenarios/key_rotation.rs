@@ -1,7 +1,7 @@
 //! The keys of the bucket are rotated while the registry is in use.
 
 use super::fixture::{Fixture, SOON};
-use crate::cluster::{Cluster, S3Request};
+use crate::cluster::{Cluster, Kubectl, OwnCluster, S3Request};
 use crate::push::Image;
 use crate::s3::S3;
 use crate::{Registry, wait};
@@ -20,7 +20,7 @@ const SURE: usize = 20;
 
 /// The S3 server accepts a second key, and the Secret is changed to it. When the server's log shows
 /// that every node signs with it, the first key is revoked. No request fails, and no pod restarts.
-pub async fn keys_are_rotated_under_load(cluster: &Cluster) -> Result<()> {
+pub async fn keys_are_rotated_under_load(cluster: &OwnCluster) -> Result<()> {
     cluster.accept_s3_keys(&[OLD])?;
     cluster.apply(&REGISTRY.secret()).await?;
     cluster.apply(&secret(OLD)).await?;
@@ -45,7 +45,7 @@ pub async fn keys_are_rotated_under_load(cluster: &Cluster) -> Result<()> {
     REGISTRY.remove(cluster).await
 }
 
-async fn rotate(cluster: &Cluster, pods: &[Pod], rounds: &AtomicUsize) -> Result<()> {
+async fn rotate(cluster: &OwnCluster, pods: &[Pod], rounds: &AtomicUsize) -> Result<()> {
     let rounds_pass = async |count: usize| {
         let goal = rounds.load(Ordering::Relaxed) + count;
         let passed = || std::future::ready(rounds.load(Ordering::Relaxed) >= goal);

@@ -2,7 +2,7 @@
 
 use super::fixture::{Fixture, SOON};
 use super::operator;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::{container, wait};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -14,8 +14,8 @@ const REGISTRY: Fixture = Fixture::new("kustomize");
 
 /// `kubectl apply -k deploy` installs a working operator, and `kubectl delete -k deploy` removes
 /// everything.
-pub async fn kubectl_installs_the_operator(cluster: &Cluster) -> Result<()> {
-    let image = cluster.load(&container::operator()?, "entrepot-operator:kustomized").await?;
+pub async fn kubectl_installs_the_operator(cluster: &dyn Cluster) -> Result<()> {
+    let image = cluster.load_image(&container::operator()?, "entrepot-operator:kustomized").await?;
     let (name, tag) = image.rsplit_once(':').context("the image name has no tag")?;
     let folder = copied()?;
     let deploy = folder.path().join("deploy");

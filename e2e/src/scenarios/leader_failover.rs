@@ -3,7 +3,7 @@
 use super::fixture::{Fixture, SOON};
 use super::load::Load;
 use super::operator;
-use crate::cluster::{self, Cluster, Request};
+use crate::cluster::{Cluster, OwnCluster, Request};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,7 +17,7 @@ const REGISTRY: Fixture = Fixture::new("leader-failover");
 
 /// The other replica finishes what the killed one started, and no step is done twice. Without an
 /// operator, pushes and pulls still work.
-pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
+pub async fn leader_killed_in_a_rollout(cluster: &OwnCluster) -> Result<()> {
     let registry = REGISTRY.create(cluster, &json!({"replicas": 3})).await?;
     let before = REGISTRY.nodes(cluster).await?;
     let load = Load::start(&registry);
@@ -61,8 +61,8 @@ pub async fn leader_killed_in_a_rollout(cluster: &Cluster) -> Result<()> {
 }
 
 /// Kills the leader's process, and deletes its pod before the kubelet restarts the container.
-async fn kill(cluster: &Cluster, leader: &Pod) -> Result<()> {
-    cluster::kill(leader, operator::NAME)?;
+async fn kill(cluster: &OwnCluster, leader: &Pod) -> Result<()> {
+    cluster.kill(leader, operator::NAME)?;
     let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     pods.delete(&leader.name_any(), &at_once).await.map(drop)?;
@@ -99,7 +99,7 @@ fn once(requests: &[Request], former: &str, next: &str) -> Result<()> {
 }
 
 /// Without any operator, pushes and pulls still work.
-async fn without_operator(cluster: &Cluster, registry: &crate::Registry) -> Result<()> {
+async fn without_operator(cluster: &OwnCluster, registry: &crate::Registry) -> Result<()> {
     wait::until("no operator is running", SOON, || async {
         let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
         pods.list(&Default::default()).await.is_ok_and(|pods| pods.items.is_empty())

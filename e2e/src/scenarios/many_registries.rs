@@ -3,7 +3,7 @@
 use super::conditions::registry_clusters;
 use super::fixture::{Fixture, SOON};
 use super::operator;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{Cluster, Kubectl, OwnCluster};
 use crate::{usage, wait};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -23,7 +23,7 @@ const MEMORY: u64 = 100 << 20;
 
 /// The pods of these registries fit on no Kubernetes node: the operator does all of its work, and
 /// no pod has to run.
-pub async fn a_hundred_registries_settle(cluster: &Cluster) -> Result<()> {
+pub async fn a_hundred_registries_settle(cluster: &OwnCluster) -> Result<()> {
     cluster.apply(&FIRST.secret()).await?;
     let registries: Vec<_> = (0..REGISTRIES).map(manifest).collect();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": registries});
@@ -70,7 +70,7 @@ fn manifest(number: usize) -> Value {
 
 /// Whether the status of every registry is of the present generation and reports why no pod is
 /// ready, and all objects that the pods need exist.
-async fn are_settled(cluster: &Cluster) -> Result<bool> {
+async fn are_settled(cluster: &OwnCluster) -> Result<bool> {
     let registries = registry_clusters(cluster, NAMESPACE);
     let registries = registries.list(&ListParams::default()).await?.items;
     ensure!(registries.len() == REGISTRIES, "unexpected number of registries: {}", registries.len());
@@ -92,10 +92,10 @@ async fn are_settled(cluster: &Cluster) -> Result<bool> {
 }
 
 /// Memory of the operator's largest process in bytes (proc_pid_status(5)).
-async fn memory(cluster: &Cluster) -> Result<u64> {
+async fn memory(cluster: &OwnCluster) -> Result<u64> {
     let mut largest = None;
     for pod in operator::all_pods(cluster).await? {
-        for process in cluster::processes(&pod, operator::NAME)? {
+        for process in cluster.processes(&pod, operator::NAME)? {
             largest = largest.max(usage::memory(process.pid).ok());
         }
     }

@@ -2,7 +2,7 @@
 //! crashes, and the registry recovers by itself once the problem is fixed.
 
 use super::fixture::Fixture;
-use crate::cluster::{Cluster, GROWING};
+use crate::cluster::{Cluster, GROWING, Kubectl, OwnCluster};
 use crate::s3::{ACCESS_KEY, SECRET_KEY};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ impl Case {
 }
 
 /// Applies all of them at once, and then fixes each.
-pub async fn a_missing_prerequisite_is_reported(cluster: &Cluster) -> Result<()> {
+pub async fn a_missing_prerequisite_is_reported(cluster: &OwnCluster) -> Result<()> {
     cluster.apply(&BASE.secret()).await?;
     cluster.apply(&keys("wrong", "not the secret").to_string()).await?;
     for case in &ALL {

@@ -3,7 +3,7 @@
 
 use super::fixture::{Fixture, SOON};
 use crate::client::{empty, streamed};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{Cluster, Kubectl, OwnCluster};
 use crate::push::Image;
 use crate::{Registry, wait};
 use anyhow::{Context, Result, ensure};
@@ -25,7 +25,7 @@ const PODS: &str = "--pod-selector=app.kubernetes.io/instance=node-loss";
 type Pushed = Vec<(String, Image)>;
 
 /// A drain, a kill during a push, and the loss of a volume, one after the other.
-pub async fn lost_nodes_lose_no_image(cluster: &Cluster) -> Result<()> {
+pub async fn lost_nodes_lose_no_image(cluster: &OwnCluster) -> Result<()> {
     // On different Kubernetes nodes, so that a drain evicts one of them.
     let affinity = json!({"podAntiAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": [{
@@ -46,7 +46,7 @@ pub async fn lost_nodes_lose_no_image(cluster: &Cluster) -> Result<()> {
 }
 
 /// Pulls every image by its tag from every node, and verifies every byte.
-async fn can_pull_all(cluster: &Cluster, pushed: &Pushed) -> Result<()> {
+async fn can_pull_all(cluster: &OwnCluster, pushed: &Pushed) -> Result<()> {
     for node in REGISTRY.node_registries(cluster).await? {
         for (tag, image) in pushed {
             node.pull_image("kept", tag, image)
@@ -59,7 +59,7 @@ async fn can_pull_all(cluster: &Cluster, pushed: &Pushed) -> Result<()> {
 
 /// Drains a Kubernetes node while images are pushed; the PodDisruptionBudget prevents the drain of
 /// the other one meanwhile.
-async fn drained(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
+async fn drained(cluster: &OwnCluster, registry: &Registry) -> Result<Pushed> {
     let machines = cluster.nodes();
     let &[staying, drained] = machines.as_slice() else {
         anyhow::bail!("expected two Kubernetes nodes with registry pods, found {machines:?}")
@@ -100,7 +100,7 @@ async fn drained(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
 }
 
 /// Kills a node during an upload. The client resumes the upload where it stopped.
-async fn killed(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
+async fn killed(cluster: &OwnCluster, registry: &Registry) -> Result<Pushed> {
     let before = Image::fresh(&[500_000]);
     registry.push_image("kept", "before", &before).await?;
     let during = Image::fresh(&[8_000_000]);
@@ -123,7 +123,7 @@ async fn killed(cluster: &Cluster, registry: &Registry) -> Result<Pushed> {
             received(registry, &session).await.is_some_and(|bytes| bytes > layer.size / 4)
         })
         .await?;
-        cluster::kill(pod, "entrepot-node")?;
+        cluster.kill(pod, "entrepot-node")?;
         killed.send(()).ok().context("the push ended before the node was killed")
     };
     let (answer, outcome) = tokio::join!(send, kill);
@@ -148,7 +148,7 @@ async fn received(node: &Registry, session: &str) -> Option<u64> {
     reply.header("range")?.strip_prefix("0-")?.parse::<u64>().ok().map(|last| last + 1)
 }
 
-async fn restarts(cluster: &Cluster) -> Result<i32> {
+async fn restarts(cluster: &OwnCluster) -> Result<i32> {
     let count = |pod: &Pod| {
         let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
         statuses.map_or(0, |all| all.iter().map(|status| status.restart_count).sum())
@@ -157,7 +157,7 @@ async fn restarts(cluster: &Cluster) -> Result<i32> {
 }
 
 /// A node loses its volume: its claim is deleted, and then its pod.
-async fn without_volume(cluster: &Cluster) -> Result<()> {
+async fn without_volume(cluster: &OwnCluster) -> Result<()> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
     let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
     let (claim, pod) = ("store-node-loss-0", "node-loss-0");

@@ -2,7 +2,7 @@
 
 use super::fixture::Fixture;
 use super::{deployment, operator};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::container;
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
@@ -12,12 +12,12 @@ const REGISTRY: Fixture = Fixture::new("operator-upgrade");
 
 /// The operator gets another image and other values: its pods are replaced, every registry pod
 /// stays the same, and a change of the registry afterwards is applied.
-pub async fn an_upgrade_restarts_no_node(cluster: &Cluster) -> Result<()> {
+pub async fn an_upgrade_restarts_no_node(cluster: &dyn Cluster) -> Result<()> {
     REGISTRY.create(cluster, &json!({"replicas": 2})).await?;
     let before = REGISTRY.nodes(cluster).await?;
     let set = REGISTRY.stateful_set(cluster).await?;
     let operators = uids(cluster).await?;
-    let image = cluster.load(&container::operator()?, "entrepot-operator:upgraded").await?;
+    let image = cluster.load_image(&container::operator()?, "entrepot-operator:upgraded").await?;
     let (_, tag) = image.rsplit_once(':').context("the image name has no tag")?;
     let tag = format!("image.tag={tag}");
     let values = ["--reuse-values", "--set", &tag, "--set", "logLevel=debug", "--set", "resources.requests.cpu=30m"];
@@ -42,6 +42,6 @@ pub async fn an_upgrade_restarts_no_node(cluster: &Cluster) -> Result<()> {
     REGISTRY.remove(cluster).await
 }
 
-async fn uids(cluster: &Cluster) -> Result<Vec<String>> {
+async fn uids(cluster: &dyn Cluster) -> Result<Vec<String>> {
     Ok(operator::pods(cluster).await?.iter().filter_map(|pod| pod.uid()).collect())
 }

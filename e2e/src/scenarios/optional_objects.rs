@@ -2,7 +2,7 @@
 //! additions by others are removed, and objects that are no longer built are deleted.
 
 use super::fixture::{Fixture, SOON};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
@@ -21,7 +21,7 @@ const ADDITIONS: [(&str, &str, &str); 5] = [
 ];
 
 /// Causes all of these actions for a registry of one pod.
-pub async fn optional_objects_are_created_and_deleted(cluster: &Cluster) -> Result<()> {
+pub async fn optional_objects_are_created_and_deleted(cluster: &dyn Cluster) -> Result<()> {
     cluster.apply(&monitors().to_string()).await?;
     let established = ["wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com"];
     cluster.kubectl(established).await?;
@@ -44,7 +44,7 @@ pub async fn optional_objects_are_created_and_deleted(cluster: &Cluster) -> Resu
     REGISTRY.remove(cluster).await
 }
 
-async fn additions(cluster: &Cluster) -> Result<()> {
+async fn additions(cluster: &dyn Cluster) -> Result<()> {
     for (child, path, value) in ADDITIONS {
         let patch = format!(r#"[{{"op": "add", "path": "{path}", "value": {value}}}]"#);
         cluster.kubectl(["-n", REGISTRY.namespace, "patch", child, "--type=json", "-p", &patch]).await?;
@@ -59,7 +59,7 @@ async fn additions(cluster: &Cluster) -> Result<()> {
 }
 
 /// Objects with names that no present version of the operator uses.
-async fn leftovers(cluster: &Cluster) -> Result<()> {
+async fn leftovers(cluster: &dyn Cluster) -> Result<()> {
     let registry = REGISTRY.object(cluster).await?;
     let labels = json!({"app.kubernetes.io/managed-by": "entrepot-operator", "app.kubernetes.io/instance": "images"});
     let pod = json!({
@@ -98,7 +98,7 @@ async fn leftovers(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn until_there(cluster: &Cluster, child: &str, there: bool) -> Result<()> {
+async fn until_there(cluster: &dyn Cluster, child: &str, there: bool) -> Result<()> {
     let what = format!("{child} is {}", if there { "created" } else { "deleted" });
     wait::until(&what, SOON, || async {
         let found = cluster.kubectl(["-n", REGISTRY.namespace, "get", child, "--ignore-not-found", "-o", "name"]).await;

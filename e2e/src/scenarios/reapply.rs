@@ -1,7 +1,7 @@
 //! A registry that is deleted, alone or with its namespace, and applied again.
 
 use super::fixture::{Fixture, SOON};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::push::Image;
 use crate::{Registry, wait};
 use anyhow::{Result, ensure};
@@ -18,7 +18,7 @@ const REGISTRY: Fixture = Fixture::new("reapply");
 
 /// Deleting the RegistryCluster deletes everything that the operator created; the bucket keeps
 /// every image.
-pub async fn a_deleted_registry_is_applied_again(cluster: &Cluster) -> Result<()> {
+pub async fn a_deleted_registry_is_applied_again(cluster: &dyn Cluster) -> Result<()> {
     let spec = json!({"replicas": 2});
     let registry = REGISTRY.create(cluster, &spec).await?;
     let images: Vec<_> = (0..3).map(|_| Image::fresh(&[2_000_000, 10_000])).collect();
@@ -48,7 +48,7 @@ pub async fn a_deleted_registry_is_applied_again(cluster: &Cluster) -> Result<()
 }
 
 /// Pulls every image from every node; their stores are empty.
-async fn can_pull_all(cluster: &Cluster, registry: &Registry, images: &[Image]) -> Result<()> {
+async fn can_pull_all(cluster: &dyn Cluster, registry: &Registry, images: &[Image]) -> Result<()> {
     let mut all = REGISTRY.node_registries(cluster).await?;
     all.push(registry.clone());
     for registry in all {
@@ -59,12 +59,12 @@ async fn can_pull_all(cluster: &Cluster, registry: &Registry, images: &[Image]) 
     Ok(())
 }
 
-async fn keys(cluster: &Cluster) -> Result<Vec<String>> {
+async fn keys(cluster: &dyn Cluster) -> Result<Vec<String>> {
     cluster.s3().keys(&REGISTRY.prefix()).await
 }
 
 /// All objects with the registry's label, as kind and uid.
-async fn children(cluster: &Cluster) -> Result<Vec<String>> {
+async fn children(cluster: &dyn Cluster) -> Result<Vec<String>> {
     let all = [
         of::<Pod>(cluster).await?,
         of::<PersistentVolumeClaim>(cluster).await?,
@@ -77,7 +77,7 @@ async fn children(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(all.concat())
 }
 
-async fn of<K>(cluster: &Cluster) -> Result<Vec<String>>
+async fn of<K>(cluster: &dyn Cluster) -> Result<Vec<String>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
 {

@@ -1,7 +1,7 @@
 //! An invalid RegistryCluster is rejected when it is applied, with the field and the rule.
 
 use super::deployment::{REGISTRY, manifest};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn invalid_changes() -> [(Value, &'static str); 8] {
 }
 
 /// Every change is rejected, and the registry is not changed.
-pub async fn an_invalid_registry_is_rejected(cluster: &Cluster) -> Result<()> {
+pub async fn an_invalid_registry_is_rejected(cluster: &dyn Cluster) -> Result<()> {
     let before = REGISTRY.object(cluster).await?.metadata.generation;
     for (change, message) in invalid_changes() {
         let mut manifest = manifest();

@@ -2,7 +2,7 @@
 
 use super::fixture::{Fixture, SOON};
 use super::load::Load;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -12,7 +12,7 @@ const REGISTRY: Fixture = Fixture::new("scaling");
 
 /// From one pod to five and back to two, under load: no client fails, and every acknowledged image
 /// is still available.
-pub async fn scaling_loses_nothing(cluster: &Cluster) -> Result<()> {
+pub async fn scaling_loses_nothing(cluster: &dyn Cluster) -> Result<()> {
     let registry = REGISTRY.create(cluster, &json!({"replicas": 1})).await?;
     let load = Load::start(&registry);
     load.goes_on(5).await?;

@@ -1,7 +1,7 @@
 //! The cluster itself: features that every other scenario relies on.
 
 use crate::client::{Registry, empty};
-use crate::cluster::{Cluster, FIXED, GROWING};
+use crate::cluster::{Cluster, FIXED, GROWING, Kubectl, OwnCluster};
 use crate::{container, wait};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 const SOON: Duration = Duration::from_secs(120);
 
 /// DNS, Services, pods on both Kubernetes nodes, volumes, metrics.
-pub async fn the_cluster_works(cluster: &Cluster) -> Result<()> {
+pub async fn the_cluster_works(cluster: &OwnCluster) -> Result<()> {
     let mark = cluster.audit().mark()?;
-    let image = cluster.load(&container::busybox()?, "busybox:1").await?;
+    let image = cluster.load_image(&container::busybox()?, "busybox:1").await?;
     cluster.apply(&web(&image)).await?;
     cluster.kubectl(["-n", "smoke", "rollout", "status", "statefulset/web", "--timeout=120s"]).await?;
 
@@ -62,7 +62,7 @@ pub async fn the_cluster_works(cluster: &Cluster) -> Result<()> {
 }
 
 /// A pod connects to a listener at the host's end of the link.
-async fn from_pod_to_host(cluster: &Cluster) -> Result<()> {
+async fn from_pod_to_host(cluster: &OwnCluster) -> Result<()> {
     let listener = TcpListener::bind((cluster.host(), 0)).await?;
     let url = format!("http://{}/", listener.local_addr()?);
     let answer = async {
@@ -79,7 +79,7 @@ async fn from_pod_to_host(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn volumes(cluster: &Cluster) -> Result<()> {
+async fn volumes(cluster: &OwnCluster) -> Result<()> {
     let capacity =
         || cluster.kubectl(["-n", "smoke", "get", "pvc/data-web-0", "-o", "jsonpath={.status.capacity.storage}"]);
     ensure!(capacity().await? == "16Mi");
@@ -94,12 +94,12 @@ async fn volumes(cluster: &Cluster) -> Result<()> {
 
 /// Fetches from an address that the DNS server or a Kubernetes node may not know yet: pods are
 /// ready shortly before all of them have learned about it.
-async fn answered(cluster: &Cluster, pod: &str, url: &str) -> Result<String> {
+async fn answered(cluster: &OwnCluster, pod: &str, url: &str) -> Result<String> {
     wait::value(&format!("{url} responds to {pod}"), SOON, async || fetch(cluster, pod, url).await.ok()).await
 }
 
 /// The response that a pod gets from an address.
-async fn fetch(cluster: &Cluster, pod: &str, url: &str) -> Result<String> {
+async fn fetch(cluster: &OwnCluster, pod: &str, url: &str) -> Result<String> {
     let wget = ["-n", "smoke", "exec", pod, "--", "busybox", "wget", "-q", "-O", "-", url];
     Ok(cluster.kubectl(wget).await?.trim().to_owned())
 }

@@ -2,7 +2,7 @@
 //! belongs to another.
 
 use super::fixture::{Fixture, SOON};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kubectl};
 use crate::push::Image;
 use crate::{Registry, wait};
 use anyhow::{Context, Result, ensure};
@@ -23,7 +23,7 @@ const SAME_NAME: Fixture = Fixture::named("two-clusters-other", "one");
 const CLASH: Fixture = Fixture::named("two-clusters", "one-nodes");
 
 /// The same repository and tag in each of three registries, with different content.
-pub async fn registries_are_isolated_from_each_other(cluster: &Cluster) -> Result<()> {
+pub async fn registries_are_isolated_from_each_other(cluster: &dyn Cluster) -> Result<()> {
     let mut all = Vec::new();
     for named in [ONE, TWO, SAME_NAME] {
         let registry = named.create(cluster, &json!({"replicas": 1})).await?;
@@ -79,7 +79,7 @@ async fn has_no_blob_of(registry: &Registry, image: &Image) -> Result<()> {
 
 /// Kind, name, uid and generation of all objects that the operator created for these registries.
 /// Objects without a generation have their resource version instead, which every write changes.
-async fn all_of(cluster: &Cluster, registries: &[Fixture]) -> Result<Vec<String>> {
+async fn all_of(cluster: &dyn Cluster, registries: &[Fixture]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for named in registries {
         all.extend(of::<Pod>(cluster, *named, false).await?);
@@ -93,7 +93,7 @@ async fn all_of(cluster: &Cluster, registries: &[Fixture]) -> Result<Vec<String>
     Ok(all)
 }
 
-async fn of<K>(cluster: &Cluster, named: Fixture, versions: bool) -> Result<Vec<String>>
+async fn of<K>(cluster: &dyn Cluster, named: Fixture, versions: bool) -> Result<Vec<String>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
 {

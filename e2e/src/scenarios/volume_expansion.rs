@@ -4,7 +4,7 @@
 use super::fixture::{Fixture, SOON};
 use super::operator;
 use super::steady_pulls::SteadyPulls;
-use crate::cluster::{self, Audit, Cluster, FIXED, Mark};
+use crate::cluster::{self, Audit, Cluster, FIXED, Kubectl, Mark, OwnCluster};
 use crate::push::Image;
 use crate::wait;
 use anyhow::{Context, Result, ensure};
@@ -39,7 +39,7 @@ enum CrashedAt {
 
 /// One expansion without a fault, one for each state in which a crash of the operator may leave it,
 /// and one with a StorageClass that cannot expand.
-pub async fn volumes_are_expanded(cluster: &Cluster) -> Result<()> {
+pub async fn volumes_are_expanded(cluster: &OwnCluster) -> Result<()> {
     let registry = REGISTRY.create(cluster, &json!({"replicas": 2})).await?;
     FIXED_SIZE.create(cluster, &json!({"replicas": 1, "cache": {"storageClassName": FIXED}})).await?;
     cannot_expand(cluster).await?;
@@ -51,7 +51,7 @@ pub async fn volumes_are_expanded(cluster: &Cluster) -> Result<()> {
     REGISTRY.remove(cluster).await
 }
 
-async fn expand(cluster: &Cluster) -> Result<()> {
+async fn expand(cluster: &OwnCluster) -> Result<()> {
     let mark = cluster.audit().mark()?;
     REGISTRY.change(cluster, &size("2Gi")).await?;
     is_expanded(cluster, "2Gi", mark, ALL_CHANGES).await.context("without a fault")?;
@@ -97,7 +97,7 @@ fn size(size: &str) -> serde_json::Value {
 }
 
 /// Waits until volumes and StatefulSet have the size, and checks what the operator did for it.
-async fn is_expanded(cluster: &Cluster, size: &str, mark: Mark, expected: Changes) -> Result<()> {
+async fn is_expanded(cluster: &OwnCluster, size: &str, mark: Mark, expected: Changes) -> Result<()> {
     REGISTRY.becomes(cluster, "StorageResized", "True", "AsDesired").await?;
     ensure!(
         capacities(cluster).await == [size, size],
@@ -131,7 +131,7 @@ fn changes_since(audit: &Audit, mark: Mark) -> Result<Changes> {
 }
 
 /// Makes by hand the changes that the operator would have made before the crash.
-async fn make_changes_until(cluster: &Cluster, crashed_at: CrashedAt, size: &str) -> Result<()> {
+async fn make_changes_until(cluster: &OwnCluster, crashed_at: CrashedAt, size: &str) -> Result<()> {
     let resized = match crashed_at {
         CrashedAt::SomeClaimsResized => &CLAIMS[..1],
         CrashedAt::AllVolumesExpanded | CrashedAt::StatefulSetDeleted => &CLAIMS[..],
@@ -151,7 +151,7 @@ async fn make_changes_until(cluster: &Cluster, crashed_at: CrashedAt, size: &str
 
 /// With a StorageClass that cannot expand, nothing changes and a condition reports it, until the
 /// size is restored.
-async fn cannot_expand(cluster: &Cluster) -> Result<()> {
+async fn cannot_expand(cluster: &OwnCluster) -> Result<()> {
     let children = || async {
         let set =
             Api::<StatefulSet>::namespaced(cluster.client().clone(), FIXED_SIZE.namespace).get(FIXED_SIZE.name).await?;
@@ -172,7 +172,7 @@ async fn cannot_expand(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn stop_operator(cluster: &Cluster) -> Result<()> {
+async fn stop_operator(cluster: &OwnCluster) -> Result<()> {
     operator::scale(cluster, 0).await?;
     wait::until("no operator is running", SOON, || async {
         operator::all_pods(cluster).await.is_ok_and(|pods| pods.is_empty())
@@ -180,8 +180,8 @@ async fn stop_operator(cluster: &Cluster) -> Result<()> {
     .await
 }
 
-async fn kill_leader(cluster: &Cluster) -> Result<()> {
-    cluster::kill(&operator::leader(cluster).await?, operator::NAME)
+async fn kill_leader(cluster: &OwnCluster) -> Result<()> {
+    cluster.kill(&operator::leader(cluster).await?, operator::NAME)
 }
 
 /// The size in the claim template.
@@ -190,18 +190,18 @@ fn template(set: &StatefulSet) -> Option<String> {
     Some(templates.first()?.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.clone())
 }
 
-async fn claims(cluster: &Cluster) -> Vec<PersistentVolumeClaim> {
+async fn claims(cluster: &OwnCluster) -> Vec<PersistentVolumeClaim> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
     claims.list(&REGISTRY.selector()).await.map(|list| list.items).unwrap_or_default()
 }
 
-async fn capacities(cluster: &Cluster) -> Vec<String> {
+async fn capacities(cluster: &OwnCluster) -> Vec<String> {
     let capacity =
         |claim: &PersistentVolumeClaim| Some(claim.status.as_ref()?.capacity.as_ref()?.get("storage")?.0.clone());
     claims(cluster).await.iter().filter_map(capacity).collect()
 }
 
-async fn requests(cluster: &Cluster) -> Vec<String> {
+async fn requests(cluster: &OwnCluster) -> Vec<String> {
     let requested = |claim: &PersistentVolumeClaim| {
         Some(claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.clone())
     };

@@ -2,7 +2,7 @@
 
 use super::fixture::Fixture;
 use super::steady_pulls::SteadyPulls;
-use crate::cluster::{Cluster, FIXED};
+use crate::cluster::{Cluster, FIXED, OwnCluster};
 use crate::push::Image;
 use anyhow::{Result, bail, ensure};
 use futures::TryStreamExt;
@@ -18,7 +18,7 @@ const NODES: u8 = 3;
 
 /// A new size and class under `Recreate`: pods are replaced one after the other, never two at the
 /// same time, while images are pulled.
-pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> {
+pub async fn nodes_are_recreated_one_at_a_time(cluster: &OwnCluster) -> Result<()> {
     let spec = json!({"replicas": NODES, "cache": {"resizePolicy": "Recreate"}});
     let registry = REGISTRY.create(cluster, &spec).await?;
     let image = Image::fresh(&[400_000]);
@@ -49,7 +49,7 @@ pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> 
 }
 
 /// Watches the pods after all are ready, and ends when two of them are not.
-async fn never_two_unready(cluster: &Cluster) -> Result<()> {
+async fn never_two_unready(cluster: &OwnCluster) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
     let mut events = std::pin::pin!(watcher(pods, watcher::Config::default()));
     let mut serving = BTreeMap::new();
@@ -72,7 +72,7 @@ fn serves(pod: &Pod) -> bool {
 }
 
 /// The uid, class and size of every claim.
-async fn claims(cluster: &Cluster) -> Result<BTreeMap<String, (String, String, String)>> {
+async fn claims(cluster: &OwnCluster) -> Result<BTreeMap<String, (String, String, String)>> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client().clone(), REGISTRY.namespace);
     let describe = |claim: PersistentVolumeClaim| {
         let (name, uid) = (claim.name_any(), claim.uid()?);
