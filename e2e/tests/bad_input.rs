@@ -22,7 +22,7 @@ const MEBIBYTE: usize = 1 << 20;
 /// Timeouts of the node for slow clients.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Setting {
     node: Node,
@@ -81,7 +81,7 @@ impl Setting {
 
 async fn read(stream: &mut TcpStream) -> String {
     let (mut said, mut buffer) = (Vec::new(), vec![0; 65536]);
-    while let Ok(Ok(read)) = tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await {
+    while let Ok(Ok(read)) = tokio::time::timeout(TIMEOUT, stream.read(&mut buffer)).await {
         if read == 0 || said.len() > MEBIBYTE {
             break;
         }

@@ -104,7 +104,7 @@ struct Run {
 
 impl Run {
     async fn push(&mut self, blob: &Content) -> Result<()> {
-        self.node.registry.patient(Duration::from_secs(30)).push("cleaning/app", blob).await?;
+        self.node.registry.retrying(Duration::from_secs(30)).push("cleaning/app", blob).await?;
         self.after(blob).await
     }
 

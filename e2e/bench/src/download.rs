@@ -8,7 +8,7 @@
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use entrepot_e2e::client::{PATIENCE, Refused};
+use entrepot_e2e::client::{TIMEOUT, UnexpectedStatus};
 use entrepot_e2e::push::IMAGE;
 use futures::FutureExt;
 use http::{Request, header};
@@ -44,10 +44,10 @@ impl Downloads {
     /// first byte.
     ///
     /// # Errors
-    /// If the response is not 200, ends early, or takes longer than [`PATIENCE`].
+    /// If the response is not 200, ends early, or takes longer than [`TIMEOUT`].
     pub async fn get(&self, path: &str) -> Result<(u64, Duration)> {
-        let answer = tokio::time::timeout(PATIENCE, self.answer(path)).await;
-        answer.with_context(|| format!("{path}: the download took longer than {PATIENCE:?}"))?
+        let answer = tokio::time::timeout(TIMEOUT, self.answer(path)).await;
+        answer.with_context(|| format!("{path}: the download took longer than {TIMEOUT:?}"))?
     }
 
     async fn answer(&self, path: &str) -> Result<(u64, Duration)> {
@@ -62,7 +62,7 @@ impl Downloads {
         let answer = driven(&mut connection.driver, answer).await?.with_context(|| path.to_owned())?;
         let status = answer.status().as_u16();
         if status != 200 {
-            return Err(Refused::of(status, 200)).with_context(|| path.to_owned());
+            return Err(UnexpectedStatus::of(status, 200)).with_context(|| path.to_owned());
         }
         let (mut body, mut bytes, mut first) = (answer.into_body(), 0, None);
         while !body.is_end_stream() {
@@ -147,7 +147,7 @@ async fn driven<T>(driver: &mut Driver, awaited: impl Future<Output = T>) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use entrepot_e2e::client::may_pass;
+    use entrepot_e2e::client::is_transient;
     use entrepot_e2e::wait;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -201,10 +201,10 @@ mod tests {
         const REFUSAL: &str = "HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n";
         let (downloads, server) = serve(&[&[HALF], &[REFUSAL]]).await;
         for _ in 0..2 {
-            assert!(may_pass(&downloads.get("/").await.unwrap_err()));
+            assert!(is_transient(&downloads.get("/").await.unwrap_err()));
         }
         assert!(downloads.idle().is_empty(), "neither connection is used again");
         server.await.unwrap();
-        assert!(may_pass(&downloads.get("/").await.unwrap_err()), "no server listens");
+        assert!(is_transient(&downloads.get("/").await.unwrap_err()), "no server listens");
     }
 }

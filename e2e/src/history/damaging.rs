@@ -33,11 +33,11 @@ impl Client {
         if !self.push_blob(&at, repository, config).await {
             return;
         }
-        let call = self.world().recorder.now();
+        let call = self.model().recorder.now();
         let reply = self.finish_a_damaged_upload(&at, &disk, repository, layer, kill).await;
         let target = Target { kind: Kind::PushBlob, repository, tag: None, digest: Some(layer.digest) };
         if self.note(&at, &target, call, reply.as_ref()) == Outcome::Done {
-            self.world().state().has(repository, layer);
+            self.model().state().has(repository, layer);
             let (image, tag) = (Arc::new(Image::of(config, vec![layer], None)), self.own_tag());
             self.put_manifest(&at, repository, &tag, &image, None, None).await;
         }
@@ -61,9 +61,9 @@ impl Client {
         let id = session.split('?').next().and_then(|path| path.rsplit('/').next())?;
         let place = self.random.random_range(0..half);
         change_a_bit(&disk.store.join("uploads").join(id).join("data"), place).ok()?;
-        self.world().count_fault("open upload damaged");
+        self.model().count_fault("open upload damaged");
         if kill {
-            self.world().kill(disk.node);
+            self.model().kill(disk.node);
             self.until_it_was_killed(at, &session).await;
         }
         if let Some(appended) = self.ask(at.registry.append(&session, &layer, half, layer.size)).await {

@@ -13,7 +13,7 @@ const REGISTRY: Fixture = Fixture::new("autoscaled");
 const REPOSITORY: &str = "autoscaled";
 /// Metrics of pods are collected every ten seconds, and the autoscaler ignores the first twenty
 /// seconds of a pod.
-const SOON: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// Number of clients that pull as fast as they can.
 const CLIENTS: usize = 4;
 
@@ -30,7 +30,7 @@ pub async fn an_autoscaler_scales_the_registry(cluster: &OwnCluster) -> Result<(
         clients.spawn(pull(registry.clone(), content));
     }
     let start = Instant::now();
-    let scaled = wait::until("the autoscaler has requested three pods", SOON, || async {
+    let scaled = wait::until("the autoscaler has requested three pods", TIMEOUT, || async {
         REGISTRY.object(cluster).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(3))
     })
     .await;
@@ -41,7 +41,7 @@ pub async fn an_autoscaler_scales_the_registry(cluster: &OwnCluster) -> Result<(
     }
     println!("the autoscaler requested three pods after {:.1?}", start.elapsed());
     // Without the load it requests fewer pods again, and the operator follows every request.
-    wait::until("the autoscaler has requested one pod again", SOON, || async {
+    wait::until("the autoscaler has requested one pod again", TIMEOUT, || async {
         REGISTRY.object(cluster).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(1))
     })
     .await?;

@@ -1,7 +1,7 @@
 //! A node image that does not exist: the rollout stops at the first pod, the condition reports why,
 //! and the registry recovers when the image is restored.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use super::load::Load;
 use super::nodes::Node;
 use super::operator;
@@ -58,8 +58,10 @@ async fn never_served(cluster: &OwnCluster, bad: &str) -> Result<()> {
     let mark = cluster.audit().mark()?;
     REGISTRY.change(cluster, &json!({"replicas": 0})).await?;
     REGISTRY.becomes(cluster, "Ready", "False", "ScaledToZero").await?;
-    wait::until("no pod is left", SOON, || async { REGISTRY.nodes(cluster).await.is_ok_and(|nodes| nodes.is_empty()) })
-        .await?;
+    wait::until("no pod is left", TIMEOUT, || async {
+        REGISTRY.nodes(cluster).await.is_ok_and(|nodes| nodes.is_empty())
+    })
+    .await?;
     REGISTRY.change(cluster, &json!({"replicas": 3, "image": bad})).await?;
     REGISTRY.becomes(cluster, "Ready", "False", "NodesFailing").await?;
     REGISTRY.change(cluster, &json!({"image": null})).await?;

@@ -1,7 +1,7 @@
 //! The bucket is unreachable: nodes serve what they store, reject what they could not keep, and
 //! recover by themselves when it is back.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use crate::client::Reply;
 use crate::cluster::{Cluster, OwnCluster};
 use crate::push::{IMAGE, Image};
@@ -36,10 +36,10 @@ pub async fn the_bucket_is_unreachable(cluster: &OwnCluster) -> Result<()> {
     cluster.restore_s3().await?;
     outcome?;
     let start = Instant::now();
-    wait::until("S3 responds again", SOON, || s3_connects(cluster)).await?;
+    wait::until("S3 responds again", TIMEOUT, || s3_connects(cluster)).await?;
     let later = Image::fresh(&[1_000_000]);
     for node in &nodes {
-        let node = node.patient(SOON);
+        let node = node.retrying(TIMEOUT);
         node.push_image("later", "1", &later).await.context("once the bucket is back")?;
     }
     println!("pushes work {:.1?} after the bucket was restored", start.elapsed());
@@ -47,7 +47,7 @@ pub async fn the_bucket_is_unreachable(cluster: &OwnCluster) -> Result<()> {
     println!("BucketReachable became True after {:.1?}", start.elapsed());
     for node in &nodes {
         // The first request is served the known value and starts a refresh for the others.
-        wait::until("the tag is served without a warning", SOON, || async {
+        wait::until("the tag is served without a warning", TIMEOUT, || async {
             let fresh = |reply: Reply| reply.status == 200 && reply.header("warning").is_none();
             node.manifest("kept", "1").await.is_ok_and(fresh)
         })

@@ -1,6 +1,6 @@
 //! Reads the RegistryCluster of a fixture: its conditions and events.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use crate::cluster::Cluster;
 use crate::wait;
 use anyhow::{Context, Result};
@@ -58,7 +58,7 @@ impl Fixture {
     /// If it does not; the message contains the condition instead.
     pub async fn becomes(self, cluster: &dyn Cluster, kind: &str, status: &str, reason: &str) -> Result<String> {
         let what = format!("{}/{} has {kind}={status} ({reason})", self.namespace, self.name);
-        let found = wait::value(&what, SOON, || async {
+        let found = wait::value(&what, TIMEOUT, || async {
             let condition = self.condition(cluster, kind).await.ok().flatten()?;
             (condition.status == status && condition.reason == reason).then_some(condition.message)
         });
@@ -77,7 +77,7 @@ impl Fixture {
     /// If there is none in time.
     pub async fn has_event(self, cluster: &dyn Cluster, reason: &str) -> Result<()> {
         let events = objects(cluster, self.namespace, "events.k8s.io", "v1", "Event");
-        wait::until(&format!("{}/{} has an event {reason}", self.namespace, self.name), SOON, || async {
+        wait::until(&format!("{}/{} has an event {reason}", self.namespace, self.name), TIMEOUT, || async {
             let Ok(list) = events.list(&ListParams::default()).await else { return false };
             list.iter().any(|event| {
                 let (regarding, of_event) = (&event.data["regarding"], &event.data["reason"]);

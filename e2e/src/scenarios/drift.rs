@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use std::time::Duration;
 
 /// Time limit for the operator to revert a change.
-const SOON: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The objects of the registry `images`, each with a change that must be reverted.
 const CHILDREN: [(&str, &str); 6] = [
@@ -24,7 +24,7 @@ pub async fn drift_is_reverted(cluster: &dyn Cluster) -> Result<()> {
     for (child, edit) in CHILDREN {
         let spec = spec_of(cluster, child).await?;
         cluster.kubectl(["-n", REGISTRY.namespace, "patch", child, "--type=merge", "-p", edit]).await?;
-        wait::until(&format!("{child} is restored"), SOON, || async {
+        wait::until(&format!("{child} is restored"), TIMEOUT, || async {
             spec_of(cluster, child).await.is_ok_and(|now| now == spec)
         })
         .await?;
@@ -33,7 +33,7 @@ pub async fn drift_is_reverted(cluster: &dyn Cluster) -> Result<()> {
         // deleting a registry. Without waiting: if an object of the same name is recreated before
         // kubectl's watch starts, kubectl misses the deletion and never returns.
         cluster.kubectl(["-n", REGISTRY.namespace, "delete", child, "--cascade=orphan", "--wait=false"]).await?;
-        wait::until(&format!("{child} is recreated"), SOON, || async {
+        wait::until(&format!("{child} is recreated"), TIMEOUT, || async {
             uid_of(cluster, child).await.is_ok_and(|now| now != uid)
                 && spec_of(cluster, child).await.is_ok_and(|now| comparable(&now) == comparable(&spec))
         })

@@ -2,7 +2,7 @@
 //! lacks a permission: each problem is reported where it belongs, and the other registries are
 //! reconciled.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use super::operator;
 use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
@@ -80,7 +80,7 @@ pub async fn an_unusable_registry_stops_no_other(cluster: &dyn Cluster) -> Resul
     operator::until_rolled_out(cluster).await?;
     GOOD.create(cluster, &json!({"resources": {"limits": {"memory": 4_294_967_296_u64}}})).await?;
     for registry in &UNUSABLE {
-        wait::until(&format!("{} reports InvalidSpec with {}", registry.name, registry.message), SOON, || async {
+        wait::until(&format!("{} reports InvalidSpec with {}", registry.name, registry.message), TIMEOUT, || async {
             let reported = registry.reported(cluster).await.unwrap_or_default();
             reported.starts_with("InvalidSpec: ") && reported.contains(registry.message)
         })
@@ -122,7 +122,7 @@ async fn without_monitors(cluster: &dyn Cluster, role: &str, before: &Value) -> 
     let message = GOOD.becomes(cluster, "Applied", "False", "ApplyFailed").await?;
     ensure!(message.contains("ServiceMonitor good"), "{message}");
     println!("without the permission: {message}");
-    wait::until("one pod is left", SOON, || async { GOOD.pods(cluster).await.is_ok_and(|pods| pods.len() == 1) })
+    wait::until("one pod is left", TIMEOUT, || async { GOOD.pods(cluster).await.is_ok_and(|pods| pods.len() == 1) })
         .await?;
     GOOD.change(cluster, &json!({"monitoring": null})).await?;
     GOOD.becomes(cluster, "Applied", "True", "AllApplied").await.map(drop)
@@ -136,7 +136,7 @@ async fn until_allowed(cluster: &dyn Cluster, allowed: bool) -> Result<()> {
     let path = format!("/apis/monitoring.coreos.com/v1/namespaces/{NAMESPACE}/servicemonitors/good");
     let user = format!("--as={}", operator::USER);
     let (what, reason) = if allowed { ("may", "(NotFound)") } else { ("may not", "(Forbidden)") };
-    wait::until(&format!("the operator {what} get ServiceMonitors"), SOON, || async {
+    wait::until(&format!("the operator {what} get ServiceMonitors"), TIMEOUT, || async {
         let answer = cluster.kubectl(["get", "--raw", &path, &user]).await;
         answer.is_err_and(|error| format!("{error:#}").contains(reason))
     })

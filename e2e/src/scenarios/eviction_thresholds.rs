@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 /// Content of each store in bytes; a store has 1 GiB.
 const STORED: u64 = 96 * MIB;
 /// The kubelet updates a changed ConfigMap at its next sync of the pod.
-const SOON: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Nodes with less free space than a new lowFree evict until targetFree is reached, in the same
 /// pods, without a restart. Evicted content is served from the bucket.
@@ -36,7 +36,7 @@ pub async fn thresholds_reach_running_nodes(cluster: &dyn Cluster) -> Result<()>
     let start = std::time::Instant::now();
     REGISTRY.change(cluster, &json!({"cache": {"lowFree": "95%", "targetFree": "976Mi"}})).await?;
     for node in &before {
-        wait::until(&format!("{} has evicted content", node.name), SOON, || async {
+        wait::until(&format!("{} has evicted content", node.name), TIMEOUT, || async {
             node.status().await.is_ok_and(|status| status.store.free >= 976 * MIB)
         })
         .await?;
@@ -53,7 +53,7 @@ pub async fn thresholds_reach_running_nodes(cluster: &dyn Cluster) -> Result<()>
             node.name
         );
     }
-    wait::until("the status reports the thresholds of the nodes", SOON, || async {
+    wait::until("the status reports the thresholds of the nodes", TIMEOUT, || async {
         let cache = REGISTRY.object(cluster).await.map(|registry| registry.data["status"]["cache"].clone());
         cache.is_ok_and(|cache| cache["thresholds"].as_str().is_some_and(|text| text.ends_with("/ 976Mi")))
     })

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Time limit for a registry to match its spec, and for anything else that a healthy cluster is
 /// asked to do: pods are replaced one after the other, and each takes ten seconds.
-pub const SOON: Duration = Duration::from_secs(180);
+pub const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A RegistryCluster by namespace and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Fixture {
     /// If the Service does not exist or does not respond.
     pub async fn registry(self, cluster: &dyn Cluster) -> Result<Registry> {
         let registry = cluster.registry(self.namespace, self.name).await?;
-        wait::until(&format!("the Service of {self:?} responds"), SOON, || registry.answers()).await?;
+        wait::until(&format!("the Service of {self:?} responds"), TIMEOUT, || registry.answers()).await?;
         Ok(registry)
     }
 
@@ -121,7 +121,7 @@ impl Fixture {
     /// If it does not in time.
     pub async fn until_settled(self, cluster: &dyn Cluster) -> Result<()> {
         let what = format!("the registry {}/{} matches its spec", self.namespace, self.name);
-        wait::until(&what, SOON, || async { self.is_settled(cluster).await.is_some() }).await
+        wait::until(&what, TIMEOUT, || async { self.is_settled(cluster).await.is_some() }).await
     }
 
     async fn is_settled(self, cluster: &dyn Cluster) -> Option<()> {

@@ -1,6 +1,6 @@
 //! A registry that does not change causes no writes to the API server.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use super::operator;
 use crate::cluster::OwnCluster;
 use crate::wait;
@@ -26,7 +26,7 @@ pub async fn an_idle_registry_writes_nothing(cluster: &OwnCluster) -> Result<()>
     // Events are written after the status that they report. Reconciliations do not overlap: when
     // the next one has started, everything that the previous ones report is written.
     let reported = cluster.audit().mark()?;
-    wait::until("the operator reconciles the registry again", SOON, || async {
+    wait::until("the operator reconciles the registry again", TIMEOUT, || async {
         let requests = cluster.audit().of(operator::USER, reported).unwrap_or_default();
         requests.iter().any(|request| request.object_ref.is(REGISTRY.namespace, "secrets"))
     })

@@ -1,6 +1,6 @@
 //! The keys of the bucket are rotated while the registry is in use.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use crate::cluster::{Cluster, Kubectl, OwnCluster, S3Request};
 use crate::push::Image;
 use crate::s3::S3;
@@ -49,7 +49,7 @@ async fn rotate(cluster: &OwnCluster, pods: &[Pod], rounds: &AtomicUsize) -> Res
     let rounds_pass = async |count: usize| {
         let goal = rounds.load(Ordering::Relaxed) + count;
         let passed = || std::future::ready(rounds.load(Ordering::Relaxed) >= goal);
-        wait::until("the load continues", SOON, passed).await
+        wait::until("the load continues", TIMEOUT, passed).await
     };
     rounds_pass(10).await?;
     cluster.accept_s3_keys(&[OLD, NEW])?;
@@ -57,7 +57,7 @@ async fn rotate(cluster: &OwnCluster, pods: &[Pod], rounds: &AtomicUsize) -> Res
     let start = Instant::now();
     let addresses: Vec<_> =
         pods.iter().filter_map(|pod| Some(pod.status.as_ref()?.pod_ip.as_ref()?.as_str())).collect();
-    wait::until("every node signs with the new key", SOON, || async {
+    wait::until("every node signs with the new key", TIMEOUT, || async {
         let Ok(requests) = cluster.s3_requests(&REGISTRY.prefix()) else { return false };
         addresses.iter().all(|address| signs_with_new(&requests, address))
     })

@@ -1,6 +1,6 @@
 //! The operator installed without Helm.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use super::operator;
 use crate::cluster::{Cluster, Kubectl};
 use crate::{container, wait};
@@ -37,7 +37,7 @@ pub async fn kubectl_installs_the_operator(cluster: &dyn Cluster) -> Result<()> 
     let pods = ["-n", operator::NAMESPACE, "wait", "--for=delete", "pod", &selector, "--timeout=60s"];
     cluster.kubectl(pods).await?;
     cluster.kubectl(["delete", "-k", deploy, "--timeout=120s"]).await?;
-    wait::until("all objects of the operator are deleted", SOON, || async {
+    wait::until("all objects of the operator are deleted", TIMEOUT, || async {
         let names = ["get", "namespace,crd,clusterrole,clusterrolebinding", "-o", "name"];
         cluster.kubectl(names).await.is_ok_and(|names| !names.contains("entrepot"))
     })

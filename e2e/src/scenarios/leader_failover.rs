@@ -1,6 +1,6 @@
 //! The leading operator is killed during a rollout; then there is no operator at all.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use super::load::Load;
 use super::operator;
 use crate::cluster::{Cluster, OwnCluster, Request};
@@ -24,7 +24,7 @@ pub async fn leader_killed_in_a_rollout(cluster: &OwnCluster) -> Result<()> {
     let leader = operator::leader(cluster).await?;
     let mark = cluster.audit().mark()?;
     REGISTRY.change(cluster, &json!({"tags": {"freshFor": "1s"}})).await?;
-    wait::until("the first pod has the new revision", SOON, || async {
+    wait::until("the first pod has the new revision", TIMEOUT, || async {
         let nodes = REGISTRY.nodes(cluster).await.unwrap_or_default();
         nodes.iter().any(|node| node.ready && before.iter().all(|old| old.uid != node.uid))
     })
@@ -100,7 +100,7 @@ fn once(requests: &[Request], former: &str, next: &str) -> Result<()> {
 
 /// Without any operator, pushes and pulls still work.
 async fn without_operator(cluster: &OwnCluster, registry: &crate::Registry) -> Result<()> {
-    wait::until("no operator is running", SOON, || async {
+    wait::until("no operator is running", TIMEOUT, || async {
         let pods = Api::<Pod>::namespaced(cluster.client().clone(), operator::NAMESPACE);
         pods.list(&Default::default()).await.is_ok_and(|pods| pods.items.is_empty())
     })

@@ -1,7 +1,7 @@
 //! One operator with a hundred registries.
 
 use super::conditions::registry_clusters;
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use super::operator;
 use crate::cluster::{Cluster, Kubectl, OwnCluster};
 use crate::{usage, wait};
@@ -54,7 +54,7 @@ pub async fn a_hundred_registries_settle(cluster: &OwnCluster) -> Result<()> {
     ensure!(largest < MEMORY, "the operator used {largest} bytes of memory");
     FIRST.remove(cluster).await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
-    wait::until("all registries are deleted", 2 * SOON, || async {
+    wait::until("all registries are deleted", 2 * TIMEOUT, || async {
         namespaces.get_opt(NAMESPACE).await.is_ok_and(|found| found.is_none())
     })
     .await

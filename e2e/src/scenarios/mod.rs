@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time limit of a scenario; only one that hangs reaches it.
-const PATIENCE: Duration = Duration::from_secs(900);
+const TIMEOUT: Duration = Duration::from_secs(900);
 /// Number of scenarios that run at the same time. They mostly wait, and the machine may be small.
 const TOGETHER: usize = 3;
 
@@ -175,8 +175,8 @@ async fn perform(scenario: &Scenario, cluster: &dyn Cluster) -> Option<String> {
         }
     };
     let start = Instant::now();
-    let result = tokio::time::timeout(PATIENCE, work).await;
-    let result = result.with_context(|| format!("scenario timed out after {PATIENCE:?}")).and_then(|result| result);
+    let result = tokio::time::timeout(TIMEOUT, work).await;
+    let result = result.with_context(|| format!("scenario timed out after {TIMEOUT:?}")).and_then(|result| result);
     let word = if result.is_ok() { "ok" } else { "FAILED" };
     println!("== {} {word} in {:.1}s", scenario.name, start.elapsed().as_secs_f64());
     let error = result.err()?;

@@ -1,7 +1,7 @@
 //! Nodes are lost in the ways in which clusters lose them: by a drain, by SIGKILL, and with their
 //! volumes. Afterwards every acknowledged image is available on every node.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use crate::client::{empty, streamed};
 use crate::cluster::{Cluster, Kubectl, OwnCluster};
 use crate::push::Image;
@@ -89,7 +89,7 @@ async fn drained(cluster: &OwnCluster, registry: &Registry) -> Result<Pushed> {
         while !stop.load(Ordering::Relaxed) {
             pushes.tick().await;
             let (tag, image) = (format!("drain-{}", pushed.len()), Image::fresh(&[100_000]));
-            registry.patient(SOON).push_image("kept", &tag, &image).await.context("during the drain")?;
+            registry.retrying(TIMEOUT).push_image("kept", &tag, &image).await.context("during the drain")?;
             pushed.push((tag, image));
         }
         println!("{} images pushed without a failure during the drain of a Kubernetes node", pushed.len());
@@ -119,7 +119,7 @@ async fn killed(cluster: &OwnCluster, registry: &Registry) -> Result<Pushed> {
     });
     let send = node.send(Method::PATCH, &session, &[], streamed(half.chain(rest.flatten())));
     let kill = async {
-        wait::until("the node has received a part of the upload", SOON, || async {
+        wait::until("the node has received a part of the upload", TIMEOUT, || async {
             received(registry, &session).await.is_some_and(|bytes| bytes > layer.size / 4)
         })
         .await?;
@@ -129,10 +129,12 @@ async fn killed(cluster: &OwnCluster, registry: &Registry) -> Result<Pushed> {
     let (answer, outcome) = tokio::join!(send, kill);
     outcome?;
     ensure!(answer.is_err(), "the killed node responded with {answer:?}");
-    wait::until("the node is running again", SOON, || async { restarts(cluster).await.is_ok_and(|count| count == 1) })
-        .await?;
+    wait::until("the node is running again", TIMEOUT, || async {
+        restarts(cluster).await.is_ok_and(|count| count == 1)
+    })
+    .await?;
     REGISTRY.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
-    wait::until("the node responds again", SOON, || node.answers()).await?;
+    wait::until("the node responds again", TIMEOUT, || node.answers()).await?;
     let at = received(node, &session).await.context("the session does not exist")?;
     ensure!(at > 0 && at < layer.size, "the session has {at} of {} bytes", layer.size);
     node.append(&session, &layer, at, layer.size).await?.expect(202)?;
@@ -165,7 +167,7 @@ async fn without_volume(cluster: &OwnCluster) -> Result<()> {
     let before = volume().await.context("the claim has no volume")?;
     claims.delete(claim, &DeleteParams::default()).await?;
     pods.delete(pod, &DeleteParams::default()).await?;
-    wait::until("the node has a new volume", SOON, || async { volume().await.is_some_and(|now| now != before) })
+    wait::until("the node has a new volume", TIMEOUT, || async { volume().await.is_some_and(|now| now != before) })
         .await?;
     REGISTRY.becomes(cluster, "Ready", "True", "AllNodesReady").await.map(drop)
 }

@@ -1,6 +1,6 @@
 //! The operator in the cluster: its pods, its Lease, its user.
 
-use super::fixture::SOON;
+use super::fixture::TIMEOUT;
 use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
 use anyhow::{Context, Result};
@@ -47,7 +47,7 @@ fn leases(cluster: &dyn Cluster) -> Api<Lease> {
 /// # Errors
 /// If there is none in time.
 pub async fn leader(cluster: &dyn Cluster) -> Result<Pod> {
-    wait::value("the Lease is held by one of the operator's pods", SOON, || async {
+    wait::value("the Lease is held by one of the operator's pods", TIMEOUT, || async {
         let holder = leases(cluster).get(NAME).await.ok()?.spec?.holder_identity?;
         pods(cluster).await.ok()?.into_iter().find(|pod| pod.name_any() == holder)
     })

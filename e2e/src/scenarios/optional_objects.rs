@@ -1,7 +1,7 @@
 //! Actions of the operator that no other scenario causes: optional objects are created and deleted,
 //! additions by others are removed, and objects that are no longer built are deleted.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
@@ -48,7 +48,7 @@ async fn additions(cluster: &dyn Cluster) -> Result<()> {
     for (child, path, value) in ADDITIONS {
         let patch = format!(r#"[{{"op": "add", "path": "{path}", "value": {value}}}]"#);
         cluster.kubectl(["-n", REGISTRY.namespace, "patch", child, "--type=json", "-p", &patch]).await?;
-        wait::until(&format!("the addition to {child} is removed"), SOON, || async {
+        wait::until(&format!("the addition to {child} is removed"), TIMEOUT, || async {
             let found =
                 cluster.kubectl(["-n", REGISTRY.namespace, "get", child, "-o", "jsonpath={.data}{.spec}"]).await;
             found.is_ok_and(|found| !found.contains("more"))
@@ -100,7 +100,7 @@ async fn leftovers(cluster: &dyn Cluster) -> Result<()> {
 
 async fn until_there(cluster: &dyn Cluster, child: &str, there: bool) -> Result<()> {
     let what = format!("{child} is {}", if there { "created" } else { "deleted" });
-    wait::until(&what, SOON, || async {
+    wait::until(&what, TIMEOUT, || async {
         let found = cluster.kubectl(["-n", REGISTRY.namespace, "get", child, "--ignore-not-found", "-o", "name"]).await;
         found.is_ok_and(|found| found.trim().is_empty() != there)
     })

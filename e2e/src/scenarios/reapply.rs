@@ -1,6 +1,6 @@
 //! A registry that is deleted, alone or with its namespace, and applied again.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use crate::cluster::{Cluster, Kubectl};
 use crate::push::Image;
 use crate::{Registry, wait};
@@ -29,7 +29,7 @@ pub async fn a_deleted_registry_is_applied_again(cluster: &dyn Cluster) -> Resul
     ensure!(children.len() > 8, "a registry of two pods has only these objects: {children:?}");
 
     cluster.kubectl(["-n", REGISTRY.namespace, "delete", "rgc", REGISTRY.name, "--wait=false"]).await?;
-    wait::until("all objects of the registry are deleted", SOON, || async {
+    wait::until("all objects of the registry are deleted", TIMEOUT, || async {
         self::children(cluster).await.is_ok_and(|children| children.is_empty())
     })
     .await?;
@@ -38,7 +38,7 @@ pub async fn a_deleted_registry_is_applied_again(cluster: &dyn Cluster) -> Resul
 
     cluster.kubectl(["delete", "namespace", REGISTRY.namespace, "--wait=false"]).await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
-    wait::until("the namespace is deleted", SOON, || async {
+    wait::until("the namespace is deleted", TIMEOUT, || async {
         namespaces.get_opt(REGISTRY.namespace).await.is_ok_and(|found| found.is_none())
     })
     .await?;

@@ -1,6 +1,6 @@
 //! The registry is scaled up and down while clients push and pull, and no client fails.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use super::load::Load;
 use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
@@ -32,7 +32,7 @@ pub async fn scaling_loses_nothing(cluster: &dyn Cluster) -> Result<()> {
             // a while.
             let serves =
                 || async { node.metric("entrepot_http_requests_total").await.is_ok_and(|served| served > 0.0) };
-            wait::until(&format!("{} gets a request", node.name), SOON, serves).await?;
+            wait::until(&format!("{} gets a request", node.name), TIMEOUT, serves).await?;
         }
         ensure!(nodes.iter().all(|node| node.restarts == 0), "pods were restarted: {nodes:?}");
     }

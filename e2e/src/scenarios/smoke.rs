@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// Time limit for anything that a healthy cluster is asked to do here.
-const SOON: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// DNS, Services, pods on both Kubernetes nodes, volumes, metrics.
 pub async fn the_cluster_works(cluster: &OwnCluster) -> Result<()> {
@@ -41,7 +41,7 @@ pub async fn the_cluster_works(cluster: &OwnCluster) -> Result<()> {
     // From the host, by the cluster IP of the Service.
     let host = Registry::new(&format!("http://{}", cluster.service("smoke", "entry").await?));
     let ask = async || host.send(http::Method::GET, "/", &[], empty()).await.ok();
-    let reply = wait::value("the Service responds to the host", SOON, ask).await?.expect(200)?;
+    let reply = wait::value("the Service responds to the host", TIMEOUT, ask).await?.expect(200)?;
     ensure!(reply.body.starts_with(b"web-"), "the response to the host was {:?}", reply.body);
 
     from_pod_to_host(cluster).await?;
@@ -50,12 +50,12 @@ pub async fn the_cluster_works(cluster: &OwnCluster) -> Result<()> {
     let creates =
         |name: &str| mine.iter().any(|r| r.is_write() && r.object_ref.name == name && r.response_status.code == 201);
     ensure!(creates("web") && !creates("none"), "unexpected requests in the audit log: {mine:?}");
-    wait::until("the metrics of pods are available", SOON, || async {
+    wait::until("the metrics of pods are available", TIMEOUT, || async {
         cluster.kubectl(["-n", "smoke", "top", "pods"]).await.is_ok_and(|output| output.contains("web-0"))
     })
     .await?;
     cluster.kubectl(["delete", "namespace", "smoke"]).await?;
-    wait::until("the volumes are deleted with their claims", SOON, || async {
+    wait::until("the volumes are deleted with their claims", TIMEOUT, || async {
         cluster.kubectl(["get", "pv", "-o", "name"]).await.is_ok_and(|output| output.trim().is_empty())
     })
     .await
@@ -85,7 +85,8 @@ async fn volumes(cluster: &OwnCluster) -> Result<()> {
     ensure!(capacity().await? == "16Mi");
     let larger = r#"{"spec":{"resources":{"requests":{"storage":"32Mi"}}}}"#;
     cluster.kubectl(["-n", "smoke", "patch", "pvc/data-web-0", "-p", larger]).await?;
-    wait::until("the volume is expanded", SOON, || async { capacity().await.is_ok_and(|size| size == "32Mi") }).await?;
+    wait::until("the volume is expanded", TIMEOUT, || async { capacity().await.is_ok_and(|size| size == "32Mi") })
+        .await?;
     let refused = cluster.kubectl(["-n", "smoke", "patch", "pvc/fixed-web-0", "-p", larger]).await;
     let refused = refused.err().context("the expansion of a volume whose class does not allow it was accepted")?;
     ensure!(format!("{refused:#}").contains("must support resize"), "{refused:#}");
@@ -95,7 +96,7 @@ async fn volumes(cluster: &OwnCluster) -> Result<()> {
 /// Fetches from an address that the DNS server or a Kubernetes node may not know yet: pods are
 /// ready shortly before all of them have learned about it.
 async fn answered(cluster: &OwnCluster, pod: &str, url: &str) -> Result<String> {
-    wait::value(&format!("{url} responds to {pod}"), SOON, async || fetch(cluster, pod, url).await.ok()).await
+    wait::value(&format!("{url} responds to {pod}"), TIMEOUT, async || fetch(cluster, pod, url).await.ok()).await
 }
 
 /// The response that a pod gets from an address.

@@ -1,6 +1,6 @@
 //! Pulls of one image, over and over, while something else happens.
 
-use super::fixture::SOON;
+use super::fixture::TIMEOUT;
 use crate::client::Registry;
 use crate::push::Image;
 use anyhow::{Result, ensure};
@@ -25,7 +25,7 @@ impl SteadyPulls {
         const TRIES: usize = 3;
         while !self.stop.load(Ordering::Relaxed) {
             let mut tries = 1;
-            while let Err(error) = registry.patient(SOON).pull_image(repository, tag, image).await {
+            while let Err(error) = registry.retrying(TIMEOUT).pull_image(repository, tag, image).await {
                 let cut_short = error.chain().any(|cause| cause.is::<hyper::Error>());
                 if !cut_short || tries == TRIES {
                     return Err(error.context(format!("a pull failed at attempt {tries}")));

@@ -1,7 +1,7 @@
 //! Several registries in one bucket, and several in one namespace: none sees, changes or loses what
 //! belongs to another.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use crate::cluster::{Cluster, Kubectl};
 use crate::push::Image;
 use crate::{Registry, wait};
@@ -52,7 +52,7 @@ pub async fn registries_are_isolated_from_each_other(cluster: &dyn Cluster) -> R
     ONE.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
     for deleted in [CLASH, ONE] {
         cluster.kubectl(["-n", deleted.namespace, "delete", "rgc", deleted.name, "--wait=false"]).await?;
-        wait::until("all objects of the registry are deleted", SOON, || async {
+        wait::until("all objects of the registry are deleted", TIMEOUT, || async {
             all_of(cluster, &[deleted]).await.is_ok_and(|children| children.is_empty())
         })
         .await?;

@@ -1,7 +1,7 @@
 //! Volumes that are expanded while the registry is in use and the operator crashes between any two
 //! steps; and volumes that cannot be expanded.
 
-use super::fixture::{Fixture, SOON};
+use super::fixture::{Fixture, TIMEOUT};
 use super::operator;
 use super::steady_pulls::SteadyPulls;
 use crate::cluster::{self, Audit, Cluster, FIXED, Kubectl, Mark, OwnCluster};
@@ -75,12 +75,12 @@ async fn expand(cluster: &OwnCluster) -> Result<()> {
     let mark = cluster.audit().mark()?;
     let before = REGISTRY.stateful_set(cluster).await?.uid();
     REGISTRY.change(cluster, &size("6Gi")).await?;
-    wait::until("a PersistentVolumeClaim is resized", SOON, || async {
+    wait::until("a PersistentVolumeClaim is resized", TIMEOUT, || async {
         requests(cluster).await.contains(&"6Gi".to_owned())
     })
     .await?;
     kill_leader(cluster).await?;
-    wait::until("the StatefulSet is replaced", SOON, || async {
+    wait::until("the StatefulSet is replaced", TIMEOUT, || async {
         REGISTRY
             .stateful_set(cluster)
             .await
@@ -141,7 +141,7 @@ async fn make_changes_until(cluster: &OwnCluster, crashed_at: CrashedAt, size: &
         cluster.kubectl(["-n", REGISTRY.namespace, "patch", "pvc", claim, "-p", &patch]).await?;
     }
     let grown = || async { capacities(cluster).await.iter().filter(|now| *now == size).count() == resized.len() };
-    wait::until("the volumes are expanded", SOON, grown).await?;
+    wait::until("the volumes are expanded", TIMEOUT, grown).await?;
     if let CrashedAt::StatefulSetDeleted = crashed_at {
         let set = format!("statefulset/{}", REGISTRY.name);
         cluster.kubectl(["-n", REGISTRY.namespace, "delete", &set, "--cascade=orphan"]).await?;
@@ -174,7 +174,7 @@ async fn cannot_expand(cluster: &OwnCluster) -> Result<()> {
 
 async fn stop_operator(cluster: &OwnCluster) -> Result<()> {
     operator::scale(cluster, 0).await?;
-    wait::until("no operator is running", SOON, || async {
+    wait::until("no operator is running", TIMEOUT, || async {
         operator::all_pods(cluster).await.is_ok_and(|pods| pods.is_empty())
     })
     .await

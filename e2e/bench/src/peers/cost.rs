@@ -3,7 +3,7 @@
 use super::document::{Section, Table};
 use super::plot::Plot;
 use super::push::tag;
-use super::systems::{DISTRIBUTION, ENTREPOT, Fleet, Kinds, MIRROR, NGINX};
+use super::systems::{DISTRIBUTION, ENTREPOT, Kinds, MIRROR, NGINX, Systems};
 use super::{image_transfer, layers};
 use crate::template::{render, template};
 use anyhow::Result;
@@ -52,7 +52,7 @@ impl Cost {
 }
 
 pub async fn measure() -> Result<Section> {
-    let fleet = Fleet::start(Some(Line::default())).await?;
+    let systems = Systems::start(Some(Line::default())).await?;
     let mut table = Table::new(
         "Per month, in millions of requests, TB read and US dollars",
         &["system", "writes and lists", "reads", "TB read", "requests, $", "transfer to another region, $"],
@@ -62,19 +62,19 @@ pub async fn measure() -> Result<Section> {
         [(ENTREPOT, ENTREPOT), (DISTRIBUTION, DISTRIBUTION), (MIRROR, DISTRIBUTION), (NGINX, DISTRIBUTION)]
     {
         let image = layers::image(10);
-        fleet.take_cost();
-        image_transfer::push(&fleet.system(pushes_to)?.registry, REPOSITORY, &tag(&image), &image).await?;
-        let push = take(&fleet);
+        systems.take_cost();
+        image_transfer::push(&systems.system(pushes_to)?.registry, REPOSITORY, &tag(&image), &image).await?;
+        let push = take(&systems);
         // Another image, which this system has not cached.
         let image = layers::image(10);
-        image_transfer::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(&image), &image).await?;
-        let system = fleet.system(name)?;
+        image_transfer::push(&systems.bucket.pusher.registry, REPOSITORY, &tag(&image), &image).await?;
+        let system = systems.system(name)?;
         let urls = system.urls(REPOSITORY, &tag(&image), &image).await?;
-        fleet.take_cost();
+        systems.take_cost();
         image_transfer::pull(&system.downloads, &urls).await?;
-        let missed = take(&fleet);
+        let missed = take(&systems);
         image_transfer::pull(&system.downloads, &urls).await?;
-        let stored = take(&fleet);
+        let stored = take(&systems);
         let pulls = missed.times(PULLS / 100 * MISSED).and(stored.times(PULLS / 100 * (100 - MISSED)));
         let month = push.times(PUSHES).and(pulls);
         let millions = |count: u64| format!("{:.2}", count as f64 / 1e6);
@@ -101,7 +101,7 @@ pub async fn measure() -> Result<Section> {
     Ok(Section { title: "Cost", text, tables: vec![table], plots, targets: Vec::new() })
 }
 
-fn take(fleet: &Fleet) -> Cost {
-    let (kinds, traffic) = fleet.take_cost();
+fn take(systems: &Systems) -> Cost {
+    let (kinds, traffic) = systems.take_cost();
     Cost { kinds, read: traffic.read }
 }

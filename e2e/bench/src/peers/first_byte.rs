@@ -4,7 +4,7 @@ use super::document::{Goal, Table, Target};
 use super::image_transfer;
 use super::push::tag;
 use super::rounds::{ROUNDS, turns};
-use super::systems::{ENTREPOT, Fleet, S3_SERVER};
+use super::systems::{ENTREPOT, S3_SERVER, Systems};
 use crate::memory;
 use crate::samples::Samples;
 use anyhow::{Context, Result};
@@ -19,14 +19,14 @@ const BLOBS: usize = 16;
 /// Size of a blob in bytes.
 const SIZE: u64 = 8 << 20;
 /// The delay of S3: that of another data centre of a region, or of slow object storage.
-const AWAY: Duration = Duration::from_millis(20);
+const UNREACHABLE: Duration = Duration::from_millis(20);
 
 /// The table, and the target for S3 20 ms away. Without the delay, noise hides the ratio.
 ///
 /// # Errors
 /// If a system does not start or a request fails.
 pub async fn measure() -> Result<(Table, Target)> {
-    let lines = [AWAY, Duration::ZERO];
+    let lines = [UNREACHABLE, Duration::ZERO];
     let mut found = Vec::new();
     for delay in lines {
         found.push(by_system(Line { delay, ..Line::default() }).await?);
@@ -52,13 +52,13 @@ pub async fn measure() -> Result<(Table, Target)> {
 }
 
 async fn by_system(line: Line) -> Result<BTreeMap<&'static str, Samples>> {
-    let fleet = Fleet::start(Some(line)).await?;
+    let systems = Systems::start(Some(line)).await?;
     let mut found = BTreeMap::<&str, Samples>::new();
     for round in 0..ROUNDS {
         let image = Image::fresh(&[SIZE; BLOBS]);
-        image_transfer::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(&image), &image).await?;
-        for index in turns(round, fleet.systems.len()) {
-            let system = &fleet.systems[index];
+        image_transfer::push(&systems.bucket.pusher.registry, REPOSITORY, &tag(&image), &image).await?;
+        for index in turns(round, systems.systems.len()) {
+            let system = &systems.systems[index];
             let urls = system.urls(REPOSITORY, &tag(&image), &image).await?;
             memory::settle()?;
             let mut times = Vec::new();

@@ -6,7 +6,7 @@ use super::load::Times;
 use super::plot::Plot;
 use super::push::{SYSTEMS, tag};
 use super::rounds::{Form, ROUNDS, turns};
-use super::systems::{ENTREPOT, Fleet};
+use super::systems::{ENTREPOT, Systems};
 use crate::memory;
 use crate::samples::{MIB, Samples};
 use crate::template::{render, template};
@@ -27,7 +27,7 @@ const WRITERS: usize = 32;
 /// Repetitions of each operation in a round. The result is the median of their times.
 const TIMES: usize = 20;
 /// Time limit for a response. A measurement that exceeds it ends without a result.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const PUSH: &str = "push";
 const MISSED: &str = "pull, uncached";
@@ -56,7 +56,7 @@ impl Latencies {
 /// A bucket with a number of repositories and tags, and the systems over it.
 struct Setting {
     size: usize,
-    fleet: Fleet,
+    systems: Systems,
     /// The image to which all tags point.
     image: Image,
 }
@@ -99,7 +99,7 @@ pub async fn measure(form: Form) -> Result<Section> {
     }
     let plots =
         vec![Plot { name: "growth", title: "Latency of Entrepot by number of repositories".into(), unit: "ms", bars }];
-    let text = render(template!("growth"), context! { times => TIMES, patience => PATIENCE.as_secs() })?;
+    let text = render(template!("growth"), context! { times => TIMES, time_limit => TIMEOUT.as_secs() })?;
     Ok(Section { title: "Growth", text, tables: vec![table, starts(&mut settings).await?], plots, targets })
 }
 
@@ -110,7 +110,7 @@ async fn starts(settings: &mut [Setting]) -> Result<Table> {
         &["repositories and tags", "start, s", "memory, MiB"],
     );
     for setting in settings {
-        let (seconds, memory) = setting.fleet.restart_entrepot().await?;
+        let (seconds, memory) = setting.systems.restart_entrepot().await?;
         table.add(vec![setting.size.to_string(), format!("{seconds:.2}"), format!("{:.0}", memory as f64 / MIB)]);
     }
     Ok(table)
@@ -142,22 +142,22 @@ async fn a_round(settings: &[Setting], system: &str, round: usize) -> Result<Vec
 
 impl Setting {
     async fn new(size: usize) -> Result<Setting> {
-        let fleet = Fleet::start(None).await?;
+        let systems = Systems::start(None).await?;
         let image = Image::fresh(&[64 << 10]);
-        image_transfer::push(&fleet.bucket.pusher.registry, MANY, "first", &image).await?;
-        populate(fleet.s3(), &image, size).await?;
-        Ok(Setting { size, fleet, image })
+        image_transfer::push(&systems.bucket.pusher.registry, MANY, "first", &image).await?;
+        populate(systems.s3(), &image, size).await?;
+        Ok(Setting { size, systems, image })
     }
 
     /// Pushes an image, and pulls another image twice: first uncached, then cached.
     async fn push_and_pull(&self, system: &str, [push, missed, stored]: &mut [Times; 3]) -> Result<()> {
-        let system = self.fleet.system(system)?;
+        let system = self.systems.system(system)?;
         let image = Image::fresh(&[64 << 10]);
         let start = Instant::now();
         image_transfer::push(&system.registry, "growth/pushed", &tag(&image), &image).await?;
         push.add(start.elapsed());
         let image = Image::fresh(&[64 << 10]);
-        image_transfer::push(&self.fleet.bucket.pusher.registry, "growth/pulled", &tag(&image), &image).await?;
+        image_transfer::push(&self.systems.bucket.pusher.registry, "growth/pulled", &tag(&image), &image).await?;
         let urls = system.urls("growth/pulled", &tag(&image), &image).await?;
         for times in [missed, stored] {
             let start = Instant::now();
@@ -169,7 +169,7 @@ impl Setting {
 
     /// The median times of the three lists.
     async fn lists(&self, system: &str) -> Result<[f64; 3]> {
-        let registry = &self.fleet.system(system)?.registry;
+        let registry = &self.systems.system(system)?.registry;
         let tags = list(registry, &format!("/v2/{MANY}/tags/list?n=100")).await?;
         let referrers = list(registry, &format!("/v2/{MANY}/referrers/{}", self.image.digest)).await?;
         Ok([tags, referrers, list(registry, "/v2/_catalog?n=100").await?])
@@ -204,9 +204,9 @@ async fn populate(s3: &S3, image: &Image, size: usize) -> Result<()> {
 async fn list(registry: &Registry, path: &str) -> Result<f64> {
     let mut times = Times::new()?;
     let start = Instant::now();
-    while times.count() < TIMES as u64 && start.elapsed() < PATIENCE {
+    while times.count() < TIMES as u64 && start.elapsed() < TIMEOUT {
         let begun = Instant::now();
-        match tokio::time::timeout(PATIENCE, registry.get(path)).await {
+        match tokio::time::timeout(TIMEOUT, registry.get(path)).await {
             Ok(Ok(reply)) if reply.status == 200 => times.add(begun.elapsed()),
             // Distribution has no referrers API.
             Ok(Ok(reply)) if reply.status == 404 => return Ok(f64::NAN),

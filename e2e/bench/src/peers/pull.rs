@@ -7,7 +7,7 @@ use super::measured::{All, CACHED, Measured, UNCACHED, WAYS, pull_all};
 use super::plot::Plot;
 use super::push::tag;
 use super::rounds::{Form, ROUNDS, turns};
-use super::systems::{DISTRIBUTION, ENTREPOT, Fleet, MIRROR, NGINX, S3_SERVER, System};
+use super::systems::{DISTRIBUTION, ENTREPOT, MIRROR, NGINX, S3_SERVER, System, Systems};
 use super::throughput;
 use super::{cpu_budget, first_byte, layers};
 use crate::samples::{MIB, Samples};
@@ -114,10 +114,10 @@ fn targets_of(all: &All) -> Result<Vec<Target>> {
 }
 
 /// Pushes new images to the bucket and returns them.
-async fn prepared(fleet: &Fleet, layers: usize, count: usize) -> Result<Vec<Image>> {
+async fn prepared(systems: &Systems, layers: usize, count: usize) -> Result<Vec<Image>> {
     let images: Vec<_> = (0..count).map(|_| layers::image(layers)).collect();
     for image in &images {
-        image_transfer::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(image), image).await?;
+        image_transfer::push(&systems.bucket.pusher.registry, REPOSITORY, &tag(image), image).await?;
     }
     Ok(images)
 }
@@ -131,13 +131,13 @@ async fn urls(system: &System, images: &[Image]) -> Result<Vec<Urls>> {
 }
 
 async fn measure_cell((layers, clients): (usize, usize)) -> Result<All> {
-    let fleet = Fleet::start(None).await?;
+    let systems = Systems::start(None).await?;
     let mut all = All::new();
     let rounds = if (layers, clients) == TARGET { TARGET_ROUNDS } else { ROUNDS };
     for round in 0..rounds {
-        let images = prepared(&fleet, layers, clients).await?;
-        for index in turns(round, fleet.systems.len()) {
-            let system = &fleet.systems[index];
+        let images = prepared(&systems, layers, clients).await?;
+        for index in turns(round, systems.systems.len()) {
+            let system = &systems.systems[index];
             let items = urls(system, &images).await?;
             for way in WAYS {
                 // A cached pull is fast. Eight pulls take long enough to be measured.
@@ -152,13 +152,13 @@ async fn measure_cell((layers, clients): (usize, usize)) -> Result<All> {
 
 /// Manifests by a tag, cached at every system.
 async fn manifests() -> Result<(Table, Target)> {
-    let fleet = Fleet::start(None).await?;
-    let images = prepared(&fleet, 1, 1).await?;
-    let systems = [ENTREPOT, DISTRIBUTION, MIRROR];
+    let systems = Systems::start(None).await?;
+    let images = prepared(&systems, 1, 1).await?;
+    let names = [ENTREPOT, DISTRIBUTION, MIRROR];
     let mut found: [[Samples; 2]; 3] = <[[Samples; 2]; 3]>::default();
     for round in 0..TARGET_ROUNDS {
-        for index in turns(round, systems.len()) {
-            let system = fleet.system(systems[index])?;
+        for index in turns(round, names.len()) {
+            let system = systems.system(names[index])?;
             let path = urls(system, &images).await?.remove(0).manifest;
             let accept = format!("Accept: {IMAGE}");
             let arguments = ["-t1", "-c16", "-d3s", "-H", &accept];
@@ -168,7 +168,7 @@ async fn manifests() -> Result<(Table, Target)> {
         }
     }
     let mut table = Table::new("Manifest by its tag, `wrk -t1 -c16 -d3s`", &["system", "requests/s", "p99 ms"]);
-    for (system, [requests, p99]) in systems.iter().zip(&found) {
+    for (system, [requests, p99]) in names.iter().zip(&found) {
         table.add(vec![(*system).to_owned(), requests.shown(""), p99.shown("")]);
     }
     let target = Target::of(
@@ -182,17 +182,17 @@ async fn manifests() -> Result<(Table, Target)> {
 
 /// The S3 requests and bytes per pull, counted by a proxy in front of S3.
 async fn costs() -> Result<Table> {
-    let fleet = Fleet::start(Some(Line::default())).await?;
+    let systems = Systems::start(Some(Line::default())).await?;
     let mut table =
         Table::new("S3 traffic per pull", &["layers", "pull", "system", "requests", "MiB read", "image size, MiB"]);
     for layers in [1, 10, 50] {
-        let images = prepared(&fleet, layers, 1).await?;
-        for system in fleet.systems.iter().filter(|system| system.name != S3_SERVER) {
+        let images = prepared(&systems, layers, 1).await?;
+        for system in systems.systems.iter().filter(|system| system.name != S3_SERVER) {
             for way in WAYS {
                 let items = urls(system, &images).await?;
-                fleet.take_traffic();
+                systems.take_traffic();
                 let pulled = pull_all(system, 1, items).await?;
-                let traffic = fleet.take_traffic();
+                let traffic = systems.take_traffic();
                 let bytes: u64 = pulled.done.iter().map(|pull| pull.bytes).sum();
                 table.add(vec![
                     layers.to_string(),
@@ -211,12 +211,12 @@ async fn costs() -> Result<Table> {
 /// One large cached blob, requested by wrk, which needs less CPU time than the client of this
 /// program.
 async fn single_blob() -> Result<Table> {
-    let fleet = Fleet::start(None).await?;
-    let images = prepared(&fleet, 50, 1).await?;
+    let systems = Systems::start(None).await?;
+    let images = prepared(&systems, 50, 1).await?;
     let mut found: BTreeMap<&str, [Samples; 2]> = BTreeMap::new();
     for round in 0..ROUNDS {
-        for index in turns(round, fleet.systems.len()) {
-            let system = &fleet.systems[index];
+        for index in turns(round, systems.systems.len()) {
+            let system = &systems.systems[index];
             let urls = urls(system, &images).await?.remove(0);
             let (path, _) = urls.blobs.into_iter().max_by_key(|(_, size)| *size).context("the image has no blob")?;
             system.downloads.get(&path).await?;
@@ -235,8 +235,8 @@ async fn single_blob() -> Result<Table> {
 
 /// Cached images that are requested at a fixed rate, even if earlier pulls still run.
 async fn at_fixed_rates() -> Result<Table> {
-    let fleet = Fleet::start(None).await?;
-    let images = prepared(&fleet, 10, 4).await?;
+    let systems = Systems::start(None).await?;
+    let images = prepared(&systems, 10, 4).await?;
     let mut table = Table::new(
         &format!(
             "Cached images of 10 layers (75 MiB), pulled at a fixed rate for {RATE_SECONDS} s; the time of a pull \
@@ -244,11 +244,11 @@ async fn at_fixed_rates() -> Result<Table> {
         ),
         &["images/s requested", "system", "p50 ms", "p99 ms"],
     );
-    for system in &fleet.systems {
+    for system in &systems.systems {
         pull_all(system, 4, urls(system, &images).await?).await?;
     }
     for rate in RATES {
-        for system in &fleet.systems {
+        for system in &systems.systems {
             let items: Vec<_> =
                 urls(system, &images).await?.into_iter().cycle().take((rate * RATE_SECONDS) as usize).collect();
             let downloads = system.downloads.clone();

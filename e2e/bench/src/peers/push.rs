@@ -4,7 +4,7 @@ use super::document::{Goal, Section, Table, Target};
 use super::load::{Outcome, closed};
 use super::plot::Plot;
 use super::rounds::{Form, ROUNDS, turns};
-use super::systems::{DISTRIBUTION, ENTREPOT, Fleet, System};
+use super::systems::{DISTRIBUTION, ENTREPOT, System, Systems};
 use super::throughput::{self, Rates};
 use super::{image_transfer, layers};
 use crate::memory;
@@ -56,11 +56,11 @@ pub async fn measure(form: Form) -> Result<Section> {
 }
 
 async fn measure_cell((layers, clients, images): (usize, usize, usize)) -> Result<[Rates; 2]> {
-    let fleet = Fleet::start(None).await?;
+    let systems = Systems::start(None).await?;
     let mut measured = <[Rates; 2]>::default();
     for round in 0..ROUNDS {
         for index in turns(round, SYSTEMS.len()) {
-            let system = fleet.system(SYSTEMS[index])?;
+            let system = systems.system(SYSTEMS[index])?;
             let items: Vec<_> = (0..images).map(|_| layers::image(layers)).collect();
             let bytes: u64 = items.iter().map(layers::bytes).sum();
             memory::settle()?;
@@ -88,7 +88,7 @@ pub fn tag(image: &Image) -> String {
 
 /// The S3 requests and bytes per pushed image, counted by a proxy in front of S3.
 async fn costs() -> Result<(Table, Vec<Target>)> {
-    let fleet = Fleet::start(Some(Line::default())).await?;
+    let systems = Systems::start(Some(Line::default())).await?;
     let mut table = Table::new(
         "S3 traffic per pushed image",
         &["layers", "system", "requests", "MiB written", "MiB read", "image size, MiB"],
@@ -97,11 +97,11 @@ async fn costs() -> Result<(Table, Vec<Target>)> {
     for layers in [1, 10, 50] {
         let mut of_both = [Traffic::default(); 2];
         for (traffic, name) in of_both.iter_mut().zip(SYSTEMS) {
-            let (system, image) = (fleet.system(name)?, layers::image(layers));
+            let (system, image) = (systems.system(name)?, layers::image(layers));
             let size = layers::bytes(&image);
-            fleet.take_traffic();
+            systems.take_traffic();
             push_all(system, 1, vec![image]).await?;
-            *traffic = fleet.take_traffic();
+            *traffic = systems.take_traffic();
             let mib = |bytes: u64| format!("{:.2}", bytes as f64 / MIB);
             table.add(vec![
                 layers.to_string(),

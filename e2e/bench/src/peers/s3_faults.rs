@@ -5,12 +5,12 @@ use super::image_transfer;
 use super::load::{Outcome, Times, closed};
 use super::push::tag;
 use super::rounds::Form;
-use super::systems::{DISTRIBUTION, ENTREPOT, Fleet, MIRROR, NGINX, System};
+use super::systems::{DISTRIBUTION, ENTREPOT, MIRROR, NGINX, System, Systems};
 use crate::memory;
 use crate::samples::Samples;
 use crate::template::{render, template};
 use anyhow::Result;
-use entrepot_e2e::client::persist;
+use entrepot_e2e::client::retry;
 use entrepot_e2e::proxy::Line;
 use entrepot_e2e::push::Image;
 use minijinja::context;
@@ -30,7 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 pub async fn measure(form: Form) -> Result<Section> {
     let count = if form == Form::Whole { 1000 } else { 200 };
-    let fleet = Fleet::start(Some(LINE)).await?;
+    let systems = Systems::start(Some(LINE)).await?;
     let mut table = Table::new(
         &format!("{count} images of one layer of 256 KiB, {CLIENTS} clients"),
         &["operation", "system", "success at the first attempt", "success in the end", "p50 ms", "p99 ms"],
@@ -38,20 +38,20 @@ pub async fn measure(form: Form) -> Result<Section> {
     let mut ends = BTreeMap::new();
     for name in [ENTREPOT, DISTRIBUTION] {
         let images: Vec<_> = (0..count).map(|_| Image::fresh(&[LAYER])).collect();
-        let system = fleet.system(name)?;
+        let system = systems.system(name)?;
         let work = |image: Arc<Image>| async move {
             image_transfer::push(&system.registry, REPOSITORY, &tag(&image), &image).await
         };
-        let result = patient(images, work).await?;
+        let result = with_retries(images, work).await?;
         ends.insert((name, "push"), result.add_to(&mut table, "push", system));
     }
     let images: Vec<_> = (0..count).map(|_| Image::fresh(&[LAYER])).collect();
     for image in &images {
-        image_transfer::push(&fleet.bucket.pusher.registry, REPOSITORY, &tag(image), image).await?;
+        image_transfer::push(&systems.bucket.pusher.registry, REPOSITORY, &tag(image), image).await?;
     }
     for what in ["uncached pull", "cached pull"] {
         for name in [ENTREPOT, DISTRIBUTION, MIRROR, NGINX] {
-            let system = fleet.system(name)?;
+            let system = systems.system(name)?;
             let mut items = Vec::new();
             for image in &images {
                 items.push(system.urls(REPOSITORY, &tag(image), image).await?);
@@ -59,7 +59,7 @@ pub async fn measure(form: Form) -> Result<Section> {
             let work = |urls: Arc<image_transfer::Urls>| async move {
                 image_transfer::pull(&system.downloads, &urls).await.map(|_| ())
             };
-            let result = patient(items, work).await?;
+            let result = with_retries(items, work).await?;
             ends.insert((name, what), result.add_to(&mut table, what, system));
         }
     }
@@ -101,7 +101,7 @@ impl Tried {
     }
 }
 
-async fn patient<I, F>(items: Vec<I>, work: impl Fn(Arc<I>) -> F) -> Result<Tried>
+async fn with_retries<I, F>(items: Vec<I>, work: impl Fn(Arc<I>) -> F) -> Result<Tried>
 where
     F: Future<Output = Result<()>>,
 {
@@ -109,7 +109,7 @@ where
     let at_once = AtomicUsize::new(0);
     let attempt = async |item: Arc<I>| {
         let mut again = false;
-        persist(ATTEMPTS, FIRST_PAUSE, || work(Arc::clone(&item)), |_| again = true).await?;
+        retry(ATTEMPTS, FIRST_PAUSE, || work(Arc::clone(&item)), |_| again = true).await?;
         at_once.fetch_add(usize::from(!again), Ordering::Relaxed);
         Ok(())
     };

@@ -29,7 +29,7 @@ const RATE: u64 = 100_000_000;
 const LINE: Line = Line { delay: Duration::from_millis(20), rate: Some(RATE), refused_one_in: None };
 
 /// Time limit for a peer. One that reads the image for nearly every client would take half an hour.
-const PATIENCE: Duration = Duration::from_secs(150);
+const TIMEOUT: Duration = Duration::from_secs(150);
 
 /// The results of a storm.
 struct Storm {
@@ -121,7 +121,7 @@ async fn in_turns(image: &Image, rounds: usize) -> Result<(Samples, [Storms; 2])
                 continue;
             };
             let storm = entrepot(image, NODES[index]).await?;
-            ensure!(!storm.given_up, "{} node(s) of Entrepot took longer than {PATIENCE:?}", NODES[index]);
+            ensure!(!storm.given_up, "{} node(s) of Entrepot took longer than {TIMEOUT:?}", NODES[index]);
             ours[index].add(&storm, image, NODES[index]);
         }
     }
@@ -163,7 +163,7 @@ fn text(image: &Image, bound: &Samples, rounds: usize) -> Result<String> {
         gib => total / GIB,
         throughput => total / MIB / bound.median(),
         rounds => rounds,
-        patience => PATIENCE.as_secs(),
+        time_limit => TIMEOUT.as_secs(),
         minutes => over_the_line(image) * CLIENTS as f64 / 60.0,
     };
     render(template!("start_storm"), values)
@@ -238,7 +238,7 @@ async fn storm(far: &Far, systems: &[System], image: &Image) -> Result<Storm> {
     systems.iter().try_for_each(System::forget_peak)?;
     far.proxy.take_traffic();
     let pulls = closed(CLIENTS, items, |item| async move { image_transfer::pull(&item.0, &item.1).await });
-    let outcome = tokio::time::timeout(PATIENCE, pulls).await.ok().transpose()?;
+    let outcome = tokio::time::timeout(TIMEOUT, pulls).await.ok().transpose()?;
     let failure = outcome.as_ref().and_then(|outcome| outcome.failures.first());
     ensure!(failure.is_none(), "{}: {failure:?}", systems[0].name);
     let mut memory = 0;
@@ -246,7 +246,7 @@ async fn storm(far: &Far, systems: &[System], image: &Image) -> Result<Storm> {
         memory = memory.max(system.peak_memory()?);
     }
     Ok(Storm {
-        seconds: outcome.as_ref().map_or(PATIENCE, |outcome| outcome.elapsed).as_secs_f64(),
+        seconds: outcome.as_ref().map_or(TIMEOUT, |outcome| outcome.elapsed).as_secs_f64(),
         given_up: outcome.is_none(),
         traffic: far.proxy.take_traffic(),
         memory,

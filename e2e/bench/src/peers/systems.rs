@@ -116,7 +116,7 @@ impl Bucket {
 }
 
 /// All systems and the S3 server behind them. Dropping the value stops them.
-pub struct Fleet {
+pub struct Systems {
     /// Entrepot, CNCF Distribution, its pull-through cache, nginx's, and the S3 server itself.
     pub systems: Vec<System>,
     pub bucket: Bucket,
@@ -127,13 +127,13 @@ pub struct Fleet {
     _folders: [TempDir; 2],
 }
 
-impl Fleet {
+impl Systems {
     /// Starts all systems, with a direct connection to the server or through a proxy with that
     /// line. The cost of the proxy is part of the measurement, and equal for each system.
     ///
     /// # Errors
     /// If a system does not start.
-    pub async fn start(line: Option<Line>) -> Result<Fleet> {
+    pub async fn start(line: Option<Line>) -> Result<Systems> {
         let [mirrored, cached] = [TempDir::new()?, TempDir::new()?];
         let bucket = Bucket::new().await?;
         let direct = bucket.server.s3.endpoint.as_str();
@@ -156,7 +156,7 @@ impl Fleet {
             System::new(NGINX, &nginx.url, Speaks::S3(s3.clone()), workers),
             System::new(S3_SERVER, endpoint, Speaks::S3(s3), vec![bucket.server.id()]),
         ];
-        Ok(Fleet {
+        Ok(Systems {
             systems,
             bucket,
             proxy,
@@ -197,7 +197,7 @@ impl Fleet {
     /// The requests to S3 by price class, and the bytes, since the last call. Zero without a proxy.
     pub fn take_cost(&self) -> (Kinds, Traffic) {
         let mut kinds = Kinds::default();
-        for seen in self.proxy.as_ref().map(Proxy::take_seen).unwrap_or_default() {
+        for seen in self.proxy.as_ref().map(Proxy::take_requests).unwrap_or_default() {
             let lists = seen.target.contains("list-type=") || seen.target.contains("?uploads");
             match seen.method {
                 Method::PUT | Method::POST => kinds.writes += 1,

@@ -10,18 +10,18 @@ use tokio::net::TcpStream;
 
 /// A TCP connection. If the flag is set when it is dropped, its peer sees a reset instead of an
 /// orderly end.
-pub struct Wire {
+pub struct ResettableStream {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
 }
 
-impl Wire {
-    pub fn new(stream: TcpStream, reset: Arc<AtomicBool>) -> Wire {
-        Wire { stream, reset }
+impl ResettableStream {
+    pub fn new(stream: TcpStream, reset: Arc<AtomicBool>) -> ResettableStream {
+        ResettableStream { stream, reset }
     }
 }
 
-impl Drop for Wire {
+impl Drop for ResettableStream {
     fn drop(&mut self) {
         if self.reset.load(Ordering::SeqCst) {
             let _ = self.stream.set_zero_linger();
@@ -29,13 +29,13 @@ impl Drop for Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ResettableStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ResettableStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buffer)
     }

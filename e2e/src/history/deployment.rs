@@ -66,15 +66,15 @@ impl Bucket {
     }
 
     /// Removes all faults, and waits until every late request has arrived.
-    async fn heal(&self) -> Result<()> {
+    async fn clear_faults(&self) -> Result<()> {
         let Some(proxy) = self.proxy() else { return Ok(()) };
-        proxy.heal();
+        proxy.clear_faults();
         wait::until("late requests have arrived", SETTLED, || async { proxy.held() == 0 }).await
     }
 }
 
 /// All servers.
-pub struct Fleet {
+pub struct Deployment {
     pub nodes: Vec<Node>,
     pub clock: Clock,
     pub distribution: Distribution,
@@ -82,10 +82,10 @@ pub struct Fleet {
     _folder: TempDir,
 }
 
-impl Fleet {
+impl Deployment {
     /// # Errors
     /// If one of them does not start.
-    pub async fn start(kind: BucketKind) -> Result<Fleet> {
+    pub async fn start(kind: BucketKind) -> Result<Deployment> {
         let folder = TempDir::new()?;
         let bucket = Bucket::start(kind).await?;
         let port = free_port()?;
@@ -115,7 +115,7 @@ impl Fleet {
         }
         let clock = clock.context("no node has a clock")?;
         let distribution = Distribution::start(bucket.driver()).await?;
-        Ok(Fleet { nodes, clock, distribution, bucket, _folder: folder })
+        Ok(Deployment { nodes, clock, distribution, bucket, _folder: folder })
     }
 
     /// The nodes as clients use them; their addresses do not change.
@@ -127,8 +127,8 @@ impl Fleet {
     ///
     /// # Errors
     /// If a node does not start with an empty store either, or something does not settle in time.
-    pub async fn heal(&mut self, mut started: impl FnMut(&Node, Result<()>)) -> Result<()> {
-        self.bucket.heal().await?;
+    pub async fn repair(&mut self, mut started: impl FnMut(&Node, Result<()>)) -> Result<()> {
+        self.bucket.clear_faults().await?;
         self.clock.set_right()?;
         for node in &mut self.nodes {
             if node.has_ended()? {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
 /// A body with an optional fault.
-pub struct Spoiled<B> {
+pub struct FaultyBody<B> {
     inner: B,
     fault: Option<Fault>,
     reset: Arc<AtomicBool>,
@@ -24,17 +24,17 @@ pub struct Spoiled<B> {
     way: Way,
 }
 
-impl<B> Spoiled<B> {
+impl<B> FaultyBody<B> {
     /// A body that is counted and limited to the rate of its line.
-    pub fn over(inner: B, meter: Arc<Meter>, way: Way) -> Spoiled<B> {
+    pub fn over(inner: B, meter: Arc<Meter>, way: Way) -> FaultyBody<B> {
         let (reset, start) = (Arc::default(), Instant::now());
-        Spoiled { inner, fault: None, reset, passed: 0, start, pause: None, meter, way }
+        FaultyBody { inner, fault: None, reset, passed: 0, start, pause: None, meter, way }
     }
 
     /// Adds a fault. `reset` is set if the connection must end with a reset.
     #[must_use]
-    pub fn with(self, fault: Fault, reset: Arc<AtomicBool>) -> Spoiled<B> {
-        Spoiled { fault: Some(fault), reset, ..self }
+    pub fn with(self, fault: Fault, reset: Arc<AtomicBool>) -> FaultyBody<B> {
+        FaultyBody { fault: Some(fault), reset, ..self }
     }
 
     /// Applies the fault to the next piece; `None` if the body ends before it.
@@ -64,7 +64,7 @@ impl<B> Spoiled<B> {
     }
 }
 
-impl<B> Body for Spoiled<B>
+impl<B> Body for FaultyBody<B>
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin,
 {

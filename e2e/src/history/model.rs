@@ -32,7 +32,7 @@ struct Deletion {
 }
 
 /// What all clients share.
-pub struct World {
+pub struct Model {
     pub recorder: Recorder,
     pub violations: Violations,
     /// Whether bytes from the bucket are changed on the way: ranges of content that is not stored
@@ -59,10 +59,10 @@ pub struct State {
     damaged: HashSet<String>,
 }
 
-impl World {
-    pub fn new(recorder: Recorder) -> World {
+impl Model {
+    pub fn new(recorder: Recorder) -> Model {
         let (violations, corrupting) = (Violations::default(), AtomicBool::new(false));
-        World {
+        Model {
             recorder,
             violations,
             corrupting,
