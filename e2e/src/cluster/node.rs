@@ -2,13 +2,15 @@
 
 use super::control::{answers, arguments, user};
 use super::machine::Machine;
-use super::pki::Authority;
+use super::pki::{Authority, Identity};
 use super::plan::Plan;
 use super::{START, state, storage};
+use crate::process::Process;
 use crate::tools::{self, Tool};
 use anyhow::Result;
 use serde_json::json;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 /// The name of a Kubernetes node.
@@ -36,11 +38,30 @@ pub async fn start(
     trust(machine, &storage::registry(plan), &format!("http://{}", storage::registry(plan)))?;
     fs::write(lib.join("containerd.toml"), containerd_config(plan))?;
     machine.network("sysctl -qw net.ipv4.ip_forward=1").await?;
+    containerd(machine).await?;
+    let mut kubelet = kubelet(machine, plan, number, folder, authority, server)?;
+    let mut proxy = proxy(machine, plan, number, folder, authority, server)?;
+    let (kubelet_address, proxy_address) = (format!("http://{address}:10248"), format!("http://{address}:10256"));
+    kubelet.until_ready(START, || answers(&kubelet_address, "/healthz")).await?;
+    proxy.until_ready(START, || answers(&proxy_address, "/healthz")).await
+}
+
+async fn containerd(machine: &Machine) -> Result<()> {
     let config = arguments!["--config=/var/lib/containerd.toml"];
     let mut containerd = machine.serve("containerd", &tools::system("containerd")?, &config)?;
     let socket = format!("/proc/{}/root/run/containerd/containerd.sock", machine.init().pid);
-    containerd.until_ready(START, || std::future::ready(Path::new(&socket).exists())).await?;
+    containerd.until_ready(START, || std::future::ready(Path::new(&socket).exists())).await
+}
 
+fn kubelet(
+    machine: &Machine,
+    plan: Plan,
+    number: u8,
+    folder: &Path,
+    authority: &Authority,
+    server: &str,
+) -> Result<Process> {
+    let address = plan.node(number);
     let group = state::cgroup(plan.index, machine.name());
     state::make_cgroup(&group)?;
     let identity = authority.issue(
@@ -50,7 +71,22 @@ pub async fn start(
     )?;
     let kubeconfig = folder.join(format!("{}.kubeconfig", name(number)));
     authority.kubeconfig(&kubeconfig, server, &identity)?;
-    let settings = json!({
+    let settings = kubelet_settings(&group, address, authority, &identity, plan);
+    let settings_file = folder.join(format!("{}.kubelet", name(number)));
+    fs::write(&settings_file, settings.to_string())?;
+    let flags = arguments!["--config={}", settings_file.display(); "--kubeconfig={}", kubeconfig.display();
+        "--hostname-override={}", name(number); "--node-ip={address}"];
+    machine.serve("kubelet", &Tool::Kubelet.path()?, &flags)
+}
+
+fn kubelet_settings(
+    group: &str,
+    address: Ipv4Addr,
+    authority: &Authority,
+    identity: &Identity,
+    plan: Plan,
+) -> serde_json::Value {
+    json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "cgroupDriver": "cgroupfs",
@@ -79,22 +115,24 @@ pub async fn start(
         // do with them.
         "syncFrequency": "10s",
         "maxPods": 110,
-    });
-    let settings_file = folder.join(format!("{}.kubelet", name(number)));
-    fs::write(&settings_file, settings.to_string())?;
-    let flags = arguments!["--config={}", settings_file.display(); "--kubeconfig={}", kubeconfig.display();
-        "--hostname-override={}", name(number); "--node-ip={address}"];
-    let mut kubelet = machine.serve("kubelet", &Tool::Kubelet.path()?, &flags)?;
+    })
+}
 
+fn proxy(
+    machine: &Machine,
+    plan: Plan,
+    number: u8,
+    folder: &Path,
+    authority: &Authority,
+    server: &str,
+) -> Result<Process> {
+    let address = plan.node(number);
     let (kubeconfig, _) = user(folder, authority, "system:kube-proxy", server, plan)?;
     let flags = arguments!["--kubeconfig={}", kubeconfig.display(); "--hostname-override={}", name(number);
         "--cluster-cidr={}", plan.all_pods(); "--proxy-mode=iptables"; "--healthz-bind-address={address}:10256";
         // No change of kernel-wide limits, which belong to the host.
         "--conntrack-max-per-core=0"; "--conntrack-min=0"; "--iptables-min-sync-period=100ms"];
-    let mut proxy = machine.serve("kube-proxy", &Tool::KubeProxy.path()?, &flags)?;
-    let (kubelet_address, proxy_address) = (format!("http://{address}:10248"), format!("http://{address}:10256"));
-    kubelet.until_ready(START, || answers(&kubelet_address, "/healthz")).await?;
-    proxy.until_ready(START, || answers(&proxy_address, "/healthz")).await
+    machine.serve("kube-proxy", &Tool::KubeProxy.path()?, &flags)
 }
 
 /// Lets the Kubernetes node pull from a registry: `name` is its host and port in image names, `url`

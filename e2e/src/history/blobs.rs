@@ -1,4 +1,5 @@
-//! How clients bring blobs: they ask for them, mount them, or push them in any of the ways there are.
+//! How clients upload blobs: they check whether the repository has them, mount them, or push them in
+//! any of the ways that the API has.
 
 use super::client::{Client, Server, Target};
 use super::record::{Kind, Outcome};
@@ -13,7 +14,8 @@ use std::time::Duration;
 const TRIES: usize = 3;
 
 impl Client {
-    /// Makes sure that the repository has a blob, as clients do: it asks, mounts or pushes. Whether it was told so.
+    /// Makes sure that the repository has a blob, as clients do: with `HEAD`, a mount or a push. Returns
+    /// whether a response confirmed it.
     pub async fn bring_blob(&mut self, at: &Server, repository: &str, blob: Content) -> bool {
         if self.random.random_bool(0.6) && self.head_blob(at, repository, blob).await {
             return true;
@@ -108,7 +110,8 @@ impl Client {
         done
     }
 
-    /// Each chunk may go to another node, and what fails is resumed where the node says that the upload ends.
+    /// Each chunk may go to another node. After a failure, the upload resumes at the offset that the
+    /// node reports.
     async fn push_in_chunks(&mut self, at: &Server, repository: &str, blob: Content) -> Option<Reply> {
         let path = format!("/v2/{repository}/blobs/uploads/");
         let opened = self.ask(at.registry.send(Method::POST, &path, &[], empty())).await?;
@@ -138,10 +141,7 @@ impl Client {
                         if status.status == 404 {
                             return Some(status);
                         }
-                        let range = status.header("range").and_then(|range| range.strip_prefix("0-"));
-                        let last: Option<u64> = range.and_then(|last| last.parse().ok());
-                        // An empty session says 0-0 too.
-                        sent = last.map_or(sent, |last| if last == 0 { 0 } else { last + 1 });
+                        sent = received(&status).unwrap_or(sent);
                     }
                 }
             }
@@ -185,4 +185,11 @@ impl Client {
             self.model().violations.add(Broken::Leak, &format!("the upload session {session}"), &explanation);
         }
     }
+}
+
+/// Number of bytes that a session has received, by its status.
+fn received(status: &Reply) -> Option<u64> {
+    let last: u64 = status.header("range")?.strip_prefix("0-")?.parse().ok()?;
+    // The range of an empty session is 0-0 too.
+    Some(if last == 0 { 0 } else { last + 1 })
 }

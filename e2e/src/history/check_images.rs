@@ -42,8 +42,8 @@ async fn pull(model: &Model, at: &Server, pushed: &Pushed, when: &str) {
         if let Err(problem) = whole(model, at, &path, &digest).await {
             let acknowledged = pushed.acknowledged.unwrap_or_default();
             let explanation = format!(
-                "{} failed GET {path} {when}: {problem}\nthe manifest {} was sent at {:.3} s and acknowledged at {:.3} s, \
-                 and no client deleted anything of it since; now it is {:.3} s",
+                "{} failed GET {path} {when}: {problem}\nthe manifest {} was sent at {:.3} s and acknowledged at \
+                 {:.3} s, and no client deleted anything of it since; now it is {:.3} s",
                 at.name,
                 image.digest,
                 seconds(pushed.call),

@@ -1,16 +1,17 @@
-//! A run of clients and faults against three nodes, whose history is checked against what the registry promises.
+//! A run of clients and faults against three nodes, whose history is checked against what the
+//! registry promises.
 //!
 //! A run is a sequence of epochs. In an epoch clients push, pull, delete and list while nodes and
-//! bucket fail. Then everything is healed and checked: tags for an order that explains all
+//! bucket fail. Then everything is repaired and checked: tags for an order that explains all
 //! operations, images for completeness at every node, lists for their content, stores for their
 //! capacity, and everything for leftovers. A seed determines the faults, their times, and the
 //! random numbers of every client. It does not determine how long each response takes, and clients
 //! choose among what they got in responses: the same seed gives the same plan, not the same
 //! history.
 //!
-//! `plan` decides what happens, `deployment` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`,
-//! `deleting` and `damaging` send the requests; `record` and `model` keep the responses; `check_*` check them, and `violations` and
-//! `report` print the results.
+//! `plan` decides what happens, `deployment` has the servers, and `faults` breaks them. `client` with
+//! `blobs`, `pushing`, `pulling`, `deleting` and `damaging` sends the requests. `record` and `model`
+//! keep the responses, `check_*` check them, and `violations` and `report` print the results.
 //!
 //! Two things are not violations, by design. A tag that moves back to an earlier manifest has the
 //! earlier `ETag` in S3. A conditional write that arrives late then finds its condition true again
@@ -58,6 +59,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use violations::Broken;
 
 /// Clients of the nodes. There is one more for Distribution.
@@ -191,8 +193,8 @@ impl Run {
         Ok(())
     }
 
-    /// Runs clients and faults until the time is over and every client has finished its operation.
-    async fn act(&mut self, planned: &Epoch) -> Result<()> {
+    /// What the clients of the nodes, and the client of Distribution, know of an epoch.
+    fn scenes(&self, planned: &Epoch) -> [Arc<Scene>; 2] {
         let loses_blobs = |fault: &ProcessFault| {
             matches!(
                 fault,
@@ -200,7 +202,7 @@ impl Run {
             )
         };
         let write_back = planned.mode == ReplicationMode::WriteBack;
-        self.model.corrupting.store(false, Ordering::SeqCst);
+        let blobs_may_be_lost = write_back && planned.process.iter().any(|planned| loses_blobs(&planned.fault));
         let scene = |nodes, blobs_may_be_lost, referrers| {
             Arc::new(Scene {
                 model: self.model.clone(),
@@ -212,19 +214,14 @@ impl Run {
                 stop: AtomicBool::new(false),
             })
         };
-        let lossy = write_back && planned.process.iter().any(|planned| loses_blobs(&planned.fault));
-        let (scenes, mut seeds) = (
-            [scene(self.servers(), lossy, true), scene(vec![self.distribution()], true, false)],
-            SmallRng::seed_from_u64(planned.clients),
-        );
-        let mut clients = tokio::task::JoinSet::new();
-        for number in 0..CLIENTS {
-            let client = Client::new(scenes[0].clone(), format!("client{number}"), SmallRng::from_rng(&mut seeds));
-            clients.spawn(client.run());
-        }
-        let other = Client::new(scenes[1].clone(), "distributor".into(), SmallRng::from_rng(&mut seeds));
-        clients.spawn(other.run_at_distribution());
+        [scene(self.servers(), blobs_may_be_lost, true), scene(vec![self.distribution()], true, false)]
+    }
 
+    /// Runs clients and faults until the time is over and every client has finished its operation.
+    async fn act(&mut self, planned: &Epoch) -> Result<()> {
+        self.model.corrupting.store(false, Ordering::SeqCst);
+        let scenes = self.scenes(planned);
+        let mut clients = start_clients(&scenes, planned.clients);
         let stores: Vec<_> = self.deployment.nodes.iter().map(crate::Node::store).collect();
         let (model, deployment) = (self.model.clone(), &mut self.deployment);
         let breaking = async {
@@ -307,4 +304,17 @@ impl Run {
             kept,
         }
     }
+}
+
+/// Starts all clients of an epoch.
+fn start_clients([of_nodes, of_distribution]: &[Arc<Scene>; 2], seed: u64) -> JoinSet<()> {
+    let mut seeds = SmallRng::seed_from_u64(seed);
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = Client::new(of_nodes.clone(), format!("client{number}"), SmallRng::from_rng(&mut seeds));
+        clients.spawn(client.run());
+    }
+    let other = Client::new(of_distribution.clone(), "distributor".into(), SmallRng::from_rng(&mut seeds));
+    clients.spawn(other.run_at_distribution());
+    clients
 }

@@ -45,8 +45,8 @@ impl Client {
             let now = self.model().recorder.now() as f64 / 1e9;
             let acknowledged = pushed.acknowledged.unwrap_or_default() as f64 / 1e9;
             let explanation = format!(
-                "{} responded to GET {path} with 404 at {now:.3} s: {}\nthe image {} was acknowledged at {acknowledged:.3} s, \
-                 and no client deleted anything of it",
+                "{} responded to GET {path} with 404 at {now:.3} s: {}\nthe image {} was acknowledged at \
+                 {acknowledged:.3} s, and no client deleted anything of it",
                 at.name,
                 String::from_utf8_lossy(&reply.body),
                 pushed.image.digest,

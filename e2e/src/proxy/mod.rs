@@ -240,6 +240,22 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Result<(), hyper::Erro
     hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
 }
 
+impl Shared {
+    /// The fault that the rules have for a request. Records the request.
+    fn fault_of(&self, request: &Request<Incoming>, target: &str, unreachable: bool) -> Option<Fault> {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = rules.iter().find(|rule| rule.takes(request.method(), target)).map(|rule| rule.fault.clone());
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(ProxiedRequest {
+            method: request.method().clone(),
+            target: target.to_owned(),
+            headers: request.headers().clone(),
+            failed: fault.is_some() || unreachable,
+            fault: if unreachable { Some(UNREACHABLE) } else { fault.as_ref().map(Fault::name) },
+        });
+        fault
+    }
+}
+
 /// An error of the service makes hyper close the connection without a response.
 type Dropped = io::Error;
 
@@ -249,20 +265,10 @@ async fn handle(
     reset: Arc<AtomicBool>,
 ) -> Result<Response<AnswerBody>, Dropped> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let fault = {
-        let rules = shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        rules.iter().find(|rule| rule.takes(request.method(), &target)).map(|rule| rule.fault.clone())
-    };
-    let away = shared.unreachable.load(Ordering::SeqCst);
-    shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(ProxiedRequest {
-        method: request.method().clone(),
-        target: target.clone(),
-        headers: request.headers().clone(),
-        failed: fault.is_some() || away,
-        fault: if away { Some(UNREACHABLE) } else { fault.as_ref().map(Fault::name) },
-    });
-    if away {
-        return Err(io::Error::other("away"));
+    let unreachable = shared.unreachable.load(Ordering::SeqCst);
+    let fault = shared.fault_of(&request, &target, unreachable);
+    if unreachable {
+        return Err(io::Error::other(UNREACHABLE));
     }
     if shared.meter.request() {
         return refuse(request, 503, "SlowDown").await;
