@@ -1,13 +1,13 @@
 //! An existing cluster that a kubeconfig names, such as kind or k3s.
 //!
-//! The scenarios install the operator and a registry in it and remove both at the end. The host must
-//! reach pods and Services by their addresses, as on a machine that is a node of the cluster or has
-//! routes to its networks.
+//! The scenarios install the operator and a registry in it and remove both at the end. The host
+//! must reach pods and Services by their addresses, as on a machine that is a node of the cluster or
+//! has routes to its networks.
 
 use super::{Cluster, Kubectl, control, push_image, services};
 use crate::container::Image;
 use crate::s3::S3;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use futures::future::{BoxFuture, FutureExt};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ pub struct ExternalCluster {
 }
 
 impl ExternalCluster {
-    /// The cluster that the environment names, if it names one. Creates the namespace `storage` with
-    /// the Service `s3`, and the bucket.
+    /// The cluster that the environment names, if it names one. Creates the namespace `storage`
+    /// with the Service `s3`, and the bucket.
     ///
     /// # Errors
     /// If a variable is missing, or the cluster or the S3 server does not respond.
@@ -57,21 +57,25 @@ impl ExternalCluster {
         Ok(Some(cluster))
     }
 
-    /// Checks that only Kubernetes uses the cluster, because scenarios create and delete namespaces and
-    /// the CRD.
+    /// Checks that only Kubernetes uses the cluster, because scenarios create and delete namespaces
+    /// and the CRD.
     async fn ensure_unused(&self) -> Result<()> {
         let names = self.kubectl(["get", "namespaces,crds", "-o", "name"]).await?;
-        let of_others = names.lines().find(|name| {
-            let namespace = name.strip_prefix("namespace/");
-            namespace.is_some_and(|name| !name.starts_with("kube-") && !SYSTEM_NAMESPACES.contains(&name))
-                || name.ends_with("/registryclusters.entrepot.dev")
-        });
-        ensure!(
-            of_others.is_none(),
-            "scenarios need a cluster that nothing else uses, and this one has {}; use a new cluster",
-            of_others.unwrap_or_default()
-        );
-        Ok(())
+        match names.lines().find(|name| is_of_others(name)) {
+            Some(name) => {
+                bail!("scenarios need a cluster that nothing else uses, and this one has {name}; use a new one")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether an object is one that a new cluster does not have.
+fn is_of_others(name: &str) -> bool {
+    match name.split_once('/') {
+        Some(("namespace", name)) => !name.starts_with("kube-") && !SYSTEM_NAMESPACES.contains(&name),
+        Some((_, name)) => name == "registryclusters.entrepot.dev",
+        None => false,
     }
 }
 
@@ -94,5 +98,23 @@ impl Cluster for ExternalCluster {
 
     fn load_image<'a>(&'a self, image: &'a Image, name: &'a str) -> BoxFuture<'a, Result<String>> {
         push_image(image, format!("{}/{name}", self.images)).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_unused_if_it_has_only_what_a_new_one_has() {
+        for name in ["namespace/default", "namespace/kube-system", "customresourcedefinition.apiextensions.k8s.io/a.b"]
+        {
+            assert!(!is_of_others(name), "{name}");
+        }
+        for name in
+            ["namespace/registry", "customresourcedefinition.apiextensions.k8s.io/registryclusters.entrepot.dev"]
+        {
+            assert!(is_of_others(name), "{name}");
+        }
     }
 }

@@ -152,14 +152,13 @@ impl OwnCluster {
             kubeconfig: control.kubeconfig.clone(),
             audit: Audit::new(&control.audit_log),
         };
-        let kubelets = cluster
-            .nodes
-            .iter()
-            .zip(1..)
-            .map(|(machine, number)| node::start(machine, plan, number, folder, &authority, &control.server));
+        let (authority, server) = (&authority, control.server.as_str());
+        let kubelets = cluster.nodes.iter().zip(1..).map(|(machine, number)| async move {
+            node::Setup { machine, plan, number, folder, authority, server }.start().await
+        });
         tokio::try_join!(
             futures::future::try_join_all(kubelets),
-            services::start(&cluster.nodes[0], plan, folder, &authority, &control, &options.program),
+            services::start(&cluster.nodes[0], plan, folder, authority, &control, &options.program),
             async { cluster.load_image(&container::pause()?, "pause:1").await },
             async { cluster.apply(&services::manifests(plan).to_string()).await },
         )?;
