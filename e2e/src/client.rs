@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Time limit for the beginning of every response; only a server that hangs reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The manifest media types that clients accept. Distribution accepts `*/*` for none of them.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -61,7 +61,7 @@ impl Reply {
         if self.status == status {
             return Ok(self);
         }
-        Err(Refused { status: self.status, wanted: status, body: self.body }.into())
+        Err(UnexpectedStatus { status: self.status, wanted: status, body: self.body }.into())
     }
 
     /// # Errors
@@ -73,31 +73,31 @@ impl Reply {
 
 /// A response with another status than the expected one.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct UnexpectedStatus {
     pub status: u16,
     wanted: u16,
     body: Bytes,
 }
 
-impl Refused {
+impl UnexpectedStatus {
     /// A response whose body was not read.
-    pub fn of(status: u16, wanted: u16) -> Refused {
-        Refused { status, wanted, body: Bytes::new() }
+    pub fn of(status: u16, wanted: u16) -> UnexpectedStatus {
+        UnexpectedStatus { status, wanted, body: Bytes::new() }
     }
 }
 
-impl std::fmt::Display for Refused {
+impl std::fmt::Display for UnexpectedStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "status {} instead of {}: {:?}", self.status, self.wanted, self.body)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for UnexpectedStatus {}
 
 /// Whether a client retries after this error: no response, an incomplete response, or a status that
 /// asks to retry. Wrong content is not among them.
-pub fn may_pass(error: &anyhow::Error) -> bool {
-    match error.downcast_ref::<Refused>() {
+pub fn is_transient(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<UnexpectedStatus>() {
         Some(refused) => matches!(refused.status, 408 | 429 | 500..),
         None => error
             .chain()
@@ -110,7 +110,7 @@ pub fn may_pass(error: &anyhow::Error) -> bool {
 ///
 /// # Errors
 /// The error of the last attempt.
-pub async fn persist<T, F>(
+pub async fn retry<T, F>(
     tries: u32,
     mut pause: Duration,
     mut attempt: impl FnMut() -> F,
@@ -121,7 +121,7 @@ where
 {
     for _ in 1..tries {
         match attempt().await {
-            Err(error) if may_pass(&error) => again(&error),
+            Err(error) if is_transient(&error) => again(&error),
             result => return result,
         }
         tokio::time::sleep(pause).await;
@@ -150,7 +150,7 @@ impl Registry {
     /// The same registry with requests that are repeated after 429 and 503 for up to `retry_for`,
     /// as real clients do.
     #[must_use]
-    pub fn patient(&self, retry_for: Duration) -> Registry {
+    pub fn retrying(&self, retry_for: Duration) -> Registry {
         Registry { retry_for, ..self.clone() }
     }
 
@@ -214,7 +214,7 @@ impl Registry {
         let request = headers
             .iter()
             .fold(Request::builder().method(method).uri(uri), |request, (name, value)| request.header(*name, *value));
-        let answer = tokio::time::timeout(PATIENCE, self.client.request(request.body(body)?)).await;
+        let answer = tokio::time::timeout(TIMEOUT, self.client.request(request.body(body)?)).await;
         answer.with_context(|| format!("{shown}: no response"))?.with_context(|| shown)
     }
 
@@ -268,7 +268,7 @@ impl Registry {
         let answer = self.open(Method::GET, &path, &[], empty()).await?;
         let status = answer.status().as_u16();
         if status != 200 {
-            return Err(Refused::of(status, 200)).context(path);
+            return Err(UnexpectedStatus::of(status, 200)).context(path);
         }
         let mut body = answer.into_body();
         let mut hasher = Hasher::new(digest.algorithm());

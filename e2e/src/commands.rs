@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 /// Time limit for every program of the tests; only a program that hangs reaches it.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Runs a program and returns its standard output.
 ///
@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub async fn run(command: &mut Command) -> Result<String> {
     let shown = format!("{:?}", command.as_std());
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(PATIENCE, output)
+    let output = tokio::time::timeout(TIMEOUT, output)
         .await
-        .with_context(|| format!("{shown} did not end within {PATIENCE:?}"))?
+        .with_context(|| format!("{shown} did not end within {TIMEOUT:?}"))?
         .with_context(|| format!("cannot start {shown}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {

@@ -4,7 +4,8 @@
 //! An image has one layer, with the program and the CA certificates of Mozilla: no shell, no
 //! package, no writable file, and a user other than root. The image does not depend on this
 //! machine: it contains neither the time nor a path.
-//! that could be written, and a user that is not root. Nothing of this machine enters it: not the time, not a path.
+//! that could be written, and a user that is not root. Nothing of this machine enters it: neither
+//! the time nor a path.
 
 use crate::commands;
 use crate::images::{Described, Layout};

@@ -144,17 +144,17 @@ impl FailingDisk {
 
 /// An ext4 file system that can become read-only: writes then fail with `EROFS`, as after the
 /// kernel has found that a disk fails.
-pub struct DyingDisk {
+pub struct RemountedDisk {
     // In the order in which they have to be dropped.
     mount: Mount,
     _device: Device,
     _folder: TempDir,
 }
 
-impl DyingDisk {
+impl RemountedDisk {
     /// # Errors
     /// If it cannot be created.
-    pub fn new(mebibytes: u64) -> Result<DyingDisk> {
+    pub fn new(mebibytes: u64) -> Result<RemountedDisk> {
         tools::system("mkfs.ext4")?;
         let folder = TempDir::new()?;
         let image = folder.path().join("image");
@@ -162,7 +162,7 @@ impl DyingDisk {
         run("mkfs.ext4", &["-q", "-F"], Some(&image))?;
         let device = Device(run("losetup", &["--find", "--show"], Some(&image))?.trim().to_owned());
         let mount = Mount::new(&folder.path().join("disk"), &["-o", "errors=continue", &device.0])?;
-        Ok(DyingDisk { mount, _device: device, _folder: folder })
+        Ok(RemountedDisk { mount, _device: device, _folder: folder })
     }
 
     pub fn path(&self) -> &Path {
@@ -173,7 +173,7 @@ impl DyingDisk {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn die(&self) -> Result<()> {
+    pub fn make_read_only(&self) -> Result<()> {
         run("mount", &["-o", "remount,abort"], Some(&self.mount.at)).map(|_| ())
     }
 }

@@ -53,7 +53,7 @@ impl Plan {
 
     /// A node that crashes at a crash point.
     #[must_use]
-    pub fn dying_at(mut self, point: &str) -> Plan {
+    pub fn crashing_at(mut self, point: &str) -> Plan {
         self.variant = Variant::CrashPoints;
         self.environment.push(("ENTREPOT_CRASH_AT".into(), point.into()));
         self

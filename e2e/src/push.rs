@@ -114,17 +114,6 @@ impl Registry {
         self.send(Method::PUT, &with_digest(&location(&reply)?, &content.digest), &headers, body_of(content)).await
     }
 
-    /// A single `POST` with the whole blob.
-    ///
-    /// # Errors
-    /// If the status is not 201.
-    pub async fn push_at_once(&self, repository: &str, content: &Content) -> Result<Reply> {
-        let path = format!("/v2/{repository}/blobs/uploads/?digest={}", content.digest);
-        let length = content.size.to_string();
-        let headers = [("content-type", "application/octet-stream"), ("content-length", length.as_str())];
-        self.send(Method::POST, &path, &headers, body_of(content)).await?.expect(201)
-    }
-
     /// `POST`, a `PATCH` for each chunk, and `PUT`.
     ///
     /// # Errors

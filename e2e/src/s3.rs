@@ -72,6 +72,15 @@ impl S3 {
         self.client.list_buckets().send().await.is_ok()
     }
 
+    /// Whether the server has the bucket.
+    ///
+    /// # Errors
+    /// If the server rejects the request.
+    pub async fn has_bucket(&self) -> Result<bool> {
+        let buckets = self.client.list_buckets().send().await.context("cannot list the buckets")?;
+        Ok(buckets.buckets().iter().any(|bucket| bucket.name() == Some(BUCKET)))
+    }
+
     /// # Errors
     /// If the server rejects the request.
     pub async fn make_bucket(&self) -> Result<()> {

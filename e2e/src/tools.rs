@@ -237,14 +237,11 @@ fn remove_folder(folder: &Path) -> Result<()> {
 
 /// The Debian packages that the tests need, each with a program by which an installed package is
 /// recognised.
-const PACKAGES: [(&str, &str); 20] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("podman", "podman"),
     ("skopeo", "skopeo"),
-    ("umoci", "umoci"),
     ("wrk", "wrk"),
     ("nginx-light", "nginx"),
-    ("openssl", "openssl"),
-    ("jq", "jq"),
     ("e2fsprogs", "mkfs.ext4"),
     ("mount", "losetup"),
     ("util-linux", "blockdev"),

@@ -1,7 +1,8 @@
 //! `cargo e2e up`, `demo` and `down`: a cluster for manual use.
 
-use crate::cluster::{self, Cluster, Lifetime, Options, State};
+use crate::cluster::{self, Cluster, Kubectl, Lifetime, Options, OwnCluster, State};
 use crate::s3;
+use crate::scenarios::{self, REGISTRY};
 use crate::tools::Tool;
 use anyhow::Result;
 use std::time::Instant;
@@ -19,10 +20,10 @@ pub async fn up() -> Result<()> {
 /// # Errors
 /// If a step fails.
 pub async fn demo() -> Result<()> {
-    start(crate::scenarios::show).await
+    start(scenarios::show).await
 }
 
-async fn start(show: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
+async fn start(show: impl AsyncFnOnce(&OwnCluster) -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     let running = State::all()?.into_iter().find(|(state, _)| state.owner.is_none() && state.is_wanted());
     if let Some((_, folder)) = running {
@@ -32,8 +33,8 @@ async fn start(show: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
     }
     let options = Options { lifetime: Lifetime::Kept, nodes: 2, program: std::env::current_exe()? };
     cluster::with(options, async |cluster| {
-        crate::scenarios::deploy(cluster).await?;
-        println!("registry     http://{}", cluster.service(crate::scenarios::NAMESPACE, "images").await?);
+        scenarios::deploy(cluster).await?;
+        println!("registry     http://{}", cluster.service(REGISTRY.namespace, REGISTRY.name).await?);
         show(cluster).await?;
         println!("up after     {:.0?}", begin.elapsed());
         println!("kubeconfig   {}", cluster.kubeconfig().display());

@@ -1,22 +1,15 @@
 //! Resources that a process uses, as the system accounts for them.
 
 use anyhow::{Context, Result};
-use std::fs;
+use procfs::process::{ClearRefs, Process, Status};
 
 /// CPU time in seconds that a process has used so far, user and system together.
 ///
 /// # Errors
 /// If the process does not exist.
 pub fn processor(process: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, in parentheses, may contain spaces; utime and stime are fields 14 and 15 (proc(5)).
-    let (_, rest) = stat.rsplit_once(')').with_context(|| format!("cannot parse /proc/{process}/stat"))?;
-    let field = |number: usize| rest.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
-    let ticks = field(14)
-        .zip(field(15))
-        .map(|(user, system)| user + system)
-        .with_context(|| format!("cannot parse /proc/{process}/stat"))?;
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let stat = of(process)?.stat()?;
+    Ok((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
 }
 
 /// Memory that a process uses now, in bytes.
@@ -24,7 +17,7 @@ pub fn processor(process: u32) -> Result<f64> {
 /// # Errors
 /// If the process does not exist.
 pub fn memory(process: u32) -> Result<u64> {
-    status(process, "VmRSS")
+    kibibytes(process, |status| status.vmrss)
 }
 
 /// The most memory that the process has used since [`forget_peak`], in bytes.
@@ -32,14 +25,13 @@ pub fn memory(process: u32) -> Result<u64> {
 /// # Errors
 /// If the process does not exist.
 pub fn peak_memory(process: u32) -> Result<u64> {
-    status(process, "VmHWM")
+    kibibytes(process, |status| status.vmhwm)
 }
 
 /// # Errors
 /// If the process does not exist.
 pub fn forget_peak(process: u32) -> Result<()> {
-    // 5 resets the peak (proc(5), /proc/PID/clear_refs).
-    Ok(fs::write(format!("/proc/{process}/clear_refs"), "5")?)
+    Ok(of(process)?.clear_refs(ClearRefs::PeakRSS)?)
 }
 
 /// The running child processes of a process.
@@ -47,19 +39,17 @@ pub fn forget_peak(process: u32) -> Result<()> {
 /// # Errors
 /// If the process does not exist.
 pub fn children(process: u32) -> Result<Vec<u32>> {
-    let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
-    text.split_whitespace().map(|id| Ok(id.parse()?)).collect()
+    Ok(of(process)?.task_main_thread()?.children()?)
+}
+
+fn of(process: u32) -> Result<Process> {
+    Ok(Process::new(i32::try_from(process)?)?)
 }
 
 /// A value of `/proc/PID/status`, converted from KiB to bytes.
-fn status(process: u32, field: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .with_context(|| format!("/proc/{process}/status has no field {field}"))?;
-    let number = line.trim_start_matches(':').trim().trim_end_matches(" kB");
-    Ok(number.parse::<u64>().with_context(|| format!("{field}: {line}"))? << 10)
+fn kibibytes(process: u32, field: impl FnOnce(Status) -> Option<u64>) -> Result<u64> {
+    let kibibytes = field(of(process)?.status()?).with_context(|| format!("process {process} has no memory"))?;
+    Ok(kibibytes << 10)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const MEBIBYTE: usize = 1 << 20;
 /// Timeouts of the node for slow clients.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Setting {
     node: Node,
@@ -81,7 +81,7 @@ impl Setting {
 
 async fn read(stream: &mut TcpStream) -> String {
     let (mut said, mut buffer) = (Vec::new(), vec![0; 65536]);
-    while let Ok(Ok(read)) = tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await {
+    while let Ok(Ok(read)) = tokio::time::timeout(TIMEOUT, stream.read(&mut buffer)).await {
         if read == 0 || said.len() > MEBIBYTE {
             break;
         }
@@ -99,39 +99,41 @@ fn is_refused(status: Option<u16>) -> bool {
     status.is_none_or(|status| (400..500).contains(&status))
 }
 
+/// Path segments that could lead out of a folder, or that have another meaning in the layout.
+const ESCAPING_SEGMENTS: [&str; 26] = [
+    "..",
+    "../..",
+    "../../../../etc/passwd",
+    "%2e%2e",
+    "%2e%2e%2f%2e%2e%2fetc",
+    "..%2f..",
+    "%252e%252e",
+    ".",
+    "",
+    "a/../../b",
+    "..\\..",
+    "%5c..%5c",
+    "%00",
+    "a%00b",
+    "_layers",
+    "a/_manifests",
+    "a/_uploads",
+    "A",
+    "a//b",
+    "-a",
+    "%c0%ae%c0%ae",
+    "%ff",
+    "a%20b",
+    "a;b",
+    "~",
+    "$(id)",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_path_leaves_its_folder() {
     let mut setting = Setting::new().await;
     let digest = Content::new(1, 1).digest;
-    let ways_out = [
-        "..",
-        "../..",
-        "../../../../etc/passwd",
-        "%2e%2e",
-        "%2e%2e%2f%2e%2e%2fetc",
-        "..%2f..",
-        "%252e%252e",
-        ".",
-        "",
-        "a/../../b",
-        "..\\..",
-        "%5c..%5c",
-        "%00",
-        "a%00b",
-        "_layers",
-        "a/_manifests",
-        "a/_uploads",
-        "A",
-        "a//b",
-        "-a",
-        "%c0%ae%c0%ae",
-        "%ff",
-        "a%20b",
-        "a;b",
-        "~",
-        "$(id)",
-    ];
-    for way in ways_out {
+    for way in ESCAPING_SEGMENTS {
         let targets = [
             format!("/v2/{way}/blobs/{digest}"),
             format!("/v2/{way}/manifests/latest"),
@@ -200,52 +202,58 @@ async fn oversized_requests_are_rejected_before_they_are_kept() {
     setting.assert_unharmed().await;
 }
 
+/// `Range` headers that are invalid, or cannot be satisfied for 1000 bytes.
+const INVALID_RANGES: [&str; 16] = [
+    "bytes=1000-",
+    "bytes=-0",
+    "bytes=5-1",
+    "bytes=-",
+    "bytes=--1",
+    "bytes=-1-",
+    "bytes=0--1",
+    "bytes=a-b",
+    "0-1",
+    "bytes=99999999999999999999-",
+    "bytes=0-99999999999999999999",
+    "bytes=18446744073709551615-18446744073709551615",
+    "bytes=0-0,5-9",
+    "bytes=",
+    "lines=0-1",
+    "bytes=0-0\u{e9}",
+];
+
+/// `Content-Range` headers that do not fit the first ten bytes of an upload.
+const INVALID_CONTENT_RANGES: [&str; 15] = [
+    "",
+    "-",
+    "5",
+    "1-0",
+    "-5",
+    "5-",
+    "0--1",
+    "a-b",
+    "bytes 0-9/10",
+    "0-99999999999999999999",
+    "18446744073709551615-18446744073709551615",
+    "0-18446744073709551615",
+    "1000-1009",
+    "0-8",
+    "0-10",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_range_is_rejected_or_ignored() {
     let mut setting = Setting::new().await;
     let registry = setting.node.registry.clone();
     let blob = Content::fresh(1000);
     registry.push("a", &blob).await.unwrap();
-    for range in [
-        "bytes=1000-",
-        "bytes=-0",
-        "bytes=5-1",
-        "bytes=-",
-        "bytes=--1",
-        "bytes=-1-",
-        "bytes=0--1",
-        "bytes=a-b",
-        "0-1",
-        "bytes=99999999999999999999-",
-        "bytes=0-99999999999999999999",
-        "bytes=18446744073709551615-18446744073709551615",
-        "bytes=0-0,5-9",
-        "bytes=",
-        "lines=0-1",
-        "bytes=0-0\u{e9}",
-    ] {
+    for range in INVALID_RANGES {
         let path = format!("/v2/a/blobs/{}", blob.digest);
         let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nRange: {range}\r\nConnection: close\r\n\r\n");
         let answered = status(&setting.say(head.as_bytes()).await);
         assert!(matches!(answered, Some(200 | 206 | 400 | 416)), "{range}: {answered:?}");
     }
-    for range in [
-        "",
-        "-",
-        "5",
-        "1-0",
-        "-5",
-        "5-",
-        "0--1",
-        "a-b",
-        "bytes 0-9/10",
-        "0-99999999999999999999",
-        "18446744073709551615-18446744073709551615",
-        "0-18446744073709551615",
-        "1000-1009",
-        "0-8",
-        "0-10",
-    ] {
+    for range in INVALID_CONTENT_RANGES {
         let session = registry.open_session("a").await.unwrap();
         let headers = [("content-range", range), ("content-length", "10")];
         let reply = registry.send(Method::PATCH, &session, &headers, full(vec![0; 10])).await.unwrap();

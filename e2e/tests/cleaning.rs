@@ -104,7 +104,7 @@ struct Run {
 
 impl Run {
     async fn push(&mut self, blob: &Content) -> Result<()> {
-        self.node.registry.patient(Duration::from_secs(30)).push("cleaning/app", blob).await?;
+        self.node.registry.retrying(Duration::from_secs(30)).push("cleaning/app", blob).await?;
         self.after(blob).await
     }
 
@@ -187,44 +187,55 @@ async fn run(policy: EvictionPolicy, pause: u64) -> Result<()> {
     let model = Model { policy, step: 0, uses: BTreeMap::new() };
     let node = plan.start().await?;
     let mut run = Run { node, model, traffic: 0, cleanings: 0.0, victims: 0.0, most_used: 0.0 };
-    let start = Instant::now();
-    let hot: Vec<_> = (0..HOT).map(|number| Content::new(number, 8 << 20)).collect();
-    for blob in &hot {
-        run.push(blob).await?;
-    }
-    for blob in hot.iter().cycle().take(4 * hot.len()) {
-        ensure!(run.pull(blob).await?, "the pushed blob is not stored");
-    }
-    // A fixed seed, so that the traffic is the same each time.
-    let mut random = SmallRng::seed_from_u64(7);
-    let mut cold: Vec<Content> = Vec::new();
-    let (mut steps, mut misses) = (0, 0);
-    while run.traffic < TRAFFIC {
-        if cold.len() < 20 || random.random_bool(0.6) {
-            let blob = Content::new(1000 + steps, random.random_range(4u64 << 20..48 << 20));
-            run.push(&blob).await?;
-            cold.push(blob);
-        } else {
-            let blob = cold[random.random_range(0..cold.len())];
-            misses += u64::from(!run.pull(&blob).await?);
+    run.all(pause).await
+}
+
+impl Run {
+    /// Pushes and pulls until the traffic is complete.
+    async fn all(&mut self, pause: u64) -> Result<()> {
+        let start = Instant::now();
+        let hot: Vec<_> = (0..HOT).map(|number| Content::new(number, 8 << 20)).collect();
+        for blob in &hot {
+            self.push(blob).await?;
         }
-        if steps % pause == 0 {
-            let blob = &hot[(steps / pause % HOT) as usize];
-            ensure!(run.pull(blob).await?, "step {steps}: hot content was evicted");
+        for blob in hot.iter().cycle().take(4 * hot.len()) {
+            ensure!(self.pull(blob).await?, "the pushed blob is not stored");
         }
-        steps += 1;
-    }
-    println!(
-        "{policy:?}: {} MiB in {steps} steps and {:.0?}: {} cleanings removed {} blobs, {misses} pulls missed, at most \
+        // A fixed seed, so that the traffic is the same each time.
+        let mut random = SmallRng::seed_from_u64(7);
+        let mut cold: Vec<Content> = Vec::new();
+        let (mut steps, mut misses) = (0, 0);
+        while self.traffic < TRAFFIC {
+            if cold.len() < 20 || random.random_bool(0.6) {
+                let blob = Content::new(1000 + steps, random.random_range(4u64 << 20..48 << 20));
+                self.push(&blob).await?;
+                cold.push(blob);
+            } else {
+                let blob = cold[random.random_range(0..cold.len())];
+                misses += u64::from(!self.pull(&blob).await?);
+            }
+            if steps % pause == 0 {
+                let blob = &hot[(steps / pause % HOT) as usize];
+                ensure!(self.pull(blob).await?, "step {steps}: hot content was evicted");
+            }
+            steps += 1;
+        }
+        println!(
+            "{:?}: {} MiB in {steps} steps and {:.0?}: {} cleanings removed {} blobs, {misses} pulls missed, at most \
          {} MiB stored",
-        run.traffic >> 20,
-        start.elapsed(),
-        run.cleanings,
-        run.victims,
-        run.most_used as u64 >> 20,
-    );
-    ensure!(run.victims > 100.0 && misses > 10, "the traffic caused too few evictions or misses to prove anything");
-    Ok(())
+            self.model.policy,
+            self.traffic >> 20,
+            start.elapsed(),
+            self.cleanings,
+            self.victims,
+            self.most_used as u64 >> 20,
+        );
+        ensure!(
+            self.victims > 100.0 && misses > 10,
+            "the traffic caused too few evictions or misses to prove anything"
+        );
+        Ok(())
+    }
 }
 
 /// The stored digests, and the disk usage of the store's folder in bytes.

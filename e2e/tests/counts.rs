@@ -41,9 +41,9 @@ impl Setting {
     /// The requests that `action` causes at a node, by operation.
     async fn cost<F: Future<Output = Result<()>>>(&self, node: &Node, action: F) -> BTreeMap<String, u64> {
         let before = node.metrics().await.unwrap().bucket_requests();
-        self.proxy.take_seen();
+        self.proxy.take_requests();
         action.await.unwrap();
-        let seen = self.proxy.take_seen();
+        let seen = self.proxy.take_requests();
         assert!(
             seen.iter().all(|seen| !seen.headers.contains_key("x-amz-copy-source")),
             "the node made a server-side copy"
@@ -124,12 +124,12 @@ async fn pulling_a_stored_image_by_tag_costs_one_conditional_get() {
     let setting = Setting::new().await;
     let (node, image) = (&setting.node, Image::fresh(&[10_000, 20_000, 30_000]));
     node.registry.push_image("counts/app", "v1", &image).await.unwrap();
-    setting.proxy.take_seen();
+    setting.proxy.take_requests();
     let cost = setting.cost(node, node.registry.pull_image("counts/app", "v1", &image)).await;
     assert_eq!(cost, requests([("get", 1)]));
     let conditional = async {
         node.registry.pull_image("counts/app", "v1", &image).await.unwrap();
-        let seen = setting.proxy.take_seen();
+        let seen = setting.proxy.take_requests();
         assert_eq!(seen.len(), 1, "{seen:#?}");
         assert!(seen[0].headers.contains_key("if-none-match"), "{seen:#?}");
     };

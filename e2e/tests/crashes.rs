@@ -19,7 +19,7 @@ use std::time::Duration;
 const LARGE: u64 = 22 << 20;
 /// SIGABRT, with which a crash point ends the process.
 const ABORTED: i32 = 6;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Nodes remove expired sessions every minute.
 const EXPIRY: Duration = Duration::from_secs(90);
 
@@ -93,7 +93,7 @@ impl Setting {
             config.replication.part_size = ByteSize::mebibytes(5);
             config.upload.session_expiry = Span::from_millis(500);
         });
-        let mut node = plan.dying_at(point).start().await?;
+        let mut node = plan.crashing_at(point).start().await?;
         let mut acknowledged = Acknowledged::default();
         let mut pushed = push(&node.registry, &repository, &image, &subject, &mut acknowledged).await;
         if point.starts_with("delete.") {
@@ -102,7 +102,7 @@ impl Setting {
             acknowledged = Acknowledged { subject: true, ..Acknowledged::default() };
         }
         let status = node
-            .wait(PATIENCE)
+            .wait(TIMEOUT)
             .await
             .with_context(|| format!("the crash point was not reached; result of the push: {pushed:?}"))?;
         ensure!(status.signal() == Some(ABORTED), "the node exited with {status} instead of a crash\n{}", node.log());
@@ -110,7 +110,7 @@ impl Setting {
         node.plan.environment.clear();
         node.start_again().await?;
         let drained = || async { node.metrics().await.is_ok_and(|metrics| metrics.sum("pending_blobs", &[]) == 0.0) };
-        wait::until("nothing is pending", PATIENCE, drained).await?;
+        wait::until("nothing is pending", TIMEOUT, drained).await?;
         self.nothing_acknowledged_is_lost(&repository, &image, &subject, &acknowledged).await?;
         self.nothing_visible_is_broken(&repository).await?;
 

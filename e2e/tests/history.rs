@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 use entrepot_e2e::history::client::{Scene, Server};
+use entrepot_e2e::history::model::{Model, Pushed};
 use entrepot_e2e::history::record::{Kind, Outcome, Record, Recorder};
 use entrepot_e2e::history::violations::{Broken, Violations};
-use entrepot_e2e::history::world::{Pushed, World};
 use entrepot_e2e::history::{check_images, check_listings, check_tags, fresh_seed, run_all};
 use entrepot_e2e::node::Plan;
 use entrepot_e2e::node_binary::Variant;
@@ -111,7 +111,7 @@ async fn a_history_without_an_order_is_found() {
 struct Setting {
     node: Node,
     bucket: TempDir,
-    world: World,
+    model: Model,
     pushed: Pushed,
     _folder: TempDir,
 }
@@ -119,13 +119,13 @@ struct Setting {
 impl Setting {
     async fn new() -> Result<Setting> {
         let (bucket, folder) = (TempDir::new()?, TempDir::new()?);
-        let world = World::new(Recorder::new(&folder.path().join("history.jsonl"))?);
+        let model = Model::new(Recorder::new(&folder.path().join("history.jsonl"))?);
         let mut plan = Plan::over_folder(bucket.path());
         plan.variant = Variant::CrashPoints;
         let node = plan.start().await?;
         let [repository, ..] = Scene::repositories(0);
         let image = Arc::new(Image::fresh(&[1000]));
-        let call = world.recorder.now();
+        let call = model.recorder.now();
         let attempt = Pushed {
             repository: repository.clone(),
             image: image.clone(),
@@ -134,10 +134,10 @@ impl Setting {
             acknowledged: None,
             epoch: 0,
         };
-        let place = world.state().push(attempt.clone());
+        let place = model.state().push(attempt.clone());
         node.registry.push_image(&repository, "t", &image).await?;
-        world.state().acknowledge(place, world.recorder.now());
-        Ok(Setting { node, bucket, world, pushed: attempt, _folder: folder })
+        model.state().acknowledge(place, model.recorder.now());
+        Ok(Setting { node, bucket, model, pushed: attempt, _folder: folder })
     }
 
     fn servers(&self) -> [Server; 1] {
@@ -153,9 +153,9 @@ impl Setting {
 
     async fn violations(&self) -> Vec<Broken> {
         let servers = self.servers();
-        check_listings::check(&self.world, &servers, 0, &[], None).await;
-        check_images::check(&self.world, &servers, "now").await;
-        self.world.violations.counts().into_keys().collect()
+        check_listings::check(&self.model, &servers, 0, &[], None).await;
+        check_images::check(&self.model, &servers, "now").await;
+        self.model.violations.counts().into_keys().collect()
     }
 
     fn key(&self, key: &str) -> std::path::PathBuf {
@@ -175,9 +175,9 @@ async fn a_missing_layer_is_found_unless_a_client_deleted_it() {
     let layer = setting.pushed.image.layers[0].digest;
     std::fs::remove_file(setting.key(&s3::content_key(&layer))).unwrap();
     setting.forget().await.unwrap();
-    let place = setting.world.state().delete(&setting.pushed.repository, layer);
+    let place = setting.model.state().delete(&setting.pushed.repository, layer);
     assert_eq!(setting.violations().await, [], "a deletion is pending");
-    setting.world.state().end_deletion(place, 0);
+    setting.model.state().end_deletion(place, 0);
     assert_eq!(setting.violations().await, [Broken::Image], "the deletion ended before the push");
 }
 
@@ -208,8 +208,8 @@ async fn wrong_bytes_are_found() {
     let (repository, image) = (&setting.pushed.repository, &setting.pushed.image);
     let mut answers = vec![(format!("/v2/{repository}/manifests/{}", image.digest), image.manifest.clone())];
     answers.extend(image.blobs().map(|blob| (format!("/v2/{repository}/blobs/{}", blob.digest), vec![0; 1000])));
-    check_images::check(&setting.world, &[registry_of(answers).await], "now").await;
-    let found: Vec<_> = setting.world.violations.counts().into_keys().collect();
+    check_images::check(&setting.model, &[registry_of(answers).await], "now").await;
+    let found: Vec<_> = setting.model.violations.counts().into_keys().collect();
     assert_eq!(found, [Broken::Image, Broken::Bytes]);
 }
 
@@ -218,7 +218,7 @@ async fn a_tag_that_is_listed_and_absent_is_found() {
     let setting = Setting::new().await.unwrap();
     let list = format!("/v2/{}/tags/list", setting.pushed.repository);
     let server = registry_of(vec![(list, br#"{"tags": ["ghost"]}"#.to_vec())]).await;
-    check_listings::check(&setting.world, &[server], 0, &[], None).await;
-    let found: Vec<_> = setting.world.violations.counts().into_keys().collect();
+    check_listings::check(&setting.model, &[server], 0, &[], None).await;
+    let found: Vec<_> = setting.model.violations.counts().into_keys().collect();
     assert_eq!(found, [Broken::GhostTag]);
 }

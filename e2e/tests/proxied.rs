@@ -15,7 +15,7 @@ use entrepot_e2e::images::Layout;
 use entrepot_e2e::node::Plan;
 use entrepot_e2e::podman::Podman;
 use entrepot_e2e::proxy::{Line, Proxy};
-use entrepot_e2e::servers::{Answered, Nginx, Versitygw};
+use entrepot_e2e::servers::{LoggedRequest, Nginx, Versitygw};
 use entrepot_e2e::tools::Tool;
 use entrepot_e2e::{Content, Node, Registry, commands, s3, wait};
 use entrepot_oci::Digest;
@@ -110,8 +110,8 @@ impl Way {
     }
 
     /// The requests to which nginx has responded; prints them as well.
-    fn answered(&self) -> Result<Vec<Answered>> {
-        let mut answered = self.nginx.answered()?;
+    fn answered(&self) -> Result<Vec<LoggedRequest>> {
+        let mut answered = self.nginx.logged_requests()?;
         answered.retain(|request| request.path.starts_with("/v2/"));
         answered.sort_by_key(|request| request.began);
         let first = answered.first().map(|request| request.began).unwrap_or_default();

@@ -1,18 +1,23 @@
-//! A Kubernetes cluster on one machine: etcd, API server, controllers, scheduler, and Kubernetes
-//! nodes with containerd and kubelet.
+//! Kubernetes clusters on which scenarios run: one of our own ([`OwnCluster`]), or an existing one
+//! that a kubeconfig names ([`ExternalCluster`]).
 //!
-//! Every Kubernetes node runs in its own Linux namespaces, as a `machine`. So does the storage:
-//! an S3 server and a registry for images. One network link connects the host to them, over which
-//! it reaches Kubernetes nodes, pods and Services by their own addresses. On the host, a cluster
-//! creates only this link, its routes, cgroups, and a folder in the cache; `state` removes them
-//! even after this process was killed. It never touches a cluster that it did not start.
+//! Our own cluster runs on one machine: etcd, API server, controllers, scheduler, and Kubernetes
+//! nodes with containerd and kubelet. Every Kubernetes node runs in its own Linux namespaces, as a
+//! `machine`. So does the storage: an S3 server and a registry for images. One network link
+//! connects the host to them, over which it reaches Kubernetes nodes, pods and Services by their own
+//! addresses. On the host, a cluster creates only this link, its routes, cgroups, and a folder in the
+//! cache; `state` removes them even after this process was killed. It never touches a cluster that
+//! it did not start.
 
 mod audit;
 mod control;
+mod external;
 mod kill;
 mod kubectl;
 mod machine;
+mod network;
 mod node;
+mod own;
 pub mod pki;
 mod plan;
 mod provisioner;
@@ -20,258 +25,59 @@ mod s3_keys;
 mod services;
 mod state;
 mod storage;
-mod wires;
 
 pub use audit::{Audit, Mark, Request};
-pub use kill::{kill, processes};
+pub use external::ExternalCluster;
+pub use kubectl::Kubectl;
 pub use machine::{Lifetime, Machine};
+pub use own::{Options, OwnCluster, with};
 pub use provisioner::{FIXED, GROWING, classes, serve as provision};
-pub use s3_keys::Asked;
+pub use s3_keys::S3Request;
 pub use state::{ProcessId, State, remove_unwanted};
 
-use crate::container::{self, Image};
+use crate::container::Image;
 use crate::s3::S3;
-use crate::tools::{self, Tool};
-use anyhow::{Context, Result};
-use plan::Plan;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::Result;
+use futures::future::BoxFuture;
+use std::path::Path;
+use std::time::Duration;
 
 /// Time limit for a part of the cluster to respond. The API server takes ten seconds on a loaded
 /// machine.
 const START: Duration = Duration::from_secs(180);
 
-/// Options of a cluster.
-pub struct Options {
-    pub lifetime: Lifetime,
-    /// Number of Kubernetes nodes, at least one; the first also runs the control plane.
-    pub nodes: u8,
-    /// The `cargo e2e` program, which also runs in the cluster as the volume provisioner.
-    pub program: PathBuf,
-}
-
-/// A running cluster.
-pub struct Cluster {
-    plan: Plan,
-    folder: PathBuf,
-    storage: Machine,
-    nodes: Vec<Machine>,
-    s3: S3,
-    client: kube::Client,
-    kubeconfig: PathBuf,
-    audit: Audit,
-}
-
-/// Runs `body` with a cluster and removes the cluster afterwards, whatever happens: a failure, a
-/// panic of another task, Ctrl-C or SIGTERM. The logs are kept after a failure. With
-/// `Lifetime::Kept`, only a cluster that failed is removed.
+/// A Kubernetes cluster, as far as every backend has it. [`Kubectl`] adds what needs only this.
 ///
-/// # Errors
-/// If the cluster does not start, `body` fails, or the cluster cannot be removed.
-pub async fn with<T>(options: Options, body: impl AsyncFnOnce(&Cluster) -> Result<T>) -> Result<T> {
-    remove_unwanted().await?;
-    install()?;
-    let (mut state, folder) = State::claim(Some(ProcessId::of(std::process::id())?))?;
-    let work = async {
-        let cluster = Cluster::start(&options, &mut state, &folder).await?;
-        body(&cluster).await
-    };
-    let result = tokio::select! {
-        result = work => result,
-        error = interrupted() => Err(error),
-    };
-    if result.is_ok() && options.lifetime == Lifetime::Kept {
-        state.owner = None;
-        state.complete = true;
-        state.write(&folder)?;
-        return result;
-    }
-    if let Err(error) = &result {
-        println!("the cluster's logs are kept in {}: {error}", keep_logs(&folder)?.display());
-    }
-    state.remove(&folder).await.and(result)
-}
-
-async fn interrupted() -> anyhow::Error {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => anyhow::anyhow!("interrupted"),
-        _ = terminate.recv() => anyhow::anyhow!("terminated"),
-    }
-}
-
-/// Installs everything that a cluster needs, so that the deadlines of its start do not include this
-/// time.
-fn install() -> Result<()> {
-    for program in
-        ["unshare", "catatonit", "containerd", "runc", "/usr/lib/cni/ptp", "etcd", "iptables", "ip", "skopeo"]
-    {
-        tools::system(program)?;
-    }
-    for tool in [
-        Tool::KubeApiserver,
-        Tool::KubeControllerManager,
-        Tool::KubeScheduler,
-        Tool::Kubelet,
-        Tool::KubeProxy,
-        Tool::Kubectl,
-        Tool::Coredns,
-        Tool::MetricsServer,
-        Tool::Versitygw,
-    ] {
-        tool.path()?;
-    }
-    crate::node_binary::Variant::Release.path().map(drop)
-}
-
-/// Moves the logs of a failed cluster to a folder that its removal does not delete.
-fn keep_logs(folder: &Path) -> Result<PathBuf> {
-    let kept = State::home()?.join("failed");
-    match std::fs::remove_dir_all(&kept) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => std::fs::create_dir_all(&kept)?,
-    }
-    for machine in std::fs::read_dir(folder)? {
-        let machine = machine?;
-        let log = machine.path().join("log");
-        if log.is_dir() {
-            std::fs::rename(log, kept.join(machine.file_name()))?;
-        }
-    }
-    Ok(kept)
-}
-
-impl Cluster {
-    async fn start(options: &Options, state: &mut State, folder: &Path) -> Result<Cluster> {
-        let start = Instant::now();
-        let plan = state.plan();
-        let authority = pki::Authority::new(&folder.join("pki"))?;
-        let mut machines = Vec::new();
-        for name in std::iter::once("storage".to_owned()).chain((1..=options.nodes).map(node::name)) {
-            let machine = Machine::start(&name, &folder.join(&name), options.lifetime).await?;
-            state.machines.push(machine.init());
-            state.write(folder)?;
-            machines.push(machine);
-        }
-        let storage = machines.remove(0);
-        let nodes = machines;
-        let first = nodes.first().context("a cluster needs at least one Kubernetes node")?;
-        wires::connect(plan, &storage, &nodes).await?;
-        let (s3, control) =
-            tokio::try_join!(storage::start(&storage, plan), control::start(first, plan, folder, &authority))?;
-        println!("control plane ready after {:.1?}", start.elapsed());
-        let cluster = Cluster {
-            plan,
-            folder: folder.to_owned(),
-            storage,
-            nodes,
-            s3,
-            client: control.client.clone(),
-            kubeconfig: control.kubeconfig.clone(),
-            audit: Audit::new(&control.audit_log),
-        };
-        let kubelets = cluster
-            .nodes
-            .iter()
-            .zip(1..)
-            .map(|(machine, number)| node::start(machine, plan, number, folder, &authority, &control.server));
-        tokio::try_join!(
-            futures::future::try_join_all(kubelets),
-            services::start(&cluster.nodes[0], plan, folder, &authority, &control, &options.program),
-            async { cluster.load(&container::pause()?, "pause:1").await },
-            async { cluster.apply(&services::manifests(plan).to_string()).await },
-        )?;
-        cluster.until_nodes_are_ready().await?;
-        println!("{} Kubernetes nodes ready after {:.1?}", cluster.nodes.len(), start.elapsed());
-        Ok(cluster)
-    }
-
+/// The host reaches pods and Services by their addresses.
+pub trait Cluster: Send + Sync {
     /// A client with an administrator's credentials.
-    pub fn client(&self) -> &kube::Client {
-        &self.client
-    }
+    fn client(&self) -> &kube::Client;
 
     /// The kubeconfig of an administrator.
-    pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
-    }
+    fn kubeconfig(&self) -> &Path;
 
-    /// The API server's audit log.
-    pub fn audit(&self) -> &Audit {
-        &self.audit
-    }
+    /// A folder for temporary files, which is removed with the cluster or at the end of the run.
+    fn folder(&self) -> &Path;
 
-    /// The names of the Kubernetes nodes; the first also runs the control plane.
-    pub fn nodes(&self) -> Vec<&str> {
-        self.nodes.iter().map(Machine::name).collect()
-    }
+    /// The S3 server, with one bucket. Its endpoint is reachable from the host; pods use
+    /// `http://s3.storage:7070`.
+    fn s3(&self) -> &S3;
 
-    /// The address of the host for Kubernetes nodes and pods.
-    pub fn host(&self) -> Ipv4Addr {
-        self.plan.host()
-    }
-
-    /// The S3 server, with one bucket. Its endpoint is reachable from the host and from pods; pods
-    /// may also use `http://s3.storage:7070`.
-    pub fn s3(&self) -> &S3 {
-        &self.s3
-    }
-
-    /// Drops every packet to the S3 server, of existing and new connections.
-    ///
-    /// # Errors
-    /// If iptables is not available.
-    pub async fn cut_s3(&self) -> Result<()> {
-        storage::cut(&self.storage).await
-    }
-
-    /// Reverts `cut_s3`.
-    ///
-    /// # Errors
-    /// If the S3 server was not cut off.
-    pub async fn restore_s3(&self) -> Result<()> {
-        storage::restore(&self.storage).await
-    }
-
-    /// Sets the pairs of access key and secret key that the S3 server accepts in addition to the
-    /// default pair, from the next request on.
-    ///
-    /// # Errors
-    /// If the accounts file of the server cannot be written.
-    pub fn accept_s3_keys(&self, keys: &[(&str, &str)]) -> Result<()> {
-        s3_keys::accept(&self.storage, keys)
-    }
-
-    /// The requests to the S3 server for keys with the prefix.
-    ///
-    /// # Errors
-    /// If the log does not exist.
-    pub fn s3_requests(&self, prefix: &str) -> Result<Vec<Asked>> {
-        s3_keys::asked(&self.storage, prefix)
-    }
-
-    /// Pushes an image to the cluster's own registry and returns its name for pods. `name` has a
-    /// tag.
+    /// Pushes an image to a registry from which the cluster pulls, and returns its name for pods.
+    /// `name` has a tag.
     ///
     /// # Errors
     /// If the registry rejects it.
-    pub async fn load(&self, image: &Image, name: &str) -> Result<String> {
-        let name = format!("{}/{name}", storage::registry(self.plan));
-        image.push(&name).await?;
-        Ok(name)
-    }
+    fn load_image<'a>(&'a self, image: &'a Image, name: &'a str) -> BoxFuture<'a, Result<String>>;
 
-    /// Lets every Kubernetes node pull from a registry without TLS. `name` is the host (and port)
-    /// in image names, of any form; `address` is the host and port at which the registry listens.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn trust(&self, name: &str, address: &str) -> Result<()> {
-        self.nodes.iter().try_for_each(|node| node::trust(node, name, &format!("http://{address}")))
+    /// The cluster as one of our own, whose nodes, S3 server and audit log are accessible; `None`
+    /// for any other.
+    fn own(&self) -> Option<&OwnCluster> {
+        None
     }
+}
+
+async fn push_image(image: &Image, name: String) -> Result<String> {
+    image.push(&name).await?;
+    Ok(name)
 }

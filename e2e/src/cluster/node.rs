@@ -2,9 +2,10 @@
 
 use super::control::{answers, arguments, user};
 use super::machine::Machine;
-use super::pki::Authority;
+use super::pki::{Authority, Identity};
 use super::plan::Plan;
 use super::{START, state, storage};
+use crate::process::Process;
 use crate::tools::{self, Tool};
 use anyhow::Result;
 use serde_json::json;
@@ -16,85 +17,114 @@ pub fn name(number: u8) -> String {
     format!("node{number}")
 }
 
-/// Starts the programs of a Kubernetes node. Whether the node is ready is read from the API server
-/// later.
-///
-/// # Errors
-/// If a part does not start; the message contains its log.
-pub async fn start(
-    machine: &Machine,
-    plan: Plan,
-    number: u8,
-    folder: &Path,
-    authority: &Authority,
-    server: &str,
-) -> Result<()> {
-    let address = plan.node(number);
-    let lib = machine.folder().join("lib");
-    fs::create_dir_all(lib.join("cni"))?;
-    fs::write(lib.join("cni/10-entrepot.conflist"), pod_network(plan, number).to_string())?;
-    trust(machine, &storage::registry(plan), &format!("http://{}", storage::registry(plan)))?;
-    fs::write(lib.join("containerd.toml"), containerd_config(plan))?;
-    machine.network("sysctl -qw net.ipv4.ip_forward=1").await?;
-    let config = arguments!["--config=/var/lib/containerd.toml"];
-    let mut containerd = machine.serve("containerd", &tools::system("containerd")?, &config)?;
-    let socket = format!("/proc/{}/root/run/containerd/containerd.sock", machine.init().pid);
-    containerd.until_ready(START, || std::future::ready(Path::new(&socket).exists())).await?;
+/// What a Kubernetes node is started with.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    pub machine: &'a Machine,
+    pub plan: Plan,
+    /// Its number, from 1.
+    pub number: u8,
+    /// The folder of the cluster.
+    pub folder: &'a Path,
+    pub authority: &'a Authority,
+    /// The URL of the API server.
+    pub server: &'a str,
+}
 
-    let group = state::cgroup(plan.index, machine.name());
-    state::make_cgroup(&group)?;
-    let identity = authority.issue(
-        &format!("system:node:{}", name(number)),
-        "system:nodes",
-        &[name(number), address.to_string()],
-    )?;
-    let kubeconfig = folder.join(format!("{}.kubeconfig", name(number)));
-    authority.kubeconfig(&kubeconfig, server, &identity)?;
-    let settings = json!({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": format!("/{group}"),
-        "failCgroupV1": false,
-        "failSwapOn": false,
-        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "authentication": {
-            "anonymous": {"enabled": false},
-            "webhook": {"enabled": true},
-            "x509": {"clientCAFile": authority.certificate()},
-        },
-        "authorization": {"mode": "Webhook"},
-        "tlsCertFile": identity.certificate,
-        "tlsPrivateKeyFile": identity.key,
-        "healthzBindAddress": address.to_string(),
-        "clusterDNS": [plan.dns_service().to_string()],
-        "clusterDomain": "cluster.local",
-        "resolvConf": "",
-        // The disk belongs to the host, so its free space must not evict pods.
-        "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
-        "imageGCHighThresholdPercent": 100,
-        "enforceNodeAllocatable": [],
-        "serializeImagePulls": false,
-        // Changed Secrets and ConfigMaps reach pods within seconds, because tests check what pods
-        // do with them.
-        "syncFrequency": "10s",
-        "maxPods": 110,
-    });
-    let settings_file = folder.join(format!("{}.kubelet", name(number)));
-    fs::write(&settings_file, settings.to_string())?;
-    let flags = arguments!["--config={}", settings_file.display(); "--kubeconfig={}", kubeconfig.display();
-        "--hostname-override={}", name(number); "--node-ip={address}"];
-    let mut kubelet = machine.serve("kubelet", &Tool::Kubelet.path()?, &flags)?;
+impl Setup<'_> {
+    /// Starts the programs of a Kubernetes node. Whether the node is ready is read from the API server
+    /// later.
+    ///
+    /// # Errors
+    /// If a part does not start; the message contains its log.
+    pub async fn start(&self) -> Result<()> {
+        let Setup { machine, plan, number, .. } = *self;
+        let address = plan.node(number);
+        let lib = machine.folder().join("lib");
+        fs::create_dir_all(lib.join("cni"))?;
+        fs::write(lib.join("cni/10-entrepot.conflist"), pod_network(plan, number).to_string())?;
+        trust(machine, &storage::registry(plan), &format!("http://{}", storage::registry(plan)))?;
+        fs::write(lib.join("containerd.toml"), containerd_config(plan))?;
+        machine.network("sysctl -qw net.ipv4.ip_forward=1").await?;
+        self.containerd().await?;
+        let mut kubelet = self.kubelet()?;
+        let mut proxy = self.proxy()?;
+        let (kubelet_address, proxy_address) = (format!("http://{address}:10248"), format!("http://{address}:10256"));
+        kubelet.until_ready(START, || answers(&kubelet_address, "/healthz")).await?;
+        proxy.until_ready(START, || answers(&proxy_address, "/healthz")).await
+    }
 
-    let (kubeconfig, _) = user(folder, authority, "system:kube-proxy", server, plan)?;
-    let flags = arguments!["--kubeconfig={}", kubeconfig.display(); "--hostname-override={}", name(number);
-        "--cluster-cidr={}", plan.all_pods(); "--proxy-mode=iptables"; "--healthz-bind-address={address}:10256";
-        // No change of kernel-wide limits, which belong to the host.
-        "--conntrack-max-per-core=0"; "--conntrack-min=0"; "--iptables-min-sync-period=100ms"];
-    let mut proxy = machine.serve("kube-proxy", &Tool::KubeProxy.path()?, &flags)?;
-    let (kubelet_address, proxy_address) = (format!("http://{address}:10248"), format!("http://{address}:10256"));
-    kubelet.until_ready(START, || answers(&kubelet_address, "/healthz")).await?;
-    proxy.until_ready(START, || answers(&proxy_address, "/healthz")).await
+    async fn containerd(&self) -> Result<()> {
+        let config = arguments!["--config=/var/lib/containerd.toml"];
+        let mut containerd = self.machine.serve("containerd", &tools::system("containerd")?, &config)?;
+        let socket = format!("/proc/{}/root/run/containerd/containerd.sock", self.machine.init().pid);
+        containerd.until_ready(START, || std::future::ready(Path::new(&socket).exists())).await
+    }
+
+    fn kubelet(&self) -> Result<Process> {
+        let Setup { machine, plan, number, folder, authority, server } = *self;
+        let address = plan.node(number);
+        let group = state::cgroup(plan.index, machine.name());
+        state::make_cgroup(&group)?;
+        let identity = authority.issue(
+            &format!("system:node:{}", name(number)),
+            "system:nodes",
+            &[name(number), address.to_string()],
+        )?;
+        let kubeconfig = folder.join(format!("{}.kubeconfig", name(number)));
+        authority.kubeconfig(&kubeconfig, server, &identity)?;
+        let settings = self.kubelet_settings(&group, &identity);
+        let settings_file = folder.join(format!("{}.kubelet", name(number)));
+        fs::write(&settings_file, settings.to_string())?;
+        let flags = arguments!["--config={}", settings_file.display(); "--kubeconfig={}", kubeconfig.display();
+            "--hostname-override={}", name(number); "--node-ip={address}"];
+        machine.serve("kubelet", &Tool::Kubelet.path()?, &flags)
+    }
+
+    fn kubelet_settings(&self, group: &str, identity: &Identity) -> serde_json::Value {
+        let Setup { plan, number, authority, .. } = *self;
+        json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": format!("/{group}"),
+            "failCgroupV1": false,
+            "failSwapOn": false,
+            "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+            "authentication": {
+                "anonymous": {"enabled": false},
+                "webhook": {"enabled": true},
+                "x509": {"clientCAFile": authority.certificate()},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": identity.certificate,
+            "tlsPrivateKeyFile": identity.key,
+            "healthzBindAddress": plan.node(number).to_string(),
+            "clusterDNS": [plan.dns_service().to_string()],
+            "clusterDomain": "cluster.local",
+            "resolvConf": "",
+            // The disk belongs to the host, so its free space must not evict pods.
+            "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
+            "imageGCHighThresholdPercent": 100,
+            "enforceNodeAllocatable": [],
+            "serializeImagePulls": false,
+            // Changed Secrets and ConfigMaps reach pods within seconds, because tests check what pods
+            // do with them.
+            "syncFrequency": "10s",
+            "maxPods": 110,
+        })
+    }
+
+    fn proxy(&self) -> Result<Process> {
+        let Setup { machine, plan, number, folder, authority, server } = *self;
+        let address = plan.node(number);
+        let (kubeconfig, _) = user(folder, authority, "system:kube-proxy", server, plan)?;
+        let flags = arguments!["--kubeconfig={}", kubeconfig.display(); "--hostname-override={}", name(number);
+            "--cluster-cidr={}", plan.all_pods(); "--proxy-mode=iptables"; "--healthz-bind-address={address}:10256";
+            // No change of kernel-wide limits, which belong to the host.
+            "--conntrack-max-per-core=0"; "--conntrack-min=0"; "--iptables-min-sync-period=100ms"];
+        machine.serve("kube-proxy", &Tool::KubeProxy.path()?, &flags)
+    }
 }
 
 /// Lets the Kubernetes node pull from a registry: `name` is its host and port in image names, `url`

@@ -13,7 +13,7 @@ pub const LOG: &str = "s3-requests.log";
 
 /// A request to the S3 server that got a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct S3Request {
     /// The client's address.
     pub from: String,
     /// The access key of its signature; `-` if the server did not accept it.
@@ -45,18 +45,18 @@ pub(super) fn accept(machine: &Machine, keys: &[(&str, &str)]) -> Result<()> {
 ///
 /// # Errors
 /// If the log does not exist.
-pub(super) fn asked(machine: &Machine, prefix: &str) -> Result<Vec<Asked>> {
+pub(super) fn requests(machine: &Machine, prefix: &str) -> Result<Vec<S3Request>> {
     let path: PathBuf = machine.folder().join("log").join(LOG);
     let log = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    Ok(log.lines().filter_map(parse).filter(|asked| asked.key.starts_with(prefix)).collect())
+    Ok(log.lines().filter_map(parse).filter(|request| request.key.starts_with(prefix)).collect())
 }
 
 /// Parses a line in the format of versitygw: owner, bucket, the time as two words, address, access
 /// key, request, operation, key.
-fn parse(line: &str) -> Option<Asked> {
+fn parse(line: &str) -> Option<S3Request> {
     let words: Vec<_> = line.split(' ').collect();
     let [_, _, _, _, from, by, _, _, key, ..] = words.as_slice() else { return None };
-    Some(Asked { from: (*from).to_owned(), by: (*by).to_owned(), key: (*key).to_owned() })
+    Some(S3Request { from: (*from).to_owned(), by: (*by).to_owned(), key: (*key).to_owned() })
 }
 
 #[cfg(test)]
@@ -67,8 +67,8 @@ mod tests {
     fn a_log_line_gives_address_access_key_and_object_key() {
         let line = "entrepot images [25/November/2026:00:20:27 +0000] 10.1.2.3 key-1 ABC REST.GET.OBJECT a/b/c \
                     /images/a/b/c 200 - 0 0 1 1 - agent - host SigV4 - AuthHeader - - arn Yes";
-        let asked = Asked { from: "10.1.2.3".to_owned(), by: "key-1".to_owned(), key: "a/b/c".to_owned() };
-        assert_eq!(parse(line), Some(asked));
+        let request = S3Request { from: "10.1.2.3".to_owned(), by: "key-1".to_owned(), key: "a/b/c".to_owned() };
+        assert_eq!(parse(line), Some(request));
         assert_eq!(parse("half a line"), None);
     }
 }

@@ -5,6 +5,7 @@ use super::control::{Control, answers, arguments};
 use super::machine::Machine;
 use super::pki::{ADMINISTRATORS, Authority};
 use super::plan::Plan;
+use super::storage::S3_PORT;
 use super::{START, provisioner};
 use crate::process::Process;
 use crate::tools::Tool;
@@ -78,19 +79,16 @@ fn dns(machine: &Machine, plan: Plan, folder: &Path, kubeconfig: &Path) -> Resul
 
 /// The Services of these programs and of the S3 server, and the StorageClasses.
 pub fn manifests(plan: Plan) -> Value {
-    let mut items = vec![
-        namespace("storage"),
-        json!({
-            "apiVersion": "apiregistration.k8s.io/v1",
-            "kind": "APIService",
-            "metadata": {"name": "v1beta1.metrics.k8s.io"},
-            "spec": {
-                "group": "metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
-                "insecureSkipTLSVerify": true,
-                "service": {"namespace": "kube-system", "name": "metrics-server"},
-            },
-        }),
-    ];
+    let mut items = vec![json!({
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": "v1beta1.metrics.k8s.io"},
+        "spec": {
+            "group": "metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
+            "insecureSkipTLSVerify": true,
+            "service": {"namespace": "kube-system", "name": "metrics-server"},
+        },
+    })];
     items.extend(provisioner::classes());
     let dns = plan.dns_service().to_string();
     items.extend(service(
@@ -101,7 +99,14 @@ pub fn manifests(plan: Plan) -> Value {
         &[("dns", "UDP", 53, 53), ("tcp", "TCP", 53, 53)],
     ));
     items.extend(service("kube-system", "metrics-server", None, plan.node(1), &[("https", "TCP", 443, 4443)]));
-    items.extend(service("storage", "s3", None, plan.storage(), &[("http", "TCP", 7070, 7070)]));
+    items.push(s3(plan.storage(), S3_PORT));
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+/// The namespace `storage` with the Service `s3` for an S3 server at this address.
+pub fn s3(address: Ipv4Addr, port: u16) -> Value {
+    let mut items = vec![namespace("storage")];
+    items.extend(service("storage", "s3", None, address, &[("http", "TCP", S3_PORT, port)]));
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 

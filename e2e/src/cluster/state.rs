@@ -7,6 +7,7 @@
 use super::plan::Plan;
 use crate::{tools, usage, wait};
 use anyhow::{Context, Result};
+use procfs::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -56,14 +57,10 @@ impl ProcessId {
     }
 }
 
-/// The start time of a running process: field 22 of its `stat` (proc_pid_stat(5)); `None` for a
-/// zombie.
+/// The start time of a running process; `None` for a zombie.
 fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+    let stat = Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
+    if matches!(stat.state, 'Z' | 'X') { None } else { Some(stat.starttime) }
 }
 
 /// A cluster, as in its state file.

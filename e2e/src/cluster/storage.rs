@@ -13,7 +13,8 @@ use anyhow::Result;
 use serde_json::json;
 use std::fs;
 
-const S3_PORT: u16 = 7070;
+/// The port of the S3 server, also at its Service.
+pub const S3_PORT: u16 = 7070;
 
 /// Host and port of the registry for the cluster's own images.
 pub fn registry(plan: Plan) -> String {

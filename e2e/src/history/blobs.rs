@@ -1,4 +1,5 @@
-//! How clients bring blobs: they ask for them, mount them, or push them in any of the ways there are.
+//! How clients upload blobs: they check whether the repository has them, mount them, or push them in
+//! any of the ways that the API has.
 
 use super::client::{Client, Server, Target};
 use super::record::{Kind, Outcome};
@@ -13,13 +14,14 @@ use std::time::Duration;
 const TRIES: usize = 3;
 
 impl Client {
-    /// Makes sure that the repository has a blob, as clients do: it asks, mounts or pushes. Whether it was told so.
+    /// Makes sure that the repository has a blob, as clients do: with `HEAD`, a mount or a push. Returns
+    /// whether a response confirmed it.
     pub async fn bring_blob(&mut self, at: &Server, repository: &str, blob: Content) -> bool {
         if self.random.random_bool(0.6) && self.head_blob(at, repository, blob).await {
             return true;
         }
         let source = {
-            let state = self.scene.world.state();
+            let state = self.scene.model.state();
             let has = |name: &String| name != repository && state.blobs(name).contains(&blob);
             state.repositories().into_iter().find(has)
         };
@@ -34,7 +36,7 @@ impl Client {
 
     /// Whether the repository has the blob.
     pub async fn head_blob(&self, at: &Server, repository: &str, blob: Content) -> bool {
-        let (path, call) = (format!("/v2/{repository}/blobs/{}", blob.digest), self.world().recorder.now());
+        let (path, call) = (format!("/v2/{repository}/blobs/{}", blob.digest), self.model().recorder.now());
         let reply = self.ask(at.registry.head(&path)).await;
         self.note(
             at,
@@ -46,7 +48,7 @@ impl Client {
         if reply.header("content-length") != Some(blob.size.to_string().as_str()) {
             let said = reply.header("content-length");
             let explanation = format!("{} answered HEAD {path} with the length {said:?}, not {}", at.name, blob.size);
-            self.world().violations.add(Broken::Header, &format!("{path} at {}", at.name), &explanation);
+            self.model().violations.add(Broken::Header, &format!("{path} at {}", at.name), &explanation);
         }
         true
     }
@@ -54,7 +56,7 @@ impl Client {
     /// Asks for a blob of another repository. Whether it was mounted.
     pub async fn mount_blob(&self, at: &Server, repository: &str, source: &str, blob: Content) -> bool {
         let path = format!("/v2/{repository}/blobs/uploads/?mount={}&from={source}", blob.digest);
-        let call = self.world().recorder.now();
+        let call = self.model().recorder.now();
         let reply = self.ask(at.registry.send(Method::POST, &path, &[], empty())).await;
         self.note(
             at,
@@ -64,13 +66,13 @@ impl Client {
         );
         match reply {
             Some(reply) if reply.status == 201 => {
-                self.world().state().has(repository, blob);
+                self.model().state().has(repository, blob);
                 true
             }
             Some(reply) if reply.status == 202 => {
                 // The source has it no more; the client sends it, as it was offered.
                 let Ok(session) = location(&reply) else { return false };
-                let call = self.world().recorder.now();
+                let call = self.model().recorder.now();
                 let path = with_digest(&session, &blob.digest);
                 let length = blob.size.to_string();
                 let headers = [("content-length", length.as_str())];
@@ -83,7 +85,7 @@ impl Client {
 
     /// Pushes a blob in one of the ways there are. Whether it was acknowledged.
     pub async fn push_blob(&mut self, at: &Server, repository: &str, blob: Content) -> bool {
-        let call = self.world().recorder.now();
+        let call = self.model().recorder.now();
         let reply = match self.random.random_range(0..4) {
             0 => self.ask(at.registry.try_push(repository, &blob)).await,
             1 => {
@@ -103,12 +105,13 @@ impl Client {
         let reply = reply.filter(|reply| reply.status != 202);
         let done = self.note(at, &target, call, reply) == Outcome::Done;
         if done {
-            self.world().state().has(repository, blob);
+            self.model().state().has(repository, blob);
         }
         done
     }
 
-    /// Each chunk may go to another node, and what fails is resumed where the node says that the upload ends.
+    /// Each chunk may go to another node. After a failure, the upload resumes at the offset that the
+    /// node reports.
     async fn push_in_chunks(&mut self, at: &Server, repository: &str, blob: Content) -> Option<Reply> {
         let path = format!("/v2/{repository}/blobs/uploads/");
         let opened = self.ask(at.registry.send(Method::POST, &path, &[], empty())).await?;
@@ -138,10 +141,7 @@ impl Client {
                         if status.status == 404 {
                             return Some(status);
                         }
-                        let range = status.header("range").and_then(|range| range.strip_prefix("0-"));
-                        let last: Option<u64> = range.and_then(|last| last.parse().ok());
-                        // An empty session says 0-0 too.
-                        sent = last.map_or(sent, |last| if last == 0 { 0 } else { last + 1 });
+                        sent = received(&status).unwrap_or(sent);
                     }
                 }
             }
@@ -174,7 +174,7 @@ impl Client {
         if self.random.random_bool(0.5) {
             return;
         }
-        let call = self.world().recorder.now();
+        let call = self.model().recorder.now();
         let cancelled = self.ask(self.any_node().registry.delete(&session)).await;
         let target = Target { kind: Kind::CancelUpload, repository, tag: None, digest: None };
         if self.note(&at, &target, call, cancelled.as_ref()) == Outcome::Done
@@ -182,7 +182,14 @@ impl Client {
             && matches!(reply.status, 200..300)
         {
             let explanation = format!("it was cancelled, and {} answers {} for it", at.name, reply.status);
-            self.world().violations.add(Broken::Leak, &format!("the upload session {session}"), &explanation);
+            self.model().violations.add(Broken::Leak, &format!("the upload session {session}"), &explanation);
         }
     }
+}
+
+/// Number of bytes that a session has received, by its status.
+fn received(status: &Reply) -> Option<u64> {
+    let last: u64 = status.header("range")?.strip_prefix("0-")?.parse().ok()?;
+    // The range of an empty session is 0-0 too.
+    Some(if last == 0 { 0 } else { last + 1 })
 }

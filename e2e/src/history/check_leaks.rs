@@ -1,9 +1,9 @@
 //! Checks that stores keep to their capacity, and that nothing is left over.
 
-use super::fleet::{Bucket, CAPACITY, Fleet, SESSION_EXPIRY, files};
+use super::deployment::{Bucket, CAPACITY, Deployment, SESSION_EXPIRY, files};
+use super::model::Model;
 use super::plan::WITH_CLOCK;
 use super::violations::Broken;
-use super::world::World;
 use crate::{usage, wait};
 use std::collections::HashSet;
 use std::fs;
@@ -28,7 +28,7 @@ const MEMORY: u64 = 1 << 30;
 const CLEARED: Duration = Duration::from_secs(30);
 
 /// Measures these stores until it is dropped.
-pub async fn watch_sizes(world: &World, stores: &[PathBuf]) {
+pub async fn watch_sizes(model: &Model, stores: &[PathBuf]) {
     loop {
         for store in stores {
             let mut larger = 0;
@@ -43,7 +43,7 @@ pub async fn watch_sizes(world: &World, stores: &[PathBuf]) {
             }
             if larger == CONFIRMED {
                 let explanation = format!("it has {size} bytes; its capacity is {} bytes", CAPACITY.get());
-                world.violations.add(Broken::Bound, &format!("the store {}", store.display()), &explanation);
+                model.violations.add(Broken::Bound, &format!("the store {}", store.display()), &explanation);
             }
         }
         tokio::time::sleep(LOOK).await;
@@ -68,24 +68,24 @@ fn size_of(store: &Path) -> u64 {
 }
 
 /// Checks what must hold while no request is running.
-pub async fn check_nodes(world: &World, fleet: &Fleet) {
-    for (place, node) in fleet.nodes.iter().enumerate() {
+pub async fn check_nodes(model: &Model, deployment: &Deployment) {
+    for (place, node) in deployment.nodes.iter().enumerate() {
         let name = format!("node {}", node.plan.config.node.name);
         let descriptors = fs::read_dir(format!("/proc/{}/fd", node.id())).map_or(0, Iterator::count);
         if descriptors > DESCRIPTORS {
             let explanation = format!("{descriptors} file descriptors are open although no client sends requests");
-            world.violations.add(Broken::Leak, &format!("{name}: descriptors"), &explanation);
+            model.violations.add(Broken::Leak, &format!("{name}: descriptors"), &explanation);
         }
         let memory = usage::memory(node.id()).unwrap_or_default();
         if memory > MEMORY {
             let explanation = format!("it has {} MiB although no client sends requests", memory >> 20);
-            world.violations.add(Broken::Leak, &format!("{name}: memory"), &explanation);
+            model.violations.add(Broken::Leak, &format!("{name}: memory"), &explanation);
         }
         // The clock of this node was set back, so its sessions live longer.
         if place != WITH_CLOCK {
             for session in old_sessions(&node.store()) {
                 let explanation = format!("it received nothing for longer than {:?}", SESSION_EXPIRY + SESSIONS_GONE);
-                world.violations.add(Broken::Leak, &format!("{name}: session {session}"), &explanation);
+                model.violations.add(Broken::Leak, &format!("{name}: session {session}"), &explanation);
             }
         }
     }
@@ -106,13 +106,13 @@ fn old_sessions(store: &Path) -> Vec<String> {
 }
 
 /// Checks the bucket at the end.
-pub async fn check_bucket(world: &World, bucket: &Bucket) {
+pub async fn check_bucket(model: &Model, bucket: &Bucket) {
     let cleared =
         wait::until("nothing unfinished is in the bucket", CLEARED, || async { unfinished(bucket).await.is_empty() });
     if cleared.await.is_err() {
         let left = unfinished(bucket).await;
         let explanation = left.iter().take(10).cloned().collect::<Vec<_>>().join("\n");
-        world.violations.add(
+        model.violations.add(
             Broken::Leak,
             &format!("{} unfinished uploads or files in the bucket", left.len()),
             &explanation,

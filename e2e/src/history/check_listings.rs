@@ -1,9 +1,9 @@
 //! Checks, while nothing fails and no client pushes, that lists match what exists.
 
 use super::client::{Scene, Server, read_tag};
+use super::model::Model;
 use super::record::{Kind, Record};
 use super::violations::Broken;
-use super::world::World;
 use crate::client::Reply;
 use crate::proxy::Proxy;
 use futures::{StreamExt, stream};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a node may respond with a status that asks to retry.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Tags of a repository that are read from a node in parallel.
 const AT_ONCE: usize = 4;
 /// Reads of a tag that does not match the list, and the pause between them: together longer than a
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(1500);
 
 /// Reads every tag of the epoch from every node, and compares it with the node's list. The reads
 /// are records as well, which the check of the tags judges.
-pub async fn check(world: &World, servers: &[Server], epoch: u64, records: &[Record], proxy: Option<&Proxy>) {
+pub async fn check(model: &Model, servers: &[Server], epoch: u64, records: &[Record], proxy: Option<&Proxy>) {
     let mut pushed: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.kind == Kind::PushManifest) {
         if let (Some(tag), Some(digest)) = (&record.tag, &record.digest) {
@@ -31,25 +31,25 @@ pub async fn check(world: &World, servers: &[Server], epoch: u64, records: &[Rec
     let nothing = BTreeMap::new();
     for repository in Scene::all_repositories(epoch) {
         let tags = pushed.get(repository.as_str()).unwrap_or(&nothing);
-        futures::future::join_all(servers.iter().map(|at| compare(world, at, &repository, tags, proxy))).await;
+        futures::future::join_all(servers.iter().map(|at| compare(model, at, &repository, tags, proxy))).await;
     }
-    futures::future::join_all(servers.iter().map(|at| referrers(world, at, epoch))).await;
+    futures::future::join_all(servers.iter().map(|at| referrers(model, at, epoch))).await;
 }
 
 async fn compare(
-    world: &World,
+    model: &Model,
     at: &Server,
     repository: &str,
     tags: &BTreeMap<&str, BTreeSet<&str>>,
     proxy: Option<&Proxy>,
 ) {
-    let patient = Server { name: at.name.clone(), registry: at.registry.patient(PATIENCE), disk: None };
-    let Some(listed) = listed(world, &patient, repository).await else { return };
+    let retrying = Server { name: at.name.clone(), registry: at.registry.retrying(TIMEOUT), disk: None };
+    let Some(listed) = listed(model, &retrying, repository).await else { return };
     let all: BTreeSet<&str> = tags.keys().copied().chain(listed.iter().map(String::as_str)).collect();
-    let (patient, listed) = (&patient, &listed);
+    let (retrying, listed) = (&retrying, &listed);
     let judged = all.into_iter().map(|tag| {
         let digests = tags.get(tag).into_iter().flatten().copied().collect();
-        judge(world, patient, repository, tag, listed.contains(tag), digests, proxy)
+        judge(model, retrying, repository, tag, listed.contains(tag), digests, proxy)
     });
     let judged: Vec<_> = judged.collect();
     stream::iter(judged).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
@@ -57,7 +57,7 @@ async fn compare(
 
 /// Compares one tag with the list. `digests` are the digests that were pushed to it.
 async fn judge(
-    world: &World,
+    model: &Model,
     at: &Server,
     repository: &str,
     tag: &str,
@@ -65,7 +65,7 @@ async fn judge(
     digests: Vec<&str>,
     proxy: Option<&Proxy>,
 ) {
-    let mut state = tag_state(world, at, repository, tag, is_listed).await;
+    let mut state = tag_state(model, at, repository, tag, is_listed).await;
     // An operation that a client gave up may still take effect, and the list is older than the
     // response: so read again.
     for _ in 0..LOOKS {
@@ -73,8 +73,8 @@ async fn judge(
             return;
         }
         tokio::time::sleep(PAUSE).await;
-        let Some(listed) = listed(world, at, repository).await else { return };
-        state = tag_state(world, at, repository, tag, listed.contains(tag)).await;
+        let Some(listed) = listed(model, at, repository).await else { return };
+        state = tag_state(model, at, repository, tag, listed.contains(tag)).await;
     }
     let (broken, problem) = match state {
         TagState::Consistent => return,
@@ -86,7 +86,7 @@ async fn judge(
         }
     };
     let explanation = format!("{} {problem}; it was pushed to {}", at.name, digests.join(", "));
-    world.violations.add(broken, &format!("{repository}:{tag}"), &explanation);
+    model.violations.add(broken, &format!("{repository}:{tag}"), &explanation);
 }
 
 /// The combination of a node's list and its response for one tag.
@@ -97,8 +97,8 @@ enum TagState {
     Unanswered(Option<u16>),
 }
 
-async fn tag_state(world: &World, at: &Server, repository: &str, tag: &str, is_listed: bool) -> TagState {
-    let reply = read_tag(world, "the check", at, repository, tag).await;
+async fn tag_state(model: &Model, at: &Server, repository: &str, tag: &str, is_listed: bool) -> TagState {
+    let reply = read_tag(model, "the check", at, repository, tag).await;
     match (reply.map(|reply| reply.status), is_listed) {
         (Some(200), true) | (Some(404), false) => TagState::Consistent,
         (Some(200), false) => TagState::Unlisted,
@@ -116,7 +116,7 @@ fn deleted_late(proxy: Option<&Proxy>, repository: &str, digest: &str) -> bool {
     late.iter().any(|(method, target)| *method == http::Method::DELETE && target.contains(&link))
 }
 
-async fn listed(world: &World, at: &Server, repository: &str) -> Option<BTreeSet<String>> {
+async fn listed(model: &Model, at: &Server, repository: &str) -> Option<BTreeSet<String>> {
     let path = format!("/v2/{repository}/tags/list");
     let reply = at.registry.again(|| at.registry.get(&path)).await;
     match reply {
@@ -126,7 +126,7 @@ async fn listed(world: &World, at: &Server, repository: &str) -> Option<BTreeSet
         other => {
             let told = other.map(|reply| reply.status);
             let explanation = format!("{} responds to GET {path} with {told:?} while nothing fails", at.name);
-            world.violations.add(Broken::Unavailable, &format!("{path} at {}", at.name), &explanation);
+            model.violations.add(Broken::Unavailable, &format!("{path} at {}", at.name), &explanation);
             None
         }
     }
@@ -139,18 +139,18 @@ fn names(reply: &Reply) -> BTreeSet<String> {
 }
 
 /// Checks that every referrer that must be complete is listed for its subject.
-async fn referrers(world: &World, at: &Server, epoch: u64) {
-    let whole = world.state().whole();
+async fn referrers(model: &Model, at: &Server, epoch: u64) {
+    let whole = model.state().whole();
     for pushed in whole.iter().filter(|pushed| pushed.epoch == epoch) {
         let Some(subject) = pushed.subject else { continue };
         let path = format!("/v2/{}/referrers/{subject}", pushed.repository);
-        let registry = at.registry.patient(PATIENCE);
+        let registry = at.registry.retrying(TIMEOUT);
         let reply = registry.again(|| registry.get(&path)).await;
         let body = reply.map(|reply| String::from_utf8_lossy(&reply.body).into_owned()).unwrap_or_default();
         if !body.contains(&pushed.image.digest.hex()) {
             let explanation = format!("{} responds to GET {path} without it: {body}", at.name);
             let subject = format!("{}@{}", pushed.repository, pushed.image.digest);
-            world.violations.add(Broken::Referrer, &subject, &explanation);
+            model.violations.add(Broken::Referrer, &subject, &explanation);
         }
     }
 }

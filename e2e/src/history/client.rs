@@ -1,8 +1,8 @@
 //! A client: sends one request at a time, chosen by its random numbers, and records the responses.
 
+use super::model::Model;
 use super::record::{Kind, Outcome, Record};
 use super::violations::Broken;
-use super::world::World;
 use crate::Registry;
 use crate::client::Reply;
 use anyhow::Result;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// Time after which a client gives up. Longer than a node retries one request to the bucket; a push
 /// makes several.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// Number of tags per repository to which all clients push.
 const SHARED_TAGS: usize = 2;
 
@@ -39,7 +39,7 @@ pub struct Disk {
 
 /// What the clients of an epoch share.
 pub struct Scene {
-    pub world: Arc<World>,
+    pub model: Arc<Model>,
     pub nodes: Vec<Server>,
     pub epoch: u64,
     /// Whether acknowledged blobs may be lost, because a store was deleted under WriteBack.
@@ -156,8 +156,8 @@ impl Client {
         }
     }
 
-    pub fn world(&self) -> &World {
-        &self.scene.world
+    pub fn model(&self) -> &Model {
+        &self.scene.model
     }
 
     pub fn any_node(&self) -> Server {
@@ -181,23 +181,23 @@ impl Client {
 
     /// The response, if it is complete and in time.
     pub async fn ask(&self, answer: impl Future<Output = Result<Reply>>) -> Option<Reply> {
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+        tokio::time::timeout(TIMEOUT, answer).await.ok()?.ok()
     }
 
     /// Records the outcome of an operation that was sent at `call`.
     pub fn note(&self, at: &Server, target: &Target<'_>, call: u64, reply: Option<&Reply>) -> Outcome {
-        note(self.world(), &self.name, at, target, call, reply)
+        note(self.model(), &self.name, at, target, call, reply)
     }
 
     /// Adds a violation if a complete response has bytes that do not match the digest.
     pub fn verify(&self, at: &Server, path: &str, digest: &Digest, reply: &Reply) {
-        verify(self.world(), at, path, digest, reply);
+        verify(self.model(), at, path, digest, reply);
     }
 }
 
 /// Records the outcome of an operation that was sent at `call`.
 pub fn note(
-    world: &World,
+    model: &Model,
     client: &str,
     at: &Server,
     target: &Target<'_>,
@@ -206,7 +206,7 @@ pub fn note(
 ) -> Outcome {
     let status = reply.map(|reply| reply.status);
     let outcome = Outcome::of(status);
-    world.recorder.add(Record {
+    model.recorder.add(Record {
         id: 0,
         client: client.to_owned(),
         at: at.name.clone(),
@@ -215,7 +215,7 @@ pub fn note(
         tag: target.tag.map(str::to_owned),
         digest: target.digest.map(|digest| digest.to_string()),
         call,
-        returned: (outcome != Outcome::Unknown).then(|| world.recorder.now()),
+        returned: (outcome != Outcome::Unknown).then(|| model.recorder.now()),
         status,
         outcome,
         stale: reply.is_some_and(|reply| reply.header("warning").is_some()),
@@ -224,7 +224,7 @@ pub fn note(
 }
 
 /// Adds a violation if a complete response has bytes that do not match the digest.
-pub fn verify(world: &World, at: &Server, path: &str, digest: &Digest, reply: &Reply) {
+pub fn verify(model: &Model, at: &Server, path: &str, digest: &Digest, reply: &Reply) {
     if reply.status != 200 {
         return;
     }
@@ -235,29 +235,29 @@ pub fn verify(world: &World, at: &Server, path: &str, digest: &Digest, reply: &R
             at.name,
             reply.body.len()
         );
-        world.violations.add(Broken::Bytes, &format!("{} at {}", digest, at.name), &explanation);
+        model.violations.add(Broken::Bytes, &format!("{} at {}", digest, at.name), &explanation);
     }
 }
 
 /// Reads a tag and records the manifest that it names.
-pub async fn read_tag(world: &World, client: &str, at: &Server, repository: &str, tag: &str) -> Option<Reply> {
-    let call = world.recorder.now();
-    let reply = tokio::time::timeout(PATIENCE, at.registry.manifest(repository, tag)).await.ok().and_then(Result::ok);
+pub async fn read_tag(model: &Model, client: &str, at: &Server, repository: &str, tag: &str) -> Option<Reply> {
+    let call = model.recorder.now();
+    let reply = tokio::time::timeout(TIMEOUT, at.registry.manifest(repository, tag)).await.ok().and_then(Result::ok);
     let found = reply.as_ref().filter(|reply| reply.status == 200);
     let digest = found.map(|reply| Digest::of(Algorithm::Sha256, &reply.body));
-    note(world, client, at, &Target { kind: Kind::ReadTag, repository, tag: Some(tag), digest }, call, reply.as_ref());
+    note(model, client, at, &Target { kind: Kind::ReadTag, repository, tag: Some(tag), digest }, call, reply.as_ref());
     if let Some((reply, digest)) = found.zip(digest) {
         let path = format!("/v2/{repository}/manifests/{tag}");
         if reply.header("docker-content-digest") != Some(digest.to_string().as_str()) {
             let said = reply.header("docker-content-digest");
             let explanation =
                 format!("{} responded to GET {path} with the digest {said:?} and content of {digest}", at.name);
-            world.violations.add(Broken::Header, &format!("{path} at {}", at.name), &explanation);
+            model.violations.add(Broken::Header, &format!("{path} at {}", at.name), &explanation);
         }
-        if world.state().manifest(&digest).is_none() {
+        if model.state().manifest(&digest).is_none() {
             let explanation =
                 format!("{} responded to GET {path} with content that no client pushed: {digest}", at.name);
-            world.violations.add(Broken::Bytes, &format!("{path} at {}", at.name), &explanation);
+            model.violations.add(Broken::Bytes, &format!("{path} at {}", at.name), &explanation);
         }
     }
     reply

@@ -1,8 +1,8 @@
 //! How clients damage what a node has received of their uploads before they finish them.
 //!
-//! The node must notice that what it hashed on receipt is no longer what is on its disk: while it runs, and after a restart
-//! that resumes the session. It may refuse the upload. Whatever it acknowledges must be the right bytes at every node,
-//! which the check of images finds out.
+//! The node must notice that the bytes on its disk are no longer those that it hashed on receipt:
+//! while it runs, and after a restart that resumes the session. It may reject the upload. Whatever it
+//! acknowledges must be the right bytes at every node, which `check_images` checks.
 
 use super::client::{Client, Disk, Server, Target};
 use super::record::{Kind, Outcome};
@@ -18,32 +18,34 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A killed node answers again within this time, or the client goes on without it.
+/// Time limit for a killed node to respond again; after it, the client continues without the node.
 const RESTARTED: Duration = Duration::from_secs(5);
 
 impl Client {
-    /// Sends half of a layer, damages it on the node's disk, sends the rest and pushes an image with the layer.
+    /// Sends half of a layer, damages it on the node's disk, sends the rest and pushes an image with
+    /// the layer.
     pub async fn damage_an_open_upload(&mut self, repository: &str) {
         let at = self.any_node();
         let Some(disk) = at.disk.clone() else { return };
-        // A node that is stopped for a while reads the damaged bytes later; one that is killed hashes them again.
+        // A node that is stopped for a while reads the damaged bytes later; a node that is killed
+        // hashes them again.
         let kill = self.random.random_bool(0.5);
         let layer = Content::new(self.random.random(), self.random.random_range(2..1 << 20));
         let config = self.small();
         if !self.push_blob(&at, repository, config).await {
             return;
         }
-        let call = self.world().recorder.now();
+        let call = self.model().recorder.now();
         let reply = self.finish_a_damaged_upload(&at, &disk, repository, layer, kill).await;
         let target = Target { kind: Kind::PushBlob, repository, tag: None, digest: Some(layer.digest) };
         if self.note(&at, &target, call, reply.as_ref()) == Outcome::Done {
-            self.world().state().has(repository, layer);
+            self.model().state().has(repository, layer);
             let (image, tag) = (Arc::new(Image::of(config, vec![layer], None)), self.own_tag());
             self.put_manifest(&at, repository, &tag, &image, None, None).await;
         }
     }
 
-    /// The answer to the last request of the upload.
+    /// The response to the last request of the upload.
     async fn finish_a_damaged_upload(
         &mut self,
         at: &Server,
@@ -61,9 +63,9 @@ impl Client {
         let id = session.split('?').next().and_then(|path| path.rsplit('/').next())?;
         let place = self.random.random_range(0..half);
         change_a_bit(&disk.store.join("uploads").join(id).join("data"), place).ok()?;
-        self.world().count_fault("open upload damaged");
+        self.model().count_fault("open upload damaged");
         if kill {
-            self.world().kill(disk.node);
+            self.model().kill(disk.node);
             self.until_it_was_killed(at, &session).await;
         }
         if let Some(appended) = self.ask(at.registry.append(&session, &layer, half, layer.size)).await {

@@ -13,7 +13,7 @@ const TAGS: usize = 6;
 
 impl Client {
     pub async fn delete_tag(&self, at: &Server, repository: &str, tag: &str) {
-        let call = self.world().recorder.now();
+        let call = self.model().recorder.now();
         let reply = self.ask(at.registry.delete(&format!("/v2/{repository}/manifests/{tag}"))).await;
         let target = Target { kind: Kind::DeleteTag, repository, tag: Some(tag), digest: None };
         self.note(at, &target, call, reply.as_ref());
@@ -26,7 +26,7 @@ impl Client {
     }
 
     pub async fn delete_blob(&self, at: &Server, repository: &str, blob: Content) -> Outcome {
-        self.world().state().lost(repository, blob);
+        self.model().state().lost(repository, blob);
         let path = format!("/v2/{repository}/blobs/{}", blob.digest);
         let target = Target { kind: Kind::DeleteBlob, repository, tag: None, digest: Some(blob.digest) };
         self.delete(at, &path, &target).await
@@ -34,19 +34,19 @@ impl Client {
 
     async fn delete(&self, at: &Server, path: &str, target: &Target<'_>) -> Outcome {
         let Some(digest) = target.digest else { return Outcome::Refused };
-        let place = self.world().state().delete(target.repository, digest);
-        let call = self.world().recorder.now();
+        let place = self.model().state().delete(target.repository, digest);
+        let call = self.model().recorder.now();
         let reply = self.ask(at.registry.delete(path)).await;
         let outcome = self.note(at, target, call, reply.as_ref());
         if outcome != Outcome::Unknown {
-            let now = self.world().recorder.now();
-            self.world().state().end_deletion(place, now);
+            let now = self.model().recorder.now();
+            self.model().state().end_deletion(place, now);
         }
         outcome
     }
 
     pub async fn delete_some_manifest(&mut self, repository: &str) {
-        let pushed = self.world().state().pushed_since(self.scene.epoch);
+        let pushed = self.model().state().pushed_since(self.scene.epoch);
         let here: Vec<_> = pushed.into_iter().filter(|pushed| pushed.repository == repository).collect();
         if !here.is_empty() {
             let image = here[self.random.random_range(0..here.len())].image.clone();
@@ -55,7 +55,7 @@ impl Client {
     }
 
     pub async fn delete_some_blob(&mut self, repository: &str) {
-        let blobs = self.world().state().blobs(repository).to_vec();
+        let blobs = self.model().state().blobs(repository).to_vec();
         if !blobs.is_empty() {
             let blob = blobs[self.random.random_range(0..blobs.len())];
             self.delete_blob(&self.any_node(), repository, blob).await;
@@ -157,7 +157,7 @@ impl Client {
         let (one, other) = self.two_nodes();
         let Some(layer) = self.stored_and_deleted(repository, &one, &other).await else { return };
         let config = self.small();
-        let since = self.world().recorder.now();
+        let since = self.model().recorder.now();
         for blob in [config, layer] {
             if !self.head_blob(&one, repository, blob).await && !self.push_blob(&one, repository, blob).await {
                 return;
@@ -174,7 +174,7 @@ impl Client {
         let Some(layer) = self.stored_and_deleted(repository, &one, &other).await else { return };
         let target = Scene::mounting(self.scene.epoch);
         let config = self.small();
-        let since = self.world().recorder.now();
+        let since = self.model().recorder.now();
         if !self.mount_blob(&one, &target, repository, layer).await || !self.push_blob(&one, &target, config).await {
             return;
         }
@@ -190,7 +190,7 @@ impl Client {
             return None;
         }
         let path = format!("/v2/{repository}/blobs/{}", layer.digest);
-        let call = self.world().recorder.now();
+        let call = self.model().recorder.now();
         let reply = self.ask(keeper.registry.get(&path)).await;
         let target = Target { kind: Kind::PullBlob, repository, tag: None, digest: Some(layer.digest) };
         self.note(keeper, &target, call, reply.as_ref());

@@ -1,12 +1,12 @@
 //! Lets the planned faults happen.
 
 use super::clock::Clock;
-use super::fleet::{files, remove_store, start_again};
+use super::deployment::{files, remove_store, start_again};
+use super::model::Model;
 use super::plan::{BucketFault, Planned, ProcessFault};
 use super::violations::Broken;
-use super::world::World;
 use crate::Node;
-use crate::proxy::{AWAY, Fault, Proxy, Rule};
+use crate::proxy::{Fault, Proxy, Rule, UNREACHABLE};
 use anyhow::Result;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -30,19 +30,19 @@ pub async fn to_nodes(
     nodes: &mut [Node],
     clock: &Clock,
     planned: &[Planned<ProcessFault>],
-    world: &World,
+    model: &Model,
 ) -> Result<Happened> {
     let start = Instant::now();
     let mut happened = Happened::new();
     for one in planned {
         while start.elapsed() < one.at {
-            for node in world.take_kills() {
-                to_node(nodes, clock, ProcessFault::Kill { node, pause: Duration::ZERO }, world).await?;
+            for node in model.take_kills() {
+                to_node(nodes, clock, ProcessFault::Kill { node, pause: Duration::ZERO }, model).await?;
                 *happened.entry("kill -9 after an open upload was damaged").or_default() += 1;
             }
             sleep_until(start, one.at.min(start.elapsed() + BETWEEN_KILLS)).await;
         }
-        if to_node(nodes, clock, one.fault, world).await? {
+        if to_node(nodes, clock, one.fault, model).await? {
             *happened.entry(one.fault.name()).or_default() += 1;
         }
     }
@@ -50,8 +50,8 @@ pub async fn to_nodes(
 }
 
 /// Whether it could happen.
-async fn to_node(nodes: &mut [Node], clock: &Clock, fault: ProcessFault, world: &World) -> Result<bool> {
-    let mut started = |node: &Node, result: Result<()>| note_start(world, node, &result);
+async fn to_node(nodes: &mut [Node], clock: &Clock, fault: ProcessFault, model: &Model) -> Result<bool> {
+    let mut started = |node: &Node, result: Result<()>| note_start(model, node, &result);
     let mut done = true;
     match fault {
         ProcessFault::Kill { node, pause } => {
@@ -70,15 +70,15 @@ async fn to_node(nodes: &mut [Node], clock: &Clock, fault: ProcessFault, world: 
             start_again(&mut nodes[node], &mut started).await?;
         }
         ProcessFault::Damage { node, choice } => {
-            done = damage(&nodes[node].store().join("blobs"), choice, world)?;
+            done = damage(&nodes[node].store().join("blobs"), choice, model)?;
         }
         ProcessFault::KillAndDamage { node, choice } => {
             nodes[node].kill()?;
             let store = nodes[node].store();
             // The upload that was sent to last goes on after the start.
             done = match last_upload(&store.join("uploads")) {
-                Some(upload) => damage_file(&upload, choice, world)?,
-                None => damage(&store, choice, world)?,
+                Some(upload) => damage_file(&upload, choice, model)?,
+                None => damage(&store, choice, model)?,
             };
             start_again(&mut nodes[node], &mut started).await?;
         }
@@ -98,15 +98,15 @@ async fn to_node(nodes: &mut [Node], clock: &Clock, fault: ProcessFault, world: 
 }
 
 /// A node that does not start is a violation.
-pub fn note_start(world: &World, node: &Node, result: &Result<()>) {
+pub fn note_start(model: &Model, node: &Node, result: &Result<()>) {
     if let Err(error) = result {
         let name = format!("node {} does not start", node.plan.config.node.name);
-        world.violations.add(Broken::Unavailable, &name, &format!("{error:#}"));
+        model.violations.add(Broken::Unavailable, &name, &format!("{error:#}"));
     }
 }
 
 /// Changes one file below the folder: a bit, or its length. Whether there was one.
-fn damage(folder: &Path, choice: u64, world: &World) -> Result<bool> {
+fn damage(folder: &Path, choice: u64, model: &Model) -> Result<bool> {
     let sound = |path: &Path| {
         // A file that the bucket has too (by a hard link) is the bucket's, and a lock says nothing.
         fs::metadata(path).is_ok_and(|data| data.nlink() == 1 && data.len() > 0)
@@ -115,7 +115,7 @@ fn damage(folder: &Path, choice: u64, world: &World) -> Result<bool> {
     if files.is_empty() {
         return Ok(false);
     }
-    damage_file(&files[usize::try_from(choice % files.len() as u64)?], choice, world)
+    damage_file(&files[usize::try_from(choice % files.len() as u64)?], choice, model)
 }
 
 /// The received bytes of the upload that was sent to last.
@@ -129,10 +129,10 @@ fn last_upload(uploads: &Path) -> Option<PathBuf> {
 }
 
 /// Changes one file. Whether it was still there.
-fn damage_file(path: &Path, choice: u64, world: &World) -> Result<bool> {
+fn damage_file(path: &Path, choice: u64, model: &Model) -> Result<bool> {
     // Noted before: an answer may be on its way.
     if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
-        world.state().damage(name);
+        model.state().damage(name);
     }
     let Ok(file) = File::options().read(true).write(true).open(path) else { return Ok(false) };
     let length = file.metadata()?.len();
@@ -151,22 +151,22 @@ fn damage_file(path: &Path, choice: u64, world: &World) -> Result<bool> {
 /// What happens between the nodes and S3 in an epoch.
 ///
 /// Only what is no fault of single requests is counted here; [`count_requests`] counts those.
-pub async fn to_bucket(proxy: &Proxy, planned: &[Planned<BucketFault>], world: &World) -> Happened {
+pub async fn to_bucket(proxy: &Proxy, planned: &[Planned<BucketFault>], model: &Model) -> Happened {
     let start = Instant::now();
     let mut happened = Happened::new();
     for one in planned {
         sleep_until(start, one.at).await;
         match &one.fault {
             BucketFault::Away(pause) => {
-                proxy.go_away();
+                proxy.make_unreachable();
                 tokio::time::sleep(*pause).await;
                 // Ends the other faults too; there are enough of them.
-                proxy.heal();
+                proxy.clear_faults();
                 *happened.entry("bucket away for a while").or_default() += 1;
             }
             BucketFault::Requests { fault, method, path, times } => {
                 if matches!(fault, Fault::Corrupt(_)) {
-                    world.corrupting.store(true, Ordering::SeqCst);
+                    model.corrupting.store(true, Ordering::SeqCst);
                 }
                 let rule = Rule::always(path, fault.clone()).times(*times);
                 proxy.fail(match method {
@@ -181,9 +181,9 @@ pub async fn to_bucket(proxy: &Proxy, planned: &[Planned<BucketFault>], world: &
 
 /// Counts the requests to S3 that met a fault since the last call.
 pub fn count_requests(proxy: &Proxy, happened: &mut Happened) -> u64 {
-    let seen = proxy.take_seen();
+    let seen = proxy.take_requests();
     // While the bucket is away, every request fails by one fault.
-    for fault in seen.iter().filter_map(|seen| seen.fault).filter(|fault| *fault != AWAY) {
+    for fault in seen.iter().filter_map(|seen| seen.fault).filter(|fault| *fault != UNREACHABLE) {
         *happened.entry(fault).or_default() += 1;
     }
     seen.len() as u64

@@ -1,16 +1,17 @@
-//! A run of clients and faults against three nodes, whose history is checked against what the registry promises.
+//! A run of clients and faults against three nodes, whose history is checked against what the
+//! registry promises.
 //!
 //! A run is a sequence of epochs. In an epoch clients push, pull, delete and list while nodes and
-//! bucket fail. Then everything is healed and checked: tags for an order that explains all
+//! bucket fail. Then everything is repaired and checked: tags for an order that explains all
 //! operations, images for completeness at every node, lists for their content, stores for their
 //! capacity, and everything for leftovers. A seed determines the faults, their times, and the
 //! random numbers of every client. It does not determine how long each response takes, and clients
 //! choose among what they got in responses: the same seed gives the same plan, not the same
 //! history.
 //!
-//! `plan` decides what happens, `fleet` has the servers, `faults` breaks them; `client` with `blobs`, `pushing`, `pulling`,
-//! `deleting` and `damaging` send the requests; `record` and `world` keep the responses; `check_*` check them, and `violations` and
-//! `report` print the results.
+//! `plan` decides what happens, `deployment` has the servers, and `faults` breaks them. `client` with
+//! `blobs`, `pushing`, `pulling`, `deleting` and `damaging` sends the requests. `record` and `model`
+//! keep the responses, `check_*` check them, and `violations` and `report` print the results.
 //!
 //! Two things are not violations, by design. A tag that moves back to an earlier manifest has the
 //! earlier `ETag` in S3. A conditional write that arrives late then finds its condition true again
@@ -27,15 +28,15 @@ pub mod client;
 mod clock;
 mod damaging;
 mod deleting;
+mod deployment;
 mod faults;
-mod fleet;
+pub mod model;
 mod plan;
 mod pulling;
 mod pushing;
 pub mod record;
 mod report;
 pub mod violations;
-pub mod world;
 
 pub use plan::BucketKind;
 pub use report::Report;
@@ -45,9 +46,10 @@ use crate::node_binary::Variant;
 use crate::tools::Tool;
 use anyhow::{Context, Result};
 use client::{Client, Disk, Scene, Server};
+use deployment::Deployment;
 use entrepot_config::ReplicationMode;
 use faults::Happened;
-use fleet::Fleet;
+use model::Model;
 use plan::{Epoch, ProcessFault};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -57,8 +59,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use violations::Broken;
-use world::World;
 
 /// Clients of the nodes. There is one more for Distribution.
 const CLIENTS: usize = 8;
@@ -122,15 +124,15 @@ pub async fn run(options: Options) -> Result<Report> {
         run.epoch(&planned, folder.path()).await?;
         epochs += 1;
     }
-    check_leaks::check_bucket(&run.world, &run.fleet.bucket).await;
+    check_leaks::check_bucket(&run.model, &run.deployment.bucket).await;
     Ok(run.report(start.elapsed(), epochs, folder))
 }
 
 /// A run in progress.
 struct Run {
     options: Options,
-    world: Arc<World>,
-    fleet: Fleet,
+    model: Arc<Model>,
+    deployment: Deployment,
     happened: Happened,
     requests: u64,
     images: u64,
@@ -139,38 +141,38 @@ struct Run {
 
 impl Run {
     async fn start(options: Options, folder: &Path) -> Result<Run> {
-        let world = Arc::new(World::new(Recorder::new(&folder.join("history.jsonl"))?));
-        let fleet = Fleet::start(options.bucket).await?;
-        Ok(Run { options, world, fleet, happened: Happened::new(), requests: 0, images: 0, undecided: 0 })
+        let model = Arc::new(Model::new(Recorder::new(&folder.join("history.jsonl"))?));
+        let deployment = Deployment::start(options.bucket).await?;
+        Ok(Run { options, model, deployment, happened: Happened::new(), requests: 0, images: 0, undecided: 0 })
     }
 
     fn servers(&self) -> Vec<Server> {
         let server = |(node, registry): (usize, Registry)| {
-            let of = &self.fleet.nodes[node];
+            let of = &self.deployment.nodes[node];
             let name = format!("node {}", of.plan.config.node.name);
             Server { name, registry, disk: Some(Disk { node, store: of.store() }) }
         };
-        self.fleet.registries().into_iter().enumerate().map(server).collect()
+        self.deployment.registries().into_iter().enumerate().map(server).collect()
     }
 
     fn distribution(&self) -> Server {
-        Server { name: "distribution".into(), registry: self.fleet.distribution.registry.clone(), disk: None }
+        Server { name: "distribution".into(), registry: self.deployment.distribution.registry.clone(), disk: None }
     }
 
     async fn epoch(&mut self, planned: &Epoch, folder: &Path) -> Result<()> {
         let images_before = self.images;
-        self.fleet.change_mode(planned.mode).await?;
+        self.deployment.change_mode(planned.mode).await?;
         self.act(planned).await?;
-        let world = self.world.clone();
-        self.fleet.heal(|node, result| faults::note_start(&world, node, &result)).await?;
+        let model = self.model.clone();
+        self.deployment.repair(|node, result| faults::note_start(&model, node, &result)).await?;
         self.check(planned, folder).await?;
         if planned.wipe_all {
-            self.fleet.wipe().await?;
+            self.deployment.wipe().await?;
             *self.happened.entry("all stores deleted").or_default() += 1;
             self.check_images("after all stores were deleted").await;
         }
         if planned.collect {
-            match self.fleet.distribution.collect().await {
+            match self.deployment.distribution.collect().await {
                 Ok(_) => *self.happened.entry("garbage collected").or_default() += 1,
                 // Distribution gives up at the first manifest that it cannot read, before it
                 // removes anything.
@@ -178,7 +180,7 @@ impl Run {
             }
             self.check_images("after Distribution collected garbage").await;
         }
-        self.world.state().forget_before(planned.number, OLD_IMAGES);
+        self.model.state().forget_before(planned.number, OLD_IMAGES);
         println!(
             "{:?} epoch {} ({:?}): {} images pulled, {} faults, {} violations so far",
             self.options.bucket,
@@ -186,13 +188,13 @@ impl Run {
             planned.mode,
             self.images - images_before,
             self.happened.values().sum::<u64>(),
-            self.world.violations.total()
+            self.model.violations.total()
         );
         Ok(())
     }
 
-    /// Runs clients and faults until the time is over and every client has finished its operation.
-    async fn act(&mut self, planned: &Epoch) -> Result<()> {
+    /// What the clients of the nodes, and the client of Distribution, know of an epoch.
+    fn scenes(&self, planned: &Epoch) -> [Arc<Scene>; 2] {
         let loses_blobs = |fault: &ProcessFault| {
             matches!(
                 fault,
@@ -200,10 +202,10 @@ impl Run {
             )
         };
         let write_back = planned.mode == ReplicationMode::WriteBack;
-        self.world.corrupting.store(false, Ordering::SeqCst);
+        let blobs_may_be_lost = write_back && planned.process.iter().any(|planned| loses_blobs(&planned.fault));
         let scene = |nodes, blobs_may_be_lost, referrers| {
             Arc::new(Scene {
-                world: self.world.clone(),
+                model: self.model.clone(),
                 nodes,
                 epoch: planned.number,
                 blobs_may_be_lost,
@@ -212,29 +214,24 @@ impl Run {
                 stop: AtomicBool::new(false),
             })
         };
-        let lossy = write_back && planned.process.iter().any(|planned| loses_blobs(&planned.fault));
-        let (scenes, mut seeds) = (
-            [scene(self.servers(), lossy, true), scene(vec![self.distribution()], true, false)],
-            SmallRng::seed_from_u64(planned.clients),
-        );
-        let mut clients = tokio::task::JoinSet::new();
-        for number in 0..CLIENTS {
-            let client = Client::new(scenes[0].clone(), format!("client{number}"), SmallRng::from_rng(&mut seeds));
-            clients.spawn(client.run());
-        }
-        let other = Client::new(scenes[1].clone(), "distributor".into(), SmallRng::from_rng(&mut seeds));
-        clients.spawn(other.run_at_distribution());
+        [scene(self.servers(), blobs_may_be_lost, true), scene(vec![self.distribution()], true, false)]
+    }
 
-        let stores: Vec<_> = self.fleet.nodes.iter().map(crate::Node::store).collect();
-        let (world, fleet) = (self.world.clone(), &mut self.fleet);
+    /// Runs clients and faults until the time is over and every client has finished its operation.
+    async fn act(&mut self, planned: &Epoch) -> Result<()> {
+        self.model.corrupting.store(false, Ordering::SeqCst);
+        let scenes = self.scenes(planned);
+        let mut clients = start_clients(&scenes, planned.clients);
+        let stores: Vec<_> = self.deployment.nodes.iter().map(crate::Node::store).collect();
+        let (model, deployment) = (self.model.clone(), &mut self.deployment);
         let breaking = async {
             let bucket = async {
-                match fleet.bucket.proxy() {
-                    Some(proxy) => faults::to_bucket(proxy, &planned.bucket, &world).await,
+                match deployment.bucket.proxy() {
+                    Some(proxy) => faults::to_bucket(proxy, &planned.bucket, &model).await,
                     None => Happened::new(),
                 }
             };
-            let nodes = faults::to_nodes(&mut fleet.nodes, &fleet.clock, &planned.process, &world);
+            let nodes = faults::to_nodes(&mut deployment.nodes, &deployment.clock, &planned.process, &model);
             let (happened, at_bucket, ()) = tokio::join!(nodes, bucket, tokio::time::sleep(EPOCH));
             scenes.iter().for_each(|scene| scene.stop.store(true, Ordering::SeqCst));
             while let Some(ended) = clients.join_next().await {
@@ -244,12 +241,12 @@ impl Run {
         };
         let happened = tokio::select! {
             happened = breaking => happened?,
-            () = check_leaks::watch_sizes(&world, &stores) => Vec::new(),
+            () = check_leaks::watch_sizes(&model, &stores) => Vec::new(),
         };
-        for (name, times) in happened.into_iter().chain(self.world.take_faults()) {
+        for (name, times) in happened.into_iter().chain(self.model.take_faults()) {
             *self.happened.entry(name).or_default() += times;
         }
-        if let Some(proxy) = self.fleet.bucket.proxy() {
+        if let Some(proxy) = self.deployment.bucket.proxy() {
             self.requests += faults::count_requests(proxy, &mut self.happened);
         }
         Ok(())
@@ -257,40 +254,40 @@ impl Run {
 
     /// Checks everything while nothing fails.
     async fn check(&mut self, planned: &Epoch, folder: &Path) -> Result<()> {
-        if let Err(error) = self.fleet.settle().await {
+        if let Err(error) = self.deployment.settle().await {
             let cut = |planned: &plan::Planned<ProcessFault>| matches!(planned.fault, ProcessFault::CutJournal { .. });
             if planned.process.iter().any(cut) {
                 // The owner of a blob whose journal entry is lost is unknown, so the blob may stay
                 // pending.
-                self.fleet.wipe().await?;
+                self.deployment.wipe().await?;
             } else {
                 let subject = format!("epoch {}: pending blobs", planned.number);
-                self.world.violations.add(Broken::Leak, &subject, &format!("{error:#}"));
+                self.model.violations.add(Broken::Leak, &subject, &format!("{error:#}"));
             }
         }
-        let mut records = self.world.recorder.take_epoch();
+        let mut records = self.model.recorder.take_epoch();
         let servers = self.servers();
-        check_listings::check(&self.world, &servers, planned.number, &records, self.fleet.bucket.proxy()).await;
-        records.extend(self.world.recorder.take_epoch());
+        check_listings::check(&self.model, &servers, planned.number, &records, self.deployment.bucket.proxy()).await;
+        records.extend(self.model.recorder.take_epoch());
         self.check_images("while nothing fails").await;
         let file = folder.join(format!("tags-{}.jsonl", planned.number));
-        self.undecided += check_tags::check(&records, &file, &self.world.violations).await?;
-        check_leaks::check_nodes(&self.world, &self.fleet).await;
+        self.undecided += check_tags::check(&records, &file, &self.model.violations).await?;
+        check_leaks::check_nodes(&self.model, &self.deployment).await;
         Ok(())
     }
 
     async fn check_images(&mut self, when: &str) {
         let mut servers = self.servers();
         servers.push(self.distribution());
-        self.images += check_images::check(&self.world, &servers, when).await as u64;
+        self.images += check_images::check(&self.model, &servers, when).await as u64;
     }
 
     fn report(self, took: Duration, epochs: u64, folder: TempDir) -> Report {
-        let violations = self.world.violations.counts();
+        let violations = self.model.violations.counts();
         let kept = (!violations.is_empty()).then(|| {
-            self.fleet.keep_logs(folder.path());
+            self.deployment.keep_logs(folder.path());
             // Ignored, as for the logs: what cannot be kept was at least printed.
-            let _ = std::fs::write(folder.path().join("violations.txt"), self.world.violations.told());
+            let _ = std::fs::write(folder.path().join("violations.txt"), self.model.violations.told());
             folder.keep()
         });
         Report {
@@ -298,7 +295,7 @@ impl Run {
             seed: self.options.seed,
             took,
             epochs,
-            operations: self.world.recorder.counts(),
+            operations: self.model.recorder.counts(),
             faults: self.happened,
             requests: self.requests,
             images: self.images,
@@ -307,4 +304,17 @@ impl Run {
             kept,
         }
     }
+}
+
+/// Starts all clients of an epoch.
+fn start_clients([of_nodes, of_distribution]: &[Arc<Scene>; 2], seed: u64) -> JoinSet<()> {
+    let mut seeds = SmallRng::seed_from_u64(seed);
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = Client::new(of_nodes.clone(), format!("client{number}"), SmallRng::from_rng(&mut seeds));
+        clients.spawn(client.run());
+    }
+    let other = Client::new(of_distribution.clone(), "distributor".into(), SmallRng::from_rng(&mut seeds));
+    clients.spawn(other.run_at_distribution());
+    clients
 }

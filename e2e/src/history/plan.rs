@@ -98,7 +98,8 @@ pub struct Epoch {
     pub clients: u64,
 }
 
-/// The seed of one part of a run. Parts do not share random numbers, so that a change of one changes no other.
+/// The seed of one part of a run. Parts do not share random numbers, so that a change of one part
+/// changes no other part.
 fn part(seed: u64, epoch: u64, name: u64) -> SmallRng {
     // Odd constants spread neighbours: seeds, epochs and parts count from 0.
     let mixed = seed ^ epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ name.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
@@ -112,7 +113,8 @@ pub fn epoch(seed: u64, number: u64, length: Duration, kind: BucketKind, move_ba
     let write_back = number == 1 || (number > 2 && random.random_bool(0.25));
     let mode = if write_back { ReplicationMode::WriteBack } else { ReplicationMode::WriteThrough };
     let (wipe_all, collect) = (number == 0 || random.random_bool(0.4), number == 0 || random.random_bool(0.4));
-    // In half of the WriteBack epochs no disk is lost, so that the check can require every acknowledged blob.
+    // In half of the WriteBack epochs no disk is lost, so that the check can require every
+    // acknowledged blob.
     let keeps_disks = write_back && (number == 1 || random.random_bool(0.5));
     let process = times(part(seed, number, 1), length, 2.5, |random| process_fault(random, mode, keeps_disks));
     let bucket = match kind {
@@ -149,7 +151,8 @@ fn process_fault(random: &mut SmallRng, mode: ReplicationMode, keeps_disks: bool
         30..50 => ProcessFault::Stop { node, pause: Duration::from_millis(random.random_range(500..4000)) },
         50..90 if keeps_disks => ProcessFault::Kill { node, pause: Duration::ZERO },
         50..60 => ProcessFault::Wipe { node },
-        // Content that only this disk has cannot be repaired: WriteBack promises it after a crash, not after damage.
+        // Content that only this disk has cannot be repaired: WriteBack guarantees it after a crash,
+        // not after damage.
         60..90 if write_back => ProcessFault::CutJournal { node },
         60..75 => ProcessFault::Damage { node, choice },
         75..90 => ProcessFault::KillAndDamage { node, choice },

@@ -1,9 +1,9 @@
 //! How clients push images, through one node or several.
 
 use super::client::{Client, Server, Target};
+use super::model::Pushed;
 use super::record::{Kind, Outcome};
 use super::violations::Broken;
-use super::world::Pushed;
 use crate::Content;
 use crate::client::Reply;
 use crate::push::{IMAGE, Image};
@@ -40,7 +40,7 @@ impl Client {
     fn layer(&mut self) -> Content {
         let choice = self.random.random_range(0..100);
         let shared = {
-            let state = self.scene.world.state();
+            let state = self.scene.model.state();
             let repositories = state.repositories();
             match choice {
                 0..25 if !repositories.is_empty() => {
@@ -71,7 +71,7 @@ impl Client {
         let subject = if wanted { self.some_whole_image(repository) } else { None };
         let image = Arc::new(Image::of(config, layers, subject.as_deref()));
         let near = self.any_node();
-        let since = self.world().recorder.now();
+        let since = self.model().recorder.now();
         // Some clients keep to one node; for others a Service balances each request.
         let balanced = self.random.random_bool(0.4);
         let known: Vec<_> = image.blobs().copied().collect();
@@ -116,7 +116,7 @@ impl Client {
     /// An image that must be complete in the repository.
     fn some_whole_image(&mut self, repository: &str) -> Option<Arc<Image>> {
         let whole: Vec<_> =
-            self.world().state().whole().into_iter().filter(|pushed| pushed.repository == repository).collect();
+            self.model().state().whole().into_iter().filter(|pushed| pushed.repository == repository).collect();
         if whole.is_empty() {
             return None;
         }
@@ -134,7 +134,7 @@ impl Client {
         subject: Option<Digest>,
         since: Option<u64>,
     ) -> Outcome {
-        let call = self.world().recorder.now();
+        let call = self.model().recorder.now();
         let attempt = Pushed {
             repository: repository.to_owned(),
             image: image.clone(),
@@ -143,13 +143,13 @@ impl Client {
             acknowledged: None,
             epoch: self.scene.epoch,
         };
-        let place = self.world().state().push(attempt);
+        let place = self.model().state().push(attempt);
         let reply = self.ask(at.registry.put_manifest(repository, tag, IMAGE, &image.manifest)).await;
         let target = Target { kind: Kind::PushManifest, repository, tag: Some(tag), digest: Some(image.digest) };
         let outcome = self.note(at, &target, call, reply.as_ref());
         if outcome == Outcome::Done {
-            let now = self.world().recorder.now();
-            self.world().state().acknowledge(place, now);
+            let now = self.model().recorder.now();
+            self.model().state().acknowledge(place, now);
         }
         if let (Some(reply), Some(since)) = (reply, since) {
             self.judge_refusal(at, repository, image, since, &reply);
@@ -162,7 +162,7 @@ impl Client {
         if reply.code().as_deref() != Some("MANIFEST_BLOB_UNKNOWN") || self.scene.blobs_may_be_lost {
             return;
         }
-        let state = self.world().state();
+        let state = self.model().state();
         let untouched = image.blobs().all(|blob| state.untouched_since(repository, &blob.digest, since));
         drop(state);
         if untouched {
@@ -175,7 +175,7 @@ impl Client {
                 String::from_utf8_lossy(&reply.body),
                 since as f64 / 1e9,
             );
-            self.world().violations.add(Broken::RefusedBlobs, &format!("{repository}@{}", image.digest), &explanation);
+            self.model().violations.add(Broken::RefusedBlobs, &format!("{repository}@{}", image.digest), &explanation);
         }
     }
 }

@@ -126,7 +126,7 @@ mod tests {
         let registry = Registry::new(&proxy.url);
         assert!(registry.send(Method::PUT, "/lost", &[], full("once")).await.is_err());
         assert_eq!(*taken.lock().unwrap(), ["once"]);
-        let seen = proxy.take_seen();
+        let seen = proxy.take_requests();
         assert_eq!(seen[0].fault, Some("response lost"));
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! It forwards requests with their original `Host` header, so that their signatures stay valid.
 
-mod body;
+mod faulty_body;
 mod late;
 mod line;
-mod wire;
+mod resettable_stream;
 
 use crate::client::Registry;
 use anyhow::{Context, Result};
-use body::Spoiled;
 use bytes::Bytes;
+use faulty_body::FaultyBody;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use late::Late;
 pub use line::{Line, Traffic};
 use line::{Meter, Way};
+use resettable_stream::ResettableStream;
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,7 +29,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use wire::Wire;
 
 /// A fault of a request.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Fault {
 }
 
 /// The name of the fault of every request while the bucket is unreachable.
-pub const AWAY: &str = "away";
+pub const UNREACHABLE: &str = "unreachable";
 
 /// The requests to which a fault applies.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ impl Rule {
 
 /// A request that passed the proxy.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ProxiedRequest {
     pub method: Method,
     /// Path and query.
     pub target: String,
@@ -137,8 +137,8 @@ struct Shared {
     upstream: String,
     client: Client<HttpConnector, UnsyncBoxBody<Bytes, io::Error>>,
     rules: Mutex<Vec<Rule>>,
-    seen: Mutex<Vec<Seen>>,
-    away: AtomicBool,
+    seen: Mutex<Vec<ProxiedRequest>>,
+    unreachable: AtomicBool,
     meter: Arc<Meter>,
     late: Late,
 }
@@ -171,7 +171,7 @@ impl Proxy {
             client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
             rules: Mutex::default(),
             seen: Mutex::default(),
-            away: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             meter: Arc::new(Meter::new(line)),
             late: Late::default(),
         });
@@ -185,15 +185,15 @@ impl Proxy {
     }
 
     /// Removes all faults.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.shared.away.store(false, Ordering::SeqCst);
+        self.shared.unreachable.store(false, Ordering::SeqCst);
     }
 
     /// Closes every connection without a response from now on, including open ones at their next
     /// request.
-    pub fn go_away(&self) {
-        self.shared.away.store(true, Ordering::SeqCst);
+    pub fn make_unreachable(&self) {
+        self.shared.unreachable.store(true, Ordering::SeqCst);
     }
 
     /// Number of held requests that will arrive late.
@@ -212,7 +212,7 @@ impl Proxy {
     }
 
     /// The requests since the last call.
-    pub fn take_seen(&self) -> Vec<Seen> {
+    pub fn take_requests(&self) -> Vec<ProxiedRequest> {
         std::mem::take(&mut *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -235,9 +235,25 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Result<(), hyper::Error> {
     let reset = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(Wire::new(stream, reset.clone()));
+    let io = TokioIo::new(ResettableStream::new(stream, reset.clone()));
     let service = service_fn(move |request| handle(request, shared.clone(), reset.clone()));
     hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
+}
+
+impl Shared {
+    /// The fault that the rules have for a request. Records the request.
+    fn fault_of(&self, request: &Request<Incoming>, target: &str, unreachable: bool) -> Option<Fault> {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = rules.iter().find(|rule| rule.takes(request.method(), target)).map(|rule| rule.fault.clone());
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(ProxiedRequest {
+            method: request.method().clone(),
+            target: target.to_owned(),
+            headers: request.headers().clone(),
+            failed: fault.is_some() || unreachable,
+            fault: if unreachable { Some(UNREACHABLE) } else { fault.as_ref().map(Fault::name) },
+        });
+        fault
+    }
 }
 
 /// An error of the service makes hyper close the connection without a response.
@@ -249,20 +265,10 @@ async fn handle(
     reset: Arc<AtomicBool>,
 ) -> Result<Response<AnswerBody>, Dropped> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let fault = {
-        let rules = shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        rules.iter().find(|rule| rule.takes(request.method(), &target)).map(|rule| rule.fault.clone())
-    };
-    let away = shared.away.load(Ordering::SeqCst);
-    shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Seen {
-        method: request.method().clone(),
-        target: target.clone(),
-        headers: request.headers().clone(),
-        failed: fault.is_some() || away,
-        fault: if away { Some(AWAY) } else { fault.as_ref().map(Fault::name) },
-    });
-    if away {
-        return Err(io::Error::other("away"));
+    let unreachable = shared.unreachable.load(Ordering::SeqCst);
+    let fault = shared.fault_of(&request, &target, unreachable);
+    if unreachable {
+        return Err(io::Error::other(UNREACHABLE));
     }
     if shared.meter.request() {
         return refuse(request, 503, "SlowDown").await;
@@ -333,18 +339,18 @@ async fn forward<B>(
     request: Request<B>,
     target: &str,
     cut_after: Option<u64>,
-) -> Result<Response<Spoiled<Incoming>>, Dropped>
+) -> Result<Response<FaultyBody<Incoming>>, Dropped>
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Unpin + 'static,
 {
     let (mut parts, body) = request.into_parts();
     parts.uri = format!("http://{}{target}", shared.upstream).parse::<Uri>().map_err(io::Error::other)?;
-    let body = Spoiled::over(body, Arc::clone(&shared.meter), Way::ToServer);
+    let body = FaultyBody::over(body, Arc::clone(&shared.meter), Way::ToServer);
     let body = match cut_after {
         None => body,
         Some(after) => body.with(Fault::Truncate(after), Arc::default()),
     };
     let answer = shared.client.request(Request::from_parts(parts, body.boxed_unsync())).await;
     let answer = answer.context("the server behind the proxy did not respond").map_err(io::Error::other)?;
-    Ok(answer.map(|body| Spoiled::over(body, Arc::clone(&shared.meter), Way::FromServer)))
+    Ok(answer.map(|body| FaultyBody::over(body, Arc::clone(&shared.meter), Way::FromServer)))
 }

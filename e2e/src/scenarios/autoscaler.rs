@@ -1,25 +1,26 @@
 //! A HorizontalPodAutoscaler scales the registry, and the operator follows it.
 
-use super::{operator, pods};
-use crate::cluster::Cluster;
+use super::fixture::Fixture;
+use super::operator;
+use crate::cluster::{Kubectl, OwnCluster};
 use crate::{Content, Registry, wait};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-const NAMESPACE: &str = "autoscaled";
+const REGISTRY: Fixture = Fixture::new("autoscaled");
 const REPOSITORY: &str = "autoscaled";
 /// Metrics of pods are collected every ten seconds, and the autoscaler ignores the first twenty
 /// seconds of a pod.
-const SOON: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// Number of clients that pull as fast as they can.
 const CLIENTS: usize = 4;
 
 /// Scales by the CPU usage of the registry pods under load, through the scale subresource.
-pub async fn an_autoscaler_scales_it(cluster: &Cluster) -> Result<()> {
+pub async fn an_autoscaler_scales_the_registry(cluster: &OwnCluster) -> Result<()> {
     let spec = json!({"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}});
-    let registry = pods::make(cluster, NAMESPACE, &spec).await?;
+    let registry = REGISTRY.create(cluster, &spec).await?;
     let content = Content::fresh(1 << 20);
     registry.push(REPOSITORY, &content).await?;
     let mark = cluster.audit().mark()?;
@@ -29,27 +30,28 @@ pub async fn an_autoscaler_scales_it(cluster: &Cluster) -> Result<()> {
         clients.spawn(pull(registry.clone(), content));
     }
     let start = Instant::now();
-    let scaled = wait::until("the autoscaler has requested three pods", SOON, || async {
-        pods::look(cluster, NAMESPACE).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(3))
+    let scaled = wait::until("the autoscaler has requested three pods", TIMEOUT, || async {
+        REGISTRY.object(cluster).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(3))
     })
     .await;
     // Stopped even after a failure, so that the load does not disturb other scenarios.
     clients.shutdown().await;
     if let Err(error) = scaled {
-        return Err(error).context(cluster.kubectl(["-n", NAMESPACE, "describe", "hpa"]).await?);
+        return Err(error).context(cluster.kubectl(["-n", REGISTRY.namespace, "describe", "hpa"]).await?);
     }
     println!("the autoscaler requested three pods after {:.1?}", start.elapsed());
     // Without the load it requests fewer pods again, and the operator follows every request.
-    wait::until("the autoscaler has requested one pod again", SOON, || async {
-        pods::look(cluster, NAMESPACE).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(1))
+    wait::until("the autoscaler has requested one pod again", TIMEOUT, || async {
+        REGISTRY.object(cluster).await.is_ok_and(|registry| registry.data["spec"]["replicas"] == json!(1))
     })
     .await?;
-    pods::until_settled(cluster, NAMESPACE).await?;
+    REGISTRY.until_settled(cluster).await?;
     println!("scaled back to one pod after {:.1?}", start.elapsed());
 
     let requests = cluster.audit().since(mark)?;
     let writes = |resource: &str| {
-        let about = requests.iter().filter(|request| request.is_write() && request.object_ref.is(NAMESPACE, resource));
+        let about =
+            requests.iter().filter(|request| request.is_write() && request.object_ref.is(REGISTRY.namespace, resource));
         about.map(|request| request.user.username.as_str()).collect::<Vec<_>>()
     };
     let scales = writes("registryclusters/scale");
@@ -62,7 +64,7 @@ pub async fn an_autoscaler_scales_it(cluster: &Cluster) -> Result<()> {
     println!("scale requests of the autoscaler: {}; writes of the StatefulSet: {}", scales.len(), sets.len());
     ensure!(sets.iter().all(|user| *user == operator::USER), "the StatefulSet was written by {sets:?}");
     ensure!(sets.len() <= scales.len(), "scale requests: {}; writes of the StatefulSet: {}", scales.len(), sets.len());
-    pods::remove(cluster, NAMESPACE).await
+    REGISTRY.remove(cluster).await
 }
 
 async fn pull(registry: Registry, content: Content) {
@@ -77,7 +79,7 @@ fn autoscaler() -> Value {
     json!({
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "images", "namespace": NAMESPACE},
+        "metadata": {"name": "images", "namespace": REGISTRY.namespace},
         "spec": {
             "scaleTargetRef": {"apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster", "name": "images"},
             "minReplicas": 1,

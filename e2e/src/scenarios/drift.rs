@@ -1,13 +1,13 @@
 //! Manual changes and deletions are reverted, and the log reports them.
 
-use super::NAMESPACE;
-use crate::cluster::Cluster;
+use super::deployment::REGISTRY;
+use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
 /// Time limit for the operator to revert a change.
-const SOON: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The objects of the registry `images`, each with a change that must be reverted.
 const CHILDREN: [(&str, &str); 6] = [
@@ -20,11 +20,11 @@ const CHILDREN: [(&str, &str); 6] = [
 ];
 
 /// Changes each object, then deletes it.
-pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
+pub async fn drift_is_reverted(cluster: &dyn Cluster) -> Result<()> {
     for (child, edit) in CHILDREN {
         let spec = spec_of(cluster, child).await?;
-        cluster.kubectl(["-n", NAMESPACE, "patch", child, "--type=merge", "-p", edit]).await?;
-        wait::until(&format!("{child} is restored"), SOON, || async {
+        cluster.kubectl(["-n", REGISTRY.namespace, "patch", child, "--type=merge", "-p", edit]).await?;
+        wait::until(&format!("{child} is restored"), TIMEOUT, || async {
             spec_of(cluster, child).await.is_ok_and(|now| now == spec)
         })
         .await?;
@@ -32,8 +32,8 @@ pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
         // Orphaned, so that the pods of a deleted StatefulSet stay: this scenario is not about
         // deleting a registry. Without waiting: if an object of the same name is recreated before
         // kubectl's watch starts, kubectl misses the deletion and never returns.
-        cluster.kubectl(["-n", NAMESPACE, "delete", child, "--cascade=orphan", "--wait=false"]).await?;
-        wait::until(&format!("{child} is recreated"), SOON, || async {
+        cluster.kubectl(["-n", REGISTRY.namespace, "delete", child, "--cascade=orphan", "--wait=false"]).await?;
+        wait::until(&format!("{child} is recreated"), TIMEOUT, || async {
             uid_of(cluster, child).await.is_ok_and(|now| now != uid)
                 && spec_of(cluster, child).await.is_ok_and(|now| comparable(&now) == comparable(&spec))
         })
@@ -50,12 +50,12 @@ pub async fn drift_is_reverted(cluster: &Cluster) -> Result<()> {
             );
         }
     }
-    let ready = ["-n", NAMESPACE, "wait", "--for=condition=Ready", "rgc/images", "--timeout=120s"];
+    let ready = ["-n", REGISTRY.namespace, "wait", "--for=condition=Ready", "rgc/images", "--timeout=120s"];
     cluster.kubectl(ready).await.map(drop)
 }
 
 /// The parts of an object that the operator may own.
-async fn spec_of(cluster: &Cluster, child: &str) -> Result<serde_json::Value> {
+async fn spec_of(cluster: &dyn Cluster, child: &str) -> Result<serde_json::Value> {
     let mut object = object(cluster, child).await?;
     for own in ["metadata", "status"] {
         object.as_object_mut().map(|object| object.remove(own));
@@ -72,10 +72,10 @@ fn comparable(spec: &serde_json::Value) -> serde_json::Value {
     spec
 }
 
-async fn uid_of(cluster: &Cluster, child: &str) -> Result<String> {
+async fn uid_of(cluster: &dyn Cluster, child: &str) -> Result<String> {
     Ok(object(cluster, child).await?["metadata"]["uid"].to_string())
 }
 
-async fn object(cluster: &Cluster, child: &str) -> Result<serde_json::Value> {
-    Ok(serde_json::from_str(&cluster.kubectl(["-n", NAMESPACE, "get", child, "-o", "json"]).await?)?)
+async fn object(cluster: &dyn Cluster, child: &str) -> Result<serde_json::Value> {
+    Ok(serde_json::from_str(&cluster.kubectl(["-n", REGISTRY.namespace, "get", child, "-o", "json"]).await?)?)
 }

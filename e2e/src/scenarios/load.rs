@@ -17,7 +17,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Minimum time per operation of a client, so that the load leaves CPU for others.
 const PACE: Duration = Duration::from_millis(150);
 /// Time limit for the clients to make the progress that is waited for.
-const SOON: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An image whose push was acknowledged.
 pub struct Pushed {
@@ -70,7 +70,7 @@ impl Load {
     /// If a client failed, or there is no progress.
     pub async fn goes_on(&self, more: usize) -> Result<()> {
         let (pushed, pulled) = (self.pushed() + more, self.account.pulled.load(Relaxed) + more);
-        wait::until(&format!("{more} more images were pushed and pulled"), SOON, || async {
+        wait::until(&format!("{more} more images were pushed and pulled"), TIMEOUT, || async {
             let enough = self.pushed() >= pushed && self.account.pulled.load(Relaxed) >= pulled;
             enough || !lock(&self.account.failures).is_empty()
         })
@@ -156,25 +156,25 @@ impl Connections {
 async fn push_once(registry: &Registry, pushed: &Pushed, account: &Account) -> Result<()> {
     let Pushed { repository, tag, image } = pushed;
     for blob in image.blobs() {
-        persist(account, "push of a blob", || registry.push(repository, blob)).await?;
+        retry(account, "push of a blob", || registry.push(repository, blob)).await?;
     }
     let manifest = || async { registry.put_manifest(repository, tag, IMAGE, &image.manifest).await?.expect(201) };
-    persist(account, "push of a manifest", manifest).await.map(drop)
+    retry(account, "push of a manifest", manifest).await.map(drop)
 }
 
 async fn pull_once(registry: &Registry, pushed: &Pushed, account: &Account) -> Result<()> {
     let Pushed { repository, tag, image } = pushed;
     let manifest = || async { registry.manifest(repository, tag).await?.expect(200) };
-    let manifest = persist(account, "pull of a manifest", manifest).await?;
+    let manifest = retry(account, "pull of a manifest", manifest).await?;
     ensure!(manifest.body == image.manifest, "{repository}:{tag} refers to a different manifest: {:?}", manifest.body);
     for blob in image.blobs() {
-        persist(account, "pull of a blob", || registry.pull(repository, &blob.digest)).await?;
+        retry(account, "pull of a blob", || registry.pull(repository, &blob.digest)).await?;
     }
     Ok(())
 }
 
 /// Retries transient errors, and prints each retry.
-async fn persist<T, F>(account: &Account, what: &str, attempt: impl FnMut() -> F) -> Result<T>
+async fn retry<T, F>(account: &Account, what: &str, attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
@@ -184,7 +184,7 @@ where
         account.again.fetch_add(1, Relaxed);
         println!("retrying {what}: {error:#}");
     };
-    let result = client::persist(TRIES, FIRST_PAUSE, attempt, again).await;
+    let result = client::retry(TRIES, FIRST_PAUSE, attempt, again).await;
     result.with_context(|| format!("{what} failed after {tries} attempts"))
 }
 

@@ -1,40 +1,41 @@
 //! The scenarios: tests on a Kubernetes cluster. All scenarios of a run share one cluster; each
 //! uses its own namespaces.
 
-mod again;
 mod autoscaler;
-mod away;
 mod bad_image;
+mod bucket_outage;
 mod conditions;
+mod crd_rules;
+mod deployment;
 mod drift;
-mod given;
-mod grow;
-mod hundred;
+mod error_isolation;
+mod eviction_thresholds;
+mod fixture;
 mod idle;
-mod isolated;
-mod keys;
-mod kustomized;
-mod leader;
+mod key_rotation;
+mod kustomize;
+mod leader_failover;
 mod load;
-mod lost;
-mod meet;
-mod missing;
+mod many_registries;
+mod missing_prerequisites;
+mod node_loss;
+mod nodes;
 mod operator;
+mod operator_upgrade;
+mod optional_objects;
 mod permissions;
-mod pods;
-mod recreated;
-mod refused;
-mod registry;
-mod rest;
-mod rules;
+mod reapply;
+mod rejected_specs;
 mod scaling;
-mod thresholds;
-mod upgrade;
-mod whole;
+mod smoke;
+mod steady_pulls;
+mod two_clusters;
+mod volume_expansion;
+mod volume_recreation;
 
-pub use registry::{NAMESPACE, deploy, show};
+pub use deployment::{REGISTRY, deploy, show};
 
-use crate::cluster::{self, Cluster, Lifetime, Options};
+use crate::cluster::{self, Cluster, ExternalCluster, Kubectl, Lifetime, Options, OwnCluster};
 use anyhow::{Context, Result, bail};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt};
@@ -43,61 +44,74 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time limit of a scenario; only one that hangs reaches it.
-const PATIENCE: Duration = Duration::from_secs(900);
+const TIMEOUT: Duration = Duration::from_secs(900);
 /// Number of scenarios that run at the same time. They mostly wait, and the machine may be small.
 const TOGETHER: usize = 3;
 
 /// A scenario: its name and its function, which fails by returning an error.
 pub struct Scenario {
     pub name: &'static str,
-    company: Company,
-    run: for<'a> fn(&'a Cluster) -> BoxFuture<'a, Result<()>>,
+    concurrency: Concurrency,
+    run: Run,
+}
+
+/// The clusters on which a scenario can run.
+#[derive(Clone, Copy)]
+enum Run {
+    OnAnyCluster(for<'a> fn(&'a dyn Cluster) -> BoxFuture<'a, Result<()>>),
+    /// It kills processes, cuts off S3, or reads logs of the control plane and the S3 server.
+    OnOwnCluster(for<'a> fn(&'a OwnCluster) -> BoxFuture<'a, Result<()>>),
 }
 
 /// Whether other scenarios may run at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Company {
+enum Concurrency {
     /// It uses only its own namespaces.
-    Welcome,
+    Parallel,
     /// It affects shared parts: S3, the operator, or Kubernetes nodes.
-    Alone,
+    Exclusive,
 }
 
 /// A scenario named after its function.
 macro_rules! scenario {
-    ($company:ident, $module:ident::$name:ident) => {
-        Scenario { name: stringify!($name), company: Company::$company, run: |cluster| $module::$name(cluster).boxed() }
+    ($concurrency:ident, $run:ident, $module:ident::$name:ident) => {
+        Scenario {
+            name: stringify!($name),
+            concurrency: Concurrency::$concurrency,
+            run: Run::$run(|cluster| $module::$name(cluster).boxed()),
+        }
     };
 }
 
-/// All scenarios in the order in which they start. Adjacent `Welcome` scenarios run at the same
+/// All scenarios in the order in which they start. Adjacent `Parallel` scenarios run at the same
 /// time.
-pub const SCENARIOS: [Scenario; 24] = [
-    scenario!(Alone, whole::cluster_is_whole),
-    scenario!(Alone, kustomized::kubectl_installs_the_operator_too),
-    scenario!(Alone, registry::from_nothing),
-    scenario!(Welcome, idle::idle_writes_nothing),
-    scenario!(Welcome, drift::drift_is_reverted),
-    scenario!(Welcome, refused::what_is_wrong_is_refused),
-    scenario!(Welcome, rules::every_rule_holds),
-    scenario!(Welcome, scaling::scaling_loses_nothing),
-    scenario!(Welcome, thresholds::thresholds_reach_running_nodes),
-    scenario!(Welcome, bad_image::a_bad_image_stops_at_one_node),
-    scenario!(Welcome, autoscaler::an_autoscaler_scales_it),
-    scenario!(Welcome, again::deleted_and_applied_again),
-    scenario!(Welcome, recreated::nodes_are_recreated_one_at_a_time),
-    scenario!(Welcome, meet::two_registries_do_not_meet),
-    scenario!(Welcome, missing::what_is_missing_has_a_reason),
-    scenario!(Welcome, keys::keys_are_rotated_under_load),
-    scenario!(Alone, isolated::one_object_stops_nothing),
-    scenario!(Alone, leader::leader_killed_in_a_rollout),
-    scenario!(Alone, upgrade::an_upgrade_restarts_no_node),
-    scenario!(Alone, away::the_bucket_is_away),
-    scenario!(Alone, lost::lost_nodes_lose_no_image),
-    scenario!(Alone, grow::volumes_grow),
-    scenario!(Alone, hundred::a_hundred_registries_settle),
+pub const SCENARIOS: [Scenario; 25] = [
+    scenario!(Exclusive, OnOwnCluster, smoke::the_cluster_works),
+    scenario!(Exclusive, OnAnyCluster, kustomize::kubectl_installs_the_operator),
+    scenario!(Exclusive, OnAnyCluster, deployment::a_registry_is_deployed),
+    scenario!(Exclusive, OnOwnCluster, deployment::kubelets_pull_from_the_registry),
+    scenario!(Parallel, OnOwnCluster, idle::an_idle_registry_writes_nothing),
+    scenario!(Parallel, OnAnyCluster, drift::drift_is_reverted),
+    scenario!(Parallel, OnAnyCluster, rejected_specs::an_invalid_registry_is_rejected),
+    scenario!(Parallel, OnAnyCluster, crd_rules::every_crd_rule_is_enforced),
+    scenario!(Parallel, OnAnyCluster, scaling::scaling_loses_nothing),
+    scenario!(Parallel, OnAnyCluster, eviction_thresholds::thresholds_reach_running_nodes),
+    scenario!(Parallel, OnOwnCluster, bad_image::a_bad_image_stops_at_one_node),
+    scenario!(Parallel, OnOwnCluster, autoscaler::an_autoscaler_scales_the_registry),
+    scenario!(Parallel, OnAnyCluster, reapply::a_deleted_registry_is_applied_again),
+    scenario!(Parallel, OnOwnCluster, volume_recreation::nodes_are_recreated_one_at_a_time),
+    scenario!(Parallel, OnAnyCluster, two_clusters::registries_are_isolated_from_each_other),
+    scenario!(Parallel, OnOwnCluster, missing_prerequisites::a_missing_prerequisite_is_reported),
+    scenario!(Parallel, OnOwnCluster, key_rotation::keys_are_rotated_under_load),
+    scenario!(Exclusive, OnAnyCluster, error_isolation::an_unusable_registry_stops_no_other),
+    scenario!(Exclusive, OnOwnCluster, leader_failover::leader_killed_in_a_rollout),
+    scenario!(Exclusive, OnAnyCluster, operator_upgrade::an_upgrade_restarts_no_node),
+    scenario!(Exclusive, OnOwnCluster, bucket_outage::the_bucket_is_unreachable),
+    scenario!(Exclusive, OnOwnCluster, node_loss::lost_nodes_lose_no_image),
+    scenario!(Exclusive, OnOwnCluster, volume_expansion::volumes_are_expanded),
+    scenario!(Exclusive, OnOwnCluster, many_registries::a_hundred_registries_settle),
     // The last one, because it checks the operator's requests in all other scenarios.
-    scenario!(Alone, permissions::the_operator_may_do_no_more_than_it_does),
+    scenario!(Exclusive, OnOwnCluster, permissions::the_operator_uses_all_of_its_permissions),
 ];
 
 /// Whether all scenarios run. Only then can the last one require what all of them together use.
@@ -107,8 +121,9 @@ fn is_complete() -> bool {
     COMPLETE.load(Ordering::Relaxed)
 }
 
-/// Runs the named scenarios, or all, on one cluster. `program` is `cargo e2e` itself. A failed
-/// scenario does not stop the others.
+/// Runs the named scenarios, or all, on one cluster: the one that the environment names
+/// ([`ExternalCluster`]), or one of our own. `program` is `cargo e2e` itself. A failed scenario does
+/// not stop the others.
 ///
 /// # Errors
 /// If a name is not the name of a scenario, or a scenario failed.
@@ -118,29 +133,50 @@ pub async fn run(program: PathBuf, names: &[String]) -> Result<()> {
         bail!("unknown scenario \"{unknown}\"; scenarios: {}", known.join(", "));
     }
     COMPLETE.store(names.is_empty(), Ordering::Relaxed);
-    let options = Options { lifetime: Lifetime::Ours, nodes: 2, program };
-    // The others use what this one installs.
+    // The others use what the deployment installs.
     let is_chosen = |scenario: &&Scenario| {
-        names.is_empty() || scenario.name == "from_nothing" || names.iter().any(|name| name == scenario.name)
+        names.is_empty() || scenario.name == "a_registry_is_deployed" || names.iter().any(|name| name == scenario.name)
     };
     let chosen: Vec<_> = SCENARIOS.iter().filter(is_chosen).collect();
-    cluster::with(options, async |cluster| {
-        let mut failed = Vec::new();
-        for group in chosen.chunk_by(|one, next| one.company == Company::Welcome && next.company == Company::Welcome) {
-            let outcomes = stream::iter(group).map(|scenario| perform(scenario, cluster)).buffer_unordered(TOGETHER);
-            failed.extend(outcomes.filter_map(std::future::ready).collect::<Vec<_>>().await);
-        }
-        if failed.is_empty() { Ok(()) } else { bail!("{} failed:\n{}", failed.len(), failed.join("\n")) }
-    })
-    .await
+    if let Some(external) = ExternalCluster::from_environment().await? {
+        let result = run_on(&external, &chosen).await;
+        let removed = async {
+            deployment::remove(&external).await?;
+            external.kubectl(["delete", "namespace", "storage"]).await.map(drop)
+        };
+        return result.and(removed.await);
+    }
+    let options = Options { lifetime: Lifetime::Ours, nodes: 2, program };
+    cluster::with(options, async |cluster| run_on(cluster, &chosen).await).await
+}
+
+async fn run_on(cluster: &dyn Cluster, chosen: &[&Scenario]) -> Result<()> {
+    let may_overlap = |scenario: &Scenario| scenario.concurrency == Concurrency::Parallel;
+    let mut failed = Vec::new();
+    for group in chosen.chunk_by(|one, next| may_overlap(one) && may_overlap(next)) {
+        let outcomes = stream::iter(group).map(|scenario| perform(scenario, cluster)).buffer_unordered(TOGETHER);
+        failed.extend(outcomes.filter_map(std::future::ready).collect::<Vec<_>>().await);
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{} failed:\n{}", failed.len(), failed.join("\n")) }
 }
 
 /// Runs a scenario and prints its result. Returns its name and error if it failed.
-async fn perform(scenario: &Scenario, cluster: &Cluster) -> Option<String> {
+async fn perform(scenario: &Scenario, cluster: &dyn Cluster) -> Option<String> {
     println!("\n== {}", scenario.name);
+    let work = match (scenario.run, cluster.own()) {
+        (Run::OnAnyCluster(run), _) => run(cluster),
+        (Run::OnOwnCluster(run), Some(own)) => run(own),
+        (Run::OnOwnCluster(_), None) => {
+            println!(
+                "== {} skipped: it needs the nodes, the S3 server or the audit log of our own cluster",
+                scenario.name
+            );
+            return None;
+        }
+    };
     let start = Instant::now();
-    let result = tokio::time::timeout(PATIENCE, (scenario.run)(cluster)).await;
-    let result = result.with_context(|| format!("scenario timed out after {PATIENCE:?}")).and_then(|result| result);
+    let result = tokio::time::timeout(TIMEOUT, work).await;
+    let result = result.with_context(|| format!("scenario timed out after {TIMEOUT:?}")).and_then(|result| result);
     let word = if result.is_ok() { "ok" } else { "FAILED" };
     println!("== {} {word} in {:.1}s", scenario.name, start.elapsed().as_secs_f64());
     let error = result.err()?;

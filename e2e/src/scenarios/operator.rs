@@ -1,7 +1,7 @@
 //! The operator in the cluster: its pods, its Lease, its user.
 
-use super::pods::SOON;
-use crate::cluster::Cluster;
+use super::fixture::TIMEOUT;
+use crate::cluster::{Cluster, Kubectl};
 use crate::wait;
 use anyhow::{Context, Result};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -18,19 +18,27 @@ pub const NAME: &str = "entrepot-operator";
 /// Its user name at the API server.
 pub const USER: &str = "system:serviceaccount:entrepot-system:entrepot-operator";
 
+/// All of its pods.
+///
+/// # Errors
+/// If the API server does not respond.
+pub async fn all_pods(cluster: &dyn Cluster) -> Result<Vec<Pod>> {
+    let pods = Api::<Pod>::namespaced(cluster.client().clone(), NAMESPACE);
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
+    Ok(pods.list(&ours).await?.items)
+}
+
 /// Its pods that are not being deleted.
 ///
 /// # Errors
 /// If the API server does not respond.
-pub async fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
-    let pods = Api::<Pod>::namespaced(cluster.client().clone(), NAMESPACE);
-    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
-    let mut pods = pods.list(&ours).await?.items;
+pub async fn pods(cluster: &dyn Cluster) -> Result<Vec<Pod>> {
+    let mut pods = all_pods(cluster).await?;
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     Ok(pods)
 }
 
-fn leases(cluster: &Cluster) -> Api<Lease> {
+fn leases(cluster: &dyn Cluster) -> Api<Lease> {
     Api::namespaced(cluster.client().clone(), NAMESPACE)
 }
 
@@ -38,8 +46,8 @@ fn leases(cluster: &Cluster) -> Api<Lease> {
 ///
 /// # Errors
 /// If there is none in time.
-pub async fn leader(cluster: &Cluster) -> Result<Pod> {
-    wait::value("the Lease is held by one of the operator's pods", SOON, || async {
+pub async fn leader(cluster: &dyn Cluster) -> Result<Pod> {
+    wait::value("the Lease is held by one of the operator's pods", TIMEOUT, || async {
         let holder = leases(cluster).get(NAME).await.ok()?.spec?.holder_identity?;
         pods(cluster).await.ok()?.into_iter().find(|pod| pod.name_any() == holder)
     })
@@ -50,7 +58,7 @@ pub async fn leader(cluster: &Cluster) -> Result<Pod> {
 ///
 /// # Errors
 /// If there is no leader.
-pub async fn renewed(cluster: &Cluster) -> Result<Timestamp> {
+pub async fn renewed(cluster: &dyn Cluster) -> Result<Timestamp> {
     renewal(&leases(cluster).get(NAME).await?).context("the Lease was never renewed")
 }
 
@@ -62,7 +70,12 @@ fn renewal(lease: &Lease) -> Option<Timestamp> {
 ///
 /// # Errors
 /// If that does not happen within another `late`.
-pub async fn until_renewed_after(cluster: &Cluster, begin: Timestamp, time: Duration, late: Duration) -> Result<()> {
+pub async fn until_renewed_after(
+    cluster: &dyn Cluster,
+    begin: Timestamp,
+    time: Duration,
+    late: Duration,
+) -> Result<()> {
     let end = begin.checked_add(time)?;
     let later = |lease: Option<&Lease>| lease.and_then(renewal).is_some_and(|renewed| renewed >= end);
     let seen = await_condition(leases(cluster), NAME, later);
@@ -74,7 +87,7 @@ pub async fn until_renewed_after(cluster: &Cluster, begin: Timestamp, time: Dura
 ///
 /// # Errors
 /// If that does not happen in time.
-pub async fn until_rolled_out(cluster: &Cluster) -> Result<()> {
+pub async fn until_rolled_out(cluster: &dyn Cluster) -> Result<()> {
     let deployment = format!("deployment/{NAME}");
     cluster.kubectl(["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=180s"]).await.map(drop)
 }
@@ -83,7 +96,7 @@ pub async fn until_rolled_out(cluster: &Cluster) -> Result<()> {
 ///
 /// # Errors
 /// If the API server rejects it.
-pub async fn scale(cluster: &Cluster, replicas: u32) -> Result<()> {
+pub async fn scale(cluster: &dyn Cluster, replicas: u32) -> Result<()> {
     let (deployment, replicas) = (format!("deployment/{NAME}"), format!("--replicas={replicas}"));
     cluster.kubectl(["-n", NAMESPACE, "scale", &deployment, &replicas]).await.map(drop)
 }

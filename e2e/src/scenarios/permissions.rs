@@ -1,8 +1,8 @@
 //! Compares the operator's permissions in the chart with the requests that it sent: it needs all of
 //! them and no others.
 
-use super::{isolated, operator, rest};
-use crate::cluster::{Cluster, Request};
+use super::{error_isolation, operator, optional_objects};
+use crate::cluster::{Kubectl, OwnCluster, Request};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -26,11 +26,11 @@ impl fmt::Display for Permission {
 
 /// No request of the operator during the whole life of the cluster was denied; and if every
 /// scenario has run, the operator has used all of its permissions.
-pub async fn the_operator_may_do_no_more_than_it_does(cluster: &Cluster) -> Result<()> {
-    rest::actions_that_no_other_scenario_causes(cluster).await?;
+pub async fn the_operator_uses_all_of_its_permissions(cluster: &OwnCluster) -> Result<()> {
+    optional_objects::optional_objects_are_created_and_deleted(cluster).await?;
     let requests = cluster.audit().of(operator::USER, cluster.audit().beginning())?;
     // That scenario takes a permission away on purpose.
-    let elsewhere = |request: &&Request| request.object_ref.namespace != isolated::NAMESPACE;
+    let elsewhere = |request: &&Request| request.object_ref.namespace != error_isolation::NAMESPACE;
     let denied: Vec<_> = requests.iter().filter(|request| request.is_forbidden()).filter(elsewhere).collect();
     ensure!(denied.is_empty(), "the operator lacks permissions: {denied:#?}");
     let used: BTreeSet<_> = requests.iter().flat_map(uses).collect();
@@ -65,7 +65,7 @@ fn uses(request: &Request) -> Vec<Permission> {
 }
 
 /// All permissions of the chart's roles in this cluster.
-async fn allowed(cluster: &Cluster) -> Result<BTreeSet<Permission>> {
+async fn allowed(cluster: &OwnCluster) -> Result<BTreeSet<Permission>> {
     let (of_all, of_own) = (format!("clusterrole/{}-{}", operator::NAMESPACE, operator::NAME), operator::NAME);
     let roles = [
         cluster.kubectl(["get", &of_all, "-o", "json"]).await?,

@@ -10,7 +10,7 @@ mod versitygw;
 
 pub use distribution::{Distribution, Driver};
 pub use minio::Minio;
-pub use nginx::{Answered, Nginx};
+pub use nginx::{LoggedRequest, Nginx};
 pub use openid::OpenId;
 use pages::Pages;
 pub use versitygw::Versitygw;

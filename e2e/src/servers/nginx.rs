@@ -19,7 +19,7 @@ pub struct Nginx {
 
 /// A request to which nginx has responded.
 #[derive(Clone, Debug)]
-pub struct Answered {
+pub struct LoggedRequest {
     pub method: String,
     pub path: String,
     pub status: u16,
@@ -28,7 +28,7 @@ pub struct Answered {
     pub took: Duration,
 }
 
-/// The log format from which [`Answered`] is parsed: end and duration in seconds, status, method,
+/// The log format from which [`LoggedRequest`] is parsed: end and duration in seconds, status, method,
 /// path.
 const LOG_FORMAT: &str = "log_format answered '$msec $request_time $status $request_method $uri';";
 
@@ -102,11 +102,13 @@ impl Nginx {
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub fn answered(&self) -> Result<Vec<Answered>> {
+    pub fn logged_requests(&self) -> Result<Vec<LoggedRequest>> {
         let log = std::fs::read_to_string(self.folder.path().join("access.log"))
             .context("cannot read the access log of nginx")?;
         log.lines()
-            .map(|line| Answered::parse(line).with_context(|| format!("cannot parse the log line {line} of nginx")))
+            .map(|line| {
+                LoggedRequest::parse(line).with_context(|| format!("cannot parse the log line {line} of nginx"))
+            })
             .collect()
     }
 
@@ -123,14 +125,14 @@ impl Nginx {
     }
 }
 
-impl Answered {
-    fn parse(line: &str) -> Option<Answered> {
+impl LoggedRequest {
+    fn parse(line: &str) -> Option<LoggedRequest> {
         let mut words = line.splitn(5, ' ');
         let mut seconds = || Some(Duration::from_secs_f64(words.next()?.parse().ok()?));
         let (ended, took) = (seconds()?, seconds()?);
         let status = words.next()?.parse().ok()?;
         let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-        Some(Answered { method, path, status, began: ended.saturating_sub(took), took })
+        Some(LoggedRequest { method, path, status, began: ended.saturating_sub(took), took })
     }
 }
 
@@ -151,10 +153,10 @@ mod tests {
 
     #[test]
     fn the_start_of_a_request_is_parsed_from_a_log_line() {
-        let answered = Answered::parse("1700000060.250 50.001 503 PUT /v2/a/blobs/uploads/x y").unwrap();
+        let answered = LoggedRequest::parse("1700000060.250 50.001 503 PUT /v2/a/blobs/uploads/x y").unwrap();
         assert_eq!((answered.status, answered.method.as_str()), (503, "PUT"));
         assert_eq!(answered.path, "/v2/a/blobs/uploads/x y");
         assert_eq!(answered.began, Duration::from_millis(1_700_000_010_249));
-        assert!(Answered::parse("1700000060.250 - 503 PUT /").is_none());
+        assert!(LoggedRequest::parse("1700000060.250 - 503 PUT /").is_none());
     }
 }

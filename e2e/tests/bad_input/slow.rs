@@ -1,6 +1,6 @@
 //! Clients that are slow, stall or disconnect: each is cut off in time and leaves nothing running.
 
-use super::{PATIENCE, Setting, is_refused, read, status};
+use super::{Setting, TIMEOUT, is_refused, read, status};
 use entrepot_e2e::{Content, wait};
 use std::time::Instant;
 use tokio::io::AsyncWriteExt;
@@ -14,7 +14,7 @@ async fn a_client_that_does_not_finish_its_headers_is_cut_off() {
         let start = Instant::now();
         let said = read(&mut stream).await;
         assert!(is_refused(status(&said)), "{said}");
-        assert!(start.elapsed() < PATIENCE, "{head:?}: still connected after {:?}", start.elapsed());
+        assert!(start.elapsed() < TIMEOUT, "{head:?}: still connected after {:?}", start.elapsed());
     }
     setting.assert_unharmed().await;
 }
@@ -31,7 +31,7 @@ async fn a_client_that_stalls_in_its_body_is_cut_off_and_can_resume() {
     let start = Instant::now();
     let said = read(&mut stream).await;
     assert!(is_refused(status(&said)), "{said}");
-    assert!(start.elapsed() < PATIENCE, "still connected after {:?}", start.elapsed());
+    assert!(start.elapsed() < TIMEOUT, "still connected after {:?}", start.elapsed());
     let reply = setting.node.registry.get(&session).await.unwrap().expect(204).unwrap();
     assert_eq!(reply.header("range"), Some("0-99"), "the received bytes are kept");
     setting.node.registry.append(&session, &blob, 100, 1000).await.unwrap().expect(202).unwrap();
@@ -55,8 +55,8 @@ async fn a_client_that_does_not_read_the_response_is_cut_off() {
         let node = &setting.node;
         move || async move { node.metrics().await.is_ok_and(|metrics| metrics.sum("http_requests_running", &[]) == count) }
     };
-    wait::until("all responses have started", PATIENCE, running(8.0)).await.unwrap();
-    wait::until("all are cut off", PATIENCE, running(0.0)).await.unwrap();
+    wait::until("all responses have started", TIMEOUT, running(8.0)).await.unwrap();
+    wait::until("all are cut off", TIMEOUT, running(0.0)).await.unwrap();
     setting.assert_unharmed().await;
 }
 
@@ -76,6 +76,6 @@ async fn a_client_that_disconnects_leaves_nothing_running() {
     }
     let node = &setting.node;
     let idle = || async { node.metrics().await.is_ok_and(|m| m.sum("http_requests_running", &[]) == 0.0) };
-    wait::until("no request is running", PATIENCE, idle).await.unwrap();
+    wait::until("no request is running", TIMEOUT, idle).await.unwrap();
     setting.assert_unharmed().await;
 }

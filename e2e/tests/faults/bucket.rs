@@ -84,8 +84,8 @@ async fn a_pull_survives_a_transient_failure() {
         setting.proxy.fail(Rule::always("/blobs/", fault).of(Method::GET).times(1));
         let pulled = setting.node.registry.pull("faults/app", &blob.digest).await;
         pulled.unwrap_or_else(|error| panic!("{name}: {error:#}"));
-        assert!(setting.proxy.take_seen().iter().any(|seen| seen.failed), "{name} did not happen");
-        setting.proxy.heal();
+        assert!(setting.proxy.take_requests().iter().any(|seen| seen.failed), "{name} did not happen");
+        setting.proxy.clear_faults();
     }
 }
 
@@ -120,7 +120,7 @@ async fn a_pull_of_content_that_is_not_stored_gets_503_while_the_bucket_fails() 
         let bound = BUDGET + TIMEOUT + Duration::from_secs(3);
         assert!(start.elapsed() < bound, "{name}: response after {:?}", start.elapsed());
         assert!(!setting.stores(&blob), "{name}");
-        setting.proxy.heal();
+        setting.proxy.clear_faults();
         setting.node.registry.pull("faults/app", &blob.digest).await.unwrap();
     }
 }
@@ -130,10 +130,10 @@ async fn denied_access_is_not_retried() {
     let setting = Setting::new().await;
     let blob = setting.missing(1000).await;
     setting.proxy.fail(Rule::always("", Fault::Status(403, "AccessDenied")));
-    setting.proxy.take_seen();
+    setting.proxy.take_requests();
     let reply = setting.get(&blob).await.unwrap();
     assert!(is_unavailable(&reply), "{reply:?}");
-    let seen = setting.proxy.take_seen();
+    let seen = setting.proxy.take_requests();
     assert!(seen.len() <= 2, "{} requests", seen.len());
 }
 
@@ -156,7 +156,7 @@ async fn wrong_bytes_are_never_stored_and_end_the_pull_early() {
         assert!(!setting.stores(&blob), "{size}: wrong bytes are stored");
         assert_eq!(setting.mismatches().await, before + 1.0, "{size}");
         assert!(setting.node.log().contains(&blob.digest.hex()), "{size}: the log does not name the key");
-        setting.proxy.heal();
+        setting.proxy.clear_faults();
         setting.node.registry.pull("faults/app", &blob.digest).await.unwrap();
     }
 }
@@ -170,7 +170,7 @@ async fn a_body_that_always_ends_early_is_never_stored() {
     setting.proxy.fail(Rule::always("/blobs/", Fault::Truncate(0)).of(Method::GET));
     assert!(setting.node.registry.pull("faults/app", &blob.digest).await.is_err());
     assert!(!setting.stores(&blob));
-    setting.proxy.heal();
+    setting.proxy.clear_faults();
     setting.node.registry.pull("faults/app", &blob.digest).await.unwrap();
 }
 
@@ -195,9 +195,9 @@ async fn a_push_survives_a_transient_failure() {
         let blob = Content::fresh(1 << 20);
         let pushed = setting.node.registry.push("faults/app", &blob).await;
         pushed.unwrap_or_else(|error| panic!("{name}: {error:#}"));
-        assert!(setting.proxy.take_seen().iter().any(|seen| seen.failed), "{name} did not happen");
+        assert!(setting.proxy.take_requests().iter().any(|seen| seen.failed), "{name} did not happen");
         setting.healthy.registry.pull("faults/app", &blob.digest).await.unwrap();
-        setting.proxy.heal();
+        setting.proxy.clear_faults();
     }
 }
 
@@ -209,7 +209,7 @@ async fn a_large_push_survives_failures_of_its_parts() {
     setting.proxy.fail(rule(Fault::ResetUpload(1 << 20)).times(2));
     let blob = Content::fresh(150 << 20);
     setting.node.registry.push("faults/app", &blob).await.unwrap();
-    assert_eq!(setting.proxy.take_seen().iter().filter(|seen| seen.failed).count(), 4);
+    assert_eq!(setting.proxy.take_requests().iter().filter(|seen| seen.failed).count(), 4);
     setting.healthy.registry.pull("faults/app", &blob.digest).await.unwrap();
     assert!(setting.server.s3.open_multiparts().await.unwrap().is_empty());
 }
@@ -229,9 +229,9 @@ async fn a_push_gets_503_while_the_bucket_fails_and_succeeds_afterwards() {
         assert!(is_unavailable(&reply), "{name}: {reply:?}");
         let seen_elsewhere = setting.healthy.registry.has_blob("faults/push", &image.layers[0].digest).await.unwrap();
         assert!(!seen_elsewhere, "{name}: the rejected content is visible");
-        setting.proxy.heal();
-        let patient = setting.node.registry.patient(Duration::from_secs(30));
-        patient.push_image("faults/push", "latest", &image).await.unwrap();
+        setting.proxy.clear_faults();
+        let retrying = setting.node.registry.retrying(Duration::from_secs(30));
+        retrying.push_image("faults/push", "latest", &image).await.unwrap();
         setting.healthy.registry.pull_image("faults/push", "latest", &image).await.unwrap();
     }
 }
@@ -250,7 +250,7 @@ async fn a_manifest_is_not_acknowledged_while_the_bucket_fails() {
         assert!(is_unavailable(&reply), "{step}: {reply:?}");
         let tag = setting.healthy.registry.manifest("faults/manifest", "v1").await.unwrap();
         assert_eq!(tag.status, 404, "{step}: {tag:?}");
-        setting.proxy.heal();
+        setting.proxy.clear_faults();
     }
     setting
         .node
@@ -270,7 +270,7 @@ async fn stored_content_is_served_and_pushes_get_503_while_the_bucket_is_unreach
     let (image, unseen) = (Image::fresh(&[1000, 2 << 20]), setting.missing(1000).await);
     registry.push_image("faults/away", "v1", &image).await.unwrap();
     registry.pull_image("faults/away", "v1", &image).await.unwrap();
-    setting.proxy.go_away();
+    setting.proxy.make_unreachable();
 
     let tag = registry.manifest("faults/away", "v1").await.unwrap().expect(200).unwrap();
     assert_eq!(tag.body, image.manifest);
@@ -288,7 +288,7 @@ async fn stored_content_is_served_and_pushes_get_503_while_the_bucket_is_unreach
     let ready = setting.node.operations().get("/readyz").await.unwrap();
     assert_eq!(ready.status, 200, "the node is not ready although it can serve its store: {ready:?}");
 
-    setting.proxy.heal();
+    setting.proxy.clear_faults();
     // For a moment the node remembers that the bucket failed, and sends it no request.
     let fresh = || async {
         registry
@@ -298,5 +298,5 @@ async fn stored_content_is_served_and_pushes_get_503_while_the_bucket_is_unreach
     };
     wait::until("the tag is served without a warning", Duration::from_secs(15), fresh).await.unwrap();
     registry.pull("faults/app", &unseen.digest).await.unwrap();
-    registry.patient(Duration::from_secs(30)).push("faults/away", &Content::fresh(1000)).await.unwrap();
+    registry.retrying(Duration::from_secs(30)).push("faults/away", &Content::fresh(1000)).await.unwrap();
 }

@@ -3,7 +3,7 @@
 
 use entrepot_config::ReplicationMode;
 use entrepot_e2e::client::{Registry, Reply};
-use entrepot_e2e::disks::{DyingDisk, FailingDisk, SmallDisk};
+use entrepot_e2e::disks::{FailingDisk, RemountedDisk, SmallDisk};
 use entrepot_e2e::node::Plan;
 use entrepot_e2e::push::Image;
 use entrepot_e2e::{Content, Node, wait};
@@ -87,7 +87,7 @@ async fn on_a_full_disk_pulls_stream_uncached_and_pushes_get_503() {
     setting.node.registry.pull_image("disk/image", "v1", &image).await.unwrap();
 
     fs::remove_file(filler).unwrap();
-    setting.node.registry.patient(Duration::from_secs(20)).push("disk/app", &Content::fresh(1 << 20)).await.unwrap();
+    setting.node.registry.retrying(Duration::from_secs(20)).push("disk/app", &Content::fresh(1 << 20)).await.unwrap();
     setting.node.registry.pull("disk/app", &stored.digest).await.unwrap();
 }
 
@@ -153,11 +153,11 @@ async fn content_that_a_failing_disk_lost_is_not_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_with_a_dead_disk_is_not_ready_still_serves_and_rejects_pushes() {
-    let disk = DyingDisk::new(64).unwrap();
+    let disk = RemountedDisk::new(64).unwrap();
     let setting = Setting::new(disk.path()).await;
     let blob = setting.missing(1 << 20).await;
     setting.node.registry.pull("disk/app", &blob.digest).await.unwrap();
-    disk.die().unwrap();
+    disk.make_read_only().unwrap();
     let told = || async {
         let reply = setting.node.operations().get("/readyz").await.unwrap();
         reply.status == 503 && String::from_utf8_lossy(&reply.body).contains("store: cannot write: ")
