@@ -10,8 +10,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates whose files are read: the folder of their sources.
-const CRATES: [&str; 7] =
-    ["node/src", "node/bucket/src", "node/config/src", "node/oci/src", "node/runtime/src", "operator/src", "e2e/src"];
+const CRATES: [&str; 8] = [
+    "node/src",
+    "node/bucket/src",
+    "node/config/src",
+    "node/oci/src",
+    "node/runtime/src",
+    "operator/src",
+    "e2e/src",
+    "e2e/bench/src",
+];
 
 /// The layers of the node, lowest first. A module imports only modules of lower layers, and never one
 /// of its own.

@@ -49,25 +49,37 @@ pub(super) async fn blob(
             use_store = looks < 2;
             continue;
         };
-        return match follower.outcome().await {
-            Ok(Opened::InMemory(bytes)) => Ok(content(bytes.len() as u64, ReadFrom::InMemory { bytes, new })),
-            Ok(Opened::Fill(fill)) => {
-                let mut phase = fill.watch();
-                if verify {
-                    doubt::verified(digest, &mut phase).await?;
-                }
-                Ok(content(fill.size, ReadFrom::Filling { fill, phase, new }))
-            }
-            Ok(Opened::PassThrough(size, object)) => {
-                // Only the first reader gets the open response; the others send requests of their
-                // own.
-                let object = object.lock().take();
-                let object = if verify { doubt::read_through(shared, digest, size, object).await? } else { object };
-                Ok(content(size, ReadFrom::PassThrough(object)))
-            }
-            Err(failure) => Err(failure.into_error(digest)),
-        };
+        let opened = follower.outcome().await.map_err(|failure| failure.into_error(digest))?;
+        let (size, source) = read_from(shared, digest, opened, new, verify).await?;
+        return Ok(content(size, source));
     }
+}
+
+/// How a reader reads what a download opened, and the size of the content. `new`: this request
+/// started the download. `verify`: nothing may be served before all of it is verified.
+async fn read_from(
+    shared: &Shared,
+    digest: &Digest,
+    opened: Opened,
+    new: bool,
+    verify: bool,
+) -> Result<(u64, ReadFrom), FetchError> {
+    Ok(match opened {
+        Opened::InMemory(bytes) => (bytes.len() as u64, ReadFrom::InMemory { bytes, new }),
+        Opened::Fill(fill) => {
+            let mut phase = fill.watch();
+            if verify {
+                doubt::verified(digest, &mut phase).await?;
+            }
+            (fill.size, ReadFrom::Filling { fill, phase, new })
+        }
+        Opened::PassThrough(size, object) => {
+            // Only the first reader gets the open response; the others send requests of their own.
+            let object = object.lock().take();
+            let object = if verify { doubt::read_through(shared, digest, size, object).await? } else { object };
+            (size, ReadFrom::PassThrough(object))
+        }
+    })
 }
 
 /// Joins the download of a digest or starts one, and returns whether it is new. `None` if the

@@ -1,7 +1,7 @@
 //! The pending blobs, and the tasks that make them durable. Several blobs are sent at the same
 //! time, each until it is durable.
 
-use super::journal::{Journal, Unreadable};
+use super::journal::{Journal, Left, Unreadable};
 use super::markers::Markers;
 use super::send::Sender;
 use crate::observe::Metrics;
@@ -116,50 +116,60 @@ impl Replicate {
             part_size: config.part_size.get(),
             parallel_parts: config.parallel_parts as usize,
         };
-        let replicate = Replicate {
-            inner: Arc::new(Inner {
-                store: parts.store,
-                sender,
-                journal,
-                kept: parking_lot::Mutex::default(),
-                tasks: parts.tasks,
-                clock: parts.clock,
-                metrics: parts.metrics,
-                turns: Semaphore::new(config.parallel_blobs as usize),
-                pending: DashMap::new(),
-                pending_here: parts.pending,
-                markers,
-                sending: DashMap::new(),
-            }),
+        let inner = Inner {
+            store: parts.store,
+            sender,
+            journal,
+            kept: parking_lot::Mutex::default(),
+            tasks: parts.tasks,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            turns: Semaphore::new(config.parallel_blobs as usize),
+            pending: DashMap::new(),
+            pending_here: parts.pending,
+            markers,
+            sending: DashMap::new(),
         };
+        let replicate = Replicate { inner: Arc::new(inner) };
+        replicate.resume(left);
+        replicate
+    }
+
+    /// Sends what earlier runs left pending. Blocking.
+    fn resume(&self, left: Left) {
         if !left.entries.is_empty() {
             tracing::info!(blobs = left.entries.len(), "resuming pending uploads of earlier runs");
         }
         for journaled in left.entries {
-            let pin = replicate.inner.store.contents.pin(&journaled.pending.digest);
-            replicate.begin(journaled, pin, true);
+            let pin = self.inner.store.contents.pin(&journaled.pending.digest);
+            self.begin(journaled, pin, true);
         }
-        for lost in left.unreadable {
-            replicate.recover(&lost);
-        }
-        for path in left.aside {
-            replicate.inner.journal.set_aside(&path);
+        let failed = left.unreadable.iter().filter(|lost| !self.recover(lost)).count();
+        if failed == 0 {
+            for path in left.aside {
+                self.inner.journal.set_aside(&path);
+            }
+        } else {
+            // A blob that is not journaled again has no other record that it was acknowledged.
+            tracing::error!(
+                blobs = failed,
+                "unreadable journal entries stay in place; they are read again at the next start"
+            );
         }
         // All pending content is pinned now.
-        replicate.inner.store.contents.drop_hard_links();
-        replicate
+        self.inner.store.contents.drop_hard_links();
     }
 
     /// Resumes a blob whose journal entry cannot be read. The digest and the repository in the file
-    /// name are enough to send it again. Blocking.
-    fn recover(&self, lost: &Unreadable) {
+    /// name are enough to send it again. Returns whether its entry is not needed any more. Blocking.
+    fn recover(&self, lost: &Unreadable) -> bool {
         let Inner { store, journal, clock, kept, .. } = &*self.inner;
         // A link seen earlier must not count as proof that the bucket has the content.
         store.links.forget_all(&lost.digest);
         if !store.contents.contains(&lost.digest) {
             tracing::error!(digest = %lost.digest,
                 "the content of an unreadable journal entry is not in the store; it cannot be sent");
-            return;
+            return true;
         }
         let pin = store.contents.pin(&lost.digest);
         let size = std::fs::metadata(store.contents.path(&lost.digest)).map_or(0, |file| file.len());
@@ -172,8 +182,9 @@ impl Replicate {
             Some(Err(error)) => {
                 tracing::error!(digest = %lost.digest, %error,
                     "cannot journal content that may not be durable; \
-                     it is kept in the store while this node runs, and not sent");
+                     it is kept in the store and sent after the next start");
                 kept.lock().push(pin);
+                return false;
             }
             None => {
                 tracing::error!(digest = %lost.digest,
@@ -182,6 +193,7 @@ impl Replicate {
                 kept.lock().push(pin);
             }
         }
+        true
     }
 
     /// Age of the oldest pending blob.

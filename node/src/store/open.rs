@@ -12,7 +12,7 @@ use super::mark::Mark;
 use super::memory::Memory;
 use super::recorder::Recorder;
 use super::records::Records;
-use super::scan;
+use super::scan::{self, Found};
 use super::tag_cache::TagCache;
 use crate::observe::Metrics;
 use entrepot_config as config;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 impl Inner {
-    /// See `Store::open`.
+    /// See [`super::Store::open`].
     pub(super) fn open(config: &config::Store, clock: Clock, metrics: Arc<Metrics>) -> Result<Inner, StoreError> {
         let folders = Folders::open(&config.path)?;
         let mark = Mark::take(&folders);
@@ -48,19 +48,9 @@ impl Inner {
         let (records, known) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).unzip();
         let known = known.unwrap_or_default();
         let requests = RequestClock::from_bits(known.requests);
-        let index = Index::default();
-        let (mut used, mut shared) = (0u64, Vec::new());
-        for found in found {
-            let size = found.identity.size;
-            let entry = Entry::new(size, mark.sound(&found.digest, &found.identity), Arc::default());
-            entry.restore(found.written, Frequency::NEVER.used(requests.now()));
-            used = used.saturating_add(size);
-            if found.shared {
-                shared.push(found.digest);
-            }
-            index.insert(found.digest, Arc::new(entry));
-        }
-        capacity.found(used);
+        let shared = found.iter().filter(|found| found.shared).map(|found| found.digest).collect();
+        capacity.found(found.iter().fold(0, |used, found| used.saturating_add(found.identity.size)));
+        let index = indexed(&found, &mark, &requests);
         let inner = Inner {
             folders,
             clock,
@@ -82,7 +72,7 @@ impl Inner {
         Ok(inner)
     }
 
-    /// See `Store::close`.
+    /// See [`super::Store::close`].
     pub(super) fn close(&self) -> Result<(), StoreError> {
         self.closed.store(true, SeqCst);
         // Waits for stores that started before `closed` was set; they are synced below.
@@ -97,4 +87,16 @@ impl Inner {
         let sound = self.index.all().into_iter().filter_map(|(digest, entry)| Some((digest, entry.sound()?)));
         Mark::write(&self.folders, sound, self.round().reached())
     }
+}
+
+/// The index of the content that was found. The mark says which files are known to be verified.
+fn indexed(found: &[Found], mark: &Mark, requests: &RequestClock) -> Index {
+    let index = Index::default();
+    for found in found {
+        let verified = mark.sound(&found.digest, &found.identity);
+        let entry = Entry::new(found.identity.size, verified, Arc::default());
+        entry.restore(found.written, Frequency::NEVER.used(requests.now()));
+        index.insert(found.digest, Arc::new(entry));
+    }
+    index
 }

@@ -31,16 +31,7 @@ impl Uploads {
         expected: Digest,
         commit: Commit,
     ) -> Result<(), UploadError> {
-        let (writing, completed) = session.complete(writing).await.map_err(session.failed("sync"))?;
-        if let Err(error) = completed {
-            return Err(self.lost(&session, writing, error).await);
-        }
-        let (mut writing, actual) = session.digest(writing, expected.algorithm()).await?;
-        if actual != expected {
-            self.inner.metrics.mismatches.with_label_values(&["upload"]).inc();
-            self.end(&session, writing).await?;
-            return Err(UploadError::DigestMismatch { expected: Box::new(expected), actual: Box::new(actual) });
-        }
+        let writing = self.verified(&session, writing, &expected).await?;
         crash::point("upload.verified");
         let write_back = self.inner.mode == ReplicationMode::WriteBack;
         let size = writing.offset();
@@ -48,24 +39,7 @@ impl Uploads {
         let pin = self.inner.store.contents.pin(&expected);
         let journaled = self.inner.replicator.journal(&session.repository, &expected, size, write_back).await?;
         crash::point("upload.journaled");
-        let reservation = writing.reservation.take();
-        // WriteBack acknowledges content that only this disk has, so the content is synced.
-        // WriteThrough acknowledges content that the bucket has; after a power failure the store
-        // verifies what it kept.
-        match self.inner.store.contents.adopt(&expected, &session.data(), reservation, write_back).await {
-            Ok(()) => {}
-            Err(error @ StoreError::Io { .. }) if write_back => {
-                // After a failed sync, the next sync can succeed without having written the bytes,
-                // so the client must send them again.
-                self.end(&session, writing).await?;
-                return Err(error.into());
-            }
-            Err(error) => {
-                // The bytes are still in the session, so the client may finish it again.
-                writing.reservation = self.inner.store.room.account_existing(size);
-                return Err(error.into());
-            }
-        }
+        let writing = self.adopt(&session, writing, &expected).await?;
         crash::point("upload.adopted");
         if let Err(error) = self.end(&session, writing).await {
             tracing::warn!(%error,
@@ -80,6 +54,51 @@ impl Uploads {
             return Ok(());
         }
         Ok(self.inner.replicator.durable(&session.repository, &expected).await?)
+    }
+
+    /// Completes the spool file and compares it with the declared digest. On a mismatch the session
+    /// ends.
+    async fn verified(
+        &self,
+        session: &Arc<Session>,
+        writing: Writing,
+        expected: &Digest,
+    ) -> Result<Writing, UploadError> {
+        let (writing, completed) = session.complete(writing).await.map_err(session.failed("sync"))?;
+        if let Err(error) = completed {
+            return Err(self.lost(session, writing, error).await);
+        }
+        let (writing, actual) = session.digest(writing, expected.algorithm()).await?;
+        if actual == *expected {
+            return Ok(writing);
+        }
+        self.inner.metrics.mismatches.with_label_values(&["upload"]).inc();
+        self.end(session, writing).await?;
+        Err(UploadError::DigestMismatch { expected: Box::new(*expected), actual: Box::new(actual) })
+    }
+
+    /// Moves the spool file into the store.
+    async fn adopt(&self, session: &Session, mut writing: Writing, digest: &Digest) -> Result<Writing, UploadError> {
+        let write_back = self.inner.mode == ReplicationMode::WriteBack;
+        let reservation = writing.reservation.take();
+        // WriteBack acknowledges content that only this disk has, so the content is synced.
+        // WriteThrough acknowledges content that the bucket has; after a power failure the store
+        // verifies what it kept.
+        match self.inner.store.contents.adopt(digest, &session.data(), reservation, write_back).await {
+            Ok(()) => Ok(writing),
+            Err(error @ StoreError::Io { .. }) if write_back => {
+                // After a failed sync, the next sync can succeed without having written the bytes,
+                // so the client must send them again.
+                self.end(session, writing).await?;
+                Err(error.into())
+            }
+            Err(error) => {
+                // The bytes are still in the session, so the client may finish it again.
+                let size = writing.offset();
+                writing.reservation = self.inner.store.room.account_existing(size);
+                Err(error.into())
+            }
+        }
     }
 
     /// Ends a session whose written bytes may not have reached the disk.
