@@ -20,29 +20,49 @@
 //! do), and never touches the bucket or the disk.
 #![allow(clippy::disallowed_types)]
 
+#[path = "api/blobs.rs"]
 mod blobs;
+#[path = "api/body.rs"]
 mod body;
+#[path = "api/byteranges.rs"]
 mod byteranges;
+#[path = "api/catalog.rs"]
 mod catalog;
+#[path = "pipeline/cors.rs"]
 mod cors;
+#[path = "pipeline/mod.rs"]
 mod dispatch;
 mod error;
+#[path = "listen/exchange.rs"]
 mod exchange;
+#[path = "pipeline/forward.rs"]
 mod forward;
 mod headers;
+#[path = "pipeline/drain.rs"]
 mod linger;
+#[path = "api/manifests.rs"]
 mod manifests;
+#[path = "pipeline/namespace.rs"]
 mod namespace;
 pub mod operations;
+#[path = "api/page.rs"]
 mod page;
+#[path = "listen/places.rs"]
 mod places;
 mod query;
+#[path = "api/referrers.rs"]
 mod referrers;
+#[path = "pipeline/request_id.rs"]
 mod request_id;
+#[path = "api/route.rs"]
 mod routes;
+#[path = "listen/mod.rs"]
 pub mod server;
+#[path = "listen/watchdog.rs"]
 mod stall;
+#[path = "api/tags.rs"]
 mod tags;
+#[path = "api/uploads.rs"]
 mod uploads;
 
 pub use dispatch::{Services, router};

@@ -378,5 +378,5 @@ fn store_message(error: &StoreError) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "error_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

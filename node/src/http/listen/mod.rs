@@ -257,5 +257,5 @@ fn protocols(limits: Limits) -> Builder<TokioExecutor> {
 }
 
 #[cfg(test)]
-#[path = "server_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

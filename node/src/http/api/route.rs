@@ -374,5 +374,5 @@ fn begin(query: &Query<'_>) -> Result<Begin, ApiError> {
 }
 
 #[cfg(test)]
-#[path = "routes_tests.rs"]
+#[path = "route/tests.rs"]
 mod tests;

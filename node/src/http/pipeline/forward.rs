@@ -126,5 +126,5 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-#[path = "forward_tests.rs"]
+#[path = "forward/tests.rs"]
 mod tests;
