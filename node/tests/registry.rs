@@ -484,13 +484,17 @@ async fn a_read_only_registry_serves_but_accepts_nothing() {
     let digest = writer.push_blob("a", BLOB).await;
     let node = Node::start(&bucket, Setup { read_only: true, ..Setup::default() }).await;
     assert_eq!(node.get(&format!("/v2/a/blobs/{digest}")).await.body, BLOB);
-    for (method, target) in [
-        ("POST", "/v2/a/blobs/uploads/".to_owned()),
-        ("PUT", "/v2/a/manifests/latest".into()),
-        ("DELETE", format!("/v2/a/blobs/{digest}")),
+    let session = "/v2/a/blobs/uploads/images-0.67e55044-10b1-426f-9247-bb680e5fe0c8";
+    for (method, target, allowed) in [
+        ("POST", "/v2/a/blobs/uploads/".to_owned(), ""),
+        ("GET", session.into(), ""),
+        ("PUT", "/v2/a/manifests/latest".into(), "GET, HEAD"),
+        ("DELETE", format!("/v2/a/blobs/{digest}"), "GET, HEAD"),
     ] {
         let answer = node.ask(method, &target, &[], "").await;
         assert_eq!((answer.status, answer.code().as_str()), (405, "UNSUPPORTED"), "{method}");
+        assert!(answer.headers.contains_key("allow"), "{method}");
+        assert_eq!(answer.header("allow"), allowed, "{method} {target}");
     }
 }
 

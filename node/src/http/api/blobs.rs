@@ -1,12 +1,13 @@
 //! `GET`, `HEAD` and `DELETE /v2/<name>/blobs/<digest>` (distribution-spec, "Pulling blobs",
 //! "Deleting Blobs").
 
-use super::body::exactly;
+use super::body::{empty, exactly};
 use super::byteranges::{ByteRanges, content_range};
-use super::dispatch::Services;
-use super::error::{ApiError, What};
-use super::headers::{self, Identity};
+use super::outcome::Outcome;
+use super::services::Services;
 use crate::fetch::{Content, FetchError};
+use crate::http::error::{ApiError, ContentKind};
+use crate::http::headers::{self, Identity};
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{
@@ -17,87 +18,75 @@ use entrepot_oci::{Digest, Repository, RequestRange};
 use std::ops::Range;
 
 fn failed(error: FetchError) -> ApiError {
-    ApiError::Fetch { error, what: What::Blob }
+    ApiError::Fetch { error, kind: ContentKind::Blob }
 }
 
 pub async fn head(
     services: &Services,
     repository: &Repository,
     digest: &Digest,
-    asked: &HeaderMap,
-) -> Result<Response, ApiError> {
+    headers: &HeaderMap,
+) -> Result<Outcome, ApiError> {
     if !services.uploads.may_be_found(repository, digest).await? {
         return Err(failed(FetchError::NotFound));
     }
     let size = services.fetch.blob_size(repository, digest).await.map_err(failed)?;
     let identity = identity(digest)?;
-    let mut response = Response::new(Body::empty());
-    describe(response.headers_mut(), &identity);
-    if identity.is_known(asked) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    } else {
-        let map = response.headers_mut();
-        map.insert(CONTENT_TYPE, headers::OCTETS);
-        map.insert(CONTENT_LENGTH, size.into());
+    let mut map = HeaderMap::new();
+    describe(&mut map, &identity);
+    if identity.is_known(headers) {
+        return Ok(Outcome::NotModified { headers: map });
     }
-    Ok(response)
+    map.insert(CONTENT_TYPE, headers::OCTETS);
+    map.insert(CONTENT_LENGTH, size.into());
+    Ok(Outcome::Stream { status: StatusCode::OK, headers: map, body: Body::empty() })
 }
 
 pub async fn get(
     services: &Services,
     repository: &Repository,
     digest: &Digest,
-    asked: &HeaderMap,
-) -> Result<Response, ApiError> {
+    headers: &HeaderMap,
+) -> Result<Outcome, ApiError> {
     let identity = identity(digest)?;
-    if identity.is_known(asked) {
+    if identity.is_known(headers) {
         // No content is sent, but the repository must still be checked for the blob.
-        return head(services, repository, digest, asked).await;
+        return head(services, repository, digest, headers).await;
     }
     let content = services.fetch.blob(repository, digest).await.map_err(failed)?;
     let size = content.size;
-    let mut response = match RequestRange::resolve(range_of(asked, &identity), size)? {
-        RequestRange::Whole => octets(StatusCode::OK, 0..size, content),
-        RequestRange::Part(range) => {
-            let content_range = content_range(&range, size);
-            let mut response = octets(StatusCode::PARTIAL_CONTENT, range, content);
-            headers::set(response.headers_mut(), CONTENT_RANGE, &content_range);
-            response
+    let mut map = HeaderMap::new();
+    describe(&mut map, &identity);
+    let (status, length, body) = match RequestRange::resolve(range_of(headers, &identity), size)? {
+        RequestRange::Whole => {
+            map.insert(CONTENT_TYPE, headers::OCTETS);
+            (StatusCode::OK, size, octets(0..size, content))
         }
-        RequestRange::Parts(ranges) => several(ByteRanges::new(ranges, size), content),
+        RequestRange::Part(range) => {
+            map.insert(CONTENT_TYPE, headers::OCTETS);
+            headers::set(&mut map, CONTENT_RANGE, &content_range(&range, size));
+            (StatusCode::PARTIAL_CONTENT, range.end - range.start, octets(range, content))
+        }
+        // Only the parts have a `Content-Range` (RFC 9110, section 15.3.7.2).
+        RequestRange::Parts(ranges) => {
+            let parts = ByteRanges::new(ranges, size);
+            headers::set(&mut map, CONTENT_TYPE, &parts.content_type());
+            (StatusCode::PARTIAL_CONTENT, parts.length(), parts.body(content))
+        }
     };
-    describe(response.headers_mut(), &identity);
-    Ok(response)
+    map.insert(CONTENT_LENGTH, length.into());
+    Ok(Outcome::Stream { status, headers: map, body })
 }
 
-fn octets(status: StatusCode, range: Range<u64>, content: Content) -> Response {
+fn octets(range: Range<u64>, content: Content) -> Body {
     let length = range.end - range.start;
-    let body = if length == 0 { Body::empty() } else { exactly(length, content.read(range)) };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let map = response.headers_mut();
-    map.insert(CONTENT_TYPE, headers::OCTETS);
-    map.insert(CONTENT_LENGTH, length.into());
-    response
-}
-
-/// Only the parts have a `Content-Range` (RFC 9110, section 15.3.7.2).
-fn several(parts: ByteRanges, content: Content) -> Response {
-    let (content_type, length) = (parts.content_type(), parts.length());
-    let mut response = Response::new(parts.body(content));
-    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    let map = response.headers_mut();
-    headers::set(map, CONTENT_TYPE, &content_type);
-    map.insert(CONTENT_LENGTH, length.into());
-    response
+    if length == 0 { Body::empty() } else { exactly(length, content.read(range)) }
 }
 
 pub async fn delete(services: &Services, repository: &Repository, digest: &Digest) -> Result<Response, ApiError> {
     let deleted = services.manage.delete_blob(repository, digest).await;
-    deleted.map_err(|error| ApiError::Manage { error, what: What::Blob })?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::ACCEPTED;
-    Ok(response)
+    deleted.map_err(|error| ApiError::Manage { error, kind: ContentKind::Blob })?;
+    Ok(empty(StatusCode::ACCEPTED))
 }
 
 fn identity(digest: &Digest) -> Result<Identity, ApiError> {
@@ -113,9 +102,9 @@ fn describe(map: &mut HeaderMap, identity: &Identity) {
 
 /// The `Range`, unless `If-Range` states that it is a range of other content (RFC 9110, section
 /// 13.1.5).
-fn range_of<'a>(asked: &'a HeaderMap, identity: &Identity) -> Option<&'a str> {
-    let applies = asked.get(IF_RANGE).is_none_or(|condition| *condition == identity.etag);
-    asked.get(RANGE).filter(|_| applies).and_then(|value| value.to_str().ok())
+fn range_of<'a>(headers: &'a HeaderMap, identity: &Identity) -> Option<&'a str> {
+    let applies = headers.get(IF_RANGE).is_none_or(|condition| *condition == identity.etag);
+    headers.get(RANGE).filter(|_| applies).and_then(|value| value.to_str().ok())
 }
 
 #[cfg(test)]
@@ -126,12 +115,12 @@ mod tests {
     #[test]
     fn a_range_of_other_content_is_ignored() {
         let identity = Identity::of(&Digest::of(Algorithm::Sha256, b"x")).unwrap();
-        let mut asked = HeaderMap::new();
-        headers::set(&mut asked, RANGE, "bytes=0-1");
-        assert_eq!(range_of(&asked, &identity), Some("bytes=0-1"));
-        asked.insert(IF_RANGE, identity.etag.clone());
-        assert_eq!(range_of(&asked, &identity), Some("bytes=0-1"));
-        headers::set(&mut asked, IF_RANGE, "\"other\"");
-        assert_eq!(range_of(&asked, &identity), None);
+        let mut headers = HeaderMap::new();
+        headers::set(&mut headers, RANGE, "bytes=0-1");
+        assert_eq!(range_of(&headers, &identity), Some("bytes=0-1"));
+        headers.insert(IF_RANGE, identity.etag.clone());
+        assert_eq!(range_of(&headers, &identity), Some("bytes=0-1"));
+        headers::set(&mut headers, IF_RANGE, "\"other\"");
+        assert_eq!(range_of(&headers, &identity), None);
     }
 }

@@ -1,18 +1,24 @@
-//! The bodies of requests and responses. Each is a layer around axum's body.
+//! The bodies that the handlers read and write.
 
-use super::stall::Taken;
-use crate::observe::access::Access;
 use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
+
+/// A response without a body.
+pub fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
 
 /// A body of exactly `length` bytes. If the stream ends early or fails, the connection is closed,
 /// so that the client never accepts a short body as complete.
@@ -47,82 +53,6 @@ impl HttpBody for Exact {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
-    }
-}
-
-/// The body of a response that carries the [`Access`] of its request. For metrics and the access
-/// log, the request ends when the last byte was sent or the client disconnected.
-pub struct Observed {
-    inner: Body,
-    access: Access,
-    /// Whether the response may state the length of its body.
-    sized: bool,
-}
-
-impl Observed {
-    /// `sized` is false for a response without a body, such as 304. Its length, zero, would be read
-    /// as the length of the content.
-    pub fn new(inner: Body, access: Access, sized: bool) -> Observed {
-        Observed { inner, access, sized }
-    }
-}
-
-impl HttpBody for Observed {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let next = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        match &next {
-            Some(Ok(frame)) => self.access.sent(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => self.access.broke(error),
-            None => self.access.complete(),
-        }
-        Poll::Ready(next)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.sized { self.inner.size_hint() } else { SizeHint::default() }
-    }
-}
-
-/// The body of a response that reports, over HTTP/2, whether its client reads it.
-pub struct Watched {
-    inner: Body,
-    taken: Option<Arc<Taken>>,
-}
-
-impl Watched {
-    pub fn new(inner: Body, taken: Option<Arc<Taken>>) -> Watched {
-        Watched { inner, taken }
-    }
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Some(taken) = &self.taken {
-            taken.asked();
-        }
-        let next = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(taken) = &self.taken {
-            taken.handed();
-        }
-        Poll::Ready(next)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 

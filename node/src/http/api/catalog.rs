@@ -1,10 +1,10 @@
 //! `GET /v2/_catalog`: lists the repositories, in the format of CNCF Distribution.
 
-use super::dispatch::Services;
-use super::error::ApiError;
-use super::headers::JSON;
 use super::page;
-use super::routes::PageAsked;
+use super::route::PageQuery;
+use super::services::Services;
+use crate::http::error::ApiError;
+use crate::http::headers::JSON;
 use axum::response::Response;
 use entrepot_oci::Repository;
 use serde::Serialize;
@@ -14,7 +14,7 @@ struct List<'a> {
     repositories: Vec<&'a str>,
 }
 
-pub async fn list(services: &Services, page: &PageAsked) -> Result<Response, ApiError> {
+pub async fn list(services: &Services, page: &PageQuery) -> Result<Response, ApiError> {
     let last = page.last.as_deref().map(Repository::parse).transpose()?;
     let listed = services.discover.repositories(last.as_ref(), page.count()).await?;
     let items = if page.is_empty() { &[][..] } else { &listed.items };

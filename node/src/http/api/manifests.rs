@@ -4,11 +4,12 @@
 //! A manifest is served as it was pushed, whatever `Accept` states, because any other form would
 //! have another digest.
 
-use super::body::RequestBody;
-use super::dispatch::Services;
-use super::error::{ApiError, What};
-use super::headers::{self, Identity};
+use super::body::{RequestBody, empty};
+use super::outcome::Outcome;
+use super::services::Services;
 use crate::fetch::{FetchError, Resolved};
+use crate::http::error::{ApiError, ContentKind};
+use crate::http::headers::{self, Identity};
 use crate::repository::tags::{Condition, Conditions};
 use crate::upload::ManifestPush;
 use axum::body::Body;
@@ -38,7 +39,7 @@ const STALE: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"
 
 /// The headers of recently served manifests, by digest, so that a manifest is not parsed each time
 /// it is served.
-pub struct Described(Cache<Digest, Description>);
+pub struct DescriptionCache(Cache<Digest, Description>);
 
 #[derive(Clone)]
 struct Description {
@@ -46,13 +47,13 @@ struct Description {
     media_type: HeaderValue,
 }
 
-impl Default for Described {
-    fn default() -> Described {
-        Described(Cache::new(REMEMBERED))
+impl Default for DescriptionCache {
+    fn default() -> DescriptionCache {
+        DescriptionCache(Cache::new(REMEMBERED))
     }
 }
 
-impl Described {
+impl DescriptionCache {
     fn of(&self, digest: &Digest, content: &[u8]) -> Result<Description, ApiError> {
         if let Some(known) = self.0.get(digest) {
             return Ok(known);
@@ -68,18 +69,18 @@ impl Described {
 }
 
 fn failed(error: FetchError) -> ApiError {
-    ApiError::Fetch { error, what: What::Manifest }
+    ApiError::Fetch { error, kind: ContentKind::Manifest }
 }
 
 /// Serves `GET`. The response to `HEAD` is the same without the body.
 pub async fn get(
     services: &Services,
-    described: &Described,
+    descriptions: &DescriptionCache,
     repository: &Repository,
     reference: &Reference,
-    asked: &HeaderMap,
+    headers: &HeaderMap,
     with_body: bool,
-) -> Result<Response, ApiError> {
+) -> Result<Outcome, ApiError> {
     let (digest, content, stale) = match reference {
         Reference::Digest(digest) => {
             if !with_body {
@@ -93,31 +94,23 @@ pub async fn get(
             (digest, content, resolved.stale)
         }
     };
-    let description = described.of(&digest, &content)?;
-    let length = content.len();
-    let known = description.identity.is_known(asked);
-    let body = if known || !with_body { Body::empty() } else { Body::from(content) };
-    let mut response = Response::new(body);
-    let map = response.headers_mut();
-    if known {
-        map.insert(ETAG, description.identity.etag);
-        map.insert(headers::CONTENT_DIGEST, description.identity.digest);
-    } else {
-        map.insert(CONTENT_TYPE, description.media_type);
-        map.insert(CONTENT_LENGTH, length.into());
-        map.insert(ETAG, description.identity.etag);
-        map.insert(headers::CONTENT_DIGEST, description.identity.digest);
-    }
+    let description = descriptions.of(&digest, &content)?;
+    let mut map = HeaderMap::new();
+    map.insert(ETAG, description.identity.etag.clone());
+    map.insert(headers::CONTENT_DIGEST, description.identity.digest.clone());
     if matches!(reference, Reference::Digest(_)) {
         map.insert(CACHE_CONTROL, headers::IMMUTABLE);
     }
     if stale {
         map.insert(WARNING, STALE);
     }
-    if known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    if description.identity.is_known(headers) {
+        return Ok(Outcome::NotModified { headers: map });
     }
-    Ok(response)
+    map.insert(CONTENT_TYPE, description.media_type);
+    map.insert(CONTENT_LENGTH, content.len().into());
+    let body = if with_body { Body::from(content) } else { Body::empty() };
+    Ok(Outcome::Stream { status: StatusCode::OK, headers: map, body })
 }
 
 pub async fn put(
@@ -125,18 +118,17 @@ pub async fn put(
     repository: &Repository,
     reference: &Reference,
     tags: &[Tag],
-    asked: &HeaderMap,
+    headers: &HeaderMap,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
     let content = collect(body).await?;
     // A content type that is not text cannot be the type of a manifest. The manifest's own
     // `mediaType` is used then.
-    let content_type = asked.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let conditions = conditions(asked);
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let conditions = conditions(headers);
     let push = ManifestPush { reference: reference.clone(), tags: tags.to_vec(), content_type, content, conditions };
     let accepted = services.uploads.manifest(repository, push).await?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::CREATED;
+    let mut response = empty(StatusCode::CREATED);
     let map = response.headers_mut();
     headers::set(map, LOCATION, &format!("/v2/{repository}/manifests/{}", accepted.digest));
     headers::set(map, headers::CONTENT_DIGEST, &accepted.digest.to_string());
@@ -171,9 +163,9 @@ async fn tagged(
 }
 
 /// The client's preconditions on the tag that it writes (RFC 9110, sections 13.1.1 and 13.1.2).
-fn conditions(asked: &HeaderMap) -> Conditions {
+fn conditions(headers: &HeaderMap) -> Conditions {
     let lists = |name: HeaderName| {
-        let values: Vec<&str> = asked.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
         let tags: Vec<&str> = values.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
         let digests = tags.iter().filter_map(|tag| Digest::parse(tag.strip_prefix('"')?.strip_suffix('"')?).ok());
         (!values.is_empty()).then(|| (tags.contains(&"*"), digests.collect()))
@@ -189,10 +181,8 @@ pub async fn delete(services: &Services, repository: &Repository, reference: &Re
         Reference::Tag(tag) => services.manage.delete_tag(repository, tag).await,
         Reference::Digest(digest) => services.manage.delete_manifest(repository, digest).await,
     };
-    deleted.map_err(|error| ApiError::Manage { error, what: What::Manifest })?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::ACCEPTED;
-    Ok(response)
+    deleted.map_err(|error| ApiError::Manage { error, kind: ContentKind::Manifest })?;
+    Ok(empty(StatusCode::ACCEPTED))
 }
 
 /// Reads the whole manifest. One that is too large is refused before a byte is read if its

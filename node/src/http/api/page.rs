@@ -1,8 +1,8 @@
 //! Paginated lists (distribution-spec, "Listing Tags"): `n`, `last`, and a `Link` to the next page.
 
-use super::headers;
-use super::query::encode;
-use super::routes::PageAsked;
+use super::route::PageQuery;
+use crate::http::headers;
+use crate::http::query::encode;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, LINK};
 use axum::response::Response;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 /// because many clients do not follow `Link`. This many tags of usual length take less than 1 MiB.
 const MAX_ENTRIES: usize = 10_000;
 
-impl PageAsked {
+impl PageQuery {
     /// Number of entries to list, at least one, because the link to a next page needs a last entry.
     pub fn count(&self) -> usize {
         self.n.unwrap_or(MAX_ENTRIES).clamp(1, MAX_ENTRIES)
@@ -36,7 +36,7 @@ pub fn answer(content: Bytes, kind: HeaderValue, next: Option<String>) -> Respon
 }
 
 /// The path and query of the next page. `filter` precedes the other parameters.
-pub fn next(path: &str, filter: Option<(&str, &str)>, page: &PageAsked, last: &str) -> String {
+pub fn next(path: &str, filter: Option<(&str, &str)>, page: &PageQuery, last: &str) -> String {
     let filter = filter.map(|(name, value)| format!("{name}={}&", encode(value))).unwrap_or_default();
     format!("{path}?{filter}n={}&last={}", page.count(), encode(last))
 }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_link_to_the_next_page_repeats_the_query() {
-        let page = PageAsked { n: Some(2), last: Some("a".into()) };
+        let page = PageQuery { n: Some(2), last: Some("a".into()) };
         let next = next("/v2/x/referrers/d", Some(("artifactType", "a/b+c")), &page, "sha256:0");
         assert_eq!(next, "/v2/x/referrers/d?artifactType=a%2Fb%2Bc&n=2&last=sha256%3A0");
         let response = answer(Bytes::new(), headers::JSON, Some(next.clone()));
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_count_is_never_zero_and_never_unlimited() {
-        let count = |n| PageAsked { n, last: None }.count();
+        let count = |n| PageQuery { n, last: None }.count();
         assert_eq!((count(None), count(Some(0)), count(Some(7))), (MAX_ENTRIES, 1, 7));
         assert_eq!(count(Some(usize::MAX)), MAX_ENTRIES);
     }

@@ -1,10 +1,10 @@
 //! `GET /v2/<name>/referrers/<digest>` (distribution-spec, "Listing Referrers").
 
-use super::dispatch::Services;
-use super::error::ApiError;
-use super::headers::FILTERS_APPLIED;
 use super::page;
-use super::routes::PageAsked;
+use super::route::PageQuery;
+use super::services::Services;
+use crate::http::error::ApiError;
+use crate::http::headers::FILTERS_APPLIED;
 use axum::http::header::HeaderValue;
 use axum::response::Response;
 use entrepot_oci::manifest::{INDEX_MEDIA_TYPE, Referrer};
@@ -16,7 +16,7 @@ pub async fn list(
     repository: &Repository,
     subject: &Digest,
     artifact_type: Option<&str>,
-    page: &PageAsked,
+    page: &PageQuery,
 ) -> Result<Response, ApiError> {
     let last = page.last.as_deref().map(Digest::parse).transpose()?;
     let listed = services.discover.referrers(repository, subject, artifact_type, last.as_ref(), page.count()).await?;

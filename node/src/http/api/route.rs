@@ -1,11 +1,10 @@
 //! Which operation a request is for, from its method, path and query alone.
 //!
-//! Repository names contain slashes, so a path is parsed from its right end (distribution-spec,
-//! "Endpoints"). All of its parts are parsed into the types of `oci`; unparsed text of a path never
-//! leaves this module.
+//! All parts of a path are parsed into the types of `oci`; its unparsed text is not used after that.
 
-use super::error::ApiError;
-use super::query::Query;
+use super::endpoint::{Endpoint, EndpointKind};
+use crate::http::error::ApiError;
+use crate::http::query::Query;
 use axum::http::Method;
 use entrepot_oci::{Digest, Reference, Repository, SessionId, Tag};
 use percent_encoding::percent_decode_str;
@@ -13,7 +12,7 @@ use std::borrow::Cow;
 
 /// The requested part of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PageAsked {
+pub struct PageQuery {
     /// Maximum number of entries. `None`: the maximum of this registry.
     pub n: Option<usize>,
     /// The list continues after this entry.
@@ -37,17 +36,17 @@ pub enum Route {
     Home,
     Version,
     Catalog {
-        page: PageAsked,
+        page: PageQuery,
     },
     Tags {
         repository: Repository,
-        page: PageAsked,
+        page: PageQuery,
     },
     Referrers {
         repository: Repository,
         subject: Digest,
         artifact_type: Option<String>,
-        page: PageAsked,
+        page: PageQuery,
     },
     PullManifest {
         repository: Repository,
@@ -133,134 +132,24 @@ impl Route {
             | Route::CancelUpload { repository, .. } => Some(repository),
         }
     }
-
-    /// Whether a read-only registry refuses the request with 405. That includes every request of an
-    /// upload session, also `GET`.
-    pub fn writes(&self) -> bool {
-        match self {
-            Route::Home
-            | Route::Version
-            | Route::Catalog { .. }
-            | Route::Tags { .. }
-            | Route::Referrers { .. }
-            | Route::PullManifest { .. }
-            | Route::PullBlob { .. } => false,
-            Route::PushManifest { .. }
-            | Route::DeleteManifest { .. }
-            | Route::DeleteBlob { .. }
-            | Route::BeginUpload { .. }
-            | Route::UploadStatus { .. }
-            | Route::AppendUpload { .. }
-            | Route::FinishUpload { .. }
-            | Route::CancelUpload { .. } => true,
-        }
-    }
 }
 
-/// The endpoint of a path; also a label of metrics and the log, which so have a fixed set of
-/// values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Home,
-    Version,
-    Catalog,
-    Tags,
-    Referrers,
-    Manifest,
-    Blob,
-    Uploads,
-    Session,
-    Unknown,
-}
-
-impl Kind {
-    pub const COUNT: usize = Kind::Unknown as usize + 1;
-
-    pub fn of(path: &str) -> Kind {
-        Endpoint::of(path).kind
-    }
-
-    pub fn label(self) -> &'static str {
-        match self {
-            Kind::Home => "home",
-            Kind::Version => "version",
-            Kind::Catalog => "catalog",
-            Kind::Tags => "tags",
-            Kind::Referrers => "referrers",
-            Kind::Manifest => "manifest",
-            Kind::Blob => "blob",
-            Kind::Uploads => "uploads",
-            Kind::Session => "session",
-            Kind::Unknown => "unknown",
-        }
-    }
-
-    /// The methods, as in `Allow`. Empty if there is no such path.
-    pub fn methods(self) -> &'static str {
-        match self {
-            Kind::Home | Kind::Version | Kind::Catalog | Kind::Tags | Kind::Referrers => "GET, HEAD",
-            Kind::Manifest => "GET, HEAD, PUT, DELETE",
-            Kind::Blob => "GET, HEAD, DELETE",
-            Kind::Uploads => "POST",
-            Kind::Session => "GET, HEAD, PATCH, PUT, DELETE",
-            Kind::Unknown => "",
-        }
-    }
-}
-
-/// A path split into its parts, still as the client sent them.
-struct Endpoint<'a> {
-    kind: Kind,
-    name: &'a str,
-    /// The part after the kind: a reference, a digest or a session.
-    item: &'a str,
-}
-
-impl<'a> Endpoint<'a> {
-    fn of(path: &'a str) -> Endpoint<'a> {
-        let bare = |kind| Endpoint { kind, name: "", item: "" };
-        let rest = match path {
-            "/" => return bare(Kind::Home),
-            "/v2" | "/v2/" => return bare(Kind::Version),
-            "/v2/_catalog" => return bare(Kind::Catalog),
-            _ => path.strip_prefix("/v2/").unwrap_or_default(),
-        };
-        let cut = |kind, name, item| Endpoint { kind, name, item };
-        if let Some(name) = rest.strip_suffix("/tags/list") {
-            return cut(Kind::Tags, name, "");
-        }
-        if let Some(name) = rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads")) {
-            return cut(Kind::Uploads, name, "");
-        }
-        let Some((head, item)) = rest.rsplit_once('/') else { return bare(Kind::Unknown) };
-        // None of these is a suffix of another, so their order does not matter.
-        let kinds = [
-            ("/blobs/uploads", Kind::Session),
-            ("/manifests", Kind::Manifest),
-            ("/blobs", Kind::Blob),
-            ("/referrers", Kind::Referrers),
-        ];
-        kinds
-            .into_iter()
-            .find_map(|(suffix, kind)| head.strip_suffix(suffix).map(|name| cut(kind, name, item)))
-            .unwrap_or_else(|| bare(Kind::Unknown))
-    }
-
+impl Endpoint<'_> {
     fn route(&self, method: &Method, query: &Query<'_>) -> Result<Route, ApiError> {
         let repository = || Ok::<_, ApiError>(Repository::parse(&decode(self.name)?)?);
         Ok(match (self.kind, method) {
-            (Kind::Unknown, _) => return Err(ApiError::NoRoute),
-            (Kind::Home, _) => Route::Home,
-            (Kind::Version, _) => Route::Version,
-            (Kind::Catalog, _) => Route::Catalog { page: page(query)? },
-            (Kind::Tags, _) => Route::Tags { repository: repository()?, page: page(query)? },
-            (Kind::Referrers, _) => Route::Referrers {
+            (EndpointKind::Unknown, _) => return Err(ApiError::NoRoute),
+            (EndpointKind::Home, _) => Route::Home,
+            (EndpointKind::Version, _) => Route::Version,
+            (EndpointKind::Catalog, _) => Route::Catalog { page: page(query)? },
+            (EndpointKind::Tags, _) => Route::Tags { repository: repository()?, page: page(query)? },
+            (EndpointKind::Referrers, _) => Route::Referrers {
                 repository: repository()?,
                 subject: self.digest()?,
                 artifact_type: query.get("artifactType")?.map(Cow::into_owned),
                 page: page(query)?,
             },
-            (Kind::Manifest, &Method::PUT) => {
+            (EndpointKind::Manifest, &Method::PUT) => {
                 let (repository, item) = (repository()?, decode(self.item)?);
                 let reference = Reference::parse(&item).map_err(ApiError::PushedReference)?;
                 let tags = match reference {
@@ -272,16 +161,18 @@ impl<'a> Endpoint<'a> {
                 };
                 Route::PushManifest { repository, reference, tags }
             }
-            (Kind::Manifest, &Method::DELETE) => {
+            (EndpointKind::Manifest, &Method::DELETE) => {
                 Route::DeleteManifest { repository: repository()?, reference: self.known_reference()? }
             }
-            (Kind::Manifest, _) => {
+            (EndpointKind::Manifest, _) => {
                 Route::PullManifest { repository: repository()?, reference: self.known_reference()? }
             }
-            (Kind::Blob, &Method::DELETE) => Route::DeleteBlob { repository: repository()?, digest: self.digest()? },
-            (Kind::Blob, _) => Route::PullBlob { repository: repository()?, digest: self.digest()? },
-            (Kind::Uploads, _) => Route::BeginUpload { repository: repository()?, begin: begin(query)? },
-            (Kind::Session, _) => self.session(method, repository()?, query)?,
+            (EndpointKind::Blob, &Method::DELETE) => {
+                Route::DeleteBlob { repository: repository()?, digest: self.digest()? }
+            }
+            (EndpointKind::Blob, _) => Route::PullBlob { repository: repository()?, digest: self.digest()? },
+            (EndpointKind::Uploads, _) => Route::BeginUpload { repository: repository()?, begin: begin(query)? },
+            (EndpointKind::Session, _) => self.session(method, repository()?, query)?,
         })
     }
 
@@ -328,9 +219,9 @@ fn decode(part: &str) -> Result<Cow<'_, str>, ApiError> {
     if slashes(&decoded) == slashes(part) { Ok(decoded) } else { Err(ApiError::PathEncoding) }
 }
 
-fn page(query: &Query<'_>) -> Result<PageAsked, ApiError> {
+fn page(query: &Query<'_>) -> Result<PageQuery, ApiError> {
     let n = query.get("n")?.map(|text| parse_count(&text).ok_or(ApiError::PageSize)).transpose()?;
-    Ok(PageAsked { n, last: query.get("last")?.map(Cow::into_owned) })
+    Ok(PageQuery { n, last: query.get("last")?.map(Cow::into_owned) })
 }
 
 /// Parses a plain decimal number. A number that is larger than any list is reduced to the largest
@@ -374,5 +265,4 @@ fn begin(query: &Query<'_>) -> Result<Begin, ApiError> {
 }
 
 #[cfg(test)]
-#[path = "route/tests.rs"]
 mod tests;

@@ -1,10 +1,10 @@
 //! `GET /v2/<name>/tags/list` (distribution-spec, "Listing Tags").
 
-use super::dispatch::Services;
-use super::error::ApiError;
-use super::headers::JSON;
 use super::page;
-use super::routes::PageAsked;
+use super::route::PageQuery;
+use super::services::Services;
+use crate::http::error::ApiError;
+use crate::http::headers::JSON;
 use axum::response::Response;
 use entrepot_oci::{Repository, Tag};
 use serde::Serialize;
@@ -15,7 +15,7 @@ struct List<'a> {
     tags: Vec<&'a str>,
 }
 
-pub async fn list(services: &Services, repository: &Repository, page: &PageAsked) -> Result<Response, ApiError> {
+pub async fn list(services: &Services, repository: &Repository, page: &PageQuery) -> Result<Response, ApiError> {
     let listed = services.discover.tags(repository, page.last.as_deref(), page.count()).await?;
     let listed = listed.ok_or(ApiError::UnknownRepository)?;
     let items = if page.is_empty() { &[][..] } else { &listed.items };

@@ -1,13 +1,12 @@
 //! `/v2/<name>/blobs/uploads/…` (distribution-spec, "Pushing blobs"), at the node that owns the
 //! session.
 
-use super::body::RequestBody;
-use super::dispatch::Services;
-use super::error::ApiError;
-use super::headers;
-use super::routes::Begin;
+use super::body::{RequestBody, empty};
+use super::route::Begin;
+use super::services::Services;
+use crate::http::error::ApiError;
+use crate::http::headers;
 use crate::upload::{Place, SessionStatus, UploadError};
-use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, LOCATION, RANGE};
 use axum::response::Response;
@@ -73,10 +72,10 @@ pub async fn append(
     repository: &Repository,
     id: &SessionId,
     offset: Option<u64>,
-    asked: &HeaderMap,
+    headers: &HeaderMap,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let place = place(offset, asked, &body)?;
+    let place = place(offset, headers, &body)?;
     let appended = services.uploads.append(repository, id, place, body).await;
     let status = appended.map_err(|error| ApiError::of_session(error, repository, id))?;
     Ok(progress(StatusCode::ACCEPTED, repository, &status))
@@ -88,10 +87,10 @@ pub async fn finish(
     repository: &Repository,
     (id, offset): (&SessionId, Option<u64>),
     digest: &Digest,
-    asked: &HeaderMap,
+    headers: &HeaderMap,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let place = place(offset, asked, &body)?;
+    let place = place(offset, headers, &body)?;
     let finished = services.uploads.finish(repository, id, digest, place, body).await;
     finished.map_err(|error| ApiError::of_session(error, repository, id))?;
     Ok(created(repository, digest))
@@ -110,27 +109,24 @@ pub async fn finish_without_owner(
 /// `DELETE`: removes the session.
 pub async fn cancel(services: &Services, repository: &Repository, id: &SessionId) -> Result<Response, ApiError> {
     services.uploads.cancel(repository, id).await?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// The position of the body in the upload. `Content-Range` takes precedence over the offset in the
 /// URL, because the client may have used an older `Location`. A request without a body has no
 /// chunk, whatever its headers state.
-fn place(offset: Option<u64>, asked: &HeaderMap, body: &RequestBody) -> Result<Option<Place>, ApiError> {
+fn place(offset: Option<u64>, headers: &HeaderMap, body: &RequestBody) -> Result<Option<Place>, ApiError> {
     if body.is_end_stream() {
         return Ok(None);
     }
-    match asked.get(CONTENT_RANGE) {
+    match headers.get(CONTENT_RANGE) {
         Some(value) => Ok(Some(Place::Range(UploadRange::parse(value.to_str().unwrap_or_default())?))),
         None => Ok(offset.map(Place::Offset)),
     }
 }
 
 fn progress(code: StatusCode, repository: &Repository, status: &SessionStatus) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = code;
+    let mut response = empty(code);
     let map = response.headers_mut();
     headers::set(map, LOCATION, &headers::session_path(repository, &status.id, status.offset));
     headers::set(map, RANGE, &headers::received(status.offset));
@@ -142,8 +138,7 @@ fn progress(code: StatusCode, repository: &Repository, status: &SessionStatus) -
 }
 
 fn created(repository: &Repository, digest: &Digest) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::CREATED;
+    let mut response = empty(StatusCode::CREATED);
     let map = response.headers_mut();
     headers::set(map, LOCATION, &format!("/v2/{repository}/blobs/{digest}"));
     headers::set(map, headers::CONTENT_DIGEST, &digest.to_string());

@@ -1,11 +1,16 @@
 use super::*;
+use crate::http::headers;
+use crate::repository::tags::TagError;
+use crate::store::StoreError;
+use axum::http::header::{HeaderMap, LOCATION, RANGE, RETRY_AFTER};
+use axum::response::IntoResponse;
 use entrepot_bucket::{BucketErrorKind, Operation};
-use entrepot_oci::Algorithm;
+use entrepot_oci::{Algorithm, Digest};
 use http_body_util::BodyExt;
+use serde_json::Value;
 
 async fn answer(error: ApiError) -> (u16, HeaderMap, Value) {
-    let asked = HeaderMap::from_iter([(headers::REQUEST_ID, HeaderValue::from_static("request-1"))]);
-    let (head, body) = error.of_request(&RequestId::of(&asked)).into_response().into_parts();
+    let (head, body) = error.refusal().of_request("request-1").into_response().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     (head.status.as_u16(), head.headers, serde_json::from_slice(&body).unwrap())
 }
@@ -28,10 +33,11 @@ async fn no_failure_reveals_internals() {
     for error in [
         ApiError::Bucket(bucket_error()),
         ApiError::Upload(bucket_error().into()),
-        ApiError::Fetch { error: bucket_error().into(), what: What::Blob },
-        ApiError::Manage { error: bucket_error().into(), what: What::Manifest },
+        ApiError::Fetch { error: bucket_error().into(), kind: ContentKind::Blob },
+        ApiError::Manage { error: bucket_error().into(), kind: ContentKind::Manifest },
+        ApiError::Manage { error: ManageError::Tag(TagError::Bucket(bucket_error())), kind: ContentKind::Manifest },
         ApiError::Upload(disk_error(io::ErrorKind::Other).into()),
-        ApiError::Fetch { error: disk_error(io::ErrorKind::StorageFull).into(), what: What::Blob },
+        ApiError::Fetch { error: disk_error(io::ErrorKind::StorageFull).into(), kind: ContentKind::Blob },
         ApiError::Internal("secret".into()),
         ApiError::OwnerFailed("secret host".into()),
     ] {
@@ -84,13 +90,14 @@ async fn each_missing_reference_is_named() {
 #[tokio::test]
 async fn every_405_says_what_is_allowed_and_a_416_the_size() {
     assert_eq!(answer(ApiError::Method { allowed: "POST" }).await.1[ALLOW], "POST");
-    assert_eq!(answer(ApiError::ReadOnly).await.1[ALLOW], "GET, HEAD");
+    assert_eq!(answer(ApiError::ReadOnly { allowed: "GET, HEAD" }).await.1[ALLOW], "GET, HEAD");
+    assert_eq!(answer(ApiError::ReadOnly { allowed: "" }).await.1[ALLOW], "");
     assert_eq!(answer(RangeRefused { size: 7 }.into()).await.1[CONTENT_RANGE], "bytes */7");
 }
 
 #[test]
 fn a_client_that_disconnected_is_not_a_failure_of_the_node() {
     for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::Other, io::ErrorKind::TimedOut] {
-        assert!(!ApiError::Upload(UploadError::Body(kind.into())).is_failure());
+        assert!(!ApiError::Upload(UploadError::Body(kind.into())).refusal().is_failure());
     }
 }

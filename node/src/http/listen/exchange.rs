@@ -33,16 +33,16 @@ enum Phase {
     Head(Stopwatch),
     /// There are requests whose bodies are not complete, in either direction, or the socket has not
     /// accepted all of a response.
-    Busy { requests: usize, unsent: bool, kind: Kind },
+    Busy { requests: usize, unsent: bool, protocol: Protocol },
     /// There was no request since the last response.
-    Idle { since: Stopwatch, kind: Kind },
+    Idle { since: Stopwatch, protocol: Protocol },
     /// Idle, and told to close.
     Ending { since: Stopwatch },
 }
 
 /// The protocol of a connection, known once it has received a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Protocol {
     /// HTTP/1: bytes that arrive on an idle connection are the head of a request.
     Serial,
     /// HTTP/2: arriving bytes may belong to any part of the protocol, such as replies to pings, and
@@ -69,12 +69,12 @@ impl Exchange {
     }
 
     /// Starts a request. It ends when all clones of the returned value are dropped.
-    pub fn begin(self: &Arc<Self>, kind: Kind) -> Arc<InProgress> {
+    pub fn begin(self: &Arc<Self>, protocol: Protocol) -> Arc<InProgress> {
         let mut phase = self.phase();
         *phase = match *phase {
-            Phase::Busy { requests, unsent, .. } => Phase::Busy { requests: requests + 1, unsent, kind },
+            Phase::Busy { requests, unsent, .. } => Phase::Busy { requests: requests + 1, unsent, protocol },
             Phase::Head(_) | Phase::Idle { .. } | Phase::Ending { .. } => {
-                Phase::Busy { requests: 1, unsent: false, kind }
+                Phase::Busy { requests: 1, unsent: false, protocol }
             }
         };
         Arc::new(InProgress(Arc::clone(self)))
@@ -117,23 +117,23 @@ impl Exchange {
 
     fn ended(&self) {
         let mut phase = self.phase();
-        if let Phase::Busy { requests, unsent, kind } = *phase {
-            self.settle(&mut phase, requests.saturating_sub(1), unsent, kind);
+        if let Phase::Busy { requests, unsent, protocol } = *phase {
+            self.settle(&mut phase, requests.saturating_sub(1), unsent, protocol);
         }
     }
 
-    fn settle(&self, phase: &mut Phase, requests: usize, unsent: bool, kind: Kind) {
+    fn settle(&self, phase: &mut Phase, requests: usize, unsent: bool, protocol: Protocol) {
         *phase = if requests == 0 && !unsent {
             self.became_idle.notify_one();
-            Phase::Idle { since: Stopwatch::start(), kind }
+            Phase::Idle { since: Stopwatch::start(), protocol }
         } else {
-            Phase::Busy { requests, unsent, kind }
+            Phase::Busy { requests, unsent, protocol }
         };
     }
 
     fn received(&self) {
         let mut phase = self.phase();
-        if let Phase::Idle { kind: Kind::Serial, .. } = *phase {
+        if let Phase::Idle { protocol: Protocol::Serial, .. } = *phase {
             *phase = Phase::Head(Stopwatch::start());
         }
     }
@@ -141,11 +141,11 @@ impl Exchange {
     fn sending(&self) {
         let mut phase = self.phase();
         match *phase {
-            Phase::Busy { requests, unsent: false, kind: Kind::Serial } => {
-                *phase = Phase::Busy { requests, unsent: true, kind: Kind::Serial };
+            Phase::Busy { requests, unsent: false, protocol: Protocol::Serial } => {
+                *phase = Phase::Busy { requests, unsent: true, protocol: Protocol::Serial };
             }
-            Phase::Idle { kind: Kind::Serial, .. } => {
-                *phase = Phase::Busy { requests: 0, unsent: true, kind: Kind::Serial };
+            Phase::Idle { protocol: Protocol::Serial, .. } => {
+                *phase = Phase::Busy { requests: 0, unsent: true, protocol: Protocol::Serial };
             }
             _ => {}
         }
@@ -153,8 +153,8 @@ impl Exchange {
 
     fn sent(&self) {
         let mut phase = self.phase();
-        if let Phase::Busy { requests, unsent: true, kind } = *phase {
-            self.settle(&mut phase, requests, false, kind);
+        if let Phase::Busy { requests, unsent: true, protocol } = *phase {
+            self.settle(&mut phase, requests, false, protocol);
         }
     }
 

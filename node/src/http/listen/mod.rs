@@ -6,53 +6,32 @@
 //! - An idle connection: it is closed after `idleTimeout` without a request, or earlier when its
 //!   place is needed (`places`).
 //! - The body of a request: `stallTimeout` while the server waits for the client
-//!   (`body::RequestBody`).
+//!   (`RequestBody` of the API).
 //! - A response: `stallTimeout` while the socket accepts no byte; over HTTP/2, while the stream
-//!   accepts none (`stall`).
+//!   accepts none (`watchdog`).
 //! - A slow server, for example because of a slow bucket, is not subject to any of these limits.
 //!
 //! `axum::serve` has none of these limits, not even a timeout for the head or a maximum number of
-//! connections, and does not accept a configured hyper builder. So connections are accepted here
-//! and the routers are served through hyper-util.
+//! connections, and does not accept a configured hyper builder. So connections are accepted here,
+//! and `connection` serves the router through hyper-util.
 
-use super::body::Watched;
-use super::exchange::{Due, Exchange, Heard, Held, Kind};
-use super::places::{Place, Places};
-use super::stall::Answers;
+mod connection;
+mod exchange;
+mod places;
+mod watchdog;
+
 use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::http::{Request, Version};
+use connection::{Limits, connection};
 use entrepot_config as config;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use places::{Place, Places};
 use socket2::SockRef;
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
-
-/// The read buffer holds the head of a request, so this is also the maximum size of a head. Bodies
-/// are read in pieces of at most this size.
-const READ_BUFFER: usize = 256 * 1024;
-
-/// Maximum number of concurrent requests on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 128;
-
-/// Bytes that one HTTP/2 request may send before the server reads them: enough to use all of a fast
-/// link.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-
-/// The same limit for all requests of one HTTP/2 connection together.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Maximum number of unsent bytes in a socket's buffer (`TCP_NOTSENT_LOWAT`). More data behind a
 /// busy link does not speed it up and leaves the CPU caches. Compared with no limit, over loopback,
@@ -70,33 +49,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     router: Router,
+    /// `http.maxConnections`.
+    connections: usize,
     limits: Limits,
 }
 
-#[derive(Clone, Copy)]
-struct Limits {
-    connections: usize,
-    header_timeout: Duration,
-    idle_timeout: Duration,
-    stall_timeout: Duration,
-}
-
 impl Server {
-    /// The router receives the peer of a request as [`ConnectInfo`].
+    /// The router receives the peer of a request as [`axum::extract::ConnectInfo`].
     pub fn new(listener: TcpListener, router: Router, config: &config::Http) -> Server {
         let limits = Limits {
-            connections: config.max_connections as usize,
             header_timeout: config.header_timeout.get(),
             idle_timeout: config.idle_timeout.get(),
             stall_timeout: config.stall_timeout.get(),
         };
-        Server { listener, router, limits }
+        Server { listener, router, connections: config.max_connections as usize, limits }
     }
 
     /// Serves until `stop`. Then it accepts no more connections and waits up to `patience` for
     /// requests in flight. Returns the number of connections that were closed after that.
     pub async fn serve(self, stop: impl Future<Output = ()>, patience: Duration) -> usize {
-        let places = Places::new(self.limits.connections);
+        let places = Places::new(self.connections);
         let stopping = CancellationToken::new();
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
@@ -143,12 +115,25 @@ async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAd
         // The place is taken second, so that an idle connection is closed only when a client needs
         // its place.
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, places.take().await),
+            Ok((stream, peer)) => {
+                set_options(&stream);
+                return (stream, peer, places.take().await);
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; retrying");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Socket options improve the speed only, so a failure to set one is not an error.
+fn set_options(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
     }
 }
 
@@ -160,102 +145,5 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: Limits,
-    place: Place,
-    stopping: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
-    }
-    if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
-        tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
-    }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.stall_timeout));
-    let exchange = &place.exchange;
-    let stream = Heard::new(stream, Arc::clone(exchange));
-    let answers = Arc::new(Answers::default());
-    let service = service_fn(|mut request: Request<Incoming>| {
-        let multiplexed = request.version() == Version::HTTP_2;
-        let taken = multiplexed.then(|| Arc::clone(&answers));
-        // Both bodies hold it: the connection is busy until the last of them is dropped.
-        let in_progress = exchange.begin(if multiplexed { Kind::Multiplexed } else { Kind::Serial });
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = router.clone().oneshot(request.map(|body| Held::new(body, Arc::clone(&in_progress))));
-        async move {
-            let response = answer.await?;
-            let watched = |body| Watched::new(body, taken.map(|answers| answers.begin()));
-            Ok::<_, Infallible>(response.map(|body| Held::new(watched(body), in_progress)))
-        }
-    });
-    let builder = protocols(limits);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut late = pin!(late(exchange, limits));
-    let mut stalled = pin!(answers.stalled(limits.stall_timeout));
-    let mut end = pin!(async {
-        tokio::select! {
-            () = stopping.cancelled() => {}
-            () = exchange.told_to_end() => {}
-        }
-    });
-    let mut ending = false;
-    loop {
-        tokio::select! {
-            result = served.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%peer, %error, "a connection was closed after an error");
-                }
-                return;
-            }
-            () = &mut end, if !ending => {
-                ending = true;
-                served.as_mut().graceful_shutdown();
-            }
-            what = &mut late => return tracing::debug!(%peer, "{what}"),
-            () = &mut stalled => return tracing::debug!(%peer, "a client does not read its response"),
-        }
-    }
-}
-
-/// Resolves when the client exceeds a timeout, with a description of what it failed to do.
-async fn late(exchange: &Exchange, limits: Limits) -> &'static str {
-    loop {
-        match exchange.due(limits.header_timeout, limits.idle_timeout) {
-            Due::Later(pause) => tokio::time::sleep(pause).await,
-            Due::IdleOver => {
-                exchange.end_if_idle();
-            }
-            Due::HeadLate => return "a client did not send the head of its request within http.headerTimeout",
-            Due::EndLate => return "a client did not close its idle connection when told to",
-        }
-    }
-}
-
-fn protocols(limits: Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    // `late` enforces the timeout for a head. Scripts expect header names as other registries write
-    // them.
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(READ_BUFFER)
-        .title_case_headers(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(limits.stall_timeout)
-        .keep_alive_timeout(limits.header_timeout);
-    builder
-}
-
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -91,7 +91,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::exchange::Kind;
+    use crate::http::listen::exchange::Protocol;
     use futures::FutureExt;
 
     #[tokio::test]
@@ -101,9 +101,9 @@ mod tests {
         for _ in 0..3 {
             held.push(places.take().await);
         }
-        let busy = held[0].exchange.begin(Kind::Serial);
+        let busy = held[0].exchange.begin(Protocol::Serial);
         for number in [2, 1] {
-            drop(held[number].exchange.begin(Kind::Serial));
+            drop(held[number].exchange.begin(Protocol::Serial));
             // Makes sure that the idle times differ.
             while held[number].exchange.idle() == Some(Duration::ZERO) {}
         }
@@ -124,14 +124,14 @@ mod tests {
         let places = Places::new(1);
         let held = places.take().await;
         let told = || held.exchange.told_to_end().now_or_never().is_some();
-        let busy = held.exchange.begin(Kind::Serial);
+        let busy = held.exchange.begin(Protocol::Serial);
         let mut waiting = Box::pin(places.take());
         assert!((&mut waiting).now_or_never().is_none() && !told());
         drop(busy);
         assert!((&mut waiting).now_or_never().is_none() && told());
         // The connection received a request before it could close, and is told again when the
         // request ends.
-        drop(held.exchange.begin(Kind::Serial));
+        drop(held.exchange.begin(Protocol::Serial));
         tokio::time::advance(2 * STEP).await;
         assert!((&mut waiting).now_or_never().is_none() && told());
         drop(held);
@@ -143,7 +143,7 @@ mod tests {
         let places = Places::new(2);
         let held = [places.take().await, places.take().await];
         for place in &held {
-            drop(place.exchange.begin(Kind::Multiplexed));
+            drop(place.exchange.begin(Protocol::Multiplexed));
         }
         let mut waiting = Box::pin(places.take());
         let told = || held.iter().filter(|place| place.exchange.idle().is_none()).count();

@@ -3,52 +3,94 @@
 //! does not detect them. Here a response is stalled when a piece of it was handed to hyper and the
 //! next one is not requested.
 
+use axum::body::Body;
+use bytes::Bytes;
 use entrepot_runtime::clock::Stopwatch;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// The responses of one connection.
 #[derive(Default)]
-pub struct Answers(Mutex<Vec<Weak<Taken>>>);
+pub struct ResponseWatchdog(Mutex<Vec<Weak<Progress>>>);
 
 /// How long the client has had the last piece. `None` while the client waits for the server.
-pub struct Taken(Mutex<Option<Stopwatch>>);
+struct Progress(Mutex<Option<Stopwatch>>);
 
-impl Answers {
-    /// Starts a response, which its client should read from now on.
-    pub fn begin(&self) -> Arc<Taken> {
-        let taken = Arc::new(Taken(Mutex::new(Some(Stopwatch::start()))));
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|answer| answer.strong_count() > 0);
-        answers.push(Arc::downgrade(&taken));
-        taken
+impl ResponseWatchdog {
+    /// Watches a response, which its client should read from now on.
+    pub fn watch(&self, response: Body) -> WatchedBody {
+        let progress = Arc::new(Progress(Mutex::new(Some(Stopwatch::start()))));
+        let mut responses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        responses.retain(|response| response.strong_count() > 0);
+        responses.push(Arc::downgrade(&progress));
+        WatchedBody { inner: response, progress: Some(progress) }
     }
 
     /// Resolves when the client read nothing of a response for `stall`, at most `stall / 4` late.
     pub async fn stalled(&self, stall: Duration) {
         loop {
             tokio::time::sleep(stall / 4).await;
-            let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if answers.iter().filter_map(Weak::upgrade).any(|answer| answer.waits() > stall) {
+            let responses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if responses.iter().filter_map(Weak::upgrade).any(|response| response.unread_for() > stall) {
                 return;
             }
         }
     }
 }
 
-impl Taken {
+impl Progress {
     /// The client can receive more.
-    pub fn asked(&self) {
+    fn requested(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// A piece was handed to hyper.
-    pub fn handed(&self) {
+    fn handed_over(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopwatch::start());
     }
 
-    fn waits(&self) -> Duration {
+    fn unread_for(&self) -> Duration {
         let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+/// The body of a response that reports, over HTTP/2, whether its client reads it.
+pub struct WatchedBody {
+    inner: Body,
+    progress: Option<Arc<Progress>>,
+}
+
+impl WatchedBody {
+    /// The body of a response over HTTP/1.1, which a write timeout of the socket covers.
+    pub fn unwatched(inner: Body) -> WatchedBody {
+        WatchedBody { inner, progress: None }
+    }
+}
+
+impl HttpBody for WatchedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(progress) = &self.progress {
+            progress.requested();
+        }
+        let next = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(progress) = &self.progress {
+            progress.handed_over();
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

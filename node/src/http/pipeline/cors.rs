@@ -4,8 +4,8 @@
 //! An allowed page sends its credentials itself, in `Authorization`. The browser's own credentials
 //! (cookies, client certificates) are never allowed, so that no page can use those of its visitor.
 
-use super::headers;
-use super::routes::Kind;
+use crate::http::api::endpoint::EndpointKind;
+use crate::http::headers;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
@@ -64,8 +64,8 @@ impl Cors {
     }
 
     /// The CORS headers of the response to a request with these headers.
-    pub fn sharing(&self, asked: &HeaderMap) -> Sharing {
-        match (self, asked.get(ORIGIN)) {
+    pub fn sharing(&self, headers: &HeaderMap) -> Sharing {
+        match (self, headers.get(ORIGIN)) {
             (Cors::Off, _) => Sharing::Silent,
             (Cors::Any, _) => Sharing::Everyone,
             (Cors::Listed(origins), Some(origin)) if origins.iter().any(|listed| listed == origin) => {
@@ -76,13 +76,16 @@ impl Cors {
     }
 
     /// The response to a browser's preflight request.
-    pub fn preflight(&self, request: &Request, sharing: &Sharing) -> Option<Response> {
-        let asks = request.method() == Method::OPTIONS
+    pub fn preflight(&self, request: &Request) -> Option<Response> {
+        let is_preflight = request.method() == Method::OPTIONS
             && request.headers().contains_key(ORIGIN)
             && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        let methods = Kind::of(request.uri().path()).methods();
-        let may = matches!(sharing, Sharing::Everyone | Sharing::With(_));
-        if !asks || !may || methods.is_empty() {
+        if !is_preflight {
+            return None;
+        }
+        let methods = EndpointKind::of(request.uri().path()).methods();
+        let may_read = matches!(self.sharing(request.headers()), Sharing::Everyone | Sharing::With(_));
+        if !may_read || methods.is_empty() {
             return None;
         }
         let mut response = Response::new(Body::empty());

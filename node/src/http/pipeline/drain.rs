@@ -6,6 +6,7 @@
 //! discarded, within limits.
 
 use axum::body::Body;
+use axum::extract::Request;
 use bytes::Bytes;
 use entrepot_runtime::tasks;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -20,18 +21,23 @@ const BYTES: usize = 64 << 20;
 /// The longest time for which data is discarded; nginx's `lingering_timeout` is also 5 s.
 const TIME: Duration = Duration::from_secs(5);
 
+/// Reads and discards what nobody reads of the request's body.
+pub fn unread_data(request: Request) -> Request {
+    request.map(|body| Body::new(DrainOnDrop::new(body)))
+}
+
 /// The body of a request. When it is dropped, the rest of the data is read and discarded.
-pub struct Lingering {
+struct DrainOnDrop {
     inner: Option<Body>,
 }
 
-impl Lingering {
-    pub fn new(inner: Body) -> Lingering {
-        Lingering { inner: Some(inner) }
+impl DrainOnDrop {
+    fn new(inner: Body) -> DrainOnDrop {
+        DrainOnDrop { inner: Some(inner) }
     }
 }
 
-impl HttpBody for Lingering {
+impl HttpBody for DrainOnDrop {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -53,15 +59,15 @@ impl HttpBody for Lingering {
     }
 }
 
-impl Drop for Lingering {
+impl Drop for DrainOnDrop {
     fn drop(&mut self) {
         if let Some(body) = self.inner.take().filter(|body| !body.is_end_stream()) {
-            tasks::brief(TIME, throw_away(body));
+            tasks::brief(TIME, discard(body));
         }
     }
 }
 
-async fn throw_away(mut body: Body) {
+async fn discard(mut body: Body) {
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await {
         bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -92,7 +98,7 @@ mod tests {
     #[tokio::test]
     async fn an_unread_body_is_discarded() {
         let (body, taken) = pieces(10, 1000);
-        let mut body = Lingering::new(body);
+        let mut body = DrainOnDrop::new(body);
         body.frame().await.unwrap().unwrap();
         drop(body);
         entrepot_runtime::testing::eventually("the whole body is read", || taken.load(Ordering::SeqCst) == 10).await;
@@ -101,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_sends_far_too_much_is_disconnected() {
         let (body, taken) = pieces(1000, 1 << 20);
-        drop(Lingering::new(body));
+        drop(DrainOnDrop::new(body));
         entrepot_runtime::testing::eventually("the allowed amount is read", || taken.load(Ordering::SeqCst) > 64).await;
         assert_eq!(taken.load(Ordering::SeqCst), 65);
     }

@@ -1,10 +1,10 @@
 //! Forwards a request to the node that owns the upload session, and its response to the client.
 //! Both are streams: nothing is buffered here, so a slow reader slows down the sender.
 
-use super::body::RequestBody;
-use super::error::ApiError;
-use super::headers::REQUEST_ID;
 use super::request_id::RequestId;
+use crate::http::api::body::RequestBody;
+use crate::http::error::ApiError;
+use crate::http::headers::REQUEST_ID;
 use axum::body::Body;
 use axum::http::header::{
     CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
@@ -126,5 +126,4 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-#[path = "forward/tests.rs"]
 mod tests;

@@ -1,9 +1,9 @@
 //! `?ns=<registry>`: the parameter that containerd's client adds when it uses this registry as a
 //! mirror of another one.
 
-use super::error::{ApiError, What};
-use super::query::Query;
-use super::routes::Route;
+use crate::http::api::route::Route;
+use crate::http::error::{ApiError, ContentKind};
+use crate::http::query::Query;
 use axum::extract::Request;
 use axum::http::header::HOST;
 
@@ -14,9 +14,9 @@ use axum::http::header::HOST;
 /// # Errors
 /// Returns 404. The client then tries the next registry that it has for the namespace.
 pub fn check(request: &Request, route: &Route, ours: &[String]) -> Result<(), ApiError> {
-    let what = match route {
-        Route::PullManifest { .. } => Some(What::Manifest),
-        Route::PullBlob { .. } => Some(What::Blob),
+    let kind = match route {
+        Route::PullManifest { .. } => Some(ContentKind::Manifest),
+        Route::PullBlob { .. } => Some(ContentKind::Blob),
         Route::Tags { .. } | Route::Referrers { .. } => None,
         Route::Home
         | Route::Version
@@ -34,7 +34,7 @@ pub fn check(request: &Request, route: &Route, ours: &[String]) -> Result<(), Ap
         Some(namespace)
             if !ours.iter().any(|name| name.eq_ignore_ascii_case(&namespace)) && !is_own(&namespace, request) =>
         {
-            Err(ApiError::UnknownNamespace { namespace: namespace.into_owned(), what })
+            Err(ApiError::UnknownNamespace { namespace: namespace.into_owned(), kind })
         }
         _ => Ok(()),
     }

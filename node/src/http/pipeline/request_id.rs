@@ -1,6 +1,6 @@
 //! `X-Request-Id`: the client's ID, or a new one.
 
-use super::headers::REQUEST_ID;
+use crate::http::headers::REQUEST_ID;
 use axum::http::header::{HeaderMap, HeaderValue};
 
 /// Longer than any usual ID, such as a UUID or a trace ID.

@@ -1,7 +1,8 @@
 use super::*;
-use crate::http::server::Server;
+use crate::http::Server;
+use crate::http::error::Refusal;
 use axum::Router;
-use axum::extract::{Request as Asked, State};
+use axum::extract::{Request as Received, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use entrepot_config as config;
@@ -23,7 +24,7 @@ struct Owner {
     received: Arc<AtomicUsize>,
 }
 
-async fn take(State(owner): State<Owner>, request: Asked) -> impl IntoResponse {
+async fn take(State(owner): State<Owner>, request: Received) -> impl IntoResponse {
     let (head, body) = request.into_parts();
     let mut body = RequestBody::new(body, STALL);
     while let Some(Ok(piece)) = body.next().await {
@@ -44,11 +45,11 @@ struct Passing {
     peer: String,
 }
 
-async fn pass_on(State(passing): State<Passing>, request: Asked) -> Result<Response, ApiError> {
+async fn pass_on(State(passing): State<Passing>, request: Received) -> Result<Response, Refusal> {
     let request_id = RequestId::of(request.headers());
     let request = request.map(|body| RequestBody::new(body, STALL));
     let forwarded = passing.forwarder.forward(&passing.peer, request, &request_id).await;
-    forwarded.map_err(|error| error.of_request(&request_id))
+    forwarded.map_err(|error| error.refusal().of_request(request_id.as_str()))
 }
 
 async fn serve(router: Router) -> (SocketAddr, JoinSet<usize>) {
