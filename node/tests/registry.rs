@@ -306,6 +306,9 @@ async fn a_chunked_upload_reports_its_offset_at_each_step() {
     assert_eq!((again.status, again.header("range"), again.header("location")), (416, "0-3", location(4).as_str()));
     let wrong = node.ask("PATCH", &session, &[("content-range", "bytes 4-5/10")], "45").await;
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "BLOB_UPLOAD_INVALID"));
+    let long = node.ask("PATCH", &session, &[("content-range", "4-5")], "456").await;
+    let message = "the request body is longer than its Content-Range";
+    assert_eq!((long.status, long.json()["errors"][0]["message"].as_str()), (400, Some(message)));
     let status = node.get(&session).await;
     assert_eq!((status.status, status.header("range"), status.header("content-length")), (204, "0-3", ""));
     assert_eq!(status.header("location"), location(4));
@@ -484,13 +487,17 @@ async fn a_read_only_registry_serves_but_accepts_nothing() {
     let digest = writer.push_blob("a", BLOB).await;
     let node = Node::start(&bucket, Setup { read_only: true, ..Setup::default() }).await;
     assert_eq!(node.get(&format!("/v2/a/blobs/{digest}")).await.body, BLOB);
-    for (method, target) in [
-        ("POST", "/v2/a/blobs/uploads/".to_owned()),
-        ("PUT", "/v2/a/manifests/latest".into()),
-        ("DELETE", format!("/v2/a/blobs/{digest}")),
+    let session = "/v2/a/blobs/uploads/images-0.67e55044-10b1-426f-9247-bb680e5fe0c8";
+    for (method, target, allowed) in [
+        ("POST", "/v2/a/blobs/uploads/".to_owned(), ""),
+        ("GET", session.into(), ""),
+        ("PUT", "/v2/a/manifests/latest".into(), "GET, HEAD"),
+        ("DELETE", format!("/v2/a/blobs/{digest}"), "GET, HEAD"),
     ] {
         let answer = node.ask(method, &target, &[], "").await;
         assert_eq!((answer.status, answer.code().as_str()), (405, "UNSUPPORTED"), "{method}");
+        assert!(answer.headers.contains_key("allow"), "{method}");
+        assert_eq!(answer.header("allow"), allowed, "{method} {target}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod bucket_health;
 pub mod live;
+pub mod probes;
 pub mod shutdown;
 pub mod status;
 pub mod store_health;

@@ -2,6 +2,7 @@
 
 use super::bucket_health::BucketHealth;
 use super::live::LiveConfig;
+use super::probes::Probes;
 use super::shutdown::{Readiness, Signals, drain, unless_again};
 use super::status::Reporter;
 use super::store_health::StoreHealth;
@@ -92,7 +93,7 @@ struct Node {
 impl Node {
     async fn start(config: NodeConfig, file: Option<PathBuf>) -> Result<Node, StartError> {
         let (registry, registry_address) = listen("http.listen", config.http.listen).await?;
-        let (probes, operations_address) = listen("http.operations", config.http.operations).await?;
+        let (operations, operations_address) = listen("http.operations", config.http.operations).await?;
         let metrics = Arc::new(Metrics::new()?);
         let bucket = entrepot_bucket::open(&config.bucket, metrics.bucket.clone())?;
         let clock = Clock::system();
@@ -107,16 +108,13 @@ impl Node {
         if let Some(file) = file {
             reporter.live.watch(file, &shared.tasks);
         }
-        let store_health = Arc::new(StoreHealth::new(&config.store.path));
         let readiness = Readiness::default();
         readiness.set(true);
+        let store_health = StoreHealth::new(&config.store.path);
+        let probes = Probes { readiness: readiness.clone(), store: store_health, reporter };
         Ok(Node {
             registry: Server::new(registry, router(services, &config.http), &config.http),
-            operations: Server::new(
-                probes,
-                operations::router(metrics, readiness.clone(), store_health, Arc::new(reporter)),
-                &config.http,
-            ),
+            operations: Server::new(operations, operations::router(metrics, Arc::new(probes)), &config.http),
             tasks: shared.tasks,
             config,
             store,

@@ -1,9 +1,6 @@
 //! The second listener: `/livez`, `/readyz`, `/metrics` and `/status`. It does not limit requests,
 //! so that an overloaded node can still be monitored.
 
-use crate::app::shutdown::Readiness;
-use crate::app::status::Reporter;
-use crate::app::store_health::{StoreHealth, StoreVerdict};
 use crate::observe::Metrics;
 use axum::Router;
 use axum::extract::State;
@@ -11,17 +8,31 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use entrepot_config::NodeStatus;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 
 /// The text format of Prometheus.
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
+/// What a node reports about itself.
+pub trait NodeHealth: Send + Sync + 'static {
+    /// Whether load balancers may send requests to this node. False while it starts and stops.
+    fn is_ready(&self) -> bool;
+
+    /// Whether the node can write to its store; otherwise the reason, as text.
+    fn store(&self) -> BoxFuture<'_, Result<(), String>>;
+
+    /// The status for the operator and for people.
+    fn status(&self) -> BoxFuture<'_, NodeStatus>;
+}
+
 /// Serves probes and scrapes.
-pub fn router(metrics: Arc<Metrics>, readiness: Readiness, store: Arc<StoreHealth>, reporter: Arc<Reporter>) -> Router {
+pub fn router(metrics: Arc<Metrics>, node: Arc<dyn NodeHealth>) -> Router {
     Router::new()
-        .route("/status", get(status).with_state(reporter))
+        .route("/status", get(status).with_state(Arc::clone(&node)))
         .route("/livez", get("alive\n"))
-        .route("/readyz", get(ready).with_state((readiness, store)))
+        .route("/readyz", get(ready).with_state(node))
         .route("/metrics", get(scrape).with_state(metrics))
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, "method not allowed; allowed methods: GET, HEAD\n")
@@ -33,21 +44,21 @@ pub fn router(metrics: Arc<Metrics>, readiness: Readiness, store: Arc<StoreHealt
 
 /// Readiness depends on the store, because a node that cannot write to it accepts no pushes. It
 /// does not depend on the bucket, because without it a node still serves the content of its store.
-async fn ready(State((readiness, store)): State<(Readiness, Arc<StoreHealth>)>) -> Response {
-    if !readiness.is_ready() {
+async fn ready(State(node): State<Arc<dyn NodeHealth>>) -> Response {
+    if !node.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the node is starting or shutting down\n").into_response();
     }
-    match store.ask().await {
-        StoreVerdict::Writable => "ready\n".into_response(),
-        StoreVerdict::Failing(why) => {
+    match node.store().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: cannot write to the store: {why}\n")).into_response()
         }
     }
 }
 
-/// The node's status in JSON, for the operator and for people.
-async fn status(State(reporter): State<Arc<Reporter>>) -> Response {
-    match serde_json::to_string_pretty(&reporter.report().await) {
+/// The node's status in JSON.
+async fn status(State(node): State<Arc<dyn NodeHealth>>) -> Response {
+    match serde_json::to_string_pretty(&node.status().await) {
         Ok(text) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text + "\n").into_response(),
         Err(error) => {
             tracing::error!(%error, "cannot encode the status");
@@ -71,6 +82,10 @@ mod tests {
     use super::*;
     use crate::app::bucket_health::BucketHealth;
     use crate::app::live::LiveConfig;
+    use crate::app::probes::Probes;
+    use crate::app::shutdown::Readiness;
+    use crate::app::status::Reporter;
+    use crate::app::store_health::StoreHealth;
     use crate::store::Store;
     use axum::body::Body;
     use axum::http::{Method, Request};
@@ -97,7 +112,8 @@ mod tests {
             store,
             metrics: metrics.clone(),
         };
-        router(metrics, readiness.clone(), Arc::new(StoreHealth::new(disk)), Arc::new(reporter))
+        let probes = Probes { readiness: readiness.clone(), store: StoreHealth::new(disk), reporter };
+        router(metrics, Arc::new(probes))
     }
 
     #[tokio::test]

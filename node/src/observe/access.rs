@@ -17,7 +17,7 @@ use tracing::Span;
 const TARGET: &str = "access";
 
 /// What is known of a request when it starts.
-pub struct Asked<'a> {
+pub struct RequestInfo<'a> {
     /// The metrics of its route and method.
     pub series: Arc<Series>,
     pub repository: Option<&'a str>,
@@ -49,20 +49,20 @@ enum End {
 }
 
 impl Access {
-    pub fn begin(metrics: &Arc<Metrics>, asked: Asked<'_>, place: Option<OwnedSemaphorePermit>) -> Access {
+    pub fn begin(metrics: &Arc<Metrics>, request: RequestInfo<'_>, place: Option<OwnedSemaphorePermit>) -> Access {
         let span = tracing::info_span!(
             target: TARGET,
             "request",
-            method = asked.series.method,
-            route = asked.series.route,
-            repository = asked.repository,
-            id = asked.request_id,
-            peer = %asked.peer,
+            method = request.series.method,
+            route = request.series.route,
+            repository = request.repository,
+            id = request.request_id,
+            peer = %request.peer,
         );
         metrics.requests_running.inc();
         Access {
             metrics: Arc::clone(metrics),
-            series: asked.series,
+            series: request.series,
             span,
             begun: Stopwatch::start(),
             status: 0,
@@ -163,13 +163,13 @@ mod tests {
     #[test]
     fn a_request_is_counted_once_with_its_labels_when_it_ends() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let asked = Asked {
+        let request = RequestInfo {
             series: Arc::new(Series::new(&metrics, "blob", "GET")),
             repository: Some("a/b"),
             request_id: "1",
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
         };
-        let mut access = Access::begin(&metrics, asked, None);
+        let mut access = Access::begin(&metrics, request, None);
         access.answered(206, Some(10));
         assert_eq!(metrics.requests_running.get(), 1);
         assert_eq!(metrics.requests.with_label_values(&["blob", "GET", "206"]).get(), 0);

@@ -1,0 +1,170 @@
+use super::*;
+use crate::http::Server;
+use crate::http::error::Refusal;
+use axum::Router;
+use axum::extract::{Request as Received, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use entrepot_config as config;
+use futures::StreamExt;
+use http_body_util::BodyExt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const STALL: Duration = Duration::from_secs(20);
+
+/// Responds with the request that arrived, and counts the bytes of its body as they arrive.
+#[derive(Clone, Default)]
+struct Owner {
+    received: Arc<AtomicUsize>,
+}
+
+async fn take(State(owner): State<Owner>, request: Received) -> impl IntoResponse {
+    let (head, body) = request.into_parts();
+    let mut body = RequestBody::new(body, STALL);
+    while let Some(Ok(piece)) = body.next().await {
+        owner.received.fetch_add(piece.len(), Ordering::SeqCst);
+    }
+    let text = format!("{} {} {:?}", head.method, head.uri, head.headers);
+    (StatusCode::ACCEPTED, [("range", "0-5")], text)
+}
+
+fn owner(owner: Owner) -> Router {
+    Router::new().fallback(take).with_state(owner)
+}
+
+/// A node that owns no session and forwards every request.
+#[derive(Clone)]
+struct Passing {
+    forwarder: Arc<Forwarder>,
+    peer: String,
+}
+
+async fn pass_on(State(passing): State<Passing>, request: Received) -> Result<Response, Refusal> {
+    let request_id = RequestId::of(request.headers());
+    let request = request.map(|body| RequestBody::new(body, STALL));
+    let forwarded = passing.forwarder.forward(&passing.peer, request, &request_id).await;
+    forwarded.map_err(|error| error.refusal().of_request(request_id.as_str()))
+}
+
+async fn serve(router: Router) -> (SocketAddr, JoinSet<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::new(listener, router, &config::Http::default());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.serve(std::future::pending(), DEADLINE));
+    (address, tasks)
+}
+
+async fn passing(peer: String) -> (SocketAddr, JoinSet<usize>) {
+    let passing = Passing { forwarder: Arc::new(Forwarder::new()), peer };
+    serve(Router::new().fallback(pass_on).with_state(passing)).await
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("timed out")
+}
+
+async fn rest_of(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+const HEAD: &str = "PATCH /v2/a/blobs/uploads/x?digest=y HTTP/1.1\r\nHost: front.example\r\nConnection: close, x-hop\r\n\
+                    X-Hop: 1\r\nContent-Range: 0-5\r\nX-Request-Id: id-1\r\nContent-Length: 6\r\n";
+
+#[tokio::test]
+async fn the_owner_receives_the_request_unchanged_and_marked_as_forwarded() {
+    let owner = serve(owner(Owner::default())).await;
+    let front = passing(format!("http://{}", owner.0)).await;
+    let mut stream = TcpStream::connect(front.0).await.unwrap();
+    stream.write_all(format!("{HEAD}\r\nabcdef").as_bytes()).await.unwrap();
+    let answer = rest_of(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 202 ") && answer.contains("Range: 0-5"), "{answer}");
+    assert!(answer.contains("PATCH /v2/a/blobs/uploads/x?digest=y"), "{answer}");
+    for header in ["content-range\": \"0-5", "x-request-id\": \"id-1", "entrepot-forwarded\": \"1", "length\": \"6"] {
+        assert!(answer.contains(header), "{header}: {answer}");
+    }
+    assert!(!answer.contains("x-hop") && !answer.contains("front.example"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_reaches_the_owner_while_it_is_still_being_sent() {
+    let counting = Owner::default();
+    let received = Arc::clone(&counting.received);
+    let owner = serve(owner(counting)).await;
+    let front = passing(format!("http://{}", owner.0)).await;
+    let mut stream = TcpStream::connect(front.0).await.unwrap();
+    stream.write_all(format!("{HEAD}\r\nabc").as_bytes()).await.unwrap();
+    within(async {
+        while received.load(Ordering::SeqCst) < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    stream.write_all(b"def").await.unwrap();
+    assert!(rest_of(&mut stream).await.starts_with("HTTP/1.1 202 "));
+    assert_eq!(received.load(Ordering::SeqCst), 6);
+}
+
+#[tokio::test]
+async fn a_request_is_forwarded_only_once() {
+    let owner = serve(owner(Owner::default())).await;
+    let second = passing(format!("http://{}", owner.0)).await;
+    let first = passing(format!("http://{}", second.0)).await;
+    let mut stream = TcpStream::connect(first.0).await.unwrap();
+    stream.write_all(format!("{HEAD}\r\nabcdef").as_bytes()).await.unwrap();
+    let answer = rest_of(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("BLOB_UPLOAD_UNKNOWN"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_session_whose_owner_is_gone_is_unknown() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for peer in [format!("http://{closed}"), "http://gone.invalid:5000".into()] {
+        let front = passing(peer).await;
+        let mut stream = TcpStream::connect(front.0).await.unwrap();
+        stream.write_all(format!("{HEAD}\r\nabcdef").as_bytes()).await.unwrap();
+        let answer = rest_of(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("BLOB_UPLOAD_UNKNOWN"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_can_be_resumed_after_its_owner_failed_half_way() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = format!("http://{}", listener.local_addr().unwrap());
+    let dying = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"abc") {
+            stream.read_buf(&mut seen).await.unwrap();
+        }
+    };
+    let front = passing(peer).await;
+    let mut stream = TcpStream::connect(front.0).await.unwrap();
+    stream.write_all(format!("{HEAD}\r\nabc").as_bytes()).await.unwrap();
+    within(dying).await;
+    let answer = rest_of(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_response_of_the_owner_that_ends_early_also_ends_early_for_the_client() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dying = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").await.unwrap();
+    };
+    let front = passing(format!("http://{}", listener.local_addr().unwrap())).await;
+    let client = Client::builder(TokioExecutor::new()).build_http::<http_body_util::Empty<bytes::Bytes>>();
+    let uri = format!("http://{}/", front.0).parse().unwrap();
+    let (answer, ()) = tokio::join!(within(client.get(uri)), within(dying));
+    assert!(answer.unwrap().into_body().collect().await.is_err());
+}
