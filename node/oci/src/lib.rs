@@ -7,6 +7,7 @@
 
 pub mod digest;
 pub mod manifest;
+pub mod node_name;
 pub mod range;
 pub mod reference;
 pub mod repository;
@@ -14,7 +15,8 @@ pub mod session_id;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError};
+pub use node_name::{NodeName, NodeNameError};
 pub use range::{RangeRefused, RequestRange, UploadRange, UploadRangeError};
 pub use reference::{Reference, ReferenceError, Tag};
 pub use repository::{Repository, RepositoryError};
-pub use session_id::{NodeName, SessionId, SessionIdError};
+pub use session_id::{SessionId, SessionIdError};

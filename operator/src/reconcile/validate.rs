@@ -5,8 +5,8 @@ use super::storage::Volume;
 use crate::crd::{Cache, RegistryCluster};
 use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
 use entrepot_config::{
-    Bucket, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, Replication, S3, S3Credentials,
-    Shutdown, Store, Tags,
+    Bucket, BucketConfig, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, NodeName, PeerUrl,
+    Replication, S3, S3Credentials, Shutdown, Store, TagPatterns, Tags,
 };
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -37,29 +37,31 @@ pub struct Invalid(#[from] ConfigError);
 /// If a node would reject its configuration; the message names the node's field.
 pub fn validate(cluster: &RegistryCluster, volume: Volume, default_image: &str) -> Result<Valid, Invalid> {
     let identity = Identity::of(cluster);
-    let config = configuration(cluster, &identity, &volume);
-    let config_text = config.to_sparse_yaml()?;
+    let config = configuration(cluster, &identity, &volume)?;
     // Parsed as a node parses it, except for the name, which only its pod knows.
-    NodeConfig::from_yaml(&config_text.replace(POD_NAME, &identity.name))?;
-    let config_hash = hash(&config.at_start().to_sparse_yaml()?);
+    NodeConfig::from_yaml(&config.to_sparse_yaml()?)?;
+    let config_text = config.to_shared_yaml(POD_NAME)?;
+    let config_hash = hash(&config.at_start().to_shared_yaml(POD_NAME)?);
     let image = cluster.spec.image.clone().unwrap_or_else(|| default_image.to_owned());
     Ok(Valid { identity, volume, image, config_text, config_hash })
 }
 
-const POD_NAME: &str = "${POD_NAME}";
+/// The environment variable from which a pod takes the name of its node.
+const POD_NAME: &str = "POD_NAME";
 
 fn hash(text: &str) -> String {
     hex::encode(&Sha256::digest(text.as_bytes())[..8])
 }
 
-fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume) -> NodeConfig {
+fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume) -> Result<NodeConfig, ConfigError> {
     let spec = &cluster.spec;
     let Identity { namespace, .. } = identity;
     let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
-    NodeConfig {
+    let peers = format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service());
+    Ok(NodeConfig {
         node: Node {
-            name: POD_NAME.into(),
-            peers: Some(format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service())),
+            name: NodeName::parse(&identity.name).map_err(|error| invalid("node.name", error))?,
+            peers: Some(PeerUrl::parse(&peers).map_err(|error| invalid("node.peers", error))?),
         },
         http: Http {
             listen: everywhere(REGISTRY_PORT),
@@ -80,14 +82,19 @@ fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume
         tags: Tags {
             fresh_for: spec.tags.fresh_for,
             stale_if_error: spec.tags.stale_if_error,
-            immutable: spec.tags.immutable.clone(),
+            immutable: TagPatterns::new(spec.tags.immutable.clone())
+                .map_err(|error| invalid("tags.immutable", error))?,
         },
         read_only: spec.read_only,
         log: Log { format: LogFormat::Json, ..Log::default() },
         // The pod's preStop hook delays the SIGTERM, so the node does not have to.
         shutdown: Shutdown { drain_delay: Duration::from_secs(0), grace_period: Duration::from_secs(DRAIN.as_secs()) },
         ..NodeConfig::default()
-    }
+    })
+}
+
+fn invalid(field: &'static str, error: impl std::error::Error) -> ConfigError {
+    ConfigError::Value { field, problem: error.to_string() }
 }
 
 /// Size of the volumes, so that a node never uses more of a shared disk than its own share. While
@@ -96,7 +103,7 @@ fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume
 fn capacity(cache: &Cache, volume: &Volume) -> ByteSize {
     let size = volume.size.get();
     let (low, target) = (cache.low_free.of(size), cache.target_free.of(size));
-    if low <= target && target < size { volume.size } else { cache.size }
+    if low < target && target < size { volume.size } else { cache.size }
 }
 
 fn bucket(spec: &crate::crd::Bucket) -> Bucket {
@@ -114,5 +121,5 @@ fn bucket(spec: &crate::crd::Bucket) -> Bucket {
         credentials,
         ..S3::default()
     };
-    Bucket { s3: Some(s3), file_system: None, prefix: spec.prefix.clone(), ..Bucket::default() }
+    Bucket { prefix: spec.prefix.clone(), ..Bucket::of(BucketConfig::S3(s3)) }
 }
