@@ -1,5 +1,6 @@
 //! The names of nodes.
 
+use super::text::written_as_text;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -48,19 +49,7 @@ impl Default for NodeName {
     }
 }
 
-impl TryFrom<String> for NodeName {
-    type Error = NodeNameError;
-
-    fn try_from(text: String) -> Result<NodeName, NodeNameError> {
-        NodeName::parse(&text)
-    }
-}
-
-impl From<NodeName> for String {
-    fn from(name: NodeName) -> String {
-        name.as_str().to_owned()
-    }
-}
+written_as_text!(NodeName, NodeNameError);
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,8 @@
 //! session.
 
 use super::node_name::NodeName;
+use super::text::written_as_text;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
 
@@ -11,7 +13,8 @@ use uuid::Uuid;
 pub struct SessionIdError;
 
 /// The ID of an upload session.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SessionId {
     owner: NodeName,
     uuid: Uuid,
@@ -49,6 +52,8 @@ impl fmt::Display for SessionId {
         write!(f, "{}.{}", self.owner, self.uuid)
     }
 }
+
+written_as_text!(SessionId, SessionIdError);
 
 #[cfg(test)]
 mod tests {
