@@ -6,7 +6,7 @@ use crate::process::Process;
 use crate::usage;
 use anyhow::{Context, Result, bail};
 use entrepot_config as config;
-use entrepot_config::NodeConfig;
+use entrepot_config::{BucketConfig, NodeConfig};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,10 +38,7 @@ impl Plan {
 
     /// A node with a folder as its bucket.
     pub fn over_folder(path: &Path) -> Plan {
-        Plan::over(config::Bucket {
-            file_system: Some(config::FileSystem { path: path.to_owned() }),
-            ..config::Bucket::default()
-        })
+        Plan::over(config::Bucket::of(BucketConfig::FileSystem(config::FileSystem { path: path.to_owned() })))
     }
 
     /// The plan with a change of the configuration.

@@ -175,5 +175,5 @@ pub fn node_bucket(endpoint: &str, folder: &Path) -> Result<config::Bucket> {
         }),
         ..config::S3::default()
     };
-    Ok(config::Bucket { s3: Some(s3), file_system: None, ..config::Bucket::default() })
+    Ok(config::Bucket::of(config::BucketConfig::S3(s3)))
 }

@@ -1,7 +1,7 @@
 //! Authentication between a node and its bucket: trusted CAs, and credentials from every source.
 
 use anyhow::Result;
-use entrepot_config::{Bucket, BucketState, BucketStatus, NodeStatus};
+use entrepot_config::{Bucket, BucketConfig, BucketState, BucketStatus, NodeStatus};
 use entrepot_e2e::cluster::pki::Authority;
 use entrepot_e2e::node::Plan;
 use entrepot_e2e::push::Image;
@@ -26,7 +26,7 @@ fn plan(bucket: Bucket) -> Plan {
 fn anonymous(server: &S3, authority: Option<PathBuf>) -> Bucket {
     let keys = TempDir::new().unwrap();
     let mut bucket = node_bucket(&server.endpoint, keys.path()).unwrap();
-    let s3 = bucket.s3.as_mut().unwrap();
+    let BucketConfig::S3(s3) = &mut bucket.backend else { panic!("not S3: {bucket:?}") };
     (s3.ca_file, s3.credentials) = (authority, None);
     bucket
 }
@@ -84,7 +84,7 @@ async fn a_node_with_the_ca_of_its_bucket_pushes_and_pulls() -> Result<()> {
     let authority = Authority::new(folder.path())?;
     let server = Versitygw::over_tls(&authority).await?;
     let mut bucket = node_bucket(&server.s3.endpoint, folder.path())?;
-    if let Some(s3) = &mut bucket.s3 {
+    if let BucketConfig::S3(s3) = &mut bucket.backend {
         s3.ca_file = Some(authority.certificate());
     }
     serves(plan(bucket)).await;
@@ -98,7 +98,7 @@ async fn a_node_without_the_right_ca_cannot_connect_and_reports_it() -> Result<(
     let another = Authority::new(foreign.path())?;
     for authority in [None, Some(another.certificate())] {
         let mut bucket = node_bucket(&server.s3.endpoint, folder.path())?;
-        if let Some(s3) = &mut bucket.s3 {
+        if let BucketConfig::S3(s3) = &mut bucket.backend {
             s3.ca_file = authority;
         }
         let mut node = plan(bucket).start().await?;
@@ -111,7 +111,7 @@ async fn a_node_without_the_right_ca_cannot_connect_and_reports_it() -> Result<(
 async fn the_aws_environment_provides_what_the_configuration_leaves_out() -> Result<()> {
     let server = Versitygw::start().await?;
     let mut bucket = anonymous(&server.s3, None);
-    if let Some(s3) = &mut bucket.s3 {
+    if let BucketConfig::S3(s3) = &mut bucket.backend {
         (s3.region, s3.endpoint) = (None, None);
     }
     let place = [("AWS_REGION", REGION), ("AWS_ENDPOINT_URL_S3", server.s3.endpoint.as_str())];

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use entrepot_config::ReplicationMode;
+use entrepot_config::{NodeName, PeerUrl, ReplicationMode};
 use entrepot_e2e::client::{Reply, empty, location, streamed, with_digest};
 use entrepot_e2e::node::Plan;
 use entrepot_e2e::proxy::{Fault, Proxy, Rule};
@@ -31,8 +31,8 @@ impl Pair {
         let node = |last: u8| {
             let plan = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap()).with(|config| {
                 // Loopback has many addresses; the node's name is the last part of its address.
-                config.node.name = last.to_string();
-                config.node.peers = Some(format!("http://127.0.0.{{node}}:{port}"));
+                config.node.name = NodeName::parse(&last.to_string()).unwrap();
+                config.node.peers = Some(PeerUrl::parse(&format!("http://127.0.0.{{node}}:{port}")).unwrap());
                 config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
             });
             plan.start()

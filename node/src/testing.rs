@@ -13,12 +13,13 @@ use entrepot_bucket::Bucket;
 use entrepot_bucket::fault::{Faults, Faulty};
 use entrepot_bucket::memory::Memory;
 use entrepot_bucket::{Counted, Operation};
-use entrepot_config::{self as config, ByteSize, NodeConfig, ReplicationMode, SparseIndexes};
+use entrepot_config::{
+    self as config, BucketConfig, ByteSize, NodeConfig, PeerUrl, ReplicationMode, SparseIndexes, TagPatterns,
+};
 use entrepot_oci::{Algorithm, Digest, NodeName, Reference, Repository, SessionId};
 use entrepot_runtime::clock::Timestamp;
 use entrepot_runtime::{Clock, Tasks};
 use futures::{Stream, stream};
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -65,7 +66,7 @@ pub fn empty_bucket() -> Arc<dyn Bucket> {
     let own = uuid::Uuid::new_v4().to_string();
     let config = if place.starts_with('/') {
         let folder = config::FileSystem { path: Path::new(&place).join(own) };
-        config::Bucket { s3: None, file_system: Some(folder), ..config::Bucket::default() }
+        config::Bucket::of(BucketConfig::FileSystem(folder))
     } else {
         let s3 = config::S3 {
             name: own,
@@ -74,7 +75,7 @@ pub fn empty_bucket() -> Arc<dyn Bucket> {
             path_style: true,
             ..config::S3::default()
         };
-        let config = config::Bucket { s3: Some(s3), file_system: None, ..config::Bucket::default() };
+        let config = config::Bucket::of(BucketConfig::S3(s3));
         entrepot_bucket::testing::create_s3_bucket(&config);
         config
     };
@@ -146,12 +147,8 @@ impl Default for Setup {
     }
 }
 
-fn patterns(globs: &[&str]) -> GlobSet {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(Glob::new(glob).unwrap());
-    }
-    set.build().unwrap()
+fn patterns(globs: &[&str]) -> TagPatterns {
+    TagPatterns::new(globs.iter().map(|glob| (*glob).to_owned()).collect()).unwrap()
 }
 
 impl Node {
@@ -210,7 +207,7 @@ impl Node {
             clock: clock.clone(),
             metrics: metrics.clone(),
             node: name,
-            peers: Some("http://{node}.peers:5000".into()),
+            peers: Some(PeerUrl::parse("http://{node}.peers:5000").unwrap()),
             mode: setup.mode,
             config: config::Upload {
                 max_sessions: setup.max_sessions,

@@ -9,7 +9,7 @@ use crate::proxy::Proxy;
 use crate::servers::{Distribution, Driver, Versitygw, free_port};
 use crate::{Node, Registry, s3, wait};
 use anyhow::{Context, Result};
-use entrepot_config::{ByteSize, Duration as Span, ReplicationMode, Threshold};
+use entrepot_config::{ByteSize, Duration as Span, NodeName, PeerUrl, ReplicationMode, Threshold};
 use rustix::process::Signal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -89,13 +89,15 @@ impl Deployment {
         let folder = TempDir::new()?;
         let bucket = Bucket::start(kind).await?;
         let port = free_port()?;
+        let peers = PeerUrl::parse(&format!("http://127.0.0.{{node}}:{port}"))?;
         let mut nodes = Vec::new();
         let mut clock = None;
         for place in 0..NODES {
             let name = FIRST_NAME + u8::try_from(place)?;
+            let own = NodeName::parse(&name.to_string())?;
             let mut plan = bucket.plan()?.with(|config| {
-                config.node.name = name.to_string();
-                config.node.peers = Some(format!("http://127.0.0.{{node}}:{port}"));
+                config.node.name = own.clone();
+                config.node.peers = Some(peers.clone());
                 config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, name), port));
                 config.bucket.request_timeout = Span::from_secs(2);
                 config.bucket.retry_budget = Span::from_secs(4);

@@ -3,6 +3,7 @@
 use super::BucketMetrics;
 use super::s3::{ConnectError, S3};
 use super::{Bucket, Counted, FileSystem, Limited, Retried};
+use entrepot_config::BucketConfig;
 use entrepot_runtime::Clock;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,8 +11,6 @@ use std::sync::Arc;
 /// Why a bucket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("bucket: exactly one of s3 and fileSystem is required")]
-    NotOne,
     #[error("bucket.fileSystem.path: cannot use {path}: {source}")]
     FileSystem { path: PathBuf, source: std::io::Error },
     #[error("bucket.s3.{0}")]
@@ -30,13 +29,12 @@ pub fn open(config: &entrepot_config::Bucket, metrics: BucketMetrics) -> Result<
 }
 
 fn bare(config: &entrepot_config::Bucket) -> Result<Arc<dyn Bucket>, OpenError> {
-    match (&config.s3, &config.file_system) {
-        (Some(s3), None) => Ok(Arc::new(S3::connect(config, s3)?)),
-        (None, Some(folder)) => match FileSystem::open(&folder.path, Clock::system()) {
+    match &config.backend {
+        BucketConfig::S3(s3) => Ok(Arc::new(S3::connect(config, s3)?)),
+        BucketConfig::FileSystem(folder) => match FileSystem::open(&folder.path, Clock::system()) {
             Ok(bucket) => Ok(Arc::new(bucket)),
             Err(source) => Err(OpenError::FileSystem { path: folder.path.clone(), source }),
         },
-        _ => Err(OpenError::NotOne),
     }
 }
 
@@ -55,7 +53,7 @@ mod tests {
     use entrepot_config::{FileSystem as Folder, S3 as S3Config};
 
     fn folder(path: PathBuf) -> entrepot_config::Bucket {
-        entrepot_config::Bucket { s3: None, file_system: Some(Folder { path }), ..Default::default() }
+        entrepot_config::Bucket::of(BucketConfig::FileSystem(Folder { path }))
     }
 
     #[tokio::test]
@@ -74,7 +72,7 @@ mod tests {
     #[test]
     fn s3_is_opened_without_a_request() {
         let s3 = S3Config { name: "images".into(), endpoint: Some("http://127.0.0.1:1".into()), ..Default::default() };
-        let config = entrepot_config::Bucket { s3: Some(s3), file_system: None, ..Default::default() };
+        let config = entrepot_config::Bucket::of(BucketConfig::S3(s3));
         assert!(open(&config, BucketMetrics::new().unwrap()).is_ok());
     }
 
@@ -85,7 +83,7 @@ mod tests {
         let refused = open(&folder(file.path().join("below")), metrics()).err().unwrap().to_string();
         assert!(refused.contains("bucket.fileSystem.path"), "{refused}");
         let s3 = S3Config { ca_file: Some("/no/such/file".into()), ..Default::default() };
-        let config = entrepot_config::Bucket { s3: Some(s3), file_system: None, ..Default::default() };
+        let config = entrepot_config::Bucket::of(BucketConfig::S3(s3));
         let refused = open(&config, metrics()).err().unwrap().to_string();
         assert!(refused.contains("bucket.s3") && refused.contains("/no/such/file"), "{refused}");
     }

@@ -44,7 +44,7 @@ fn compare(path: &str, one: &Value, other: &Value, found: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{S3, Threshold};
+    use crate::{BucketConfig, S3, Threshold};
 
     #[test]
     fn a_change_of_a_live_field_needs_no_restart() {
@@ -62,7 +62,7 @@ mod tests {
         let (old, mut new) = (NodeConfig::default(), NodeConfig::default());
         assert!(old.differences(&new).is_empty());
         new.http.max_requests = 7;
-        new.bucket.s3 = Some(S3::default());
-        assert_eq!(old.differences(&new), ["bucket.s3", "http.maxRequests"]);
+        new.bucket.backend = BucketConfig::S3(S3::default());
+        assert_eq!(old.differences(&new), ["bucket.fileSystem", "bucket.s3", "http.maxRequests"]);
     }
 }

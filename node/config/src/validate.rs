@@ -1,114 +1,28 @@
-//! Parsing and validation of a configuration: checks what the schema cannot express. Every error
-//! names the field.
+//! Checks of a configuration that the types of its fields do not express. Every error names the
+//! field.
 
-use crate::{Bucket, NodeConfig, S3, Threshold};
+use crate::{Bucket, BucketConfig, ConfigError, Http, NodeConfig, S3, Threshold};
 use std::path::Path;
 
 /// The shortest `store.scrub.period`. A shorter round would read the disk all the time.
 const SHORTEST_SCRUB: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// Why a configuration is invalid.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The text is not valid YAML, or has an unknown field or a value of the wrong type.
-    #[error("{path}: {message}")]
-    Form { path: String, message: String },
-    /// The value of a field is invalid.
-    #[error("{field}: {problem}")]
-    Value { field: &'static str, problem: String },
-    /// `${VAR}` refers to an environment variable that is not set.
-    #[error("node.name: the environment variable {0} is not set")]
-    Environment(String),
-    #[error("cannot write the configuration: {0}")]
-    Write(String),
-}
-
 fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError::Value { field, problem: problem.into() })
 }
 
-pub(crate) fn from_yaml(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<NodeConfig, ConfigError> {
-    // The deserializer reads an empty document as null, which is not a map. It means the defaults.
-    let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    let mut config = if blank { NodeConfig::default() } else { parse(text)? };
-    // The default folder is the bucket only if `bucket.s3` is unset.
-    if config.bucket.s3.is_some() && config.bucket.file_system == Some(crate::FileSystem::default()) {
-        config.bucket.file_system = None;
-    }
-    config.node.name = expand(&config.node.name, environment)?;
-    check(&config)?;
-    Ok(config)
-}
-
-fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
-    let mut track = serde_path_to_error::Track::new();
-    let parsed = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
-        serde::Deserialize::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))
-    });
-    parsed.map_err(|error: serde_saphyr::Error| {
-        let path = match track.path().to_string().as_str() {
-            "." => "the configuration".to_owned(),
-            path => path.to_owned(),
-        };
-        // Without the source snippet, which would repeat the message.
-        let options = serde_saphyr::render_options! { snippets: serde_saphyr::SnippetMode::Off };
-        ConfigError::Form { path, message: error.render_with_options(options) }
-    })
-}
-
-/// Replaces each `${VAR}` by the value of the environment variable.
-fn expand(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<String, ConfigError> {
-    let mut expanded = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let Some((name, after)) = after.split_once('}') else {
-            return refuse("node.name", "unterminated variable reference: missing '}'");
-        };
-        expanded.push_str(before);
-        expanded.push_str(&environment(name).ok_or_else(|| ConfigError::Environment(name.to_owned()))?);
-        rest = after;
-    }
-    expanded.push_str(rest);
-    Ok(expanded)
-}
-
-pub(crate) fn to_yaml(config: &NodeConfig) -> Result<String, ConfigError> {
-    serde_saphyr::to_string(config).map_err(|error| ConfigError::Write(error.to_string()))
-}
-
-fn check(config: &NodeConfig) -> Result<(), ConfigError> {
-    check_node(config)?;
+pub(crate) fn check(config: &NodeConfig) -> Result<(), ConfigError> {
+    check_listeners(&config.http)?;
     check_origins(&config.http.allowed_origins)?;
     check_namespaces(&config.http.namespaces)?;
     check_bucket(&config.bucket)?;
     check_store(config)?;
     check_counts(config)?;
-    check_replication(config)?;
-    check_patterns(&config.tags.immutable)
+    check_replication(config)
 }
 
-fn check_node(config: &NodeConfig) -> Result<(), ConfigError> {
-    let name = &config.node.name;
-    let label = (1..=63).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-');
-    if !label {
-        return refuse(
-            "node.name",
-            format!(
-                "{name:?} must be a DNS label: 1 to 63 lowercase letters, digits or '-', and start and end with a \
-                 letter or digit"
-            ),
-        );
-    }
-    if let Some(peers) = &config.node.peers {
-        if !peers.contains("{node}") {
-            return refuse("node.peers", "must contain {node}, the placeholder for the name of the other node");
-        }
-        check_url("node.peers", &peers.replace("{node}", "node"), &["http"])?;
-    }
-    if config.http.listen == config.http.operations && config.http.listen.port() != 0 {
+fn check_listeners(http: &Http) -> Result<(), ConfigError> {
+    if http.listen == http.operations && http.listen.port() != 0 {
         return refuse("http.operations", "must differ from http.listen");
     }
     Ok(())
@@ -125,6 +39,15 @@ fn check_url(field: &'static str, url: &str, schemes: &[&str]) -> Result<(), Con
         return refuse(field, format!("{url:?} must have the form {}", forms.join(" or ")));
     }
     Ok(())
+}
+
+/// The parser of URLs accepts a `%` that no hexadecimal number follows.
+fn check_percent_encoding(field: &'static str, url: &str) -> Result<(), ConfigError> {
+    let encoded = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if url.split('%').skip(1).all(encoded) {
+        return Ok(());
+    }
+    refuse(field, format!("{url:?} is not a valid URL: two hexadecimal digits must follow each '%'"))
 }
 
 /// A name is the part of an image reference before the first `/`: a host with an optional port.
@@ -170,11 +93,9 @@ fn check_bucket(bucket: &Bucket) -> Result<(), ConfigError> {
         let form = "must be empty, or a relative path that ends with '/' and has no empty, '.' or '..' segments";
         return refuse("bucket.prefix", format!("{prefix:?} {form}"));
     }
-    match (&bucket.s3, &bucket.file_system) {
-        (None, None) => refuse("bucket", "one of s3 and fileSystem is required"),
-        (Some(_), Some(_)) => refuse("bucket", "s3 and fileSystem are mutually exclusive"),
-        (Some(s3), None) => check_s3(s3),
-        (None, Some(folder)) => check_path("bucket.fileSystem.path", &folder.path),
+    match &bucket.backend {
+        BucketConfig::S3(s3) => check_s3(s3),
+        BucketConfig::FileSystem(folder) => check_path("bucket.fileSystem.path", &folder.path),
     }
 }
 
@@ -187,6 +108,7 @@ fn check_s3(s3: &S3) -> Result<(), ConfigError> {
     }
     if let Some(endpoint) = &s3.endpoint {
         check_url("bucket.s3.endpoint", endpoint, &["http", "https"])?;
+        check_percent_encoding("bucket.s3.endpoint", endpoint)?;
     }
     if let Some(credentials) = &s3.credentials {
         check_path("bucket.s3.credentials.accessKeyIdFile", &credentials.access_key_id_file)?;
@@ -202,8 +124,7 @@ fn check_path(field: &'static str, path: &Path) -> Result<(), ConfigError> {
 fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
     let store = &config.store;
     check_path("store.path", &store.path)?;
-    if config.bucket.s3.is_none()
-        && let Some(folder) = &config.bucket.file_system
+    if let BucketConfig::FileSystem(folder) = &config.bucket.backend
         && (folder.path.starts_with(&store.path) || store.path.starts_with(&folder.path))
     {
         return refuse("store.path", "must not overlap bucket.fileSystem.path: one directory contains the other");
@@ -220,11 +141,12 @@ fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
     let comparable = store.capacity.is_some()
         || std::mem::discriminant(&store.low_free) == std::mem::discriminant(&store.target_free);
     let (low, target) = (store.low_free.of(capacity), store.target_free.of(capacity));
-    if comparable && target < low {
+    // The CustomResourceDefinition has the same rule.
+    if comparable && target <= low {
         return refuse(
             "store.targetFree",
             format!(
-                "{} must be at least store.lowFree ({}), or eviction could not stop",
+                "{} must be greater than store.lowFree ({}), or each write would start an eviction",
                 store.target_free, store.low_free
             ),
         );
@@ -280,116 +202,4 @@ fn check_replication(config: &NodeConfig) -> Result<(), ConfigError> {
         return refuse("upload.maxBlobSize", "must be greater than zero");
     }
     Ok(())
-}
-
-fn check_patterns(patterns: &[String]) -> Result<(), ConfigError> {
-    for pattern in patterns {
-        if let Err(error) = globset::Glob::new(pattern) {
-            return refuse("tags.immutable", error.to_string());
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn read(text: &str) -> Result<NodeConfig, ConfigError> {
-        from_yaml(text, |name| (name == "POD").then(|| "images-0".to_owned()))
-    }
-
-    fn refusal(text: &str) -> String {
-        read(text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn no_configuration_is_the_default() {
-        for text in ["", "\n", "# nothing\n", "{}"] {
-            assert_eq!(read(text).unwrap(), NodeConfig::default(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_written_configuration_is_read_back() {
-        let text = NodeConfig::default().to_yaml().unwrap();
-        assert_eq!(read(&text).unwrap(), NodeConfig::default(), "{text}");
-    }
-
-    #[test]
-    fn the_node_name_comes_from_the_environment() {
-        assert_eq!(read("node: {name: '${POD}'}").unwrap().node.name, "images-0");
-        assert!(refusal("node: {name: '${NOPE}'}").contains("NOPE is not set"));
-        assert!(refusal("node: {name: '${NOPE'}").starts_with("node.name: "));
-    }
-
-    #[test]
-    fn a_refusal_names_the_path_of_the_field() {
-        for (text, path) in [
-            ("store: {lowFre: 10%}", "store.lowFre"),
-            ("store: {lowFree: ten}", "store.lowFree"),
-            ("http: {maxRequests: many}", "http.maxRequests"),
-            ("http: {listen: here}", "http.listen"),
-            ("replication: {mode: Sometimes}", "replication.mode"),
-            ("http: {headerTimeout: 5}", "http.headerTimeout"),
-            ("store: {targetFree: 5%}", "store.targetFree"),
-            ("store: {capacity: 0}", "store.capacity"),
-            ("store: {scrub: {period: 59m}}", "store.scrub.period"),
-            ("store: {lowFree: 1Gi, targetFree: 2Gi, capacity: 1Gi}", "store.targetFree"),
-            ("bucket: {fileSystem: null}", "bucket"),
-            ("bucket: {s3: {name: images}, fileSystem: {path: /x}}", "bucket"),
-            ("bucket: {s3: {name: ''}}", "bucket.s3.name"),
-            ("bucket: {s3: {name: images, endpoint: 'ftp://x'}}", "bucket.s3.endpoint"),
-            ("bucket: {prefix: /a}", "bucket.prefix"),
-            ("bucket: {prefix: ../}", "bucket.prefix"),
-            ("bucket: {fileSystem: {path: data}}\nstore: {path: data/store}", "store.path"),
-            ("node: {name: A.b}", "node.name"),
-            ("node: {peers: 'http://x'}", "node.peers"),
-            ("http: {operations: 127.0.0.1:5000}", "http.operations"),
-            ("http: {idleTimeout: 0s}", "http.idleTimeout"),
-            ("http: {namespaces: ['https://registry.example.com']}", "http.namespaces"),
-            ("http: {namespaces: ['registry.example.com/team']}", "http.namespaces"),
-            ("http: {namespaces: ['*.example.com']}", "http.namespaces"),
-            ("http: {namespaces: ['']}", "http.namespaces"),
-            ("http: {allowedOrigins: ['ui.example.com']}", "http.allowedOrigins"),
-            ("http: {allowedOrigins: ['null']}", "http.allowedOrigins"),
-            ("http: {allowedOrigins: ['ftp://ui.example.com']}", "http.allowedOrigins"),
-            ("http: {allowedOrigins: ['https://ui.example.com/']}", "http.allowedOrigins"),
-            ("http: {allowedOrigins: ['https://UI.example.com']}", "http.allowedOrigins"),
-            ("http: {allowedOrigins: ['https://*.example.com']}", "http.allowedOrigins"),
-            ("http: {allowedOrigins: ['https://ui.example.com:443']}", "http.allowedOrigins"),
-            ("http: {allowedOrigins: ['*', 'http://ui.example.com:80']}", "http.allowedOrigins"),
-            ("replication: {partSize: 1Mi}", "replication.partSize"),
-            ("bucket: {maxBytesInFlight: 1Mi}", "bucket.maxBytesInFlight"),
-            ("tags: {immutable: ['[']}", "tags.immutable"),
-            ("fetch: {parallelRanges: 0}", "fetch.parallelRanges"),
-            ("upload: {answerWithin: 0s}", "upload.answerWithin"),
-        ] {
-            let refusal = refusal(text);
-            assert!(refusal.starts_with(&format!("{path}: ")), "{text}: {refusal}");
-        }
-    }
-
-    #[test]
-    fn origins_are_accepted_as_browsers_send_them() {
-        let text =
-            "http: {allowedOrigins: ['*', 'https://ui.example.com', 'http://localhost:8080', 'http://[::1]:80801']}";
-        assert!(read(text).is_err(), "80801 is not a valid port");
-        let text = text.replace("80801", "8081");
-        assert_eq!(read(&text).unwrap().http.allowed_origins.len(), 4);
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_with_a_list_of_the_known_fields() {
-        let refusal = refusal("store: {lowFre: 10%}");
-        assert!(refusal.contains("lowFre") && refusal.contains("lowFree"), "{refusal}");
-    }
-
-    proptest! {
-        #[test]
-        fn reading_never_panics(text in "\\PC{0,200}") {
-            let _ = read(&text);
-        }
-    }
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use entrepot_config::{FileSystem, NodeConfig, S3, S3Credentials};
+use entrepot_config::{NodeConfig, S3, S3Credentials};
 use schemars::schema_for;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -37,10 +37,9 @@ store: {path: /var/lib/entrepot, capacity: 190Gi, lowFree: 10%, targetFree: 20%}
 
 /// The defaults of all fields, including those of sections that are unset by default.
 fn defaults() -> Value {
-    let mut config = NodeConfig::default();
-    config.bucket.s3 = Some(S3 { credentials: Some(S3Credentials::default()), ..S3::default() });
-    config.bucket.file_system = Some(FileSystem::default());
-    json!(config)
+    let mut defaults = json!(NodeConfig::default());
+    defaults["bucket"]["s3"] = json!(S3 { credentials: Some(S3Credentials::default()), ..S3::default() });
+    defaults
 }
 
 struct Writer<'a> {

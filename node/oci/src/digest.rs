@@ -1,5 +1,7 @@
 //! Content digests: `<algorithm>:<hex>`, for the algorithms that the image-spec registers.
 
+use super::text::written_as_text;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 use std::fmt;
 
@@ -37,7 +39,8 @@ impl Algorithm {
 }
 
 /// A valid digest. It is small and `Copy`, so it is passed by value.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Digest {
     algorithm: Algorithm,
     /// The first `algorithm.bytes()` bytes are the digest; the rest are zero.
@@ -121,6 +124,8 @@ impl std::str::FromStr for Digest {
         Digest::parse(text)
     }
 }
+
+written_as_text!(Digest, DigestError);
 
 /// Hashing with prefetch: later bytes are brought into the cache while earlier ones are hashed.
 ///

@@ -7,14 +7,17 @@
 
 pub mod digest;
 pub mod manifest;
+pub mod node_name;
 pub mod range;
 pub mod reference;
 pub mod repository;
 pub mod session_id;
+mod text;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
-pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError};
+pub use manifest::{Content, Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError};
+pub use node_name::{NodeName, NodeNameError};
 pub use range::{RangeRefused, RequestRange, UploadRange, UploadRangeError};
 pub use reference::{Reference, ReferenceError, Tag};
 pub use repository::{Repository, RepositoryError};
-pub use session_id::{NodeName, SessionId, SessionIdError};
+pub use session_id::{SessionId, SessionIdError};

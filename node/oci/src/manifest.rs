@@ -40,13 +40,29 @@ pub struct Manifest {
     /// The artifact type: `artifactType`, or else the config's media type (distribution-spec,
     /// "Listing Referrers").
     pub artifact_type: Option<String>,
-    /// Config and layers, which are blobs.
-    pub blobs: Vec<Descriptor>,
-    /// Manifests that an index lists.
-    pub manifests: Vec<Descriptor>,
+    /// What it references, apart from its subject.
+    pub content: Content,
     /// The manifest that this one refers to. It need not exist.
     pub subject: Option<Digest>,
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What a manifest references, which is its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Config and layers, which are blobs.
+    Image(Vec<Descriptor>),
+    /// Manifests that an index lists.
+    Index(Vec<Descriptor>),
+}
+
+impl Content {
+    /// All references.
+    pub fn descriptors(&self) -> &[Descriptor] {
+        match self {
+            Content::Image(descriptors) | Content::Index(descriptors) => descriptors,
+        }
+    }
 }
 
 /// Why bytes are not an accepted manifest.
@@ -175,12 +191,16 @@ impl Manifest {
             .artifact_type
             .filter(|text| !text.is_empty())
             .or_else(|| config.as_ref().map(|config| config.media_type.clone()));
-        let layers = parse_all(document.layers, "layers[].digest")?;
+        let content = if is_index {
+            Content::Index(parse_all(document.manifests.value(), "manifests[].digest")?)
+        } else {
+            let layers = parse_all(document.layers, "layers[].digest")?;
+            Content::Image(config.into_iter().chain(layers).collect())
+        };
         Ok(Manifest {
             media_type,
             artifact_type,
-            blobs: config.into_iter().chain(layers).collect(),
-            manifests: parse_all(document.manifests.value(), "manifests[].digest")?,
+            content,
             subject: document.subject.map(|subject| subject.parse("subject.digest")).transpose()?.map(|s| s.digest),
             annotations: document.annotations.unwrap_or_default(),
         })
@@ -191,7 +211,7 @@ impl Manifest {
     pub fn referrer(&self, digest: Digest, size: u64) -> Referrer {
         Referrer {
             media_type: self.media_type.clone(),
-            digest: digest.to_string(),
+            digest,
             size,
             artifact_type: self.artifact_type.clone(),
             annotations: self.annotations.clone(),
@@ -208,7 +228,7 @@ fn parse_all(raw: Option<Vec<RawDescriptor>>, field: &'static str) -> Result<Vec
 #[serde(rename_all = "camelCase")]
 pub struct Referrer {
     pub media_type: String,
-    pub digest: String,
+    pub digest: Digest,
     /// Size of the manifest in bytes.
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -295,7 +315,7 @@ mod tests {
     #[test]
     fn an_image_names_its_config_and_layers() {
         let manifest = Manifest::parse(image("").as_bytes(), Some(OCI_MANIFEST)).unwrap();
-        assert_eq!(manifest.blobs.len(), 2);
+        assert!(matches!(&manifest.content, Content::Image(blobs) if blobs.len() == 2));
         assert_eq!(manifest.artifact_type.as_deref(), Some("application/vnd.oci.image.config.v1+json"));
         assert_eq!(manifest.media_type, OCI_MANIFEST);
     }
@@ -310,7 +330,8 @@ mod tests {
     fn an_index_names_its_manifests() {
         let text = format!(r#"{{"schemaVersion":2,"manifests":[{CONFIG}]}}"#);
         let manifest = Manifest::parse(text.as_bytes(), None).unwrap();
-        assert_eq!((manifest.manifests.len(), manifest.media_type.as_str()), (1, OCI_INDEX));
+        assert!(matches!(&manifest.content, Content::Index(manifests) if manifests.len() == 1));
+        assert_eq!(manifest.media_type, OCI_INDEX);
         assert_eq!(media_type_of(text.as_bytes()), OCI_INDEX);
     }
 
@@ -355,12 +376,13 @@ mod tests {
         let typed = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":null,"annotations":null}}"#);
         for (text, media_type) in [(index, OCI_INDEX), (&typed, DOCKER_LIST)] {
             let parsed = Manifest::parse(text.as_bytes(), Some(media_type)).unwrap();
-            assert_eq!((parsed.manifests.len(), parsed.media_type.as_str()), (0, media_type));
+            assert_eq!((parsed.content, parsed.media_type.as_str()), (Content::Index(Vec::new()), media_type));
             assert_eq!(media_type_of(text.as_bytes()), media_type);
         }
         let image = format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":null,"manifests":null}}"#);
         let parsed = Manifest::parse(image.as_bytes(), None).unwrap();
-        assert_eq!((parsed.blobs.len(), parsed.media_type.as_str()), (1, OCI_MANIFEST));
+        assert!(matches!(&parsed.content, Content::Image(blobs) if blobs.len() == 1));
+        assert_eq!(parsed.media_type, OCI_MANIFEST);
         assert_eq!(media_type_of(image.as_bytes()), OCI_MANIFEST);
         assert!(fallback_referrers(index.as_bytes()).unwrap().is_empty());
         // A document with only `layers: null` is neither: Go's image manifest always has a config.
@@ -383,10 +405,18 @@ mod tests {
     fn an_invalid_entry_of_a_fallback_index_hides_no_other() {
         let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let good = format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"annotations":null}}"#);
-        for odd in ["7", "null", "[]", "{}", r#"{"mediaType":"a/b","size":"1"}"#, r#"{"annotations":{"a":1}}"#] {
+        for odd in [
+            "7",
+            "null",
+            "[]",
+            "{}",
+            r#"{"mediaType":"a/b","size":"1"}"#,
+            r#"{"annotations":{"a":1}}"#,
+            r#"{"mediaType":"a/b","digest":"sha256:00","size":1}"#,
+        ] {
             let text = format!(r#"{{"manifests":[{odd},{good}]}}"#);
             let listed = fallback_referrers(text.as_bytes()).unwrap();
-            assert_eq!(listed.iter().map(|entry| entry.digest.as_str()).collect::<Vec<_>>(), [digest], "{odd}");
+            assert_eq!(listed.iter().map(|entry| entry.digest.to_string()).collect::<Vec<_>>(), [digest], "{odd}");
         }
         assert!(fallback_referrers(b"[]").is_err());
     }

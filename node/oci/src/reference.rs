@@ -1,11 +1,14 @@
 //! A reference to a manifest: a tag or a digest.
 
 use super::digest::{Digest, DigestError};
+use super::text::written_as_text;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// A valid tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Tag(Arc<str>);
 
 impl Tag {
@@ -32,6 +35,8 @@ impl fmt::Display for Tag {
         f.write_str(&self.0)
     }
 }
+
+written_as_text!(Tag, ReferenceError);
 
 /// A reference to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,7 @@
 //! Repository names: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, components separated by `/`.
 
+use super::text::written_as_text;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +10,8 @@ use std::sync::Arc;
 const MAX_NAME: usize = 255;
 
 /// A valid repository name. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Repository(Arc<str>);
 
 /// Why a text is not a repository name.
@@ -62,6 +65,8 @@ impl fmt::Display for Repository {
         f.write_str(&self.0)
     }
 }
+
+written_as_text!(Repository, RepositoryError);
 
 #[cfg(test)]
 mod tests {

@@ -1,50 +1,20 @@
 //! Upload session IDs: `<node>.<uuid>`, so that every node can tell from the ID which node owns the
 //! session.
 
+use super::node_name::NodeName;
+use super::text::written_as_text;
+use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::sync::Arc;
 use uuid::Uuid;
 
-/// The name of a node: a DNS label (RFC 1123). In a StatefulSet it is the name of the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NodeName(Arc<str>);
-
-/// Why a text is not a session ID or a node name.
+/// A text is not a session ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SessionIdError {
-    #[error("must be a DNS label: 1 to 63 lowercase letters, digits or '-', and start and end with a letter or digit")]
-    NodeName,
-    #[error("not an upload session ID of this registry")]
-    Form,
-}
-
-impl NodeName {
-    /// Parses a DNS label.
-    ///
-    /// # Errors
-    /// If it is not one. This prevents a session ID, which a client sends, from addressing any host
-    /// but a peer.
-    pub fn parse(text: &str) -> Result<NodeName, SessionIdError> {
-        let valid = (1..=63).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-            && !text.starts_with('-')
-            && !text.ends_with('-');
-        if valid { Ok(NodeName(text.into())) } else { Err(SessionIdError::NodeName) }
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for NodeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+#[error("not an upload session ID of this registry")]
+pub struct SessionIdError;
 
 /// The ID of an upload session.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SessionId {
     owner: NodeName,
     uuid: Uuid,
@@ -63,12 +33,12 @@ impl SessionId {
     /// If the first part is not a DNS label, or the second is not a UUID in lowercase hyphenated
     /// form.
     pub fn parse(text: &str) -> Result<SessionId, SessionIdError> {
-        let (owner, uuid) = text.split_once('.').ok_or(SessionIdError::Form)?;
+        let (owner, uuid) = text.split_once('.').ok_or(SessionIdError)?;
         let id = SessionId {
-            owner: NodeName::parse(owner)?,
-            uuid: Uuid::try_parse(uuid).map_err(|_| SessionIdError::Form)?,
+            owner: NodeName::parse(owner).map_err(|_| SessionIdError)?,
+            uuid: Uuid::try_parse(uuid).map_err(|_| SessionIdError)?,
         };
-        if id.to_string() == text { Ok(id) } else { Err(SessionIdError::Form) }
+        if id.to_string() == text { Ok(id) } else { Err(SessionIdError) }
     }
 
     /// The node that owns the session.
@@ -82,6 +52,8 @@ impl fmt::Display for SessionId {
         write!(f, "{}.{}", self.owner, self.uuid)
     }
 }
+
+written_as_text!(SessionId, SessionIdError);
 
 #[cfg(test)]
 mod tests {

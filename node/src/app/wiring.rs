@@ -20,10 +20,9 @@ use crate::store::StoreError;
 use crate::upload::{UploadParts, Uploads};
 use entrepot_bucket::Bucket;
 use entrepot_bucket::{self, ListOptions, OpenError};
-use entrepot_config::NodeConfig;
-use entrepot_oci::{Digest, NodeName};
+use entrepot_config::{BucketConfig, NodeConfig};
+use entrepot_oci::Digest;
 use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,10 +40,6 @@ const PROBE: Duration = Duration::from_secs(2);
 pub enum StartError {
     #[error("{field}: cannot listen on {address}: {source}")]
     Listen { field: &'static str, address: SocketAddr, source: io::Error },
-    #[error("node.name: {0}")]
-    Name(#[from] entrepot_oci::SessionIdError),
-    #[error("tags.immutable: {0}")]
-    Patterns(#[from] globset::Error),
     #[error(transparent)]
     Bucket(#[from] OpenError),
     #[error("store.path: {0}")]
@@ -129,10 +124,9 @@ impl Node {
     fn announce(&self) {
         let usage = self.store.room.usage();
         let gibibytes = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
-        let bucket = match (&self.config.bucket.s3, &self.config.bucket.file_system) {
-            (Some(s3), _) => format!("s3 {} at {}", s3.name, s3.endpoint.as_deref().unwrap_or("Amazon S3")),
-            (None, Some(folder)) => format!("folder {}", folder.path.display()),
-            (None, None) => "none".into(),
+        let bucket = match &self.config.bucket.backend {
+            BucketConfig::S3(s3) => format!("s3 {} at {}", s3.name, s3.endpoint.as_deref().unwrap_or("Amazon S3")),
+            BucketConfig::FileSystem(folder) => format!("folder {}", folder.path.display()),
         };
         println!("registry    http://{}", self.registry_address);
         println!("operations  http://{}/metrics", self.operations_address);
@@ -197,14 +191,6 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<(TcpListener
     Ok((listener, bound))
 }
 
-fn patterns(immutable: &[String]) -> Result<GlobSet, globset::Error> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in immutable {
-        set.add(Glob::new(pattern)?);
-    }
-    set.build()
-}
-
 /// What all flows of a node share.
 struct Shared {
     bucket: Arc<dyn Bucket>,
@@ -218,7 +204,6 @@ struct Shared {
 impl Shared {
     fn wire(&self, config: &NodeConfig) -> Result<Services, StartError> {
         let layout = Layout::new(&config.bucket.prefix);
-        let immutable = patterns(&config.tags.immutable)?;
         let (pending, recent_puts) = (PendingHere::default(), RecentPuts::new(self.clock.clone()));
         let links = Links::new(
             self.bucket.clone(),
@@ -229,8 +214,9 @@ impl Shared {
             config.tags.stale_if_error.get(),
         );
         let retry_budget = config.bucket.retry_budget.get();
+        let immutable = config.tags.immutable.clone();
         let tags = Tags::new(self.bucket.clone(), layout.clone(), self.store.clone(), immutable, retry_budget);
-        let node = NodeName::parse(&config.node.name)?;
+        let node = config.node.name.clone();
         let parts = ReplicateParts {
             bucket: self.bucket.clone(),
             layout: layout.clone(),
@@ -332,7 +318,7 @@ impl Shared {
 
     fn reporter(&self, config: &NodeConfig) -> Result<Reporter, StartError> {
         Ok(Reporter {
-            node: config.node.name.clone(),
+            node: config.node.name.to_string(),
             health: BucketHealth::new(self.bucket.clone(), &config.bucket.prefix),
             live: LiveConfig::new(config.clone(), self.store.clone(), self.metrics.registry())?,
             store: self.store.clone(),

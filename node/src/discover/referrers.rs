@@ -160,7 +160,7 @@ impl Looking<'_> {
             Entry::Kept(key) => self.descriptors.read(self.bucket, &key).await?,
             Entry::Fallback(referrer) => Some(referrer),
         };
-        let named = |referrer: &Referrer| self.query.wants(referrer) && Digest::parse(&referrer.digest) == Ok(digest);
+        let named = |referrer: &Referrer| self.query.wants(referrer) && referrer.digest == digest;
         match referrer.filter(named) {
             Some(referrer) if self.is_linked(&digest).await? => Ok((digest, Some(referrer))),
             _ => Ok((digest, None)),
@@ -196,7 +196,7 @@ async fn from_fallback(
     let entries = fallback_referrers(&content).unwrap_or_default().into_iter();
     Ok(entries
         .filter(|referrer| query.wants(referrer))
-        .filter_map(|referrer| Some((Digest::parse(&referrer.digest).ok()?, referrer)))
+        .map(|referrer| (referrer.digest, referrer))
         .filter(|(digest, _)| query.last.is_none_or(|last| digest > last))
         .collect())
 }

@@ -183,7 +183,7 @@ fn the_cost_of_a_page_does_not_depend_on_the_size_of_the_bucket() {
 fn referrer(text: &str, artifact_type: &str) -> Referrer {
     Referrer {
         media_type: "application/vnd.oci.image.manifest.v1+json".into(),
-        digest: digest(text).to_string(),
+        digest: digest(text),
         size: 10,
         artifact_type: Some(artifact_type.into()),
         annotations: Default::default(),
@@ -192,14 +192,13 @@ fn referrer(text: &str, artifact_type: &str) -> Referrer {
 
 /// Writes the descriptor that a push writes.
 async fn put_entry(bucket: &dyn Bucket, layout: &Layout, name: &Repository, subject: &Digest, of: &Referrer) {
-    let key = layout.referrer(name, subject, &Digest::parse(&of.digest).unwrap());
+    let key = layout.referrer(name, subject, &of.digest);
     put(bucket, &key, serde_json::to_vec(of).unwrap()).await;
 }
 
 /// Writes the link of the manifest of a referrer.
 async fn put_link(bucket: &dyn Bucket, layout: &Layout, name: &Repository, of: &Referrer) {
-    let digest = Digest::parse(&of.digest).unwrap();
-    put(bucket, &layout.link(name, LinkKind::Revision, &digest), link_content(&digest)).await;
+    put(bucket, &layout.link(name, LinkKind::Revision, &of.digest), link_content(&of.digest)).await;
 }
 
 async fn put_fallback(bucket: &dyn Bucket, layout: &Layout, name: &Repository, subject: &Digest, index: &str) {
@@ -214,7 +213,7 @@ async fn walked(
     subject: &Digest,
     filter: Option<&str>,
     max: usize,
-) -> Vec<String> {
+) -> Vec<Digest> {
     let (mut found, mut last) = (Vec::new(), None);
     loop {
         let page = discover.referrers(name, subject, filter, last.as_ref(), max).await.unwrap();
@@ -253,7 +252,7 @@ fn linked_referrers_are_paged_filtered_and_merged_with_the_fallback_tag() {
             let wanted =
                 (0..60).filter(|number| is_linked(*number) && filter.is_none_or(|filter| filter == kind(*number)));
             let expected: BTreeSet<Digest> = wanted.map(|number| digest(&format!("{number}"))).collect();
-            let expected: Vec<String> = expected.iter().map(Digest::to_string).collect();
+            let expected: Vec<Digest> = expected.into_iter().collect();
             for max in [1, 4, 7, 100] {
                 assert_eq!(walked(&discover, &name, &subject, filter, max).await, expected, "{filter:?} {max}");
             }
@@ -323,7 +322,7 @@ fn one_request_checks_a_limited_number_of_entries_and_links_to_the_next_page() {
                 break;
             }
         }
-        assert_eq!(found, [all[2499].digest.clone()]);
+        assert_eq!(found, [all[2499].digest]);
     });
 }
 

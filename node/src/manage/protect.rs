@@ -2,7 +2,7 @@
 
 use super::{Manage, ManageError};
 use entrepot_bucket::BucketError;
-use entrepot_oci::{Digest, Manifest, Repository, Tag};
+use entrepot_oci::{Content, Digest, Manifest, Repository, Tag};
 use std::collections::HashSet;
 
 impl Manage {
@@ -44,10 +44,11 @@ impl Manage {
             }
             let Some(content) = self.content_of(&next).await? else { continue };
             let Ok(manifest) = Manifest::parse(&content, None) else { continue };
-            if manifest.blobs.iter().any(|blob| blob.digest == *digest) {
-                return Ok(true);
+            match manifest.content {
+                Content::Image(blobs) if blobs.iter().any(|blob| blob.digest == *digest) => return Ok(true),
+                Content::Image(_) => {}
+                Content::Index(manifests) => open.extend(manifests.iter().map(|child| child.digest)),
             }
-            open.extend(manifest.manifests.iter().map(|child| child.digest));
         }
         Ok(false)
     }

@@ -17,9 +17,7 @@
 use crate::repository::replicator::{Journaled, Pending};
 use crate::store::{StoreError, make_folder};
 use entrepot_oci::{Algorithm, Digest, Repository};
-use entrepot_runtime::clock::Timestamp;
 use entrepot_runtime::tasks::blocking;
-use serde::{Deserialize, Serialize};
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -35,15 +33,6 @@ const LONGEST_NAME: usize = 255 - UNREADABLE.len();
 
 /// Limit of set-aside files. They are kept for manual inspection; only disk damage creates them.
 const MOST_SET_ASIDE: usize = 1000;
-
-/// The entry as stored on disk.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    repository: String,
-    digest: String,
-    size: u64,
-    since: Timestamp,
-}
 
 /// The journal, a directory on the store's disk.
 #[derive(Clone, Debug)]
@@ -87,12 +76,6 @@ impl Journal {
         let id = Uuid::new_v4();
         let unfinished = self.folder.join(format!("{}{UNFINISHED}", id.simple()));
         let entry = self.folder.join(name(&pending, id));
-        let line = Line {
-            repository: pending.repository.to_string(),
-            digest: pending.digest.to_string(),
-            size: pending.size,
-            since: pending.since,
-        };
         // Something may have removed the directory while the node runs.
         let create = || match File::create_new(&unfinished) {
             Err(error) if make_folder(&self.folder).is_ok_and(|made| made) => {
@@ -104,7 +87,7 @@ impl Journal {
         };
         let write = || {
             let mut file = create()?;
-            file.write_all(&serde_json::to_vec(&line)?)?;
+            file.write_all(&serde_json::to_vec(&pending)?)?;
             if sync {
                 file.sync_all()?;
             }
@@ -229,12 +212,12 @@ fn read(path: &Path) -> Option<Pending> {
     if !fs::symlink_metadata(path).ok()?.is_file() {
         return None;
     }
-    let line: Line = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let digest = Digest::parse(&line.digest).ok()?;
-    let repository = Repository::parse(&line.repository).ok()?;
+    let pending: Pending = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     let told = path.file_name().and_then(|name| told_by(name.to_str()?));
-    let agree = told.is_none_or(|told| told.digest == digest && told.repository.is_none_or(|told| told == repository));
-    agree.then_some(Pending { repository, digest, size: line.size, since: line.since })
+    let agree = told.is_none_or(|told| {
+        told.digest == pending.digest && told.repository.is_none_or(|told| told == pending.repository)
+    });
+    agree.then_some(pending)
 }
 
 fn remove(path: &Path) {
@@ -246,6 +229,7 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use entrepot_runtime::clock::Timestamp;
 
     fn pending(repository: &str) -> Pending {
         Pending {
@@ -276,6 +260,22 @@ mod tests {
             journal.remove(&journaled).await.unwrap();
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn the_form_of_an_entry_on_disk_does_not_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path().into());
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let text =
+            format!(r#"{{"repository":"library/alpine","digest":"sha256:{hex}","size":5,"since":1700000000000}}"#);
+        let name = format!("sha256-{hex}.67e5504410b1426f9247bb680e5fe0c8.library+alpine.json");
+        fs::write(folder.path().join(&name), &text).unwrap();
+        let [old] = entries(&journal).try_into().unwrap();
+        assert_eq!((old.repository.as_str(), old.size, old.since), ("library/alpine", 5, Timestamp(1_700_000_000_000)));
+        assert_eq!(old.digest, Digest::of(Algorithm::Sha256, b""));
+        let new = journal.write(old, false).await.unwrap();
+        assert_eq!(fs::read_to_string(new.entry).unwrap(), text);
     }
 
     #[tokio::test]

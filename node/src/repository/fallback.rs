@@ -40,8 +40,9 @@ impl Fallback {
     /// If the bucket fails, or if other changes came first too often.
     pub async fn add(&self, repository: &Repository, subject: &Digest, referrer: &Referrer) -> Result<(), TagError> {
         let Ok(entry) = serde_json::to_value(referrer) else { return Ok(()) };
+        let digest = referrer.digest.to_string();
         self.change(repository, subject, |entries| {
-            let is_there = entries.iter().any(|entry| names(entry, &referrer.digest));
+            let is_there = entries.iter().any(|entry| names(entry, &digest));
             if !is_there {
                 entries.push(entry.clone());
             }

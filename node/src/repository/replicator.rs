@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use entrepot_bucket::BucketError;
 use entrepot_oci::{Digest, Repository};
 use entrepot_runtime::clock::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// A blob that must become durable, through a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A blob that must become durable, through a repository. Its JSON form is that of a journal entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     pub repository: Repository,
     pub digest: Digest,

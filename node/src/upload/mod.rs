@@ -59,7 +59,7 @@ use commits::Commits;
 use dashmap::DashMap;
 use entrepot_bucket::Bucket;
 use entrepot_bucket::BucketError;
-use entrepot_config::{self as config, ReplicationMode};
+use entrepot_config::{self as config, PeerAddress, PeerUrl, ReplicationMode};
 use entrepot_oci::{Digest, ManifestError, NodeName, Reference, Repository, SessionId, Tag};
 use entrepot_runtime::{Clock, Tasks};
 use futures::Stream;
@@ -161,8 +161,8 @@ pub struct Accepted {
 pub enum Owner {
     /// This node.
     Here,
-    /// Another node, as the URL of its listener without a path.
-    Peer(String),
+    /// Another node, at this address.
+    Peer(PeerAddress),
     /// A node that this node cannot reach.
     Unknown,
 }
@@ -179,8 +179,8 @@ pub struct UploadParts {
     pub metrics: Arc<Metrics>,
     /// The name of this node, for sessions that are opened here.
     pub node: NodeName,
-    /// URL template of the other nodes; `{node}` stands for the name of the node.
-    pub peers: Option<String>,
+    /// URL of the other nodes.
+    pub peers: Option<PeerUrl>,
     pub mode: ReplicationMode,
     pub config: config::Upload,
     pub tags: Tags,
@@ -204,7 +204,7 @@ struct Inner {
     clock: Clock,
     metrics: Arc<Metrics>,
     node: NodeName,
-    peers: Option<String>,
+    peers: Option<PeerUrl>,
     mode: ReplicationMode,
     config: config::Upload,
     tags: Tags,
@@ -258,10 +258,8 @@ impl Uploads {
         if *id.owner() == self.inner.node {
             return Owner::Here;
         }
-        match &self.inner.peers {
-            Some(peers) => Owner::Peer(peers.replace("{node}", id.owner().as_str())),
-            None => Owner::Unknown,
-        }
+        let peer = self.inner.peers.as_ref().and_then(|peers| peers.of(id.owner()));
+        peer.map_or(Owner::Unknown, Owner::Peer)
     }
 
     /// Opens a session. At the limit (`upload.maxSessions`), it removes an unused session first.

@@ -525,7 +525,11 @@ async fn listed_under(nodes: &Nodes, tag: &str) -> Vec<String> {
     let Some(digest) = nodes.tag(tag).await else { return Vec::new() };
     assert!(nodes.is_linked(LinkKind::Revision, &digest).await);
     let (content, _) = get_small(&*nodes.bucket, &nodes.b.layout.data(&digest), 1 << 20).await.unwrap().unwrap();
-    entrepot_oci::manifest::fallback_referrers(&content).unwrap().into_iter().map(|entry| entry.digest).collect()
+    entrepot_oci::manifest::fallback_referrers(&content)
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.digest.to_string())
+        .collect()
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ impl Uploads {
         }
     }
 
-    /// BackgroundBlocking over pieces that end at the offset `end` of the blob. `false`: writing failed.
+    /// Hands over pieces that end at the offset `end` of the blob. `false`: writing failed.
     async fn hand_over(&self, writer: &Writer, pieces: Vec<Bytes>, end: u64) -> Result<bool, UploadError> {
         let most = self.inner.config.max_blob_size.get();
         if end > most {

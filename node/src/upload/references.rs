@@ -9,7 +9,7 @@ use super::{UploadError, Uploads};
 use crate::repository::layout::LinkKind;
 use crate::repository::replicator::Elsewhere;
 use entrepot_config::SparseIndexes;
-use entrepot_oci::{Descriptor, Digest, Manifest, Repository};
+use entrepot_oci::{Content, Descriptor, Digest, Manifest, Repository};
 use futures::{StreamExt, TryStreamExt, stream};
 
 /// Number of references of one manifest that are looked up at the same time.
@@ -22,7 +22,7 @@ impl Uploads {
         repository: &Repository,
         manifest: &Manifest,
     ) -> Result<(), UploadError> {
-        for descriptor in manifest.blobs.iter().chain(&manifest.manifests) {
+        for descriptor in manifest.content.descriptors() {
             self.inner.replicator.durable(repository, &descriptor.digest).await?;
         }
         Ok(())
@@ -33,11 +33,17 @@ impl Uploads {
         repository: &Repository,
         manifest: &Manifest,
     ) -> Result<(), UploadError> {
-        // A layer with URLs may be stored elsewhere (image-spec, "Non-distributable layers").
-        let blobs = distinct(manifest.blobs.iter().filter(|blob| blob.urls.is_empty()));
-        let blobs = self.missing(blobs, |digest| self.has_blob(repository, digest)).await?;
-        let manifests = distinct(manifest.manifests.iter());
-        let manifests = self.missing(manifests, |digest| self.has_child(repository, digest)).await?;
+        let (blobs, manifests) = match &manifest.content {
+            Content::Image(blobs) => {
+                // A layer with URLs may be stored elsewhere (image-spec, "Non-distributable layers").
+                let blobs = distinct(blobs.iter().filter(|blob| blob.urls.is_empty()));
+                (self.missing(blobs, |digest| self.has_blob(repository, digest)).await?, Vec::new())
+            }
+            Content::Index(manifests) => {
+                let manifests = distinct(manifests.iter());
+                (Vec::new(), self.missing(manifests, |digest| self.has_child(repository, digest)).await?)
+            }
+        };
         if blobs.is_empty() && manifests.is_empty() {
             Ok(())
         } else {

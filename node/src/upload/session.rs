@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 /// The record as stored on disk.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    repository: String,
+    repository: Repository,
     /// Bytes acknowledged.
     answered: u64,
     /// Time of the last use, so a restart does not reset the age.
@@ -96,15 +96,19 @@ impl Session {
     ) -> Option<Session> {
         let id = SessionId::parse(folder.file_name()?.to_str()?).ok()?;
         let record: Record = serde_json::from_slice(&fs::read(folder.join("record")).ok()?).ok()?;
-        let repository = Repository::parse(&record.repository).ok()?;
         let file = File::options().read(true).write(true).open(folder.join("data")).ok()?;
         let length = file.metadata().ok()?.len();
         // Releases the disk space that was allocated ahead.
         file.set_len(length).ok()?;
         let (now, answered) = (clock.now(), record.answered);
         let used = LastUse::earlier(clock.uptime(), now.since(record.used));
-        let session =
-            Session::new(id, repository, used, folder, Spool::found(file, answered, length, account_existing(length)));
+        let session = Session::new(
+            id,
+            record.repository,
+            used,
+            folder,
+            Spool::found(file, answered, length, account_existing(length)),
+        );
         if record.used > now
             && let Err(error) = session.replace_record(answered, now)
         {
@@ -205,7 +209,7 @@ impl Session {
     }
 
     fn replace_record(&self, answered: u64, used: Timestamp) -> Result<(), StoreError> {
-        let record = Record { repository: self.repository.to_string(), answered, used };
+        let record = Record { repository: self.repository.clone(), answered, used };
         let unfinished = self.folder.join("record.new");
         let written = serde_json::to_vec(&record)
             .map_err(io::Error::from)
@@ -251,5 +255,20 @@ impl Session {
         let folder = self.folder.clone();
         let removed = blocking(move || fs::remove_dir_all(folder)).await.flatten();
         Ok(removed.map_err(StoreError::io("remove the upload session", &self.folder))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_the_record_on_disk_does_not_change() {
+        let text = r#"{"repository":"library/alpine","answered":1048576,"used":1700000000000}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert_eq!((record.repository.as_str(), record.answered), ("library/alpine", 1_048_576));
+        assert_eq!(record.used, Timestamp(1_700_000_000_000));
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+        assert!(serde_json::from_str::<Record>(r#"{"repository":"../a","answered":0,"used":0}"#).is_err());
     }
 }

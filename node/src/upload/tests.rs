@@ -173,7 +173,7 @@ async fn a_session_belongs_to_its_repository_and_its_node() {
     assert!(matches!(node.uploads.status(&repository("b"), &id).await, Err(UploadError::UnknownSession)));
     assert_eq!(node.uploads.owner(&id), Owner::Here);
     let other = SessionId::new(NodeName::parse("b").unwrap());
-    assert_eq!(node.uploads.owner(&other), Owner::Peer("http://b.peers:5000".into()));
+    assert_eq!(node.uploads.owner(&other), Owner::Peer("b.peers:5000".parse().unwrap()));
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ impl Writer {
         Writer { shared: Arc::new(Shared { session, synced, state }), turns }
     }
 
-    /// BackgroundBlocking a batch over, as soon as fewer than [`HANDED_OVER`] wait. `false`: an earlier one
+    /// Hands a batch over, as soon as fewer than [`HANDED_OVER`] wait. `false`: an earlier one
     /// failed, and [`Writer::finish`] returns the reason.
     pub async fn write(&self, batch: Batch) -> bool {
         let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };

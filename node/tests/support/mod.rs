@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use entrepot_bucket::Bucket;
 use entrepot_bucket::memory::Memory;
-use entrepot_config::{self as config, ByteSize, NodeConfig};
+use entrepot_config::{self as config, ByteSize, NodeConfig, PeerUrl, TagPatterns};
 use entrepot_node::discover::Discover;
 use entrepot_node::fetch::{Fetch, FetchParts};
 use entrepot_node::http::{Server, Services, router};
@@ -15,7 +15,6 @@ use entrepot_node::store::Store;
 use entrepot_node::upload::{UploadParts, Uploads};
 use entrepot_oci::{Algorithm, Digest, NodeName};
 use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
-use globset::{Glob, GlobSet};
 use http_body_util::{BodyExt, Full};
 use hyper::header::HeaderMap;
 use hyper_util::client::legacy::Client;
@@ -179,9 +178,7 @@ fn services(
         retry_budget,
     };
     let replicator = Arc::new(Replicate::start(parts, &defaults.replication));
-    let immutable = setup
-        .immutable
-        .map_or(GlobSet::empty(), |pattern| GlobSet::builder().add(Glob::new(pattern).unwrap()).build().unwrap());
+    let immutable = TagPatterns::new(setup.immutable.iter().map(|pattern| (*pattern).to_owned()).collect()).unwrap();
     let tags = Tags::new(bucket.clone(), layout.clone(), store.clone(), immutable, retry_budget);
     let fallback = Fallback {
         bucket: bucket.clone(),
@@ -202,7 +199,7 @@ fn services(
         clock: clock.clone(),
         metrics: metrics.clone(),
         node,
-        peers: Some("http://127.0.0.1:{node}".into()),
+        peers: Some(PeerUrl::parse("http://127.0.0.1:{node}").unwrap()),
         mode: defaults.replication.mode,
         config: config::Upload { max_sessions, ..defaults.upload },
         tags: tags.clone(),

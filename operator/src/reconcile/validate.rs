@@ -1,6 +1,6 @@
 //! What the schema cannot check: that the nodes will accept the configuration built from the spec.
 
-use super::build::{POD_NAME, configuration};
+use super::build::configuration;
 use super::storage::Volume;
 use crate::crd::RegistryCluster;
 use crate::names::Identity;
@@ -22,8 +22,8 @@ pub struct Invalid(#[from] ConfigError);
 /// If a node would reject its configuration; the message names the node's field.
 pub fn validate(cluster: &RegistryCluster) -> Result<(), Invalid> {
     let identity = Identity::of(cluster);
-    let config = configuration(cluster, &identity, &Volume::desired(&cluster.spec.cache));
+    let config = configuration(cluster, &identity, &Volume::desired(&cluster.spec.cache))?;
     // Parsed as a node parses it, except for the name, which only its pod knows.
-    NodeConfig::from_yaml(&config.to_sparse_yaml()?.replace(POD_NAME, &identity.name))?;
+    NodeConfig::from_yaml(&config.to_sparse_yaml()?)?;
     Ok(())
 }

@@ -10,8 +10,10 @@ use axum::http::header::{
     CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
+use axum::http::uri::{PathAndQuery, Scheme};
 use axum::http::{Request, Uri, Version};
 use axum::response::Response;
+use entrepot_config::PeerAddress;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -60,14 +62,14 @@ impl Forwarder {
         Forwarder { client }
     }
 
-    /// Sends the request to the node at `peer`, a URL without a path.
+    /// Sends the request to the node at `peer`.
     ///
     /// # Errors
     /// `UnknownSession` if the connection to that node fails or the request was already forwarded.
     /// `OwnerFailed` if that node failed after it may have received a part of the body.
     pub async fn forward(
         &self,
-        peer: &str,
+        peer: &PeerAddress,
         request: Request<RequestBody>,
         request_id: &RequestId,
     ) -> Result<Response, ApiError> {
@@ -83,7 +85,7 @@ impl Forwarder {
                 Ok(Response::from_parts(head, Body::new(body)))
             }
             Err(error) if error.is_connect() => {
-                tracing::info!(peer, %error, "cannot connect to the node that owns the upload session");
+                tracing::info!(%peer, %error, "cannot connect to the node that owns the upload session");
                 Err(ApiError::UnknownSession)
             }
             Err(error) => Err(ApiError::OwnerFailed(error.into())),
@@ -92,15 +94,15 @@ impl Forwarder {
 }
 
 fn readdressed(
-    peer: &str,
+    peer: &PeerAddress,
     request: Request<RequestBody>,
     request_id: &RequestId,
 ) -> Result<Request<RequestBody>, ApiError> {
     let (mut head, body) = request.into_parts();
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    head.uri = format!("{}{path}", peer.trim_end_matches('/'))
-        .parse::<Uri>()
-        .map_err(|error| ApiError::Internal(format!("node.peers: {peer} is not a valid URL: {error}")))?;
+    let mut uri = head.uri.into_parts();
+    uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    (uri.scheme, uri.authority) = (Some(Scheme::HTTP), Some(peer.clone()));
+    head.uri = Uri::from_parts(uri).map_err(|error| ApiError::OwnerFailed(error.into()))?;
     head.version = Version::HTTP_11;
     head.extensions.clear();
     remove_hop_by_hop(&mut head.headers);

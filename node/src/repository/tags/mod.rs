@@ -35,8 +35,8 @@ use super::links::MAX_LINK_BYTES;
 use crate::store::Store;
 use entrepot_bucket::Key;
 use entrepot_bucket::{Bucket, BucketError, ETag, get_small};
+use entrepot_config::TagPatterns;
 use entrepot_oci::{Digest, Repository, Tag};
-use globset::GlobSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub struct Tags {
     layout: Layout,
     store: Store,
     /// Tags that match are never changed or deleted.
-    immutable: Arc<GlobSet>,
+    immutable: Arc<TagPatterns>,
     /// How long a failed change is retried.
     retry_budget: Duration,
 }
@@ -91,7 +91,7 @@ impl Tags {
         bucket: Arc<dyn Bucket>,
         layout: Layout,
         store: Store,
-        immutable: GlobSet,
+        immutable: TagPatterns,
         retry_budget: Duration,
     ) -> Tags {
         Tags { bucket, layout, store, immutable: Arc::new(immutable), retry_budget }
@@ -99,7 +99,7 @@ impl Tags {
 
     /// Whether the tag is immutable: once it points to a manifest, it cannot be changed or deleted.
     pub fn is_immutable(&self, tag: &Tag) -> bool {
-        self.immutable.is_match(tag.as_str())
+        self.immutable.matches(tag.as_str())
     }
 
     /// Whether any tag is immutable.

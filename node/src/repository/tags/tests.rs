@@ -11,7 +11,6 @@ use entrepot_oci::Algorithm;
 use entrepot_runtime::Clock;
 use entrepot_runtime::clock::Timestamp;
 use entrepot_runtime::testing::eventually;
-use globset::{Glob, GlobSetBuilder};
 
 /// Two nodes that share the tags of one bucket. Requests of the first node meet faults.
 struct Two {
@@ -46,7 +45,7 @@ impl Two {
             let config = config::Store { path: folder.path().join(name), ..config::Store::default() };
             let clock = Clock::manual(Timestamp(1_000_000));
             let store = Store::open(&config, clock, Arc::new(Metrics::new().unwrap())).unwrap();
-            let immutable = GlobSetBuilder::new().add(Glob::new("fixed-*").unwrap()).build().unwrap();
+            let immutable = config::TagPatterns::new(vec!["fixed-*".into()]).unwrap();
             Tags::new(bucket, layout.clone(), store, immutable, Duration::from_secs(5))
         };
         let first = tags("a", Arc::new(Faulty::new(bucket.clone(), &faults)));

@@ -6,14 +6,14 @@ use crate::crd::{self, Cache, RegistryCluster};
 use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
 use crate::reconcile::storage::Volume;
 use entrepot_config::{
-    Bucket, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, Replication, S3, S3Credentials,
-    Shutdown, Store, Tags,
+    Bucket, BucketConfig, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, NodeName, PeerUrl,
+    Replication, S3, S3Credentials, Shutdown, Store, TagPatterns, Tags,
 };
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 
-/// Stands for the name of the pod, which replaces it when the node starts.
-pub const POD_NAME: &str = "${POD_NAME}";
+/// The environment variable from which a pod takes the name of its node.
+pub const POD_NAME: &str = "POD_NAME";
 
 /// The configuration as it is written to the ConfigMap.
 pub(super) struct ConfigText {
@@ -24,21 +24,30 @@ pub(super) struct ConfigText {
 
 impl ConfigText {
     pub(super) fn of(config: &NodeConfig) -> Result<ConfigText, ConfigError> {
-        let at_start = config.at_start().to_sparse_yaml()?;
+        let at_start = config.at_start().to_shared_yaml(POD_NAME)?;
         let hash = hex::encode(&Sha256::digest(at_start.as_bytes())[..8]);
-        Ok(ConfigText { text: config.to_sparse_yaml()?, hash })
+        Ok(ConfigText { text: config.to_shared_yaml(POD_NAME)?, hash })
     }
 }
 
-/// The configuration of the nodes with volumes of this size.
-pub fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume) -> NodeConfig {
+/// The configuration of the nodes with volumes of this size. It has the name of the registry where a
+/// pod puts its own.
+///
+/// # Errors
+/// If a node would reject a value; the message names the node's field.
+pub fn configuration(
+    cluster: &RegistryCluster,
+    identity: &Identity,
+    volume: &Volume,
+) -> Result<NodeConfig, ConfigError> {
     let spec = &cluster.spec;
     let Identity { namespace, .. } = identity;
     let on_all_addresses = |port| SocketAddr::from(([0, 0, 0, 0], port));
-    NodeConfig {
+    let peers = format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service());
+    Ok(NodeConfig {
         node: Node {
-            name: POD_NAME.into(),
-            peers: Some(format!("http://{{node}}.{}.{namespace}.svc:{REGISTRY_PORT}", identity.nodes_service())),
+            name: NodeName::parse(&identity.name).map_err(|error| invalid("node.name", error))?,
+            peers: Some(PeerUrl::parse(&peers).map_err(|error| invalid("node.peers", error))?),
         },
         http: Http {
             listen: on_all_addresses(REGISTRY_PORT),
@@ -59,14 +68,19 @@ pub fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Vo
         tags: Tags {
             fresh_for: spec.tags.fresh_for,
             stale_if_error: spec.tags.stale_if_error,
-            immutable: spec.tags.immutable.clone(),
+            immutable: TagPatterns::new(spec.tags.immutable.clone())
+                .map_err(|error| invalid("tags.immutable", error))?,
         },
         read_only: spec.read_only,
         log: Log { format: LogFormat::Json, ..Log::default() },
         // The pod's preStop hook delays the SIGTERM, so the node does not have to.
         shutdown: Shutdown { drain_delay: Duration::from_secs(0), grace_period: Duration::from_secs(DRAIN.as_secs()) },
         ..NodeConfig::default()
-    }
+    })
+}
+
+fn invalid(field: &'static str, error: impl std::error::Error) -> ConfigError {
+    ConfigError::Value { field, problem: error.to_string() }
 }
 
 /// Size of the volumes, so that a node never uses more of a shared disk than its own share. While
@@ -93,5 +107,5 @@ fn bucket(spec: &crd::Bucket) -> Bucket {
         credentials,
         ..S3::default()
     };
-    Bucket { s3: Some(s3), file_system: None, prefix: spec.prefix.clone(), ..Bucket::default() }
+    Bucket { prefix: spec.prefix.clone(), ..Bucket::of(BucketConfig::S3(s3)) }
 }

@@ -16,7 +16,7 @@ mod stateful_set;
 mod tests;
 
 pub use child::{Child, Kind};
-pub(super) use configuration::{POD_NAME, configuration};
+pub(super) use configuration::configuration;
 
 use super::storage::Volume;
 use crate::crd::{RegistryCluster, WorkloadIdentity};
@@ -45,7 +45,7 @@ pub fn build(
     default_image: &str,
 ) -> Result<Built, ConfigError> {
     let spec = &cluster.spec;
-    let config = ConfigText::of(&configuration(cluster, identity, volume))?;
+    let config = ConfigText::of(&configuration(cluster, identity, volume)?)?;
     let image = spec.image.as_deref().unwrap_or(default_image);
     let sources = Sources { identity, spec, volume, image, config_hash: &config.hash };
     let data = json!({"data": {paths::CONFIG_FILE: config.text}});

@@ -153,8 +153,8 @@ fn thresholds_for_the_new_size_are_valid_while_volumes_have_the_old_size() {
     let cluster = cluster(&spec);
     let small = Volume { size: "10Gi".parse().unwrap(), class: None };
     validate(&cluster).unwrap();
-    let config = configuration(&cluster, &Identity::of(&cluster), &small);
+    let config = configuration(&cluster, &Identity::of(&cluster), &small).unwrap();
     let text = config.to_sparse_yaml().unwrap();
-    entrepot_config::NodeConfig::from_yaml(&text.replace(POD_NAME, "images-0")).unwrap();
+    entrepot_config::NodeConfig::from_yaml(&text.replace("${POD_NAME}", "images-0")).unwrap();
     assert!(text.contains("capacity: 100Gi"), "{text}");
 }

@@ -42,7 +42,7 @@ fn owner(owner: Owner) -> Router {
 #[derive(Clone)]
 struct Passing {
     forwarder: Arc<Forwarder>,
-    peer: String,
+    peer: PeerAddress,
 }
 
 async fn pass_on(State(passing): State<Passing>, request: Received) -> Result<Response, Refusal> {
@@ -62,6 +62,7 @@ async fn serve(router: Router) -> (SocketAddr, JoinSet<usize>) {
 }
 
 async fn passing(peer: String) -> (SocketAddr, JoinSet<usize>) {
+    let peer = peer.trim_start_matches("http://").parse().unwrap();
     let passing = Passing { forwarder: Arc::new(Forwarder::new()), peer };
     serve(Router::new().fallback(pass_on).with_state(passing)).await
 }
