@@ -306,6 +306,9 @@ async fn a_chunked_upload_reports_its_offset_at_each_step() {
     assert_eq!((again.status, again.header("range"), again.header("location")), (416, "0-3", location(4).as_str()));
     let wrong = node.ask("PATCH", &session, &[("content-range", "bytes 4-5/10")], "45").await;
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "BLOB_UPLOAD_INVALID"));
+    let long = node.ask("PATCH", &session, &[("content-range", "4-5")], "456").await;
+    let message = "the request body is longer than its Content-Range";
+    assert_eq!((long.status, long.json()["errors"][0]["message"].as_str()), (400, Some(message)));
     let status = node.get(&session).await;
     assert_eq!((status.status, status.header("range"), status.header("content-length")), (204, "0-3", ""));
     assert_eq!(status.header("location"), location(4));

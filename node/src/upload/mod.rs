@@ -87,6 +87,9 @@ pub enum UploadError {
     /// The length of the body differs from its `Content-Range` or `Content-Length`.
     #[error("the body length does not match Content-Range or Content-Length")]
     Length { offset: u64 },
+    /// The session keeps the bytes before the piece of the body that exceeds the range.
+    #[error("the request body is longer than its Content-Range")]
+    LongerThanRange,
     /// Another request is writing to the session.
     #[error("another request is writing to this upload session; retry later")]
     Busy,
@@ -96,6 +99,9 @@ pub enum UploadError {
          repeat the request to get its result"
     )]
     Unfinished,
+    /// The node stops and has abandoned the work. The client repeats the request.
+    #[error("the node is shutting down; retry the upload")]
+    Stopping,
     #[error("digest mismatch: expected {expected}, but the content has {actual}")]
     DigestMismatch { expected: Box<Digest>, actual: Box<Digest> },
     #[error("too many unfinished uploads on this node (limit {0}, upload.maxSessions); retry later")]
@@ -368,6 +374,9 @@ impl Uploads {
     }
 
     /// Runs steps that must not be left half done when the client disconnects.
+    ///
+    /// # Errors
+    /// `Stopping` if the node stopped before the steps were done; otherwise the error of the steps.
     async fn to_the_end<T: Send + 'static>(
         &self,
         steps: impl Future<Output = Result<T, UploadError>> + Send + 'static,
@@ -377,9 +386,7 @@ impl Uploads {
             // A client that disconnected does not learn the outcome; it repeats the request.
             let _ = done.send(steps.await);
         });
-        result
-            .await
-            .unwrap_or_else(|_| Err(UploadError::Body(io::Error::other("the node is shutting down; retry the upload"))))
+        result.await.unwrap_or(Err(UploadError::Stopping))
     }
 }
 

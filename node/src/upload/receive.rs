@@ -89,7 +89,7 @@ impl Uploads {
                 }
             }
             if let Some(end) = end {
-                break end.map_err(UploadError::Body);
+                break end;
             }
         };
         match writer.finish().await? {
@@ -125,7 +125,7 @@ async fn first_piece(body: &mut (impl Stream<Item = io::Result<Bytes>> + Send + 
 /// Pieces of a body, and how the body ended, if it did.
 struct Gathered {
     pieces: Vec<Bytes>,
-    end: Option<io::Result<()>>,
+    end: Option<Result<(), UploadError>>,
 }
 
 /// Collects pieces until there are enough for a write, or the body ends. A body longer than its
@@ -141,7 +141,7 @@ async fn gather(
             Some(Ok(piece)) => {
                 if let Some(left) = expected {
                     let Some(rest) = left.checked_sub(piece.len() as u64) else {
-                        gathered.end = Some(Err(io::Error::other("the body is longer than Content-Range states")));
+                        gathered.end = Some(Err(UploadError::LongerThanRange));
                         break;
                     };
                     *left = rest;
@@ -152,7 +152,7 @@ async fn gather(
                 }
             }
             Some(Err(error)) => {
-                gathered.end = Some(Err(error));
+                gathered.end = Some(Err(UploadError::Body(error)));
                 break;
             }
             None => {

@@ -91,7 +91,8 @@ async fn a_body_of_another_length_than_its_range_is_refused() {
     let id = node.open(&name).await;
     let short = node.uploads.append(&name, &id, range("0-4"), body(&[b"lay"])).await;
     assert!(matches!(short, Err(UploadError::Length { offset: 3 })), "{short:?}");
-    assert!(node.uploads.append(&name, &id, range("3-3"), body(&[b"er"])).await.is_err());
+    let long = node.uploads.append(&name, &id, range("3-3"), body(&[b"er"])).await;
+    assert!(matches!(long, Err(UploadError::LongerThanRange)), "{long:?}");
     assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 3);
 }
 
@@ -104,6 +105,21 @@ async fn a_broken_connection_keeps_the_bytes_received_before() {
     assert!(matches!(node.uploads.append(&name, &id, None, broken_body(b"lay")).await, Err(UploadError::Body(_))));
     assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 3);
     node.uploads.finish(&name, &id, &sha256(b"layer"), None, body(&[b"er"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_that_ends_with_its_node_is_not_reported_as_a_broken_connection() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup::default());
+    let stopped = tokio::runtime::Runtime::new().unwrap();
+    let mut commit = Box::pin(node.uploads.to_the_end(std::future::pending::<Result<(), UploadError>>()));
+    {
+        let _runs_there = stopped.enter();
+        assert!(futures::FutureExt::now_or_never(&mut commit).is_none());
+    }
+    stopped.shutdown_background();
+    let result = commit.await;
+    assert!(matches!(result, Err(UploadError::Stopping)), "{result:?}");
 }
 
 #[tokio::test]

@@ -14,10 +14,7 @@ pub fn refusal(error: &io::Error) -> Refusal {
         io::ErrorKind::UnexpectedEof => {
             (StatusCode::BAD_REQUEST, "cannot read the request body: it is shorter than its Content-Length")
         }
-        _ => (
-            StatusCode::BAD_REQUEST,
-            "cannot read the request body: the connection failed, or the body is longer than its Content-Range",
-        ),
+        _ => (StatusCode::BAD_REQUEST, "cannot read the request body: the connection failed"),
     };
     Refusal::new((status, code::BLOB_UPLOAD_INVALID), external)
 }

@@ -57,6 +57,7 @@ async fn temporary_errors_state_when_to_retry() {
         (ApiError::Upload(disk_error(io::ErrorKind::StorageFull).into()), 503),
         (ApiError::Upload(disk_error(io::ErrorKind::ReadOnlyFilesystem).into()), 503),
         (ApiError::Upload(UploadError::Unfinished), 503),
+        (ApiError::Upload(UploadError::Stopping), 503),
         (ApiError::Upload(UploadError::TooManySessions(3)), 429),
         (ApiError::Upload(UploadError::Busy), 409),
     ] {
@@ -100,4 +101,16 @@ fn a_client_that_disconnected_is_not_a_failure_of_the_node() {
     for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::Other, io::ErrorKind::TimedOut] {
         assert!(!ApiError::Upload(UploadError::Body(kind.into())).refusal().is_failure());
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_and_a_broken_connection_have_different_messages() {
+    let message = async |error: UploadError| {
+        let (status, _, body) = answer(error.into()).await;
+        assert_eq!((status, body["errors"][0]["code"].as_str().unwrap()), (400, "BLOB_UPLOAD_INVALID"));
+        body["errors"][0]["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(message(UploadError::LongerThanRange).await, "the request body is longer than its Content-Range");
+    let broken = UploadError::Body(io::ErrorKind::ConnectionReset.into());
+    assert_eq!(message(broken).await, "cannot read the request body: the connection failed");
 }

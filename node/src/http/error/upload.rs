@@ -13,12 +13,13 @@ pub fn refusal(error: &UploadError) -> Refusal {
         UploadError::UnknownSession => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
         UploadError::OutOfOrder { .. } => (S::RANGE_NOT_SATISFIABLE, code::BLOB_UPLOAD_INVALID),
         UploadError::Length { .. } => (S::BAD_REQUEST, code::SIZE_INVALID),
+        UploadError::LongerThanRange => (S::BAD_REQUEST, code::BLOB_UPLOAD_INVALID),
         // The other request is often one whose connection broke, which this node has not noticed
         // yet.
         UploadError::Busy => {
             return Refusal::new((S::CONFLICT, code::BLOB_UPLOAD_INVALID), error).retry_after(retry_after::REQUESTS);
         }
-        UploadError::Unfinished => {
+        UploadError::Unfinished | UploadError::Stopping => {
             return Refusal::new(UNAVAILABLE, error).retry_after(retry_after::REQUESTS);
         }
         UploadError::DigestMismatch { .. } | UploadError::Manifest(ManifestError::Digest { .. }) => {
