@@ -193,7 +193,7 @@ mod tests {
 
     fn cluster(name: &str, difference: &Value) -> Value {
         let mut spec = json!({
-            "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"},
+            "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "store": {"size": "10Gi"},
         });
         json_patch::merge(&mut spec, difference);
         json!({
@@ -222,7 +222,7 @@ mod tests {
             ),
             ("spec.resources.limits.memory", json!({"resources": {"limits": {"memory": "lots"}}})),
             ("spec.scheduling.affinity", json!({"scheduling": {"affinity": {"podAntiAfinity": {}}}})),
-            ("spec.cache.size", json!({"cache": {"size": "9999999Pi"}})),
+            ("spec.store.size", json!({"store": {"size": "9999999Pi"}})),
             ("spec.bucket", json!({"bucket": {"name": null}})),
         ] {
             let found = list::<RegistryCluster>(&[cluster("odd", &difference), cluster("good", &json!({}))]);

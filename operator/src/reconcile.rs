@@ -51,7 +51,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub recorder: Recorder,
     pub backoff: Backoff,
-    /// Image of the registry pods of clusters that have no spec.image.
+    /// Image of the registry pods of clusters that have no spec.nodeImage.
     pub node_image: String,
 }
 
@@ -86,8 +86,8 @@ async fn pass(cluster: &RegistryCluster, context: &Context) -> Result<Action, Re
     let mut observed = observe::observe(cluster, context).await;
     let mut done = Done::default();
     std::mem::take(&mut observed.failures).into_iter().for_each(|failure| done.failures.push(failure));
-    let desired = Volume::desired(&cluster.spec.cache);
-    let step = storage::next_step(&observed.storage, &desired, cluster.spec.cache.resize_policy);
+    let desired = Volume::desired(&cluster.spec.store);
+    let step = storage::next_step(&observed.storage, &desired, cluster.spec.store.resize_policy);
     let volume = step.volume(&observed.storage, &desired);
     let valid = match validate::validate(cluster, volume, &context.node_image) {
         Ok(valid) => valid,

@@ -22,7 +22,7 @@ pub async fn a_bad_image_stops_at_one_node(cluster: &Cluster) -> Result<()> {
     // The cluster's own registry has no image of this name.
     let image = pods::image(cluster, NAMESPACE).await?;
     let bad = format!("{image}-that-does-not-exist");
-    pods::change(cluster, NAMESPACE, &json!({"image": bad})).await?;
+    pods::change(cluster, NAMESPACE, &json!({"nodeImage": bad})).await?;
     let message = pods::until_reason(cluster, NAMESPACE, "Ready", "RolloutStuck").await?;
     println!("Ready=False RolloutStuck: {message}");
     let told = message.contains(FIRST) && ["ErrImagePull", "ImagePullBackOff"].iter().any(|why| message.contains(why));
@@ -35,7 +35,7 @@ pub async fn a_bad_image_stops_at_one_node(cluster: &Cluster) -> Result<()> {
     let stuck = pods::nodes(cluster, NAMESPACE).await?;
     ensure!(serving(&stuck) == serving(&before)[..2], "other pods than before are serving: {stuck:?}");
 
-    pods::change(cluster, NAMESPACE, &json!({"image": null})).await?;
+    pods::change(cluster, NAMESPACE, &json!({"nodeImage": null})).await?;
     pods::until_settled(cluster, NAMESPACE).await?;
     load.goes_on(10).await?;
     load.stop().await?;
@@ -63,9 +63,9 @@ async fn never_served(cluster: &Cluster, bad: &str) -> Result<()> {
         pods::nodes(cluster, NAMESPACE).await.is_ok_and(|nodes| nodes.is_empty())
     })
     .await?;
-    pods::change(cluster, NAMESPACE, &json!({"replicas": 3, "image": bad})).await?;
+    pods::change(cluster, NAMESPACE, &json!({"replicas": 3, "nodeImage": bad})).await?;
     pods::until_reason(cluster, NAMESPACE, "Ready", "NodesFailing").await?;
-    pods::change(cluster, NAMESPACE, &json!({"image": null})).await?;
+    pods::change(cluster, NAMESPACE, &json!({"nodeImage": null})).await?;
     pods::until_settled(cluster, NAMESPACE).await?;
     let deleted = deleted(&cluster.audit().since(mark)?);
     println!("deleted pods that were never ready: {deleted:?}");

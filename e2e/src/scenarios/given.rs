@@ -40,7 +40,7 @@ impl Named {
                     "pathStyle": true,
                     "auth": {"secretRef": {"name": "s3-credentials"}},
                 },
-                "cache": {"size": "1Gi"},
+                "store": {"size": "1Gi"},
                 "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
             },
         })

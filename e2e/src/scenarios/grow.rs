@@ -42,7 +42,7 @@ enum Left {
 /// and one with a StorageClass that cannot expand.
 pub async fn volumes_grow(cluster: &Cluster) -> Result<()> {
     let mut fixed = STUCK.manifest(1);
-    fixed["spec"]["cache"]["storageClassName"] = json!(FIXED);
+    fixed["spec"]["store"]["storageClassName"] = json!(FIXED);
     let registry = GROWS.is_ready(cluster, &GROWS.manifest(2)).await?;
     STUCK.is_ready(cluster, &fixed).await?;
     cannot_expand(cluster).await?;
@@ -93,7 +93,7 @@ async fn grow(cluster: &Cluster) -> Result<()> {
 }
 
 fn size(size: &str) -> serde_json::Value {
-    json!({"spec": {"cache": {"size": size}}})
+    json!({"spec": {"store": {"size": size}}})
 }
 
 /// Waits until volumes and StatefulSet have the size, and checks what the operator did for it.

@@ -44,7 +44,7 @@ pub async fn two_registries_do_not_meet(cluster: &Cluster) -> Result<()> {
 
     let untouched = [TWO, FAR];
     let before = all_of(cluster, &untouched).await?;
-    ONE.patch(cluster, &json!({"spec": {"readOnly": true, "cache": {"lowFree": "5%"}}})).await?;
+    ONE.patch(cluster, &json!({"spec": {"readOnly": true, "store": {"lowFree": "5%"}}})).await?;
     ONE.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
     cluster.apply(&CLASH.manifest(1).to_string()).await?;
     let message = CLASH.becomes(cluster, "Ready", "False", "ApplyFailed").await?;

@@ -58,7 +58,7 @@ const ALL: [Lacking; 5] = [
     },
     Lacking {
         name: "no-class",
-        spec: || json!({"cache": {"storageClassName": "made-later"}}),
+        spec: || json!({"store": {"storageClassName": "made-later"}}),
         told: &[("StorageResized", "StorageClassMissing"), ("Ready", "StorageClassMissing")],
         remedy: Remedy::Object(class),
     },

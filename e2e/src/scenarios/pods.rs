@@ -46,7 +46,7 @@ pub fn registry_cluster(namespace: &str, spec: &Value) -> Value {
             "pathStyle": true,
             "auth": {"secretRef": {"name": "s3-credentials"}},
         },
-        "cache": {"size": "1Gi"},
+        "store": {"size": "1Gi"},
     });
     for (field, value) in spec.as_object().into_iter().flatten() {
         whole[field] = value.clone();

@@ -19,13 +19,13 @@ const NODES: u8 = 3;
 /// same time, while images are pulled.
 pub async fn nodes_are_recreated_one_at_a_time(cluster: &Cluster) -> Result<()> {
     let mut manifest = RECREATED.manifest(NODES);
-    manifest["spec"]["cache"]["resizePolicy"] = json!("Recreate");
+    manifest["spec"]["store"]["resizePolicy"] = json!("Recreate");
     let registry = RECREATED.is_ready(cluster, &manifest).await?;
     let image = Image::fresh(&[400_000]);
     registry.push_image("kept", "1", &image).await?;
     let before = claims(cluster).await?;
     let change = async {
-        let change = json!({"spec": {"cache": {"size": "2Gi", "storageClassName": FIXED}}});
+        let change = json!({"spec": {"store": {"size": "2Gi", "storageClassName": FIXED}}});
         RECREATED.patch(cluster, &change).await?;
         RECREATED.becomes(cluster, "StorageResized", "True", "AsDesired").await?;
         RECREATED.becomes(cluster, "Ready", "True", "AllNodesReady").await

@@ -116,7 +116,7 @@ spec:
     endpoint: http://s3.storage:7070
     pathStyle: true
     auth: {{secretRef: {{name: s3-credentials}}}}
-  cache: {{size: 1Gi}}
+  store: {{size: 1Gi}}
   namespaces: [{NAME}]
 {spec}
 "#

@@ -33,7 +33,7 @@ pub async fn thresholds_reach_running_nodes(cluster: &Cluster) -> Result<()> {
     }
 
     let start = std::time::Instant::now();
-    pods::change(cluster, NAMESPACE, &json!({"cache": {"lowFree": "95%", "targetFree": "976Mi"}})).await?;
+    pods::change(cluster, NAMESPACE, &json!({"store": {"lowFree": "95%", "targetFree": "976Mi"}})).await?;
     for node in &before {
         wait::until(&format!("{} has evicted content", node.name), SOON, || async {
             node.status().await.is_ok_and(|status| status.store.free >= 976 * MIB)
@@ -53,8 +53,8 @@ pub async fn thresholds_reach_running_nodes(cluster: &Cluster) -> Result<()> {
         );
     }
     wait::until("the status reports the thresholds of the nodes", SOON, || async {
-        let cache = pods::look(cluster, NAMESPACE).await.map(|registry| registry.data["status"]["cache"].clone());
-        cache.is_ok_and(|cache| cache["thresholds"].as_str().is_some_and(|text| text.ends_with("/ 976Mi")))
+        let store = pods::look(cluster, NAMESPACE).await.map(|registry| registry.data["status"]["store"].clone());
+        store.is_ok_and(|store| store["thresholds"].as_str().is_some_and(|text| text.ends_with("/ 976Mi")))
     })
     .await?;
     let after = pods::nodes(cluster, NAMESPACE).await?;

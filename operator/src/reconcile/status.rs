@@ -14,7 +14,7 @@ use super::observe::Missing;
 use super::rollout::is_ready;
 use super::storage::Step;
 use super::validate::Valid;
-use crate::crd::{CacheSummary, RegistryCluster, Status};
+use crate::crd::{RegistryCluster, Status, StoreSummary};
 use crate::names::Identity;
 use entrepot_config::{ByteSize, NodeStatus};
 use k8s_openapi::api::core::v1::Pod;
@@ -69,7 +69,7 @@ pub fn status(cluster: &RegistryCluster, valid: &Valid, facts: &Facts<'_>, now: 
         selector: identity.selector_text(),
         endpoint: format!("http://{}.{}.svc:{}", identity.name, identity.namespace, cluster.spec.service.port),
         config_hash: valid.config_hash.clone(),
-        cache: if unanswered(facts) && before.cache.is_some() { before.cache.clone() } else { summary(facts.reports) },
+        store: if unanswered(facts) && before.store.is_some() { before.store.clone() } else { summary(facts.reports) },
         conditions: conditions::merged(&before.conditions, verdicts, cluster.metadata.generation, now),
     }
 }
@@ -104,7 +104,7 @@ fn unanswered(facts: &Facts<'_>) -> bool {
 }
 
 /// Rounded, so that a cluster in use does not rewrite its status all the time.
-fn summary(reports: &[NodeStatus]) -> Option<CacheSummary> {
+fn summary(reports: &[NodeStatus]) -> Option<StoreSummary> {
     let first = reports.first()?;
     let capacity = reports.iter().map(|report| report.store.capacity).sum();
     let tenths = |report: &NodeStatus| {
@@ -115,7 +115,7 @@ fn summary(reports: &[NodeStatus]) -> Option<CacheSummary> {
     let thresholds = |report: &NodeStatus| (report.store.low_free, report.store.target_free);
     let agreed = reports.iter().all(|report| thresholds(report) == thresholds(first));
     let (low, target) = thresholds(first);
-    Some(CacheSummary {
+    Some(StoreSummary {
         capacity: ByteSize::bytes(capacity).to_string(),
         fullest: format!("{fullest}%"),
         thresholds: if agreed {

@@ -9,7 +9,7 @@
 mod tests;
 
 use super::version::Version;
-use crate::crd::{Cache, ResizePolicy};
+use crate::crd::{ResizePolicy, Store};
 use entrepot_config::ByteSize;
 
 /// The size and class of a node's volume, desired or present.
@@ -22,8 +22,8 @@ pub struct Volume {
 
 impl Volume {
     /// The volume in the spec.
-    pub fn desired(cache: &Cache) -> Volume {
-        Volume { size: cache.size, class: cache.storage_class_name.clone() }
+    pub fn desired(store: &Store) -> Volume {
+        Volume { size: store.size, class: store.storage_class_name.clone() }
     }
 }
 

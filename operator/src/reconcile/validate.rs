@@ -2,11 +2,11 @@
 
 use super::build::{ACCESS_KEY_ID, CA_FILE, DRAIN, SECRET_ACCESS_KEY, SESSION_TOKEN, STORE_FOLDER};
 use super::storage::Volume;
-use crate::crd::{Cache, RegistryCluster};
+use crate::crd::{self, RegistryCluster};
 use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
 use entrepot_config::{
-    Bucket, BucketConfig, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, NodeName, PeerUrl,
-    Replication, S3, S3Credentials, Shutdown, Store, TagPatterns, Tags,
+    Bucket, BucketConfig, ByteSize, ConfigError, Duration, Http, Links, Log, LogFormat, Node, NodeConfig, NodeName,
+    Operations, PeerUrl, Replication, S3, S3Credentials, Shutdown, Store, TagPatterns, Tags,
 };
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ pub struct Valid {
 /// A cluster that the schema admitted and whose configuration the nodes would reject.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "registry pods would reject the configuration built from this spec (store.* is spec.cache.*, bucket.s3.* is \
+    "registry pods would reject the configuration built from this spec (store.* is spec.store.*, bucket.s3.* is \
     spec.bucket.*): {0}"
 )]
 pub struct Invalid(#[from] ConfigError);
@@ -42,7 +42,7 @@ pub fn validate(cluster: &RegistryCluster, volume: Volume, default_image: &str) 
     NodeConfig::from_yaml(&config.to_sparse_yaml()?)?;
     let config_text = config.to_shared_yaml(POD_NAME)?;
     let config_hash = hash(&config.at_start().to_shared_yaml(POD_NAME)?);
-    let image = cluster.spec.image.clone().unwrap_or_else(|| default_image.to_owned());
+    let image = cluster.spec.node_image.clone().unwrap_or_else(|| default_image.to_owned());
     Ok(Valid { identity, volume, image, config_text, config_hash })
 }
 
@@ -61,27 +61,23 @@ fn configuration(cluster: &RegistryCluster, identity: &Identity, volume: &Volume
     Ok(NodeConfig {
         node: Node {
             name: NodeName::parse(&identity.name).map_err(|error| invalid("node.name", error))?,
-            peers: Some(PeerUrl::parse(&peers).map_err(|error| invalid("node.peers", error))?),
+            peer_url: Some(PeerUrl::parse(&peers).map_err(|error| invalid("node.peerUrl", error))?),
         },
-        http: Http {
-            listen: everywhere(REGISTRY_PORT),
-            operations: everywhere(OPERATIONS_PORT),
-            namespaces: spec.namespaces.clone(),
-            ..Http::default()
-        },
+        http: Http { listen: everywhere(REGISTRY_PORT), namespaces: spec.namespaces.clone(), ..Http::default() },
+        operations: Operations { listen: everywhere(OPERATIONS_PORT) },
         bucket: bucket(&spec.bucket),
         store: Store {
             path: STORE_FOLDER.into(),
-            capacity: Some(capacity(&spec.cache, volume)),
-            low_free: spec.cache.low_free,
-            target_free: spec.cache.target_free,
-            eviction_policy: spec.cache.eviction_policy,
+            capacity: Some(capacity(&spec.store, volume)),
+            low_free: spec.store.low_free,
+            target_free: spec.store.target_free,
+            eviction_policy: spec.store.eviction_policy,
             ..Store::default()
         },
         replication: Replication { mode: spec.replication, ..Replication::default() },
+        links: Links { fresh_for: spec.links.fresh_for, stale_if_error: spec.links.stale_if_error },
         tags: Tags {
             fresh_for: spec.tags.fresh_for,
-            stale_if_error: spec.tags.stale_if_error,
             immutable: TagPatterns::new(spec.tags.immutable.clone())
                 .map_err(|error| invalid("tags.immutable", error))?,
         },
@@ -100,13 +96,13 @@ fn invalid(field: &'static str, error: impl std::error::Error) -> ConfigError {
 /// Size of the volumes, so that a node never uses more of a shared disk than its own share. While
 /// an expansion runs and the old volumes are too small for the new thresholds, already the new
 /// size; the node also limits itself to the size of its file system.
-fn capacity(cache: &Cache, volume: &Volume) -> ByteSize {
+fn capacity(store: &crd::Store, volume: &Volume) -> ByteSize {
     let size = volume.size.get();
-    let (low, target) = (cache.low_free.of(size), cache.target_free.of(size));
-    if low < target && target < size { volume.size } else { cache.size }
+    let (low, target) = (store.low_free.of(size), store.target_free.of(size));
+    if low < target && target < size { volume.size } else { store.size }
 }
 
-fn bucket(spec: &crate::crd::Bucket) -> Bucket {
+fn bucket(spec: &crd::Bucket) -> Bucket {
     let credentials = spec.auth.secret_ref.as_ref().map(|secret| S3Credentials {
         access_key_id_file: ACCESS_KEY_ID.into(),
         secret_access_key_file: SECRET_ACCESS_KEY.into(),

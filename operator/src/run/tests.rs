@@ -108,7 +108,7 @@ fn watched(events: Option<mpsc::UnboundedReceiver<String>>) -> UnsyncBoxBody<Byt
 
 fn cluster(name: &str, difference: &Value) -> Value {
     let mut spec = json!({
-        "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"},
+        "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "store": {"size": "10Gi"},
     });
     json_patch::merge(&mut spec, difference);
     json!({

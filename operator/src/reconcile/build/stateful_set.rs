@@ -2,7 +2,7 @@
 //! and a volume.
 
 use super::{Child, Kind, pod};
-use crate::crd::{RegistryClusterSpec, Retention};
+use crate::crd::{ReclaimPolicy, RegistryClusterSpec};
 use crate::names::{Identity, VOLUME};
 use crate::reconcile::storage::Volume;
 use crate::reconcile::validate::Valid;
@@ -26,9 +26,9 @@ pub const TERMINATION_GRACE: Duration = PRE_STOP.saturating_add(DRAIN).saturatin
 const SETTLED: Duration = Duration::from_secs(3);
 
 pub(super) fn nodes(identity: &Identity, spec: &RegistryClusterSpec, valid: &Valid) -> Child {
-    let retention = match spec.cache.retention {
-        Retention::Delete => "Delete",
-        Retention::Retain => "Retain",
+    let reclaim = match spec.store.reclaim_policy {
+        ReclaimPolicy::Delete => "Delete",
+        ReclaimPolicy::Retain => "Retain",
     };
     let body = json!({"spec": {
         "replicas": spec.replicas,
@@ -40,7 +40,7 @@ pub(super) fn nodes(identity: &Identity, spec: &RegistryClusterSpec, valid: &Val
         "updateStrategy": {"type": "RollingUpdate"},
         "minReadySeconds": SETTLED.as_secs(),
         "revisionHistoryLimit": 5,
-        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": retention, "whenScaled": retention},
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": reclaim, "whenScaled": reclaim},
         "template": pod::template(identity, spec, valid),
         "volumeClaimTemplates": [claim(identity, &valid.volume)],
     }});

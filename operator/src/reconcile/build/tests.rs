@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 fn least() -> Value {
     json!({
         "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3-credentials"}}},
-        "cache": {"size": "200Gi"},
+        "store": {"size": "200Gi"},
     })
 }
 
@@ -20,18 +20,19 @@ fn least() -> Value {
 fn most() -> Value {
     json!({
         "replicas": 5,
-        "image": "registry.example/entrepot-node:1",
+        "nodeImage": "registry.example/entrepot-node:1",
         "bucket": {
             "name": "images", "prefix": "team/", "region": "eu-west-1", "endpoint": "https://s3.storage:7070",
             "pathStyle": true, "caBundleRef": {"kind": "Secret", "name": "ca"},
             "auth": {"workloadIdentity": {"serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:x"}}},
         },
-        "cache": {
+        "store": {
             "size": "1Ti", "storageClassName": "fast", "lowFree": "50Gi", "targetFree": "10%",
-            "evictionPolicy": "LeastRecentlyUsed", "resizePolicy": "Recreate", "retention": "Retain",
+            "evictionPolicy": "LeastRecentlyUsed", "resizePolicy": "Recreate", "reclaimPolicy": "Retain",
         },
         "replication": "WriteBack",
-        "tags": {"freshFor": "5s", "staleIfError": "2h", "immutable": ["v*"]},
+        "links": {"freshFor": "10m", "staleIfError": "2h"},
+        "tags": {"freshFor": "5s", "immutable": ["v*"]},
         "namespaces": ["registry.example.com"],
         "readOnly": true,
         "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}},
@@ -61,7 +62,7 @@ fn cluster(spec: &Value) -> RegistryCluster {
 
 fn children(spec: &Value) -> Vec<Child> {
     let cluster = cluster(spec);
-    let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "entrepot-node:default").unwrap();
+    let valid = validate(&cluster, Volume::desired(&cluster.spec.store), "entrepot-node:default").unwrap();
     build(&cluster, &valid)
 }
 
@@ -118,10 +119,10 @@ fn thresholds_do_not_restart_nodes_and_everything_else_does() {
         set_of(&spec)["spec"]["template"].clone()
     };
     let mut base = least();
-    base["cache"]["lowFree"] = json!("5%");
+    base["store"]["lowFree"] = json!("5%");
     assert_eq!(set_of(&base)["spec"]["template"], set_of(&least())["spec"]["template"]);
     assert_ne!(template("/bucket/name", json!("other")), set_of(&least())["spec"]["template"]);
-    assert_ne!(template("/cache/size", json!("300Gi")), set_of(&least())["spec"]["template"]);
+    assert_ne!(template("/store/size", json!("300Gi")), set_of(&least())["spec"]["template"]);
 }
 
 #[test]
@@ -140,14 +141,14 @@ fn a_cluster_that_nodes_would_reject_is_rejected_with_the_field() {
     let mut spec = least();
     spec["tags"] = json!({"immutable": ["["]});
     let cluster = cluster(&spec);
-    let refusal = validate(&cluster, Volume::desired(&cluster.spec.cache), "x").unwrap_err().to_string();
+    let refusal = validate(&cluster, Volume::desired(&cluster.spec.store), "x").unwrap_err().to_string();
     assert!(refusal.contains("tags.immutable"), "{refusal}");
 }
 
 #[test]
 fn thresholds_for_the_new_size_are_valid_while_volumes_have_the_old_size() {
     let mut spec = least();
-    spec["cache"] = json!({"size": "100Gi", "lowFree": "10Gi", "targetFree": "20Gi"});
+    spec["store"] = json!({"size": "100Gi", "lowFree": "10Gi", "targetFree": "20Gi"});
     let cluster = cluster(&spec);
     let small = Volume { size: "10Gi".parse().unwrap(), class: None };
     let valid = validate(&cluster, small, "x").unwrap();

@@ -10,7 +10,7 @@ pub(super) fn verdict(facts: &Facts<'_>) -> Verdict {
         Step::Done if facts.class == Class::Missing => {
             no("StorageClassMissing", "the StorageClass of the PersistentVolumeClaims does not exist; create it")
         }
-        Step::Done => Verdict::yes(KIND, "AsDesired", "all PersistentVolumeClaims match spec.cache"),
+        Step::Done => Verdict::yes(KIND, "AsDesired", "all PersistentVolumeClaims match spec.store"),
         Step::Resize(_) | Step::Wait(Waiting::Growing) => no("Expanding", "PersistentVolumeClaims are being expanded"),
         Step::DeleteSet { .. } | Step::Wait(Waiting::Handover) => {
             no("Replacing", "recreating the StatefulSet to change its volumeClaimTemplates; pods keep running")
@@ -20,8 +20,8 @@ pub(super) fn verdict(facts: &Facts<'_>) -> Verdict {
         }
         Step::Wait(Waiting::CannotExpand) => no(
             "StorageClassCannotExpand",
-            "the StorageClass does not allow volume expansion, so no volume was changed; set spec.cache.resizePolicy \
-             to Recreate or restore spec.cache.size",
+            "the StorageClass does not allow volume expansion, so no volume was changed; set spec.store.resizePolicy \
+             to Recreate or restore spec.store.size",
         ),
         Step::Wait(Waiting::ClassMissing) => no(
             "StorageClassMissing",

@@ -9,7 +9,7 @@ fn cluster() -> RegistryCluster {
     serde_json::from_value(json!({
         "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster",
         "metadata": {"name": "images", "namespace": "registry", "uid": "1", "generation": 2},
-        "spec": {"bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"}},
+        "spec": {"bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "store": {"size": "10Gi"}},
     }))
     .unwrap()
 }
@@ -38,7 +38,7 @@ fn at(time: &str) -> Time {
 }
 
 fn told(cluster: &RegistryCluster, facts: &Facts<'_>) -> Status {
-    let valid = validate(cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
+    let valid = validate(cluster, Volume::desired(&cluster.spec.store), "image").unwrap();
     status(cluster, &valid, facts, &at("2026-01-01T00:00:00Z"))
 }
 
@@ -62,9 +62,9 @@ fn a_healthy_cluster_has_six_good_conditions() {
     assert_eq!(of(&status, "CredentialsValid"), ("True", "Accepted"));
     assert_eq!(of(&status, "StorageResized"), ("True", "AsDesired"));
     assert_eq!(of(&status, "Paused"), ("False", "Reconciling"));
-    let cache = status.cache.unwrap();
-    assert_eq!((cache.capacity.as_str(), cache.fullest.as_str()), ("30Gi", "70%"));
-    assert_eq!(cache.thresholds, "1Gi / 2Gi");
+    let store = status.store.unwrap();
+    assert_eq!((store.capacity.as_str(), store.fullest.as_str()), ("30Gi", "70%"));
+    assert_eq!(store.thresholds, "1Gi / 2Gi");
     assert_eq!(status.endpoint, "http://images.registry.svc:5000");
 }
 
@@ -79,7 +79,7 @@ fn one_missing_report_of_a_ready_node_keeps_the_cache_summary() {
         let reports: Vec<_> = (0..answers).map(|_| report(BucketState::Reachable)).collect();
         told(cluster, &Facts { pods: vec![&pod; 3], reports: &reports, ..WELL })
     };
-    let capacity = |status: &Status| status.cache.as_ref().map(|cache| cache.capacity.clone());
+    let capacity = |status: &Status| status.store.as_ref().map(|store| store.capacity.clone());
     assert_eq!(
         capacity(&told_by(&cluster, 2)).as_deref(),
         Some("20Gi"),
@@ -171,7 +171,7 @@ fn a_cluster_that_is_not_ready_has_a_reason() {
 #[test]
 fn the_same_facts_give_the_same_status_at_any_time() {
     let mut cluster = cluster();
-    let valid = validate(&cluster, Volume::desired(&cluster.spec.cache), "image").unwrap();
+    let valid = validate(&cluster, Volume::desired(&cluster.spec.store), "image").unwrap();
     let first = status(&cluster, &valid, &WELL, &at("2026-01-01T00:00:00Z"));
     assert_eq!(changes(None, &first).len(), 1);
     cluster.status = Some(first.clone());
