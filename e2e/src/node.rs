@@ -31,8 +31,9 @@ impl Plan {
     /// A release node over that bucket, on any free port, with defaults for everything else.
     pub fn over(bucket: config::Bucket) -> Plan {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let http = config::Http { listen: any, operations: any, ..config::Http::default() };
-        let config = NodeConfig { bucket, http, ..NodeConfig::default() };
+        let http = config::Http { listen: any, ..config::Http::default() };
+        let operations = config::Operations { listen: any };
+        let config = NodeConfig { bucket, http, operations, ..NodeConfig::default() };
         Plan { config, variant: Variant::Release, environment: Vec::new() }
     }
 

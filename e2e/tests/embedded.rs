@@ -104,7 +104,7 @@ fn an_invalid_configuration_is_rejected_with_the_path_of_the_field() {
         ("http: {listen: everywhere}", "http.listen"),
         ("bucket: {fileSystem: null}", "bucket"),
         ("bucket: {s3: {name: images}, fileSystem: {path: entrepot-data/bucket}}", "bucket: "),
-        ("node: {peers: 'http://{node}.x:5000/path?q#z'}", "node.peers"),
+        ("node: {peerUrl: 'http://{node}.x:5000/path?q#z'}", "node.peerUrl"),
         ("bucket: {s3: {name: images, endpoint: 'http://s3/%zz'}}", "bucket.s3.endpoint"),
         ("replication: {mode: Never}", "replication.mode"),
         ("nodes: {}", "nodes"),

@@ -70,7 +70,7 @@ const MANIFEST: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.im
 "subject":{"mediaType":"g/h","digest":
 "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2},"annotations":{"i":"j"}}"#;
 
-const CONFIG: &str = "node: {name: images-0, peers: 'http://{node}.images:5000'}\nhttp: {listen: 0.0.0.0:5000}\n\
+const CONFIG: &str = "node: {name: images-0, peerUrl: 'http://{node}.images:5000'}\nhttp: {listen: 0.0.0.0:5000}\n\
 bucket: {prefix: a/, s3: {name: images, endpoint: 'http://s3:7070'}, retryBudget: 5s}\n\
 store: {capacity: 10Gi, lowFree: 10%, targetFree: 20%, evictionPolicy: LeastFrequentlyUsed}\n\
 replication: {mode: WriteBack, partSize: 16Mi}\ntags: {immutable: ['v*']}\n";

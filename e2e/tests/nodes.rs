@@ -32,7 +32,7 @@ impl Pair {
             let plan = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap()).with(|config| {
                 // Loopback has many addresses; the node's name is the last part of its address.
                 config.node.name = NodeName::parse(&last.to_string()).unwrap();
-                config.node.peers = Some(PeerUrl::parse(&format!("http://127.0.0.{{node}}:{port}")).unwrap());
+                config.node.peer_url = Some(PeerUrl::parse(&format!("http://127.0.0.{{node}}:{port}")).unwrap());
                 config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
             });
             plan.start()

@@ -207,7 +207,7 @@ impl Node {
             clock: clock.clone(),
             metrics: metrics.clone(),
             node: name,
-            peers: Some(PeerUrl::parse("http://{node}.peers:5000").unwrap()),
+            peer_url: Some(PeerUrl::parse("http://{node}.peers:5000").unwrap()),
             mode: setup.mode,
             config: config::Upload {
                 max_sessions: setup.max_sessions,

@@ -31,7 +31,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Settings of the operator process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Image of the registry pods of clusters that have no spec.image.
+    /// Image of the registry pods of clusters that have no spec.node_image.
     pub node_image: String,
     /// Address on which probes and metrics are served.
     pub listen: SocketAddr,

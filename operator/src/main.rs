@@ -14,7 +14,7 @@ use tracing_subscriber::filter::EnvFilter;
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Image of the registry pods of every RegistryCluster that has no spec.image.
+    /// Image of the registry pods of every RegistryCluster that has no spec.nodeImage.
     #[arg(long, env = "ENTREPOT_NODE_IMAGE", default_value = concat!("entrepot-node:", env!("CARGO_PKG_VERSION")))]
     node_image: String,
     /// Address on which /livez, /readyz and /metrics are served.

@@ -211,7 +211,7 @@ mod tests {
             ),
             ("spec.resources.limits.memory", json!({"resources": {"limits": {"memory": "lots"}}})),
             ("spec.scheduling.affinity", json!({"scheduling": {"affinity": {"podAntiAfinity": {}}}})),
-            ("spec.cache.size", json!({"cache": {"size": "9999999Pi"}})),
+            ("spec.store.size", json!({"store": {"size": "9999999Pi"}})),
             ("spec.bucket", json!({"bucket": {"name": null}})),
         ] {
             let mut odd = cluster("odd", &difference);

@@ -78,7 +78,7 @@ async fn reconcile_readable(cluster: &RegistryCluster, context: &Context) -> Res
     }
 
     // 3. Plan the next step of the volumes. Client: no.
-    let plan = storage::plan(&observed.storage, &cluster.spec.cache);
+    let plan = storage::plan(&observed.storage, &cluster.spec.store);
     let pass = Pass { cluster, identity: Identity::of(cluster), observed, plan };
 
     // 4. Build all objects. Client: no.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// A valid RegistryCluster without a status, with the difference merged into its spec.
 pub fn cluster(name: &str, difference: &Value) -> Value {
     let mut spec = json!({
-        "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"},
+        "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "store": {"size": "10Gi"},
     });
     json_patch::merge(&mut spec, difference);
     json!({

@@ -89,7 +89,7 @@ fn changes_of_immutable_fields_are_refused_and_others_admitted() {
 #[test]
 fn a_size_that_the_storage_class_cannot_provide_may_be_restored() {
     let told = |reason: &str| {
-        let mut cluster = cluster(&json!({"cache": {"size": "300Gi"}}));
+        let mut cluster = cluster(&json!({"store": {"size": "300Gi"}}));
         let condition = json!({"type": "StorageResized", "status": "False", "reason": reason, "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z"});
         cluster["status"] = json!({"conditions": [condition]});
@@ -97,7 +97,7 @@ fn a_size_that_the_storage_class_cannot_provide_may_be_restored() {
     };
     let set_back = |old: &Value| {
         let mut new = old.clone();
-        new["spec"]["cache"]["size"] = json!("200Gi");
+        new["spec"]["store"]["size"] = json!("200Gi");
         refusals(&new, Some(old))
     };
     assert_eq!(set_back(&told("StorageClassCannotExpand")), BTreeSet::new());

@@ -97,7 +97,7 @@ impl Deployment {
             let own = NodeName::parse(&name.to_string())?;
             let mut plan = bucket.plan()?.with(|config| {
                 config.node.name = own.clone();
-                config.node.peers = Some(peers.clone());
+                config.node.peer_url = Some(peers.clone());
                 config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, name), port));
                 config.bucket.request_timeout = Span::from_secs(2);
                 config.bucket.retry_budget = Span::from_secs(4);
@@ -106,7 +106,7 @@ impl Deployment {
                 config.store.target_free = Threshold::percent(50);
                 config.upload.session_expiry = Span::from_secs(SESSION_EXPIRY.as_secs());
                 config.replication.part_size = ByteSize::mebibytes(5);
-                config.log.level = "warn".into();
+                config.log.filter = "warn".into();
             });
             // Linked dynamically, because libfaketime is preloaded.
             plan.variant = Variant::CrashPoints;

@@ -23,7 +23,7 @@ pub async fn a_bad_image_stops_at_one_node(cluster: &OwnCluster) -> Result<()> {
     // The cluster's own registry has no image of this name.
     let image = REGISTRY.node_image(cluster).await?;
     let bad = format!("{image}-that-does-not-exist");
-    REGISTRY.change(cluster, &json!({"image": bad})).await?;
+    REGISTRY.change(cluster, &json!({"nodeImage": bad})).await?;
     let message = REGISTRY.becomes(cluster, "Ready", "False", "RolloutStuck").await?;
     println!("Ready=False RolloutStuck: {message}");
     let is_reported =
@@ -34,7 +34,7 @@ pub async fn a_bad_image_stops_at_one_node(cluster: &OwnCluster) -> Result<()> {
     let stuck = REGISTRY.nodes(cluster).await?;
     ensure!(serving(&stuck) == serving(&before)[..2], "other pods than before are serving: {stuck:?}");
 
-    REGISTRY.change(cluster, &json!({"image": null})).await?;
+    REGISTRY.change(cluster, &json!({"nodeImage": null})).await?;
     REGISTRY.until_settled(cluster).await?;
     load.goes_on(10).await?;
     load.stop().await?;
@@ -62,9 +62,9 @@ async fn never_served(cluster: &OwnCluster, bad: &str) -> Result<()> {
         REGISTRY.nodes(cluster).await.is_ok_and(|nodes| nodes.is_empty())
     })
     .await?;
-    REGISTRY.change(cluster, &json!({"replicas": 3, "image": bad})).await?;
+    REGISTRY.change(cluster, &json!({"replicas": 3, "nodeImage": bad})).await?;
     REGISTRY.becomes(cluster, "Ready", "False", "NodesFailing").await?;
-    REGISTRY.change(cluster, &json!({"image": null})).await?;
+    REGISTRY.change(cluster, &json!({"nodeImage": null})).await?;
     REGISTRY.until_settled(cluster).await?;
     let deleted = deleted(&cluster.audit().since(mark)?);
     println!("deleted pods that were never ready: {deleted:?}");

@@ -34,7 +34,7 @@ pub async fn thresholds_reach_running_nodes(cluster: &dyn Cluster) -> Result<()>
     }
 
     let start = std::time::Instant::now();
-    REGISTRY.change(cluster, &json!({"cache": {"lowFree": "95%", "targetFree": "976Mi"}})).await?;
+    REGISTRY.change(cluster, &json!({"store": {"lowFree": "95%", "targetFree": "976Mi"}})).await?;
     for node in &before {
         wait::until(&format!("{} has evicted content", node.name), TIMEOUT, || async {
             node.status().await.is_ok_and(|status| status.store.free >= 976 * MIB)
@@ -54,7 +54,7 @@ pub async fn thresholds_reach_running_nodes(cluster: &dyn Cluster) -> Result<()>
         );
     }
     wait::until("the status reports the thresholds of the nodes", TIMEOUT, || async {
-        let cache = REGISTRY.object(cluster).await.map(|registry| registry.data["status"]["cache"].clone());
+        let cache = REGISTRY.object(cluster).await.map(|registry| registry.data["status"]["store"].clone());
         cache.is_ok_and(|cache| cache["thresholds"].as_str().is_some_and(|text| text.ends_with("/ 976Mi")))
     })
     .await?;

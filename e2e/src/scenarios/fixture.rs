@@ -45,7 +45,7 @@ impl Fixture {
                 "pathStyle": true,
                 "auth": {"secretRef": {"name": "s3-credentials"}},
             },
-            "cache": {"size": "1Gi"},
+            "store": {"size": "1Gi"},
             "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
         });
         json_patch::merge(&mut whole, spec);

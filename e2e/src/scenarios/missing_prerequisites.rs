@@ -58,7 +58,7 @@ const ALL: [Case; 5] = [
     },
     Case {
         name: "no-class",
-        spec: || json!({"cache": {"storageClassName": "made-later"}}),
+        spec: || json!({"store": {"storageClassName": "made-later"}}),
         conditions: &[("StorageResized", "StorageClassMissing"), ("Ready", "StorageClassMissing")],
         remedy: Remedy::Object(class),
     },

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 /// Changes that make the valid registry invalid, and a part of the API server's message for each.
 fn invalid_changes() -> [(Value, &'static str); 8] {
     [
-        (json!({"spec": {"cache": {"lowFree": "30%", "targetFree": "20%"}}}), "targetFree"),
-        (json!({"spec": {"cache": {"size": "512Mi"}}}), "size"),
-        (json!({"spec": {"cache": {"size": "large"}}}), "size"),
+        (json!({"spec": {"store": {"lowFree": "30%", "targetFree": "20%"}}}), "targetFree"),
+        (json!({"spec": {"store": {"size": "512Mi"}}}), "size"),
+        (json!({"spec": {"store": {"size": "large"}}}), "size"),
         (json!({"metadata": {"name": "a-name-that-is-longer-than-forty-characters"}}), "40"),
         (json!({"spec": {"bucket": {"auth": {"secretRef": null}}}}), "auth"),
         (json!({"spec": {"bucket": {"name": "another"}}}), "bucket"),

@@ -44,7 +44,7 @@ pub async fn registries_are_isolated_from_each_other(cluster: &dyn Cluster) -> R
 
     let untouched = [TWO, SAME_NAME];
     let before = all_of(cluster, &untouched).await?;
-    ONE.change(cluster, &json!({"readOnly": true, "cache": {"lowFree": "5%"}})).await?;
+    ONE.change(cluster, &json!({"readOnly": true, "store": {"lowFree": "5%"}})).await?;
     ONE.becomes(cluster, "Ready", "True", "AllNodesReady").await?;
     cluster.apply(&CLASH.manifest(&json!({"replicas": 1})).to_string()).await?;
     let message = CLASH.becomes(cluster, "Ready", "False", "ApplyFailed").await?;

@@ -41,7 +41,7 @@ enum CrashedAt {
 /// and one with a StorageClass that cannot expand.
 pub async fn volumes_are_expanded(cluster: &OwnCluster) -> Result<()> {
     let registry = REGISTRY.create(cluster, &json!({"replicas": 2})).await?;
-    FIXED_SIZE.create(cluster, &json!({"replicas": 1, "cache": {"storageClassName": FIXED}})).await?;
+    FIXED_SIZE.create(cluster, &json!({"replicas": 1, "store": {"storageClassName": FIXED}})).await?;
     cannot_expand(cluster).await?;
 
     let image = Image::fresh(&[400_000]);
@@ -93,7 +93,7 @@ async fn expand(cluster: &OwnCluster) -> Result<()> {
 }
 
 fn size(size: &str) -> serde_json::Value {
-    json!({"cache": {"size": size}})
+    json!({"store": {"size": size}})
 }
 
 /// Waits until volumes and StatefulSet have the size, and checks what the operator did for it.

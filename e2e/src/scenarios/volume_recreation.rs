@@ -19,13 +19,13 @@ const NODES: u8 = 3;
 /// A new size and class under `Recreate`: pods are replaced one after the other, never two at the
 /// same time, while images are pulled.
 pub async fn nodes_are_recreated_one_at_a_time(cluster: &OwnCluster) -> Result<()> {
-    let spec = json!({"replicas": NODES, "cache": {"resizePolicy": "Recreate"}});
+    let spec = json!({"replicas": NODES, "store": {"resizePolicy": "Recreate"}});
     let registry = REGISTRY.create(cluster, &spec).await?;
     let image = Image::fresh(&[400_000]);
     registry.push_image("kept", "1", &image).await?;
     let before = claims(cluster).await?;
     let change = async {
-        let change = json!({"cache": {"size": "2Gi", "storageClassName": FIXED}});
+        let change = json!({"store": {"size": "2Gi", "storageClassName": FIXED}});
         REGISTRY.change(cluster, &change).await?;
         REGISTRY.becomes(cluster, "StorageResized", "True", "AsDesired").await?;
         REGISTRY.becomes(cluster, "Ready", "True", "AllNodesReady").await

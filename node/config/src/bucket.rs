@@ -94,7 +94,9 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<F
 
 impl Default for BucketFields {
     fn default() -> BucketFields {
-        BucketFields { file_system: None, ..Bucket::default().into() }
+        let mut fields = BucketFields::from(Bucket::default());
+        fields.file_system = None;
+        fields
     }
 }
 

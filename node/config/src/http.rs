@@ -5,16 +5,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// The two listeners and their limits.
+/// The listener of the registry API, and limits of both listeners.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Http {
     /// Address and port of the registry API, at which clients push and pull. Plain HTTP, without
     /// authentication.
     pub listen: SocketAddr,
-    /// Address and port of `/livez`, `/readyz`, `/metrics` and `/status`. Do not expose it to
-    /// clients.
-    pub operations: SocketAddr,
+    // The former name of `operations.listen`, which scripts that run against every build still write.
+    #[doc(hidden)]
+    #[serde(rename = "operations", skip_serializing)]
+    #[schemars(skip)]
+    pub old_operations: Option<SocketAddr>,
     /// Maximum number of open connections. Further connections wait in the accept queue of the
     /// operating system.
     pub max_connections: u32,
@@ -46,7 +48,7 @@ impl Default for Http {
     fn default() -> Http {
         Http {
             listen: SocketAddr::from(([127, 0, 0, 1], 5000)),
-            operations: SocketAddr::from(([127, 0, 0, 1], 5001)),
+            old_operations: None,
             max_connections: 4096,
             max_requests: 1024,
             header_timeout: Duration::from_secs(15),

@@ -4,9 +4,12 @@
 //! comments, and a test fails if the two differ. This crate never touches the disk or the network.
 
 mod bucket;
+mod error;
+mod fetch;
 mod http;
 mod live;
 mod node;
+mod operations;
 mod patterns;
 mod peer_url;
 mod read;
@@ -19,12 +22,14 @@ mod validate;
 
 pub use bucket::{Bucket, BucketConfig, FileSystem, S3, S3Checksums, S3Credentials};
 pub use entrepot_oci::NodeName;
+pub use error::ConfigError;
+pub use fetch::{Fetch, Links, Tags};
 pub use http::Http;
 pub use live::LIVE_FIELDS;
 pub use node::Node;
+pub use operations::Operations;
 pub use patterns::{PatternError, TagPatterns};
 pub use peer_url::{PeerAddress, PeerUrl, PeerUrlError};
-pub use read::ConfigError;
 pub use status::{BucketState, BucketStatus, ConfigStatus, NodeStatus, StoreStatus};
 pub use store::{EvictionPolicy, Scrub, Store};
 pub use units::{ByteSize, Duration, Threshold};
@@ -40,8 +45,10 @@ use serde::{Deserialize, Serialize};
 pub struct NodeConfig {
     /// The name of this node and the addresses of its peers.
     pub node: Node,
-    /// The two listeners and their limits.
+    /// The listener of the registry API, and limits of both listeners.
     pub http: Http,
+    /// The listener for probes and metrics.
+    pub operations: Operations,
     /// The object storage that all nodes share.
     pub bucket: Bucket,
     /// The local disk store of this node.
@@ -52,6 +59,8 @@ pub struct NodeConfig {
     pub replication: Replication,
     /// How content that is not in the store is downloaded from the bucket.
     pub fetch: Fetch,
+    /// How long a node relies on the links that it has read.
+    pub links: Links,
     /// Caching of tags, and immutable tags.
     pub tags: Tags,
     /// Reject pushes and deletions: they get 405 with the error code UNSUPPORTED.
@@ -62,55 +71,6 @@ pub struct NodeConfig {
     pub shutdown: Shutdown,
 }
 
-/// How content that is not in the store is downloaded from the bucket.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Fetch {
-    /// Maximum number of ranges of one object that are downloaded at the same time.
-    pub parallel_ranges: u32,
-    /// Size of a range. The first range has at most 1Mi, so one request is enough for a smaller
-    /// object.
-    pub range_size: ByteSize,
-    /// How long a node trusts its record that a repository contains a blob or manifest before it
-    /// asks the bucket again. It is also the longest time for which this node still serves stored
-    /// content that was deleted through another node. With a directory as the bucket, the node asks
-    /// on every request.
-    pub links_fresh_for: Duration,
-}
-
-impl Default for Fetch {
-    fn default() -> Fetch {
-        Fetch { parallel_ranges: 4, range_size: ByteSize::mebibytes(16), links_fresh_for: Duration::from_secs(600) }
-    }
-}
-
-/// Caching of tags, and immutable tags.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Tags {
-    /// How long a tag is served from memory before the bucket is asked again. `0s` asks the bucket
-    /// on every request, so every node serves the newest push.
-    pub fresh_for: Duration,
-    /// Maximum age of the last known value of a tag that is served while the bucket is unreachable.
-    /// The response has a `Warning` header. The same limit applies to stored content if the check
-    /// of its repository is older than `fetch.linksFreshFor`.
-    pub stale_if_error: Duration,
-    /// Patterns of immutable tags, for example `v*` or `release-?.?`. A matching tag can be pushed
-    /// once; it can neither be moved to another manifest nor deleted.
-    #[schemars(with = "Vec<String>")]
-    pub immutable: TagPatterns,
-}
-
-impl Default for Tags {
-    fn default() -> Tags {
-        Tags {
-            fresh_for: Duration::from_secs(0),
-            stale_if_error: Duration::from_secs(3600),
-            immutable: TagPatterns::default(),
-        }
-    }
-}
-
 /// The log, which the node writes to standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -119,12 +79,12 @@ pub struct Log {
     pub format: LogFormat,
     /// Log level (`error`, `warn`, `info`, `debug`, `trace`), or filter directives such as
     /// `info,entrepot_node::fetch=debug`. The environment variable RUST_LOG overrides this field.
-    pub level: String,
+    pub filter: String,
 }
 
 impl Default for Log {
     fn default() -> Log {
-        Log { format: LogFormat::default(), level: "info".into() }
+        Log { format: LogFormat::default(), filter: "info".into() }
     }
 }
 
@@ -151,25 +111,5 @@ pub struct Shutdown {
 impl Default for Shutdown {
     fn default() -> Shutdown {
         Shutdown { drain_delay: Duration::from_secs(0), grace_period: Duration::from_secs(25) }
-    }
-}
-
-impl NodeConfig {
-    /// Parses and validates a configuration. `${VAR}` in `node.name` is replaced by an environment
-    /// variable of this process.
-    ///
-    /// # Errors
-    /// If the text is not valid YAML, or contains an unknown field or an invalid value. The error
-    /// names the path of the field.
-    pub fn from_yaml(text: &str) -> Result<NodeConfig, ConfigError> {
-        read::from_yaml(text)
-    }
-
-    /// Writes the configuration as YAML that [`NodeConfig::from_yaml`] can read.
-    ///
-    /// # Errors
-    /// If the serializer fails. It cannot fail for these types.
-    pub fn to_yaml(&self) -> Result<String, ConfigError> {
-        read::to_yaml(self)
     }
 }

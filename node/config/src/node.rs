@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 /// The name of this node and the addresses of its peers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Node {
     /// The name of this node: a DNS label, unique among the nodes that share the bucket. In a
@@ -19,14 +19,10 @@ pub struct Node {
     /// `http://{node}.images.registry.svc:5000`. Requests that belong to an upload session of
     /// another node are forwarded to this URL. If unset, a client must send all requests of an
     /// upload to the same node.
+    // `peers` is its former name, which scripts that run against every build still write.
+    #[serde(alias = "peers")]
     #[schemars(with = "Option<String>")]
-    pub peers: Option<PeerUrl>,
-}
-
-impl Default for Node {
-    fn default() -> Node {
-        Node { name: NodeName::default(), peers: None }
-    }
+    pub peer_url: Option<PeerUrl>,
 }
 
 /// Reads a name, in which `${VAR}` stands for an environment variable.

@@ -1,24 +1,34 @@
-//! Parsing and writing of a configuration. Every error names the field.
+//! Parsing and writing of a configuration.
 
-use crate::{NodeConfig, validate};
+use crate::{ConfigError, NodeConfig, validate};
 
-/// Why a configuration is invalid.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The text is not valid YAML, or has an unknown field or a value of the wrong type.
-    #[error("{path}: {message}")]
-    Form { path: String, message: String },
-    /// The value of a field is invalid.
-    #[error("{field}: {problem}")]
-    Value { field: &'static str, problem: String },
-    #[error("cannot write the configuration: {0}")]
-    Write(String),
+impl NodeConfig {
+    /// Parses and validates a configuration. `${VAR}` in `node.name` is replaced by an environment
+    /// variable of this process.
+    ///
+    /// # Errors
+    /// If the text is not valid YAML, or contains an unknown field or an invalid value. The error
+    /// names the path of the field.
+    pub fn from_yaml(text: &str) -> Result<NodeConfig, ConfigError> {
+        from_yaml(text)
+    }
+
+    /// Writes the configuration as YAML that [`NodeConfig::from_yaml`] can read.
+    ///
+    /// # Errors
+    /// If the serializer fails. It cannot fail for these types.
+    pub fn to_yaml(&self) -> Result<String, ConfigError> {
+        to_yaml(self)
+    }
 }
 
-pub(crate) fn from_yaml(text: &str) -> Result<NodeConfig, ConfigError> {
+fn from_yaml(text: &str) -> Result<NodeConfig, ConfigError> {
     // The deserializer reads an empty document as null, which is not a map. It means the defaults.
     let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    let config = if blank { NodeConfig::default() } else { parse(text)? };
+    let mut config = if blank { NodeConfig::default() } else { parse(text)? };
+    if let Some(listen) = config.http.old_operations.take() {
+        config.operations.listen = listen;
+    }
     validate::check(&config)?;
     Ok(config)
 }
@@ -39,7 +49,7 @@ fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
     })
 }
 
-pub(crate) fn to_yaml(config: &NodeConfig) -> Result<String, ConfigError> {
+fn to_yaml(config: &NodeConfig) -> Result<String, ConfigError> {
     serde_saphyr::to_string(config).map_err(|error| ConfigError::Write(error.to_string()))
 }
 

@@ -1,7 +1,7 @@
 //! Checks of a configuration that the types of its fields do not express. Every error names the
 //! field.
 
-use crate::{Bucket, BucketConfig, ConfigError, Http, NodeConfig, S3, Threshold};
+use crate::{Bucket, BucketConfig, ConfigError, NodeConfig, S3, Threshold};
 use std::path::Path;
 
 /// The shortest `store.scrub.period`. A shorter round would read the disk all the time.
@@ -12,7 +12,7 @@ fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Confi
 }
 
 pub(crate) fn check(config: &NodeConfig) -> Result<(), ConfigError> {
-    check_listeners(&config.http)?;
+    check_listeners(config)?;
     check_origins(&config.http.allowed_origins)?;
     check_namespaces(&config.http.namespaces)?;
     check_bucket(&config.bucket)?;
@@ -21,9 +21,9 @@ pub(crate) fn check(config: &NodeConfig) -> Result<(), ConfigError> {
     check_replication(config)
 }
 
-fn check_listeners(http: &Http) -> Result<(), ConfigError> {
-    if http.listen == http.operations && http.listen.port() != 0 {
-        return refuse("http.operations", "must differ from http.listen");
+fn check_listeners(config: &NodeConfig) -> Result<(), ConfigError> {
+    if config.http.listen == config.operations.listen && config.http.listen.port() != 0 {
+        return refuse("operations.listen", "must differ from http.listen");
     }
     Ok(())
 }

@@ -27,8 +27,9 @@ unit (`250ms`, `10s`, `5m`, `24h`, `7d`). In the column \"default\", `none` mean
 
 ```yaml
 # One of three nodes on Kubernetes that share a bucket.
-node: {name: \"${POD_NAME}\", peers: \"http://{node}.images.registry.svc:5000\"}
-http: {listen: \"0.0.0.0:5000\", operations: \"0.0.0.0:5001\"}
+node: {name: \"${POD_NAME}\", peerUrl: \"http://{node}.images.registry.svc:5000\"}
+http: {listen: \"0.0.0.0:5000\"}
+operations: {listen: \"0.0.0.0:5001\"}
 bucket:
   s3: {name: images, region: us-east-1, endpoint: \"http://s3.storage:7070\", pathStyle: true}
 store: {path: /var/lib/entrepot, capacity: 190Gi, lowFree: 10%, targetFree: 20%}

@@ -88,7 +88,7 @@ struct Node {
 impl Node {
     async fn start(config: NodeConfig, file: Option<PathBuf>) -> Result<Node, StartError> {
         let (registry, registry_address) = listen("http.listen", config.http.listen).await?;
-        let (operations, operations_address) = listen("http.operations", config.http.operations).await?;
+        let (operations, operations_address) = listen("operations.listen", config.operations.listen).await?;
         let metrics = Arc::new(Metrics::new()?);
         let bucket = entrepot_bucket::open(&config.bucket, metrics.bucket.clone())?;
         let clock = Clock::system();
@@ -210,8 +210,8 @@ impl Shared {
             layout.clone(),
             self.store.clone(),
             pending.clone(),
-            config.fetch.links_fresh_for.get(),
-            config.tags.stale_if_error.get(),
+            config.links.fresh_for.get(),
+            config.links.stale_if_error.get(),
         );
         let retry_budget = config.bucket.retry_budget.get();
         let immutable = config.tags.immutable.clone();
@@ -252,7 +252,7 @@ impl Shared {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             node,
-            peers: config.node.peers.clone(),
+            peer_url: config.node.peer_url.clone(),
             mode: config.replication.mode,
             config: config.upload.clone(),
             tags: tags.clone(),
@@ -306,6 +306,7 @@ impl Shared {
             damaged: self.damaged.clone(),
             config: config.fetch.clone(),
             tags: config.tags.clone(),
+            stale_if_error: config.links.stale_if_error.get(),
             tasks: self.tasks.clone(),
             background_runtime,
             background,

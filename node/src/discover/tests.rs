@@ -297,7 +297,7 @@ fn one_request_checks_a_limited_number_of_entries_and_links_to_the_next_page() {
         let (name, subject) = (repository("a"), digest("subject"));
         // Only the last one is linked.
         let mut all: Vec<Referrer> = (0..2500).map(|number| referrer(&format!("{number}"), "x")).collect();
-        all.sort_by(|one, other| one.digest.cmp(&other.digest));
+        all.sort_by_key(|referrer| referrer.digest);
         let (fallback, kept) = all.split_at(1200);
         for of in kept {
             put_entry(&*memory, &layout, &name, &subject, of).await;

@@ -89,7 +89,7 @@ pub enum FetchError {
 pub struct Resolved {
     pub digest: Digest,
     /// The bucket did not respond. This is the last known value, not older than
-    /// `tags.staleIfError`.
+    /// `links.staleIfError`.
     pub stale: bool,
 }
 
@@ -104,6 +104,8 @@ pub struct FetchParts {
     pub damaged: Arc<Damaged>,
     pub config: config::Fetch,
     pub tags: config::Tags,
+    /// `links.staleIfError`
+    pub stale_if_error: Duration,
     pub tasks: Tasks,
     /// Runs the downloads of large content.
     pub background_runtime: BackgroundRuntime,

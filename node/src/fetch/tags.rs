@@ -27,7 +27,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: 
     {
         return Ok(Resolved { digest: known.digest, stale: false });
     }
-    let fallback = known.as_ref().filter(|_| age.is_some_and(|age| age <= parts.tags.stale_if_error.get()));
+    let fallback = known.as_ref().filter(|_| age.is_some_and(|age| age <= parts.stale_if_error));
     if let Some(fallback) = fallback {
         match shared.circuit.advice() {
             Advice::Ask => {}

@@ -2,7 +2,7 @@
 //!
 //! This flow only removes links. It never removes content from the bucket, because other
 //! repositories may link it (CNCF Distribution's `garbage-collect` removes unlinked content). Other
-//! nodes may serve a deleted manifest or blob from their store for `fetch.linksFreshFor`. A deleted
+//! nodes may serve a deleted manifest or blob from their store for `links.freshFor`. A deleted
 //! tag is gone at every node at once.
 //!
 //! The deletion of a manifest removes (1) its tags, (2) its entry among referrers and its link, and

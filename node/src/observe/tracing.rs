@@ -15,7 +15,7 @@ pub enum LogError {
 }
 
 /// Starts logging as configured; called once per process. The environment variable `RUST_LOG` takes
-/// precedence over `log.level`.
+/// precedence over `log.filter`.
 ///
 /// # Errors
 /// If the filter is invalid, or a logger is already installed.
@@ -32,7 +32,7 @@ pub fn init(config: &Log) -> Result<(), LogError> {
 fn filter(config: &Log, environment: Option<&str>) -> Result<EnvFilter, LogError> {
     let (variable, text) = match environment {
         Some(text) if !text.is_empty() => ("RUST_LOG", text),
-        _ => ("log.level", config.level.as_str()),
+        _ => ("log.filter", config.filter.as_str()),
     };
     EnvFilter::try_new(text).map_err(|source| LogError::Filter { variable, source })
 }
@@ -41,8 +41,8 @@ fn filter(config: &Log, environment: Option<&str>) -> Result<EnvFilter, LogError
 mod tests {
     use super::*;
 
-    fn log(level: &str) -> Log {
-        Log { level: level.into(), ..Log::default() }
+    fn log(filter: &str) -> Log {
+        Log { filter: filter.into(), ..Log::default() }
     }
 
     #[test]
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_error_for_an_invalid_filter_contains_its_source() {
-        assert!(filter(&log("=,=x"), None).unwrap_err().to_string().starts_with("log.level: "));
+        assert!(filter(&log("=,=x"), None).unwrap_err().to_string().starts_with("log.filter: "));
         assert!(filter(&log("info"), Some("a=b=c")).unwrap_err().to_string().starts_with("RUST_LOG: "));
     }
 }

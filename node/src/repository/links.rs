@@ -2,7 +2,7 @@
 //! repository that links it.
 //!
 //! Pulls and acknowledgements use links differently. A pull may rely on a link that was seen within
-//! `fetch.linksFreshFor` ([`Links::exists`]). An acknowledgement never relies on an earlier read:
+//! `links.freshFor` ([`Links::exists`]). An acknowledgement never relies on an earlier read:
 //! [`Links::ask`] always asks the bucket. The absence of a link is never remembered, so a push at
 //! another node is visible at once.
 
@@ -44,11 +44,11 @@ impl Links {
     }
 
     /// Whether the repository links the content, for a pull. Costs no request if the link was seen
-    /// within `fetch.linksFreshFor` or the content is a pending blob of this node; otherwise one
+    /// within `links.freshFor` or the content is a pending blob of this node; otherwise one
     /// request.
     ///
     /// # Errors
-    /// If the bucket fails, and the link was not seen within `tags.staleIfError` either.
+    /// If the bucket fails, and the link was not seen within `links.staleIfError` either.
     pub async fn exists(&self, repository: &Repository, kind: LinkKind, digest: &Digest) -> Result<bool, BucketError> {
         let age = self.store.links.age(repository, kind, digest);
         if age.is_some_and(|age| age < self.fresh_for) || self.is_pending(repository, kind, digest) {
@@ -137,7 +137,7 @@ impl Links {
     }
 
     /// Removes the link. Other nodes may serve the content from their stores for up to
-    /// `fetch.linksFreshFor`.
+    /// `links.freshFor`.
     ///
     /// # Errors
     /// If the bucket fails.

@@ -180,7 +180,7 @@ pub struct UploadParts {
     /// The name of this node, for sessions that are opened here.
     pub node: NodeName,
     /// URL of the other nodes.
-    pub peers: Option<PeerUrl>,
+    pub peer_url: Option<PeerUrl>,
     pub mode: ReplicationMode,
     pub config: config::Upload,
     pub tags: Tags,
@@ -204,7 +204,7 @@ struct Inner {
     clock: Clock,
     metrics: Arc<Metrics>,
     node: NodeName,
-    peers: Option<PeerUrl>,
+    peer_url: Option<PeerUrl>,
     mode: ReplicationMode,
     config: config::Upload,
     tags: Tags,
@@ -227,7 +227,7 @@ impl Uploads {
         let sessions = restore(&parts)?;
         parts.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
         let UploadParts { bucket, layout, store, links, replicator, tasks, clock, metrics, .. } = parts;
-        let UploadParts { node, peers, mode, config, tags, fallback, recent_puts, .. } = parts;
+        let UploadParts { node, peer_url, mode, config, tags, fallback, recent_puts, .. } = parts;
         let synced = mode == ReplicationMode::WriteBack || bucket.capabilities().adopts_files;
         Ok(Uploads {
             inner: Arc::new(Inner {
@@ -240,7 +240,7 @@ impl Uploads {
                 clock,
                 metrics,
                 node,
-                peers,
+                peer_url,
                 mode,
                 config,
                 tags,
@@ -258,7 +258,7 @@ impl Uploads {
         if *id.owner() == self.inner.node {
             return Owner::Here;
         }
-        let peer = self.inner.peers.as_ref().and_then(|peers| peers.of(id.owner()));
+        let peer = self.inner.peer_url.as_ref().and_then(|url| url.of(id.owner()));
         peer.map_or(Owner::Unknown, Owner::Peer)
     }
 

@@ -444,7 +444,7 @@ async fn setting_the_clock_back_does_not_make_a_seen_link_younger() {
     nodes.bucket.delete(&nodes.a.layout.link(&nodes.name, LinkKind::Layer, &layer)).await.unwrap();
     nodes.a.clock.advance(Duration::from_secs(3000));
     nodes.a.clock.set(Timestamp(1));
-    assert!(nodes.a.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap(), "within linksFreshFor");
+    assert!(nodes.a.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap(), "within links.freshFor");
     nodes.a.clock.advance(Duration::from_secs(601));
     assert!(!nodes.a.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
 }

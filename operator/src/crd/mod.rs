@@ -3,17 +3,17 @@
 //! reported in the status of the object. Defaults are in the schema and nowhere else.
 
 mod bucket;
-mod cache;
 mod options;
 mod quantity;
 mod status;
+mod store;
 mod strict;
 
 pub use bucket::{Auth, Bucket, CaKind, WorkloadIdentity};
-pub use cache::{Cache, ResizePolicy, Retention};
-pub use options::{Disruption, Ingress, Monitoring, Resources, Scheduling, Service, ServiceType, Tags};
+pub use options::{Disruption, Ingress, Links, Monitoring, Resources, Scheduling, Service, ServiceType, Tags};
 pub use quantity::Quantity;
-pub use status::{CacheSummary, Status};
+pub use status::{Status, StoreSummary};
+pub use store::{ReclaimPolicy, ResizePolicy, Store};
 
 use entrepot_config::ReplicationMode;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -57,14 +57,14 @@ use serde::{Deserialize, Serialize};
     ),
     // While the StorageClass cannot expand, `size` may shrink: no volume has the larger size yet.
     validation = Rule::new(
-        "self.spec.cache.resizePolicy == 'Recreate' || \
-         quantity(self.spec.cache.size).compareTo(quantity(oldSelf.spec.cache.size)) >= 0 || \
+        "self.spec.store.resizePolicy == 'Recreate' || \
+         quantity(self.spec.store.size).compareTo(quantity(oldSelf.spec.store.size)) >= 0 || \
          (has(self.status) && has(self.status.conditions) && self.status.conditions.exists(told, \
          told.type == 'StorageResized' && told.reason == 'StorageClassCannotExpand'))"
     ).message(
-        "must not be decreased while spec.cache.resizePolicy is Expand; set it to Recreate to shrink the volumes"
+        "must not be decreased while spec.store.resizePolicy is Expand; set it to Recreate to shrink the volumes"
     )
-    .field_path(".spec.cache.size")
+    .field_path(".spec.store.size")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryClusterSpec {
@@ -76,19 +76,26 @@ pub struct RegistryClusterSpec {
     /// Container image of the registry pods. Defaults to the operator's `--node-image` (`nodeImage`
     /// in the chart). Changing it restarts the pods, one at a time.
     #[schemars(length(min = 1, max = 512))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
+    // `image` is its former name.
+    #[serde(skip_serializing_if = "Option::is_none", alias = "image")]
+    pub node_image: Option<String>,
     /// S3 bucket that stores the images. It must exist; the operator neither creates nor deletes
     /// it.
     pub bucket: Bucket,
-    /// Local disk cache of each registry pod, on a PersistentVolumeClaim of its own.
-    pub cache: Cache,
+    /// Local disk store of each registry pod, on a PersistentVolumeClaim of its own: it caches content
+    /// of the bucket and receives uploads.
+    // `cache` is its former name, which scripts that run against every build still write.
+    #[serde(alias = "cache")]
+    pub store: Store,
     /// When a pushed blob is acknowledged. `WriteThrough` (default): when it is in the bucket.
     /// `WriteBack`: when it is on the local volume of the pod that received it; the pod sends it to
     /// the bucket afterwards, and losing the volume before that loses the blob. Manifests are
     /// acknowledged only when they and everything they reference are in the bucket.
     #[serde(default)]
     pub replication: ReplicationMode,
+    /// How long pods rely on what they have read of a repository.
+    #[serde(default)]
+    pub links: Links,
     /// Tag caching and immutable tags.
     #[serde(default)]
     pub tags: Tags,

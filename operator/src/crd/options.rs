@@ -1,4 +1,4 @@
-//! The options of a RegistryCluster that concern neither its bucket nor its cache.
+//! The options of a RegistryCluster that concern neither its bucket nor its store.
 
 use super::quantity::Quantity;
 use super::strict;
@@ -10,17 +10,36 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// How long pods rely on the links that they have read. A link is an object in the bucket: it says
+/// that a repository contains a blob or a manifest, or to which manifest a tag points.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Links {
+    /// How long a pod serves stored content of a repository before it asks the bucket again whether
+    /// the repository still contains the content. It is also the longest time for which a pod still
+    /// serves content that was deleted through another pod. Defaults to 10m.
+    #[schemars(length(max = 12))]
+    pub fresh_for: Duration,
+    /// Maximum age of a link that is still used while the bucket is unreachable, such as the last
+    /// known value of a tag. Defaults to 1h.
+    #[schemars(length(max = 12))]
+    pub stale_if_error: Duration,
+}
+
+impl Default for Links {
+    fn default() -> Links {
+        Links { fresh_for: Duration::from_secs(600), stale_if_error: Duration::from_secs(3600) }
+    }
+}
+
 /// Tag caching and immutable tags.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Tags {
-    /// How long a tag is served from cache before the bucket is asked again. `0s` (default) asks on
+    /// How long a tag is served from memory before the bucket is asked again. `0s` (default) asks on
     /// every request.
     #[schemars(length(max = 12))]
     pub fresh_for: Duration,
-    /// Maximum age of a cached tag that is served while the bucket is unreachable. Defaults to 1h.
-    #[schemars(length(max = 12))]
-    pub stale_if_error: Duration,
     /// Patterns of immutable tags, such as `v*`. A matching tag can be pushed once; it can neither
     /// be moved to another manifest nor deleted. Defaults to none.
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
@@ -29,7 +48,7 @@ pub struct Tags {
 
 impl Default for Tags {
     fn default() -> Tags {
-        Tags { fresh_for: Duration::from_secs(0), stale_if_error: Duration::from_secs(3600), immutable: Vec::new() }
+        Tags { fresh_for: Duration::from_secs(0), immutable: Vec::new() }
     }
 }
 

@@ -22,23 +22,23 @@ pub struct Status {
     pub endpoint: String,
     /// Hash of the configuration fields whose change restarts the registry pods.
     pub config_hash: String,
-    /// Summary of the pods' caches, rounded to limit status updates.
+    /// Summary of the pods' stores, rounded to limit status updates.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<CacheSummary>,
+    pub store: Option<StoreSummary>,
     /// Conditions of the types Ready, Applied, BucketReachable, CredentialsValid, StorageResized
     /// and Paused.
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// Summary of the pods' caches, rounded so that a busy registry does not rewrite its status all the
+/// Summary of the pods' stores, rounded so that a busy registry does not rewrite its status all the
 /// time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CacheSummary {
-    /// Total cache capacity of the reporting pods, such as `600Gi`.
+pub struct StoreSummary {
+    /// Total store capacity of the reporting pods, such as `600Gi`.
     pub capacity: String,
-    /// Usage of the fullest cache, rounded down to a multiple of 10%.
+    /// Usage of the fullest store, rounded down to a multiple of 10%.
     pub fullest: String,
     /// Effective lowFree and targetFree of the reporting pods, for example `1Gi / 2Gi`; a value
     /// that is no whole number of Ki is in bytes. Empty while pods differ.

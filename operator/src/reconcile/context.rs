@@ -16,7 +16,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub recorder: Recorder,
     pub backoff: Backoff,
-    /// Image of the registry pods of clusters that have no spec.image.
+    /// Image of the registry pods of clusters that have no spec.node_image.
     pub node_image: String,
 }
 

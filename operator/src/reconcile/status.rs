@@ -15,7 +15,7 @@ use super::apply::Applied;
 use super::build::Kind;
 use super::pass::Pass;
 use super::rollout::is_ready;
-use crate::crd::{CacheSummary, RegistryCluster, Status};
+use crate::crd::{RegistryCluster, Status, StoreSummary};
 use crate::names::Identity;
 use condition::NewCondition;
 use entrepot_config::{ByteSize, NodeStatus};
@@ -68,8 +68,8 @@ fn new_status(cluster: &RegistryCluster, config_hash: &str, inputs: &StatusInput
         selector: identity.selector_text(),
         endpoint: format!("http://{}.{}.svc:{}", identity.name, identity.namespace, cluster.spec.service.port),
         config_hash: config_hash.to_owned(),
-        cache: if report_missing(inputs) && before.cache.is_some() {
-            before.cache.clone()
+        store: if report_missing(inputs) && before.store.is_some() {
+            before.store.clone()
         } else {
             summary(inputs.reports)
         },
@@ -107,7 +107,7 @@ fn report_missing(inputs: &StatusInputs<'_>) -> bool {
 }
 
 /// Rounded, so that a cluster in use does not rewrite its status all the time.
-fn summary(reports: &[NodeStatus]) -> Option<CacheSummary> {
+fn summary(reports: &[NodeStatus]) -> Option<StoreSummary> {
     let first = reports.first()?;
     let capacity = reports.iter().map(|report| report.store.capacity).sum();
     let tenths = |report: &NodeStatus| {
@@ -118,7 +118,7 @@ fn summary(reports: &[NodeStatus]) -> Option<CacheSummary> {
     let thresholds = |report: &NodeStatus| (report.store.low_free, report.store.target_free);
     let agreed = reports.iter().all(|report| thresholds(report) == thresholds(first));
     let (low, target) = thresholds(first);
-    Some(CacheSummary {
+    Some(StoreSummary {
         capacity: ByteSize::bytes(capacity).to_string(),
         fullest: format!("{fullest}%"),
         thresholds: if agreed {

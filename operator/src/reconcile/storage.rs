@@ -12,7 +12,7 @@ mod tests;
 pub use observed::{Class, Observed, ObservedClaim, ObservedNode, ObservedSet, Volume};
 
 use super::precondition::Precondition;
-use crate::crd::{Cache, ResizePolicy};
+use crate::crd::{ResizePolicy, Store};
 
 /// Why the volumes do not match the spec yet although there is nothing to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +70,9 @@ pub struct Plan {
 }
 
 /// Plans the next step towards the volume in the spec.
-pub fn plan(observed: &Observed, cache: &Cache) -> Plan {
-    let desired = Volume::desired(cache);
-    let step = next_step(observed, &desired, cache.resize_policy);
+pub fn plan(observed: &Observed, store: &Store) -> Plan {
+    let desired = Volume::desired(store);
+    let step = next_step(observed, &desired, store.resize_policy);
     Plan { volume: volume_now(observed, &desired), desired, step }
 }
 

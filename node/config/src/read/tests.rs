@@ -24,6 +24,15 @@ fn a_written_configuration_is_read_back() {
 }
 
 #[test]
+fn former_names_of_fields_are_read_and_never_written() {
+    let old = "node: {peers: 'http://{node}.x'}\nhttp: {operations: 127.0.0.1:7}";
+    let new = "node: {peerUrl: 'http://{node}.x'}\noperations: {listen: 127.0.0.1:7}";
+    assert_eq!(read(old).unwrap(), read(new).unwrap());
+    let written = read(old).unwrap().to_yaml().unwrap();
+    assert!(!written.contains("peers:") && !written.contains("operations: 127"), "{written}");
+}
+
+#[test]
 fn the_bucket_is_s3_or_a_directory() {
     let backend = |text: &str| read(text).unwrap().bucket.backend;
     let s3 = BucketConfig::S3(S3 { name: "images".into(), ..S3::default() });
@@ -69,9 +78,9 @@ fn a_refusal_names_the_path_of_the_field() {
         ("bucket: {prefix: ../}", "bucket.prefix"),
         ("bucket: {fileSystem: {path: data}}\nstore: {path: data/store}", "store.path"),
         ("node: {name: A.b}", "node.name"),
-        ("node: {peers: 'http://x'}", "node.peers"),
-        ("node: {peers: 'http://{node}.x:5000/path?q#z'}", "node.peers"),
-        ("http: {operations: 127.0.0.1:5000}", "http.operations"),
+        ("node: {peerUrl: 'http://x'}", "node.peerUrl"),
+        ("node: {peerUrl: 'http://{node}.x:5000/path?q#z'}", "node.peerUrl"),
+        ("operations: {listen: 127.0.0.1:5000}", "operations.listen"),
         ("http: {idleTimeout: 0s}", "http.idleTimeout"),
         ("http: {namespaces: ['https://registry.example.com']}", "http.namespaces"),
         ("http: {namespaces: ['registry.example.com/team']}", "http.namespaces"),

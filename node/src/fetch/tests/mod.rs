@@ -262,6 +262,7 @@ impl Setup {
             damaged: damaged.clone(),
             config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
             tags: config::Tags::default(),
+            stale_if_error: config::Links::default().stale_if_error.get(),
             tasks: tasks.clone(),
             background_runtime: entrepot_runtime::BackgroundRuntime::on(tokio::runtime::Handle::current()),
             background: background.clone(),

@@ -2,12 +2,12 @@
 
 use super::paths::{ACCESS_KEY_ID, CA_FILE, SECRET_ACCESS_KEY, SESSION_TOKEN, STORE_FOLDER};
 use super::shutdown::DRAIN;
-use crate::crd::{self, Cache, RegistryCluster};
+use crate::crd::{self, RegistryCluster};
 use crate::names::{Identity, OPERATIONS_PORT, REGISTRY_PORT};
 use crate::reconcile::storage::Volume;
 use entrepot_config::{
-    Bucket, BucketConfig, ByteSize, ConfigError, Duration, Http, Log, LogFormat, Node, NodeConfig, NodeName, PeerUrl,
-    Replication, S3, S3Credentials, Shutdown, Store, TagPatterns, Tags,
+    Bucket, BucketConfig, ByteSize, ConfigError, Duration, Http, Links, Log, LogFormat, Node, NodeConfig, NodeName,
+    Operations, PeerUrl, Replication, S3, S3Credentials, Shutdown, Store, TagPatterns, Tags,
 };
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -47,27 +47,23 @@ pub fn configuration(
     Ok(NodeConfig {
         node: Node {
             name: NodeName::parse(&identity.name).map_err(|error| invalid("node.name", error))?,
-            peers: Some(PeerUrl::parse(&peers).map_err(|error| invalid("node.peers", error))?),
+            peer_url: Some(PeerUrl::parse(&peers).map_err(|error| invalid("node.peerUrl", error))?),
         },
-        http: Http {
-            listen: on_all_addresses(REGISTRY_PORT),
-            operations: on_all_addresses(OPERATIONS_PORT),
-            namespaces: spec.namespaces.clone(),
-            ..Http::default()
-        },
+        http: Http { listen: on_all_addresses(REGISTRY_PORT), namespaces: spec.namespaces.clone(), ..Http::default() },
+        operations: Operations { listen: on_all_addresses(OPERATIONS_PORT) },
         bucket: bucket(&spec.bucket),
         store: Store {
             path: STORE_FOLDER.into(),
-            capacity: Some(capacity(&spec.cache, volume)),
-            low_free: spec.cache.low_free,
-            target_free: spec.cache.target_free,
-            eviction_policy: spec.cache.eviction_policy,
+            capacity: Some(capacity(&spec.store, volume)),
+            low_free: spec.store.low_free,
+            target_free: spec.store.target_free,
+            eviction_policy: spec.store.eviction_policy,
             ..Store::default()
         },
         replication: Replication { mode: spec.replication, ..Replication::default() },
+        links: Links { fresh_for: spec.links.fresh_for, stale_if_error: spec.links.stale_if_error },
         tags: Tags {
             fresh_for: spec.tags.fresh_for,
-            stale_if_error: spec.tags.stale_if_error,
             immutable: TagPatterns::new(spec.tags.immutable.clone())
                 .map_err(|error| invalid("tags.immutable", error))?,
         },
@@ -86,10 +82,10 @@ fn invalid(field: &'static str, error: impl std::error::Error) -> ConfigError {
 /// Size of the volumes, so that a node never uses more of a shared disk than its own share. While
 /// an expansion runs and the old volumes are too small for the new thresholds, already the new
 /// size; the node also limits itself to the size of its file system.
-fn capacity(cache: &Cache, volume: &Volume) -> ByteSize {
+fn capacity(store: &crd::Store, volume: &Volume) -> ByteSize {
     let size = volume.size.get();
-    let (low, target) = (cache.low_free.of(size), cache.target_free.of(size));
-    if low <= target && target < size { volume.size } else { cache.size }
+    let (low, target) = (store.low_free.of(size), store.target_free.of(size));
+    if low < target && target < size { volume.size } else { store.size }
 }
 
 fn bucket(spec: &crd::Bucket) -> Bucket {

@@ -46,7 +46,7 @@ pub fn build(
 ) -> Result<Built, ConfigError> {
     let spec = &cluster.spec;
     let config = ConfigText::of(&configuration(cluster, identity, volume)?)?;
-    let image = spec.image.as_deref().unwrap_or(default_image);
+    let image = spec.node_image.as_deref().unwrap_or(default_image);
     let sources = Sources { identity, spec, volume, image, config_hash: &config.hash };
     let data = json!({"data": {paths::CONFIG_FILE: config.text}});
     let mut children = vec![

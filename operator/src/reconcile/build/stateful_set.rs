@@ -4,7 +4,7 @@
 use super::child::{Child, Kind};
 use super::pod;
 use super::sources::Sources;
-use crate::crd::Retention;
+use crate::crd::ReclaimPolicy;
 use crate::names::{Identity, VOLUME};
 use crate::reconcile::storage::Volume;
 use serde_json::{Value, json};
@@ -16,9 +16,9 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 pub(super) fn nodes(sources: &Sources<'_>) -> Child {
     let Sources { identity, spec, volume, .. } = sources;
-    let retention = match spec.cache.retention {
-        Retention::Delete => "Delete",
-        Retention::Retain => "Retain",
+    let reclaim = match spec.store.reclaim_policy {
+        ReclaimPolicy::Delete => "Delete",
+        ReclaimPolicy::Retain => "Retain",
     };
     let body = json!({"spec": {
         "replicas": spec.replicas,
@@ -30,7 +30,7 @@ pub(super) fn nodes(sources: &Sources<'_>) -> Child {
         "updateStrategy": {"type": "RollingUpdate"},
         "minReadySeconds": SETTLED.as_secs(),
         "revisionHistoryLimit": 5,
-        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": retention, "whenScaled": retention},
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": reclaim, "whenScaled": reclaim},
         "template": pod::template(sources),
         "volumeClaimTemplates": [claim(identity, volume)],
     }});

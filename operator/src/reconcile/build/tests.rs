@@ -13,7 +13,7 @@ use serde_json::Value;
 fn minimal() -> Value {
     json!({
         "bucket": {"name": "images", "auth": {"secretRef": {"name": "s3-credentials"}}},
-        "cache": {"size": "200Gi"},
+        "store": {"size": "200Gi"},
     })
 }
 
@@ -21,18 +21,19 @@ fn minimal() -> Value {
 fn full() -> Value {
     json!({
         "replicas": 5,
-        "image": "registry.example/entrepot-node:1",
+        "nodeImage": "registry.example/entrepot-node:1",
         "bucket": {
             "name": "images", "prefix": "team/", "region": "eu-west-1", "endpoint": "https://s3.storage:7070",
             "pathStyle": true, "caBundleRef": {"kind": "Secret", "name": "ca"},
             "auth": {"workloadIdentity": {"serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:x"}}},
         },
-        "cache": {
+        "store": {
             "size": "1Ti", "storageClassName": "fast", "lowFree": "50Gi", "targetFree": "10%",
-            "evictionPolicy": "LeastRecentlyUsed", "resizePolicy": "Recreate", "retention": "Retain",
+            "evictionPolicy": "LeastRecentlyUsed", "resizePolicy": "Recreate", "reclaimPolicy": "Retain",
         },
         "replication": "WriteBack",
-        "tags": {"freshFor": "5s", "staleIfError": "2h", "immutable": ["v*"]},
+        "links": {"freshFor": "10m", "staleIfError": "2h"},
+        "tags": {"freshFor": "5s", "immutable": ["v*"]},
         "namespaces": ["registry.example.com"],
         "readOnly": true,
         "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}},
@@ -63,7 +64,7 @@ fn cluster(spec: &Value) -> RegistryCluster {
 fn children(spec: &Value) -> Vec<Child> {
     let cluster = cluster(spec);
     validate(&cluster).unwrap();
-    let volume = Volume::desired(&cluster.spec.cache);
+    let volume = Volume::desired(&cluster.spec.store);
     build(&cluster, &Identity::of(&cluster), &volume, "entrepot-node:default").unwrap().children
 }
 
@@ -120,10 +121,10 @@ fn thresholds_do_not_restart_nodes_and_everything_else_does() {
         set_of(&spec)["spec"]["template"].clone()
     };
     let mut base = minimal();
-    base["cache"]["lowFree"] = json!("5%");
+    base["store"]["lowFree"] = json!("5%");
     assert_eq!(set_of(&base)["spec"]["template"], set_of(&minimal())["spec"]["template"]);
     assert_ne!(template("/bucket/name", json!("other")), set_of(&minimal())["spec"]["template"]);
-    assert_ne!(template("/cache/size", json!("300Gi")), set_of(&minimal())["spec"]["template"]);
+    assert_ne!(template("/store/size", json!("300Gi")), set_of(&minimal())["spec"]["template"]);
 }
 
 #[test]
@@ -149,7 +150,7 @@ fn a_cluster_that_nodes_would_reject_is_rejected_with_the_field() {
 #[test]
 fn thresholds_for_the_new_size_are_valid_while_volumes_have_the_old_size() {
     let mut spec = minimal();
-    spec["cache"] = json!({"size": "100Gi", "lowFree": "10Gi", "targetFree": "20Gi"});
+    spec["store"] = json!({"size": "100Gi", "lowFree": "10Gi", "targetFree": "20Gi"});
     let cluster = cluster(&spec);
     let small = Volume { size: "10Gi".parse().unwrap(), class: None };
     validate(&cluster).unwrap();

@@ -29,13 +29,13 @@ pub(super) async fn storage_class(
     claims: &[ObservedClaim],
     context: &Context,
 ) -> Result<Class, Failure> {
-    let cache = &cluster.spec.cache;
-    let grows = |claim: &&ObservedClaim| cache.resize_policy == ResizePolicy::Expand && claim.requested < cache.size;
+    let store = &cluster.spec.store;
+    let grows = |claim: &&ObservedClaim| store.resize_policy == ResizePolicy::Expand && claim.requested < store.size;
     let unbound = |claim: &&ObservedClaim| claim.capacity.is_none();
     let Some(claim) = claims.iter().find(grows).or_else(|| claims.iter().find(unbound)) else {
         return Ok(Class::NotNeeded);
     };
-    let Some(name) = claim.class.as_deref().or(cache.storage_class_name.as_deref()) else {
+    let Some(name) = claim.class.as_deref().or(store.storage_class_name.as_deref()) else {
         return Ok(Class::NotNeeded);
     };
     let classes: Api<StorageClass> = Api::all(context.client.clone());

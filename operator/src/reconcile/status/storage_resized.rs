@@ -11,7 +11,7 @@ pub(super) fn condition(inputs: &StatusInputs<'_>) -> NewCondition {
         Step::Done if inputs.class == Class::Missing => {
             no("StorageClassMissing", "the StorageClass of the PersistentVolumeClaims does not exist; create it")
         }
-        Step::Done => NewCondition::yes(KIND, "AsDesired", "all PersistentVolumeClaims match spec.cache"),
+        Step::Done => NewCondition::yes(KIND, "AsDesired", "all PersistentVolumeClaims match spec.store"),
         Step::Resize(_) | Step::Wait(Waiting::Expanding) => {
             no("Expanding", "PersistentVolumeClaims are being expanded")
         }
@@ -23,8 +23,8 @@ pub(super) fn condition(inputs: &StatusInputs<'_>) -> NewCondition {
         }
         Step::Wait(Waiting::CannotExpand) => no(
             "StorageClassCannotExpand",
-            "the StorageClass does not allow volume expansion, so no volume was changed; set spec.cache.resizePolicy \
-             to Recreate or restore spec.cache.size",
+            "the StorageClass does not allow volume expansion, so no volume was changed; set spec.store.resizePolicy \
+             to Recreate or restore spec.store.size",
         ),
         Step::Wait(Waiting::ClassMissing) => no(
             "StorageClassMissing",

@@ -10,7 +10,7 @@ fn cluster() -> RegistryCluster {
     serde_json::from_value(json!({
         "apiVersion": "entrepot.dev/v1alpha1", "kind": "RegistryCluster",
         "metadata": {"name": "images", "namespace": "registry", "uid": "1", "generation": 2},
-        "spec": {"bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "cache": {"size": "10Gi"}},
+        "spec": {"bucket": {"name": "images", "auth": {"secretRef": {"name": "s3"}}}, "store": {"size": "10Gi"}},
     }))
     .unwrap()
 }
@@ -62,9 +62,9 @@ fn a_healthy_cluster_has_six_good_conditions() {
     assert_eq!(of(&status, "CredentialsValid"), ("True", "Accepted"));
     assert_eq!(of(&status, "StorageResized"), ("True", "AsDesired"));
     assert_eq!(of(&status, "Paused"), ("False", "Reconciling"));
-    let cache = status.cache.unwrap();
-    assert_eq!((cache.capacity.as_str(), cache.fullest.as_str()), ("30Gi", "70%"));
-    assert_eq!(cache.thresholds, "1Gi / 2Gi");
+    let store = status.store.unwrap();
+    assert_eq!((store.capacity.as_str(), store.fullest.as_str()), ("30Gi", "70%"));
+    assert_eq!(store.thresholds, "1Gi / 2Gi");
     assert_eq!(status.endpoint, "http://images.registry.svc:5000");
 }
 
@@ -79,7 +79,7 @@ fn one_missing_report_of_a_ready_node_keeps_the_cache_summary() {
         let reports: Vec<_> = (0..answers).map(|_| report(BucketState::Reachable)).collect();
         status_of(cluster, &StatusInputs { pods: vec![&pod; 3], reports: &reports, ..HEALTHY })
     };
-    let capacity = |status: &Status| status.cache.as_ref().map(|cache| cache.capacity.clone());
+    let capacity = |status: &Status| status.store.as_ref().map(|store| store.capacity.clone());
     assert_eq!(
         capacity(&status_with_reports(&cluster, 2)).as_deref(),
         Some("20Gi"),

@@ -1,6 +1,6 @@
 //! The state that the next step of a volume change depends on.
 
-use crate::crd::Cache;
+use crate::crd::Store;
 use crate::reconcile::precondition::Precondition;
 use entrepot_config::ByteSize;
 
@@ -14,8 +14,8 @@ pub struct Volume {
 
 impl Volume {
     /// The volume in the spec.
-    pub fn desired(cache: &Cache) -> Volume {
-        Volume { size: cache.size, class: cache.storage_class_name.clone() }
+    pub fn desired(store: &Store) -> Volume {
+        Volume { size: store.size, class: store.storage_class_name.clone() }
     }
 }
 

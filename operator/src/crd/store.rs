@@ -1,11 +1,11 @@
-//! The local disk caches of the registry pods. A registry node calls its cache the store.
+//! The local disk stores of the registry pods.
 
 use entrepot_config::{ByteSize, EvictionPolicy, Threshold};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Local disk cache of each registry pod. Its content is also in the bucket, except for unfinished
+/// Local disk store of each registry pod. Its content is also in the bucket, except for unfinished
 /// uploads and, with WriteBack, blobs that the pod has not sent to the bucket yet.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -15,18 +15,18 @@ use serde::{Deserialize, Serialize};
          : quantity(self.targetFree).asInteger()) > \
          (self.lowFree.endsWith('%') ? quantity(self.size).asInteger() / 100 * int(self.lowFree.replace('%', '')) \
          : quantity(self.lowFree).asInteger())"
-    ).message("must be greater than spec.cache.lowFree").field_path(".targetFree"),
+    ).message("must be greater than spec.store.lowFree").field_path(".targetFree"),
     validation = Rule::new(
         "(self.targetFree.endsWith('%') ? quantity(self.size).asInteger() / 100 * int(self.targetFree.replace('%', '')) \
          : quantity(self.targetFree).asInteger()) < quantity(self.size).asInteger()"
-    ).message("must be less than spec.cache.size, or nothing could be cached").field_path(".targetFree"),
+    ).message("must be less than spec.store.size, or nothing could be stored").field_path(".targetFree"),
     validation = Rule::new(
         "self.resizePolicy == 'Recreate' || (has(self.storageClassName) == has(oldSelf.storageClassName) && \
          (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName))"
-    ).message("can be changed only while spec.cache.resizePolicy is Recreate")
+    ).message("can be changed only while spec.store.resizePolicy is Recreate")
         .field_path(".storageClassName"),
 )]
-pub struct Cache {
+pub struct Store {
     /// Size of the PersistentVolumeClaim of each pod, as a quantity such as `50Gi`. It is also the
     /// most that a pod caches, even if the storage driver does not limit the volume. Cannot be
     /// decreased while resizePolicy is Expand.
@@ -59,8 +59,9 @@ pub struct Cache {
     pub resize_policy: ResizePolicy,
     /// What happens to a PersistentVolumeClaim when its pod is removed by scaling down or by
     /// deleting the RegistryCluster: `Delete` (default) or `Retain`.
-    #[serde(default)]
-    pub retention: Retention,
+    // `retention` is its former name, which scripts that run against every build still write.
+    #[serde(default, alias = "retention")]
+    pub reclaim_policy: ReclaimPolicy,
 }
 
 fn ten_percent() -> Threshold {
@@ -72,7 +73,7 @@ fn twenty_percent() -> Threshold {
 }
 
 /// `Expand` expands the volumes in place. `Recreate` replaces them, one pod at a time, because the
-/// cache is disposable.
+/// store is disposable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ResizePolicy {
     #[default]
@@ -82,7 +83,7 @@ pub enum ResizePolicy {
 
 /// Whether a volume is deleted with its pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Retention {
+pub enum ReclaimPolicy {
     #[default]
     Delete,
     Retain,
