@@ -208,4 +208,15 @@ mod tests {
             assert!(UNIT.contains(&format!("--test {name}")), "{name}");
         }
     }
+
+    #[test]
+    fn every_file_that_the_flows_name_exists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let page = std::fs::read_to_string(root.join("docs/explanation/flows.md")).unwrap();
+        let files: Vec<_> = page.split('`').filter(|text| text.ends_with(".rs")).collect();
+        assert!(files.len() > 40, "{files:?}");
+        for file in files {
+            assert!(root.join(file).is_file(), "{file}");
+        }
+    }
 }

@@ -59,7 +59,7 @@ impl Nginx {
 
     /// Forwards requests to a server without buffering, as a load balancer does. It responds with
     /// 504 after the server was silent for `silence`. The requests are in
-    /// [`answered`](Nginx::answered).
+    /// [`Nginx::logged_requests`].
     ///
     /// # Errors
     /// If it does not start.

@@ -12,7 +12,7 @@ use entrepot_runtime::clock::Stopwatch;
 use futures::StreamExt;
 use std::sync::Arc;
 
-/// A bucket whose requests are counted in [`Metrics`].
+/// A bucket whose requests are counted in [`BucketMetrics`].
 pub struct Counted {
     inner: Arc<dyn Bucket>,
     metrics: BucketMetrics,

@@ -102,8 +102,9 @@ impl Clock {
     }
 }
 
-/// Measures a duration for a metric or a deadline. Setting the clock does not affect it.
-#[derive(Clone, Copy, Debug)]
+/// Measures a duration for a metric or a deadline. Setting the clock does not affect it. Of two, the
+/// one that was started first is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {

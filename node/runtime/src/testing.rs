@@ -9,6 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Panics
 /// If it is not true after 30 seconds.
+#[allow(clippy::panic, reason = "a test ends where its condition does not become true")]
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !condition() {

@@ -81,10 +81,10 @@ impl Exchange {
         Arc::new(InProgress(Arc::clone(self)))
     }
 
-    /// How long the connection has been idle. `None` if it is not idle, or was told to close.
-    pub fn idle(&self) -> Option<Duration> {
+    /// When the connection became idle. `None` if it is not idle, or was told to close.
+    pub fn idle_since(&self) -> Option<Stopwatch> {
         match *self.phase() {
-            Phase::Idle { since, .. } => Some(since.elapsed()),
+            Phase::Idle { since, .. } => Some(since),
             _ => None,
         }
     }

@@ -74,8 +74,9 @@ impl Places {
     /// Tells the connection that has been idle longest to close. Returns whether there was one.
     fn end_longest_idle(&self) -> bool {
         let taken = self.taken();
-        let idle = taken.exchanges.values().filter_map(|exchange| Some((exchange.idle()?, exchange)));
-        idle.max_by_key(|(idle, _)| *idle).is_some_and(|(_, exchange)| exchange.end_if_idle())
+        // Compared by their starts: durations that are read one after the other need not keep the order.
+        let idle = taken.exchanges.values().filter_map(|exchange| Some((exchange.idle_since()?, exchange)));
+        idle.min_by_key(|(since, _)| *since).is_some_and(|(_, exchange)| exchange.end_if_idle())
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -105,8 +106,8 @@ mod tests {
         let busy = held[0].exchange.begin(Protocol::Serial);
         for number in [2, 1] {
             drop(held[number].exchange.begin(Protocol::Serial));
-            // Makes sure that the idle times differ.
-            while held[number].exchange.idle() == Some(Duration::ZERO) {}
+            // Makes sure that the next one becomes idle later.
+            while held[number].exchange.idle_since().unwrap().elapsed().is_zero() {}
         }
         assert!(places.end_longest_idle());
         assert_eq!(
@@ -147,7 +148,7 @@ mod tests {
             drop(place.exchange.begin(Protocol::Multiplexed));
         }
         let mut waiting = Box::pin(places.take());
-        let told = || held.iter().filter(|place| place.exchange.idle().is_none()).count();
+        let told = || held.iter().filter(|place| place.exchange.idle_since().is_none()).count();
         assert!((&mut waiting).now_or_never().is_none());
         assert_eq!(told(), 1);
         tokio::time::advance(2 * STEP).await;
