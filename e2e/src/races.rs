@@ -4,11 +4,12 @@ use crate::s3::{ACCESS_KEY, SECRET_KEY};
 use crate::servers::{Minio, Versitygw};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
+use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 /// The node's test modules that take the bucket from `ENTREPOT_TEST_BUCKET`.
-const TESTS: [&str; 2] = ["upload::races_tests::", "store::tags::tests::"];
+const TESTS: [&str; 2] = ["upload::races_tests::", "repository::tags::tests::"];
 
 /// Runs the tests over a folder, versitygw and MinIO.
 ///
@@ -24,17 +25,32 @@ pub async fn run() -> Result<()> {
 }
 
 async fn over(name: &str, bucket: &str) -> Result<()> {
-    println!("races over {name}");
-    let tests = Command::new("cargo")
-        .args(["test", "--workspace", "--lib", "-p", "entrepot-node", "--"])
-        .args(TESTS)
+    for tests in TESTS {
+        println!("races over {name}: {tests}");
+        run_tests(tests, bucket).await.with_context(|| format!("races over {name}"))?;
+    }
+    Ok(())
+}
+
+/// A filter that matches no test is an error: the tests were renamed.
+async fn run_tests(tests: &str, bucket: &str) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--workspace", "--lib", "--", tests])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .envs([
             ("ENTREPOT_TEST_BUCKET", bucket),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
         ])
-        .status();
-    ensure!(tests.await.context("cannot run cargo")?.success(), "the races over {name} do not end as they should");
+        .stdout(Stdio::piped());
+    let output = command.spawn().context("cannot run cargo")?.wait_with_output().await?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    print!("{printed}");
+    ensure!(output.status.success(), "a test failed");
+    ensure!(
+        printed.lines().any(|line| line.starts_with("test ") && line.ends_with(" ... ok")),
+        "{tests} matches no test"
+    );
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! What tests of the flows share: a store in a temporary directory, a bucket in memory, and the
 //! flows of one node.
 
-use crate::manage::{Manage, ManageParts};
+use crate::app::flows::{Background, Flows};
+use crate::manage::Manage;
 use crate::observe::Metrics;
-use crate::replicate::{Replicate, ReplicateParts};
+use crate::replicate::Replicate;
 use crate::repository::tags::Conditions;
-use crate::repository::{Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Tags};
+use crate::repository::{Environment, Layout, Links, Tags};
 use crate::store::Store;
-use crate::upload::{ManifestPush, UploadParts, Uploads};
+use crate::upload::{ManifestPush, Uploads};
 use bytes::Bytes;
 use entrepot_bucket::Bucket;
 use entrepot_bucket::fault::{Faults, Faulty};
@@ -123,7 +124,7 @@ pub struct Setup {
     pub referrers_tag: bool,
     /// The node's name.
     pub name: &'static str,
-    pub retry_budget: Duration,
+    pub retry_budget: config::Duration,
     pub answer_within: config::Duration,
     /// The wall-clock time at the start.
     pub now: Timestamp,
@@ -140,11 +141,15 @@ impl Default for Setup {
             sparse_indexes: SparseIndexes::default(),
             referrers_tag: false,
             name: "a",
-            retry_budget: Duration::from_secs(15),
+            retry_budget: config::Duration::from_secs(15),
             answer_within: config::Duration::from_secs(50),
             now: Timestamp(1_000_000),
         }
     }
+}
+
+fn peer_url() -> PeerUrl {
+    PeerUrl::parse("http://{node}.peers:5000").unwrap()
 }
 
 fn patterns(globs: &[&str]) -> TagPatterns {
@@ -154,82 +159,35 @@ fn patterns(globs: &[&str]) -> TagPatterns {
 impl Node {
     /// A node whose store is this directory, which may be that of an earlier node.
     pub fn start(folder: &Path, setup: Setup) -> Node {
+        let hour = config::Duration::from_secs(3600);
         let defaults = NodeConfig::default();
-        let store = config::Store { path: folder.to_owned(), capacity: Some(setup.capacity), ..defaults.store.clone() };
-        let clock = Clock::manual(setup.now);
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let store = Store::open(&store, clock.clone(), metrics.clone()).unwrap();
-        let tasks = Tasks::new();
-        let layout = Layout::new("");
-        let hour = Duration::from_secs(3600);
-        let (pending, recent_puts) = (PendingHere::default(), RecentPuts::new(clock.clone()));
-        let links = Links::new(setup.bucket.clone(), layout.clone(), store.clone(), pending.clone(), hour, hour);
-        let tags = Tags::new(
-            setup.bucket.clone(),
-            layout.clone(),
-            store.clone(),
-            patterns(setup.immutable),
-            setup.retry_budget,
-        );
-        let name = NodeName::parse(setup.name).unwrap();
-        let replication =
-            config::Replication { mode: setup.mode, part_size: ByteSize::bytes(PART), ..defaults.replication };
-        let parts = ReplicateParts {
-            bucket: setup.bucket.clone(),
-            layout: layout.clone(),
-            store: store.clone(),
-            links: links.clone(),
-            damaged: Arc::new(Damaged::new(clock.clone())),
-            tasks: tasks.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            recent_puts: recent_puts.clone(),
-            pending,
-            node: name.clone(),
-            retry_budget: setup.retry_budget,
-        };
-        let fallback = Fallback {
-            bucket: setup.bucket.clone(),
-            layout: layout.clone(),
-            store: store.clone(),
-            links: links.clone(),
-            tags: tags.clone(),
-            enabled: setup.referrers_tag,
-        };
-        let replicate = Replicate::start(parts, &replication);
-        let uploads = Uploads::start(UploadParts {
-            bucket: setup.bucket.clone(),
-            layout: layout.clone(),
-            store: store.clone(),
-            links: links.clone(),
-            replicator: Arc::new(replicate.clone()),
-            tasks: tasks.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            node: name,
-            peer_url: Some(PeerUrl::parse("http://{node}.peers:5000").unwrap()),
-            mode: setup.mode,
-            config: config::Upload {
+        let config = NodeConfig {
+            node: config::Node { name: NodeName::parse(setup.name).unwrap(), peer_url: Some(peer_url()) },
+            bucket: config::Bucket { prefix: String::new(), retry_budget: setup.retry_budget, ..defaults.bucket },
+            store: config::Store { path: folder.to_owned(), capacity: Some(setup.capacity), ..defaults.store },
+            replication: config::Replication {
+                mode: setup.mode,
+                part_size: ByteSize::bytes(PART),
+                ..defaults.replication
+            },
+            links: config::Links { fresh_for: hour, stale_if_error: hour },
+            tags: config::Tags { immutable: patterns(setup.immutable), ..defaults.tags },
+            upload: config::Upload {
                 max_sessions: setup.max_sessions,
                 sparse_indexes: setup.sparse_indexes,
                 answer_within: setup.answer_within,
+                referrers_tag: setup.referrers_tag,
                 ..defaults.upload
             },
-            tags: tags.clone(),
-            fallback: fallback.clone(),
-            recent_puts,
-        })
-        .unwrap();
-        let manage = Manage::new(ManageParts {
-            bucket: setup.bucket.clone(),
-            layout: layout.clone(),
-            store: store.clone(),
-            links: links.clone(),
-            tags: tags.clone(),
-            fallback,
-            replicator: Arc::new(replicate.clone()),
-        });
-        Node { bucket: setup.bucket, layout, store, links, tags, clock, tasks, metrics, replicate, uploads, manage }
+            ..defaults
+        };
+        let (clock, metrics) = (Clock::manual(setup.now), Arc::new(Metrics::new().unwrap()));
+        let store = Store::open(&config.store, clock.clone(), metrics.clone()).unwrap();
+        let env = Environment::new(Arc::new(config), setup.bucket, store, clock, Tasks::new(), metrics);
+        let flows = Flows::wire(&env, &Background::start().unwrap()).unwrap();
+        let Environment { bucket, layout, store, links, tags, clock, tasks, metrics, .. } = env;
+        let Flows { replicate, uploads, manage, .. } = flows;
+        Node { bucket, layout, store, links, tags, clock, tasks, metrics, replicate, uploads, manage }
     }
 
     /// Stops the node in order and closes its store.

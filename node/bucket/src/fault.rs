@@ -11,6 +11,7 @@ use futures::{StreamExt, stream};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::sync::CancellationToken;
 
 /// The effect of a fault. Offsets are bytes of the body, from its first.
@@ -86,12 +87,14 @@ pub struct Faults {
 struct Rule {
     fault: Fault,
     hits: u64,
+    stalled: Arc<AtomicU64>,
     cleared: CancellationToken,
 }
 
 /// A fault that applies to a request.
 struct Struck {
     effect: Effect,
+    stalled: Arc<AtomicU64>,
     cleared: CancellationToken,
 }
 
@@ -103,13 +106,19 @@ impl Faults {
     /// Adds a fault. If several faults match a request, the one added first applies.
     pub fn add(&self, fault: Fault) -> FaultId {
         let mut rules = self.rules();
-        rules.push(Rule { fault, hits: 0, cleared: CancellationToken::new() });
+        rules.push(Rule { fault, hits: 0, stalled: Arc::default(), cleared: CancellationToken::new() });
         FaultId(rules.len() - 1)
     }
 
     /// The number of requests that the fault has affected.
     pub fn hits(&self, id: FaultId) -> u64 {
         self.rules().get(id.0).map_or(0, |rule| rule.hits)
+    }
+
+    /// The number of bodies that reached the place at which the fault stalls them: the bucket has
+    /// answered these requests.
+    pub fn stalled(&self, id: FaultId) -> u64 {
+        self.rules().get(id.0).map_or(0, |rule| rule.stalled.load(Ordering::SeqCst))
     }
 
     /// Removes all faults; requests that hang continue. Their hits can still be read.
@@ -129,7 +138,7 @@ impl Faults {
                 && key.contains(&fault.key)
         })?;
         rule.hits += 1;
-        Some(Struck { effect: rule.fault.effect, cleared: rule.cleared.clone() })
+        Some(Struck { effect: rule.fault.effect, stalled: rule.stalled.clone(), cleared: rule.cleared.clone() })
     }
 }
 
@@ -194,7 +203,10 @@ fn spoil(key: &Key, object: Object, struck: Struck) -> Object {
         Effect::Truncate { after } => split(object.body, after, fail(BucketErrorKind::Truncated)),
         Effect::Reset { after } => split(object.body, after, fail(BucketErrorKind::Connection)),
         Effect::Stall { after } => split(object.body, after, |rest| {
-            let wait = stream::once(async move { struck.cleared.cancelled().await });
+            let wait = stream::once(async move {
+                struck.stalled.fetch_add(1, Ordering::SeqCst);
+                struck.cleared.cancelled().await;
+            });
             wait.filter_map(|()| async { None }).chain(rest).boxed()
         }),
         Effect::Corrupt { at } => corrupted(object.body, at),

@@ -3,6 +3,8 @@
 //! imports it except the program.
 
 pub mod bucket_health;
+pub mod error;
+pub mod flows;
 pub mod live;
 pub mod probes;
 pub mod shutdown;

@@ -80,7 +80,7 @@ impl Content {
         let Content { size, digest, shared, source } = self;
         let mut serving = Serving { shared, digest, size, at: range.start, range, from: From::Nothing };
         let result = serving.begin(source);
-        serving.shared.parts.metrics.fetches.with_label_values(&[result]).inc();
+        serving.shared.parts.env.metrics.fetches.with_label_values(&[result]).inc();
         stream::try_unfold(serving, Serving::step).boxed()
     }
 }
@@ -163,7 +163,7 @@ impl Serving {
             match self.piece().await {
                 Ok(bytes) => {
                     self.at += bytes.len() as u64;
-                    let served = &self.shared.parts.metrics.served_bytes;
+                    let served = &self.shared.parts.env.metrics.served_bytes;
                     served.with_label_values(&[self.from.name()]).inc_by(bytes.len() as u64);
                     return Ok(Some((bytes, self)));
                 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 /// # Errors
 /// `Mismatch` if it is still damaged. A bucket error if the bucket does not respond.
 pub(super) async fn course(shared: &Shared, digest: &Digest) -> Result<Course, FetchError> {
-    let damaged = &shared.parts.damaged;
+    let damaged = &shared.parts.env.damaged;
     match damaged.condition(digest) {
         Condition::Sound => return Ok(Course::Read),
         Condition::Damaged => return Err(FetchError::Mismatch(*digest)),
@@ -61,7 +61,7 @@ pub(super) async fn read_through(
     let read = pass_through::whole(&shared.origin(digest), background, *digest, size, 0, opened);
     match read.try_for_each(|_| std::future::ready(Ok(()))).await {
         Ok(()) => {
-            shared.parts.damaged.repaired(digest);
+            shared.parts.env.damaged.repaired(digest);
             Ok(None)
         }
         Err(failure) => {
@@ -79,7 +79,7 @@ pub(super) async fn read_through(
 /// `Mismatch` if the object is damaged. Other errors if the bucket does not have it or does not
 /// respond.
 pub(super) async fn size(shared: &Shared, digest: &Digest) -> Result<u64, FetchError> {
-    let damaged = &shared.parts.damaged;
+    let damaged = &shared.parts.env.damaged;
     if damaged.condition(digest) == Condition::Damaged {
         return Err(FetchError::Mismatch(*digest));
     }

@@ -9,12 +9,12 @@ use std::io::ErrorKind;
 
 impl Shared {
     pub(super) fn count_fill(&self, result: &str) {
-        self.parts.metrics.fills.with_label_values(&[result]).inc();
+        self.parts.env.metrics.fills.with_label_values(&[result]).inc();
     }
 
     /// Counts a download as running until the returned value is dropped.
     pub(super) fn count_running(&self) -> Running {
-        let gauge = self.parts.metrics.fills_running.clone();
+        let gauge = self.parts.env.metrics.fills_running.clone();
         gauge.inc();
         Running(gauge)
     }

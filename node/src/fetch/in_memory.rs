@@ -36,7 +36,7 @@ pub(super) async fn land<T: Clone + From<Bytes>>(
 ) {
     let content = match read {
         Ok(content) => {
-            shared.parts.damaged.repaired(digest);
+            shared.parts.env.damaged.repaired(digest);
             content
         }
         Err(failure) => {
@@ -46,7 +46,7 @@ pub(super) async fn land<T: Clone + From<Bytes>>(
     };
     let _running = shared.count_running();
     leader.announce(Ok(content.clone().into()));
-    let store = &shared.parts.store;
+    let store = &shared.parts.env.store;
     let stored = match kind {
         LinkKind::Layer => store.contents.insert(digest, content).await,
         LinkKind::Revision => store.contents.insert_small(digest, content).await,

@@ -23,14 +23,14 @@ pub(super) async fn blob(
     let _expected = shared.expect(digest);
     // A download of content that may be damaged must not start before `doubt::course` decided how
     // to read it.
-    let early = || if shared.parts.damaged.is_damaged(digest) { None } else { join(shared, digest, true) };
+    let early = || if shared.parts.env.damaged.is_damaged(digest) { None } else { join(shared, digest, true) };
     let mut joined = visible(shared, repository, LinkKind::Layer, digest, early).await?;
     let content = |size, source| Content { size, digest: *digest, shared: shared.clone(), source };
     let (mut use_store, mut verify) = (true, false);
     let mut looks = 0;
     loop {
         if use_store && joined.is_none() {
-            match shared.parts.store.contents.open(digest).await {
+            match shared.parts.env.store.contents.open(digest).await {
                 Ok(Some(stored)) => return Ok(content(stored.size, ReadFrom::Stored(stored))),
                 Ok(None) => {}
                 Err(error) => {
@@ -85,7 +85,7 @@ async fn read_from(
 /// Joins the download of a digest or starts one, and returns whether it is new. `None` if the
 /// content is stored by now.
 fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Follower<Opened>, bool)> {
-    match shared.fills.enter(digest, || use_store && shared.parts.store.contents.contains(digest)) {
+    match shared.fills.enter(digest, || use_store && shared.parts.env.store.contents.contains(digest)) {
         Entry::Joined(follower) => Some((follower, false)),
         Entry::New(leader, follower) => {
             shared.spawn_fill("fill", digest, driver::fill(shared.clone(), *digest, leader));
@@ -99,7 +99,7 @@ fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Follo
 pub(super) fn refill(shared: &Arc<Shared>, digest: &Digest) {
     if let Some((follower, true)) = join(shared, digest, true) {
         // Waiting for the outcome marks the download as wanted, so that it is not cancelled.
-        shared.parts.tasks.spawn("refill", follower.outcome().map(drop));
+        shared.parts.env.tasks.spawn("refill", follower.outcome().map(drop));
     }
 }
 
@@ -111,12 +111,12 @@ pub(super) async fn blob_size(
 ) -> Result<u64, FetchError> {
     let parts = &shared.parts;
     if let (true, Some(size)) =
-        (parts.links.is_pending(repository, LinkKind::Layer, digest), parts.store.contents.size(digest))
+        (parts.env.links.is_pending(repository, LinkKind::Layer, digest), parts.env.store.contents.size(digest))
     {
         return Ok(size);
     }
     let (linked, size) =
-        tokio::join!(parts.links.ask(repository, LinkKind::Layer, digest), doubt::size(shared, digest));
+        tokio::join!(parts.env.links.ask(repository, LinkKind::Layer, digest), doubt::size(shared, digest));
     match linked {
         Ok(true) => {}
         Ok(false) => match parts.replicator.elsewhere(repository, digest).await? {
@@ -125,14 +125,16 @@ pub(super) async fn blob_size(
             Elsewhere::Pending => return Err(FetchError::Pending(*digest)),
         },
         // The bucket does not respond: a link that was seen before counts, as for a pull.
-        Err(error) if !parts.links.was_seen(repository, LinkKind::Layer, digest) => return Err(error.into()),
+        Err(error) if !parts.env.links.was_seen(repository, LinkKind::Layer, digest) => return Err(error.into()),
         Err(_) => {}
     }
     match size {
-        Err(FetchError::Bucket(error)) if error.is_transient() => parts.store.contents.size(digest).ok_or(error.into()),
+        Err(FetchError::Bucket(error)) if error.is_transient() => {
+            parts.env.store.contents.size(digest).ok_or(error.into())
+        }
         // The object is damaged. An intact copy in the store of this node replaces it.
         Err(FetchError::Mismatch(_))
-            if parts.store.contents.size(digest).is_some() && parts.replicator.ensure_data(digest).await? =>
+            if parts.env.store.contents.size(digest).is_some() && parts.replicator.ensure_data(digest).await? =>
         {
             doubt::size(shared, digest).await
         }

@@ -39,7 +39,7 @@ pub(super) async fn manifest(
 
 /// Joins the fetch of a manifest or starts one, and returns which. `None` if it is stored by now.
 fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Follower<Bytes>, &'static str)> {
-    match shared.manifests.enter(digest, || use_store && shared.parts.store.contents.contains(digest)) {
+    match shared.manifests.enter(digest, || use_store && shared.parts.env.store.contents.contains(digest)) {
         Entry::AlreadyStored => None,
         Entry::Joined(follower) => Some((follower, "joined")),
         Entry::New(leader, follower) => {
@@ -50,7 +50,7 @@ fn join(shared: &Arc<Shared>, digest: &Digest, use_store: bool) -> Option<(Follo
 }
 
 async fn stored(shared: &Shared, digest: &Digest) -> Option<Bytes> {
-    match shared.parts.store.contents.read_small(digest).await {
+    match shared.parts.env.store.contents.read_small(digest).await {
         Ok(content) => content,
         Err(error) => {
             tracing::warn!(%digest, %error, "cannot read a stored manifest; reading from the bucket");
@@ -60,7 +60,7 @@ async fn stored(shared: &Shared, digest: &Digest) -> Option<Bytes> {
 }
 
 fn served(shared: &Shared, content: Bytes, result: &str, source: &str) -> Bytes {
-    let metrics = &shared.parts.metrics;
+    let metrics = &shared.parts.env.metrics;
     metrics.fetches.with_label_values(&[result]).inc();
     metrics.served_bytes.with_label_values(&[source]).inc_by(content.len() as u64);
     content

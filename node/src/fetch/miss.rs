@@ -58,13 +58,13 @@ pub(super) async fn visible<T>(
     digest: &Digest,
     join: impl FnOnce() -> Option<T>,
 ) -> Result<Option<T>, FetchError> {
-    let mut link = pin!(shared.parts.links.exists(repository, kind, digest));
+    let mut link = pin!(shared.parts.env.links.exists(repository, kind, digest));
     // The link check is polled first, so that it gets a slot at the bucket before the content does.
     // Otherwise content requests that wait for their link checks could hold all slots.
     let (is_visible, joined) = match futures::poll!(link.as_mut()) {
         Poll::Ready(is_visible) => (is_visible?, None),
         Poll::Pending => {
-            let joined = if shared.parts.store.contents.contains(digest) { None } else { join() };
+            let joined = if shared.parts.env.store.contents.contains(digest) { None } else { join() };
             (link.await?, joined)
         }
     };

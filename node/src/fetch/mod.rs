@@ -45,23 +45,20 @@ mod tests;
 
 pub use content::Content;
 
-use crate::observe::Metrics;
 use crate::repository::layout::LinkKind;
-use crate::repository::{Damaged, Layout, Links, Replicator};
-use crate::store::{Expected, Store, StoreError};
+use crate::repository::{Environment, Replicator};
+use crate::store::{Expected, StoreError};
 use bytes::Bytes;
 use circuit::Circuit;
-use entrepot_bucket::{Bucket, BucketError, ObjectMeta};
-use entrepot_config as config;
+use entrepot_bucket::{BucketError, ObjectMeta};
 use entrepot_oci::{Digest, Repository, Tag};
-use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
+use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime};
 use futures::FutureExt;
 use opened::Opened;
 use origin::Origin;
 use single_flight::SingleFlight;
 use source::BucketSource;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Why content cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -95,27 +92,11 @@ pub struct Resolved {
 
 /// The parts of the fetch flow.
 pub struct FetchParts {
-    pub bucket: Arc<dyn Bucket>,
-    pub layout: Layout,
-    pub store: Store,
-    pub links: Links,
+    pub env: Environment,
     pub replicator: Arc<dyn Replicator>,
-    /// Objects of the bucket that were found to be damaged. Shared with the flows that repair them.
-    pub damaged: Arc<Damaged>,
-    pub config: config::Fetch,
-    pub tags: config::Tags,
-    /// `links.staleIfError`
-    pub stale_if_error: Duration,
-    pub tasks: Tasks,
     /// Runs the downloads of large content.
     pub background_runtime: BackgroundRuntime,
     pub background: BackgroundBlocking,
-    pub clock: Clock,
-    pub metrics: Arc<Metrics>,
-    /// How long a broken body is retried without one more byte arriving.
-    pub retry_budget: Duration,
-    /// A body that yields nothing for this long is considered broken.
-    pub stall_timeout: Duration,
 }
 
 /// The fetch flow. Clones share it.
@@ -136,35 +117,38 @@ impl Shared {
     /// The object that holds the content of a digest.
     fn origin(&self, digest: &Digest) -> Origin {
         let parts = &self.parts;
-        let source = BucketSource { bucket: parts.bucket.clone(), key: parts.layout.data(digest) };
-        Origin::new(Arc::new(source), parts.retry_budget, parts.stall_timeout)
+        let source = BucketSource { bucket: parts.env.bucket.clone(), key: parts.env.layout.data(digest) };
+        let config = &parts.env.config.bucket;
+        // A broken body is retried for as long as a request; one that yields nothing for the time of a
+        // request is considered broken.
+        Origin::new(Arc::new(source), config.retry_budget.get(), config.request_timeout.get())
     }
 
     /// Registers content that is not stored, because its link may be seen before its download
     /// starts.
     fn expect(&self, digest: &Digest) -> Option<Expected> {
-        let store = &self.parts.store;
+        let store = &self.parts.env.store;
         (!store.contents.contains(digest)).then(|| store.contents.expect(digest))
     }
 
     /// Runs a download in the background. Links of its content that are seen before it ends are
     /// remembered.
     fn spawn_fill(&self, name: &'static str, digest: &Digest, fill: impl Future<Output = ()> + Send + 'static) {
-        let expected = self.parts.store.contents.expect(digest);
-        self.parts.tasks.spawn(name, fill.map(|()| drop(expected)));
+        let expected = self.parts.env.store.contents.expect(digest);
+        self.parts.env.tasks.spawn(name, fill.map(|()| drop(expected)));
     }
 
     /// Counts, logs and remembers an object of the bucket that does not match its digest.
     fn mismatch(&self, digest: &Digest, version: Option<ObjectMeta>) {
-        self.parts.damaged.mark(digest, version);
-        self.parts.metrics.mismatches.with_label_values(&["bucket"]).inc();
-        tracing::error!(key = %self.parts.layout.data(digest), "the content in the bucket does not match its digest");
+        self.parts.env.damaged.mark(digest, version);
+        self.parts.env.metrics.mismatches.with_label_values(&["bucket"]).inc();
+        tracing::error!(key = %self.parts.env.layout.data(digest), "the content in the bucket does not match its digest");
     }
 }
 
 impl Fetch {
     pub fn new(parts: FetchParts) -> Fetch {
-        let circuit = Circuit::new(parts.clock.clone());
+        let circuit = Circuit::new(parts.env.clock.clone());
         let shared = Shared { parts, fills: SingleFlight::new(), manifests: SingleFlight::new(), circuit };
         Fetch { shared: Arc::new(shared) }
     }
@@ -205,7 +189,7 @@ impl Fetch {
     /// it finds. The response follows from the result. While the bucket is unreachable, a link that
     /// was seen before counts, as for a pull.
     pub async fn recheck_manifest(&self, repository: &Repository, digest: &Digest) {
-        if let Err(error) = self.shared.parts.links.ask(repository, LinkKind::Revision, digest).await {
+        if let Err(error) = self.shared.parts.env.links.ask(repository, LinkKind::Revision, digest).await {
             tracing::debug!(%repository, %digest, %error, "cannot check the link of a manifest in the bucket");
         }
     }

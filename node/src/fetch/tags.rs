@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// See [`super::Fetch::resolve`].
 pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: &Tag) -> Result<Resolved, FetchError> {
     let parts = &shared.parts;
-    let known = parts.store.tags.get(repository, tag);
-    let age = known.as_ref().map(|known| parts.clock.uptime().since(known.seen));
+    let known = parts.env.store.tags.get(repository, tag);
+    let age = known.as_ref().map(|known| parts.env.clock.uptime().since(known.seen));
     if let Some(known) = &known
-        && age.is_some_and(|age| age < parts.tags.fresh_for.get())
+        && age.is_some_and(|age| age < parts.env.config.tags.fresh_for.get())
     {
         return Ok(Resolved { digest: known.digest, stale: false });
     }
-    let fallback = known.as_ref().filter(|_| age.is_some_and(|age| age <= parts.stale_if_error));
+    let fallback = known.as_ref().filter(|_| age.is_some_and(|age| age <= parts.env.config.links.stale_if_error.get()));
     if let Some(fallback) = fallback {
         match shared.circuit.advice() {
             Advice::Ask => {}
@@ -62,14 +62,14 @@ pub(super) async fn resolve(shared: &Arc<Shared>, repository: &Repository, tag: 
 }
 
 fn stale(shared: &Shared, known: &KnownTag) -> Resolved {
-    shared.parts.metrics.stale_tags.inc();
+    shared.parts.env.metrics.stale_tags.inc();
     Resolved { digest: known.digest, stale: true }
 }
 
 /// Checks in the background whether the bucket works again.
 fn probe(shared: &Arc<Shared>, repository: &Repository, tag: &Tag, known: KnownTag) {
     let (shared, repository, tag) = (shared.clone(), repository.clone(), tag.clone());
-    shared.parts.tasks.clone().spawn("probe bucket", async move {
+    shared.parts.env.tasks.clone().spawn("probe bucket", async move {
         if let Err(error) = ask(&shared, &repository, &tag, Some(&known)).await {
             tracing::debug!(%error, "the bucket still fails");
         }
@@ -85,8 +85,10 @@ async fn ask(
     known: Option<&KnownTag>,
 ) -> Result<Option<Digest>, BucketError> {
     let parts = &shared.parts;
-    let look = parts.store.tags.look(repository, tag);
-    let answer = retry::within(parts.retry_budget, BucketError::is_transient, || get(shared, repository, tag, known));
+    let look = parts.env.store.tags.look(repository, tag);
+    let answer = retry::within(parts.env.config.bucket.retry_budget.get(), BucketError::is_transient, || {
+        get(shared, repository, tag, known)
+    });
     let answer = answer.await;
     shared.circuit.report(answer.is_ok());
     let found = match (answer?, known) {
@@ -102,11 +104,11 @@ async fn ask(
     };
     match found {
         Some((digest, etag)) => {
-            parts.store.tags.remember(&look, repository, tag, digest, etag);
+            parts.env.store.tags.remember(&look, repository, tag, digest, etag);
             Ok(Some(digest))
         }
         None => {
-            parts.store.tags.forget(repository, tag);
+            parts.env.store.tags.forget(repository, tag);
             Ok(None)
         }
     }
@@ -125,9 +127,9 @@ async fn get(
     tag: &Tag,
     known: Option<&KnownTag>,
 ) -> Result<Answer, BucketError> {
-    let key = shared.parts.layout.tag_current(repository, tag);
+    let key = shared.parts.env.layout.tag_current(repository, tag);
     let if_none_match = known.map(|known| known.etag.clone());
-    Ok(match shared.parts.bucket.get(&key, GetOptions { if_none_match, ..GetOptions::default() }).await? {
+    Ok(match shared.parts.env.bucket.get(&key, GetOptions { if_none_match, ..GetOptions::default() }).await? {
         Get::Found(object) => {
             let (content, etag) = collect_small(&key, object, MAX_LINK_BYTES).await?;
             Answer::Link(content, etag)

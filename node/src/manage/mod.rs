@@ -21,10 +21,9 @@ mod protect;
 
 use crate::repository::layout::LinkKind;
 use crate::repository::tags::TagError;
-use crate::repository::{Fallback, Layout, Links, Replicator, Tags};
-use crate::store::Store;
+use crate::repository::{Environment, Replicator};
 use bytes::Bytes;
-use entrepot_bucket::{Bucket, BucketError, get_small};
+use entrepot_bucket::{BucketError, get_small};
 use entrepot_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 use entrepot_runtime::crash;
 use std::sync::Arc;
@@ -53,26 +52,16 @@ impl From<TagError> for ManageError {
     }
 }
 
-/// The parts of content management.
-pub struct ManageParts {
-    pub bucket: Arc<dyn Bucket>,
-    pub layout: Layout,
-    pub store: Store,
-    pub links: Links,
-    pub tags: Tags,
-    pub fallback: Fallback,
-    pub replicator: Arc<dyn Replicator>,
-}
-
 /// Content management. Clones share it.
 #[derive(Clone)]
 pub struct Manage {
-    parts: Arc<ManageParts>,
+    env: Environment,
+    replicator: Arc<dyn Replicator>,
 }
 
 impl Manage {
-    pub fn new(parts: ManageParts) -> Manage {
-        Manage { parts: Arc::new(parts) }
+    pub fn new(env: Environment, replicator: Arc<dyn Replicator>) -> Manage {
+        Manage { env, replicator }
     }
 
     /// Removes a tag; its manifest stays. Also removes the remains of a tag after an interrupted
@@ -81,7 +70,7 @@ impl Manage {
     /// # Errors
     /// If there is no such tag, it is immutable, or the bucket fails.
     pub async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), ManageError> {
-        Ok(self.parts.tags.remove(repository, tag).await?)
+        Ok(self.env.tags.remove(repository, tag).await?)
     }
 
     /// Removes a manifest from a repository, with the tags that refer to it and its entry among
@@ -90,7 +79,7 @@ impl Manage {
     /// # Errors
     /// If it does not exist, an immutable tag needs it, or the bucket fails.
     pub async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), ManageError> {
-        let ManageParts { links, tags, .. } = &*self.parts;
+        let Environment { links, tags, .. } = &self.env;
         let linked = links.ask(repository, LinkKind::Revision, digest).await?;
         let pointing = tags.pointing_to(repository, digest).await?;
         if !linked && pointing.is_empty() {
@@ -103,8 +92,8 @@ impl Manage {
         crash::point("delete.tags-removed");
         // An entry among referrers must not outlive its manifest, so it is removed before the link.
         if let Some(subject) = self.subject_of(digest).await? {
-            self.parts.bucket.delete(&self.parts.layout.referrer(repository, &subject, digest)).await?;
-            self.parts.fallback.remove(repository, &subject, digest).await?;
+            self.env.bucket.delete(&self.env.layout.referrer(repository, &subject, digest)).await?;
+            self.env.fallback.remove(repository, &subject, digest).await?;
         }
         links.remove(repository, LinkKind::Revision, digest).await?;
         crash::point("delete.link-removed");
@@ -120,7 +109,7 @@ impl Manage {
     /// Removes tags that were pushed for the manifest during its deletion. If the manifest is
     /// linked again, the push came after the deletion, and its tags stay.
     async fn remove_late_tags(&self, repository: &Repository, digest: &Digest) -> Result<(), ManageError> {
-        let ManageParts { links, tags, .. } = &*self.parts;
+        let Environment { links, tags, .. } = &self.env;
         for tag in tags.pointing_to(repository, digest).await? {
             if links.ask(repository, LinkKind::Revision, digest).await? {
                 return Ok(());
@@ -143,9 +132,9 @@ impl Manage {
     /// # Errors
     /// If it does not exist, an immutable tag needs it, or the bucket fails.
     pub async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), ManageError> {
-        let links = &self.parts.links;
+        let links = &self.env.links;
         // A pending blob would get its link after the deletion and so return.
-        self.parts.replicator.durable(repository, digest).await?;
+        self.replicator.durable(repository, digest).await?;
         if !links.ask(repository, LinkKind::Layer, digest).await? {
             return Err(ManageError::NotFound);
         }
@@ -169,11 +158,11 @@ impl Manage {
     }
 
     async fn content_of(&self, digest: &Digest) -> Result<Option<Bytes>, BucketError> {
-        if let Ok(Some(content)) = self.parts.store.contents.read_small(digest).await {
+        if let Ok(Some(content)) = self.env.store.contents.read_small(digest).await {
             return Ok(Some(content));
         }
-        let key = self.parts.layout.data(digest);
-        Ok(get_small(&*self.parts.bucket, &key, MAX_MANIFEST_BYTES).await?.map(|(content, _)| content))
+        let key = self.env.layout.data(digest);
+        Ok(get_small(&*self.env.bucket, &key, MAX_MANIFEST_BYTES).await?.map(|(content, _)| content))
     }
 }
 

@@ -20,11 +20,11 @@ impl Manage {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<Tag>, BucketError> {
-        if !self.parts.tags.any_immutable() {
+        if !self.env.tags.any_immutable() {
             return Ok(None);
         }
         let mut seen = HashSet::new();
-        for (tag, manifest) in self.parts.tags.immutable(repository).await? {
+        for (tag, manifest) in self.env.tags.immutable(repository).await? {
             if self.needs(manifest, digest, &mut seen).await? {
                 return Ok(Some(tag));
             }

@@ -50,4 +50,4 @@ mod worker;
 mod tests;
 
 pub use oldest::OldestPending;
-pub use worker::{Replicate, ReplicateParts};
+pub use worker::Replicate;

@@ -6,41 +6,19 @@ use super::markers::Markers;
 use super::send::Sender;
 use crate::observe::Metrics;
 use crate::repository::replicator::{Elsewhere, Journaled, Pending, Replicator};
-use crate::repository::{Damaged, Layout, Links, PendingHere, RecentPuts};
+use crate::repository::{Environment, PendingHere};
 use crate::store::Store;
 use crate::store::{Pin, StoreError};
 use async_trait::async_trait;
 use dashmap::DashMap;
-use entrepot_bucket::Bucket;
 use entrepot_bucket::{BucketError, BucketErrorKind, ObjectMeta, Operation};
 use entrepot_config::ReplicationMode;
-use entrepot_oci::{Digest, NodeName, Repository};
+use entrepot_oci::{Digest, Repository};
 use entrepot_runtime::clock::{Clock, Timestamp};
 use entrepot_runtime::{Tasks, crash, retry};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
-
-/// The dependencies of the replicate flow.
-pub struct ReplicateParts {
-    pub bucket: Arc<dyn Bucket>,
-    pub layout: Layout,
-    pub store: Store,
-    pub links: Links,
-    /// Objects in the bucket that are known to be damaged. The next push of the same content
-    /// replaces them.
-    pub damaged: Arc<Damaged>,
-    pub tasks: Tasks,
-    pub clock: Clock,
-    pub metrics: Arc<Metrics>,
-    pub recent_puts: RecentPuts,
-    /// Marks blobs that are acknowledged and not yet durable.
-    pub pending: PendingHere,
-    /// The name of this node.
-    pub node: NodeName,
-    /// How long a request waits for a blob that is pending at another node.
-    pub retry_budget: Duration,
-}
 
 /// The replicate flow. Clones share the state.
 #[derive(Clone)]
@@ -95,38 +73,39 @@ enum Progress {
 
 impl Replicate {
     /// Resumes the blobs that earlier runs left pending. Blocking, because it reads the journal.
-    pub fn start(parts: ReplicateParts, config: &entrepot_config::Replication) -> Replicate {
-        let journal = Journal::new(parts.store.dirs.pending());
+    pub fn start(env: Environment) -> Replicate {
+        let config = &env.config.replication;
+        let journal = Journal::new(env.store.dirs.pending());
         let left = journal.left();
         let markers = Markers {
-            bucket: parts.bucket.clone(),
-            layout: parts.layout.clone(),
-            links: parts.links.clone(),
-            clock: parts.clock.clone(),
-            node: parts.node,
+            bucket: env.bucket.clone(),
+            layout: env.layout.clone(),
+            links: env.links.clone(),
+            clock: env.clock.clone(),
+            node: env.config.node.name.clone(),
             write_back: config.mode == ReplicationMode::WriteBack,
-            retry_budget: parts.retry_budget,
+            retry_budget: env.config.bucket.retry_budget.get(),
         };
         let sender = Sender {
-            bucket: parts.bucket,
-            layout: parts.layout,
-            links: parts.links,
-            recent_puts: parts.recent_puts,
-            damaged: parts.damaged,
+            bucket: env.bucket,
+            layout: env.layout,
+            links: env.links,
+            recent_puts: env.recent_puts,
+            damaged: env.damaged,
             part_size: config.part_size.get(),
             parallel_parts: config.parallel_parts as usize,
         };
         let inner = Inner {
-            store: parts.store,
+            store: env.store,
             sender,
             journal,
             kept: parking_lot::Mutex::default(),
-            tasks: parts.tasks,
-            clock: parts.clock,
-            metrics: parts.metrics,
+            tasks: env.tasks,
+            clock: env.clock,
+            metrics: env.metrics,
             turns: Semaphore::new(config.parallel_blobs as usize),
             pending: DashMap::new(),
-            pending_here: parts.pending,
+            pending_here: env.pending_here,
             markers,
             sending: DashMap::new(),
         };

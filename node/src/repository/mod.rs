@@ -5,6 +5,7 @@
 //! receives or sends content, and never decides what to replicate or evict: the flows do.
 
 pub mod damaged;
+pub mod environment;
 pub mod fallback;
 pub mod layout;
 pub mod links;
@@ -14,6 +15,7 @@ pub mod replicator;
 pub mod tags;
 
 pub use damaged::Damaged;
+pub use environment::Environment;
 pub use fallback::Fallback;
 pub use layout::Layout;
 pub use links::Links;

@@ -33,10 +33,10 @@ impl Uploads {
     ) -> Result<(), UploadError> {
         let writing = self.verified(&session, writing, &expected).await?;
         crash::point("upload.verified");
-        let write_back = self.inner.mode == ReplicationMode::WriteBack;
+        let write_back = self.inner.env.config.replication.mode == ReplicationMode::WriteBack;
         let size = writing.offset();
         // The blob is pinned before it is in the store, so it can never be evicted in between.
-        let pin = self.inner.store.contents.pin(&expected);
+        let pin = self.inner.env.store.contents.pin(&expected);
         let journaled = self.inner.replicator.journal(&session.repository, &expected, size, write_back).await?;
         crash::point("upload.journaled");
         let writing = self.adopt(&session, writing, &expected).await?;
@@ -72,19 +72,19 @@ impl Uploads {
         if actual == *expected {
             return Ok(writing);
         }
-        self.inner.metrics.mismatches.with_label_values(&["upload"]).inc();
+        self.inner.env.metrics.mismatches.with_label_values(&["upload"]).inc();
         self.end(session, writing).await?;
         Err(UploadError::DigestMismatch { expected: Box::new(*expected), actual: Box::new(actual) })
     }
 
     /// Moves the spool file into the store.
     async fn adopt(&self, session: &Session, mut writing: Writing, digest: &Digest) -> Result<Writing, UploadError> {
-        let write_back = self.inner.mode == ReplicationMode::WriteBack;
+        let write_back = self.inner.env.config.replication.mode == ReplicationMode::WriteBack;
         let reservation = writing.reservation.take();
         // WriteBack acknowledges content that only this disk has, so the content is synced.
         // WriteThrough acknowledges content that the bucket has; after a power failure the store
         // verifies what it kept.
-        match self.inner.store.contents.adopt(digest, &session.data(), reservation, write_back).await {
+        match self.inner.env.store.contents.adopt(digest, &session.data(), reservation, write_back).await {
             Ok(()) => Ok(writing),
             Err(error @ StoreError::Io { .. }) if write_back => {
                 // After a failed sync, the next sync can succeed without having written the bytes,
@@ -95,7 +95,7 @@ impl Uploads {
             Err(error) => {
                 // The bytes are still in the session, so the client may finish it again.
                 let size = writing.offset();
-                writing.reservation = self.inner.store.room.account_existing(size);
+                writing.reservation = self.inner.env.store.room.account_existing(size);
                 Err(error.into())
             }
         }
@@ -113,7 +113,7 @@ impl Uploads {
     /// gets it only afterwards, and then finds that the session is gone.
     pub(super) async fn end(&self, session: &Session, writing: Writing) -> Result<(), UploadError> {
         if self.inner.sessions.remove(&session.id).is_some() {
-            self.inner.metrics.sessions.dec();
+            self.inner.env.metrics.sessions.dec();
         }
         let removed = session.remove().await;
         drop(writing);

@@ -51,8 +51,8 @@ impl Uploads {
         self.in_time(async {
             // A commit of an earlier run may still be replicating.
             self.inner.replicator.durable(repository, digest).await?;
-            let there = self.inner.links.ask(repository, LinkKind::Layer, digest).await?
-                && self.inner.bucket.head(&self.inner.layout.data(digest)).await?.is_some();
+            let there = self.inner.env.links.ask(repository, LinkKind::Layer, digest).await?
+                && self.inner.env.bucket.head(&self.inner.env.layout.data(digest)).await?.is_some();
             if there { Ok(()) } else { Err(UploadError::UnknownSession) }
         })
         .await
@@ -79,7 +79,8 @@ impl Uploads {
     /// # Errors
     /// If the bucket fails.
     pub async fn may_be_found(&self, repository: &Repository, digest: &Digest) -> Result<bool, UploadError> {
-        Ok(self.inner.mode == ReplicationMode::WriteBack || self.settled(repository, digest).await?)
+        Ok(self.inner.env.config.replication.mode == ReplicationMode::WriteBack
+            || self.settled(repository, digest).await?)
     }
 
     /// The session and the right to write to it; `None` if the blob is already committed.
@@ -116,7 +117,9 @@ impl Uploads {
     /// The answer for a blob that this node has committed in this run.
     async fn committed(&self, repository: &Repository, digest: &Digest) -> Result<(), UploadError> {
         // Content that is not durable yet is never evicted, so it is still in the store.
-        if self.inner.mode == ReplicationMode::WriteBack && self.inner.store.contents.size(digest).is_some() {
+        if self.inner.env.config.replication.mode == ReplicationMode::WriteBack
+            && self.inner.env.store.contents.size(digest).is_some()
+        {
             return Ok(());
         }
         self.finished(repository, digest).await
@@ -126,7 +129,7 @@ impl Uploads {
         &self,
         steps: impl Future<Output = Result<T, UploadError>>,
     ) -> Result<T, UploadError> {
-        let within = self.inner.config.answer_within.get();
+        let within = self.inner.env.config.upload.answer_within.get();
         tokio::time::timeout(within, steps).await.unwrap_or(Err(UploadError::Unfinished))
     }
 }

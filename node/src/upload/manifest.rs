@@ -49,10 +49,10 @@ impl Uploads {
         self.in_time(self.wait_for_pending(repository, &manifest)).await?;
 
         // Taken before the write, so a deletion that comes later invalidates what `keep` remembers.
-        let look = self.inner.store.links.look(&digest);
+        let look = self.inner.env.store.links.look(&digest);
         self.put_data(&digest, content.clone()).await?;
         crash::point("manifest.data-written");
-        let new = self.inner.links.write_new(repository, LinkKind::Revision, &digest).await?;
+        let new = self.inner.env.links.write_new(repository, LinkKind::Revision, &digest).await?;
         crash::point("manifest.revision-written");
         if let Err(error) = self.check_references(repository, &manifest).await {
             if let (true, UploadError::MissingReferences { blobs, manifests }) = (new, &error) {
@@ -67,7 +67,7 @@ impl Uploads {
         crash::point("manifest.referrer-written");
         self.keep(&look, repository, &digest, content).await;
         for (tag, current) in &planned {
-            self.inner.tags.set(repository, tag, &digest, current.clone(), &conditions).await?;
+            self.inner.env.tags.set(repository, tag, &digest, current.clone(), &conditions).await?;
         }
         if !new || !planned.is_empty() {
             let tags: Vec<Tag> = planned.into_iter().map(|(tag, _)| tag).collect();
@@ -86,7 +86,7 @@ impl Uploads {
         conditions: &Conditions,
     ) -> Result<Vec<(Tag, Current)>, UploadError> {
         if tags.is_empty() && !conditions.is_empty() {
-            let exists = self.inner.links.ask(repository, LinkKind::Revision, digest).await?;
+            let exists = self.inner.env.links.ask(repository, LinkKind::Revision, digest).await?;
             return if conditions.hold(exists.then_some(digest)) {
                 Ok(Vec::new())
             } else {
@@ -94,8 +94,8 @@ impl Uploads {
             };
         }
         let read = tags.into_iter().map(|tag| async move {
-            let current = self.inner.tags.current(repository, &tag).await?;
-            self.inner.tags.check(&tag, digest, &current, conditions)?;
+            let current = self.inner.env.tags.current(repository, &tag).await?;
+            self.inner.env.tags.check(&tag, digest, &current, conditions)?;
             Ok::<_, UploadError>((tag, current))
         });
         try_join_all(read).await
@@ -104,10 +104,10 @@ impl Uploads {
     /// Writes the data, also if it exists. The bytes are the same, and so a repeated push repairs a
     /// manifest that is damaged in the bucket, at the same cost.
     async fn put_data(&self, digest: &Digest, content: Bytes) -> Result<(), UploadError> {
-        let began = self.inner.recent_puts.begin();
-        let key = self.inner.layout.data(digest);
-        self.inner.bucket.put(&key, PutBody::Bytes(content), PutMode::Overwrite).await?;
-        self.inner.recent_puts.put(digest, began);
+        let began = self.inner.env.recent_puts.begin();
+        let key = self.inner.env.layout.data(digest);
+        self.inner.env.bucket.put(&key, PutBody::Bytes(content), PutMode::Overwrite).await?;
+        self.inner.env.recent_puts.put(digest, began);
         Ok(())
     }
 
@@ -116,9 +116,9 @@ impl Uploads {
     /// may have relied on the link.
     async fn withdraw(&self, repository: &Repository, digest: &Digest, blobs: &[Digest], manifests: &[Digest]) {
         let withdrawn = async {
-            self.inner.links.remove(repository, LinkKind::Revision, digest).await?;
+            self.inner.env.links.remove(repository, LinkKind::Revision, digest).await?;
             if self.has_all(repository, blobs, manifests).await? {
-                self.inner.links.write(repository, LinkKind::Revision, digest).await?;
+                self.inner.env.links.write(repository, LinkKind::Revision, digest).await?;
             }
             Ok::<_, UploadError>(())
         };
@@ -129,7 +129,7 @@ impl Uploads {
 
     /// The last check: the link must still exist. If it does not, a deletion came in between.
     async fn look_again(&self, repository: &Repository, digest: &Digest, tags: &[Tag]) -> Result<(), UploadError> {
-        let (links, all_tags) = (&self.inner.links, &self.inner.tags);
+        let (links, all_tags) = (&self.inner.env.links, &self.inner.env.tags);
         for _ in 0..LOOKS {
             if links.ask(repository, LinkKind::Revision, digest).await? {
                 return Ok(());
@@ -155,16 +155,16 @@ impl Uploads {
     ) -> Result<(), UploadError> {
         let referrer = manifest.referrer(*digest, size);
         let entry = serde_json::to_vec(&referrer).map_err(entrepot_oci::ManifestError::Json)?;
-        let key = self.inner.layout.referrer(repository, subject, digest);
-        self.inner.bucket.put(&key, PutBody::Bytes(entry.into()), PutMode::Overwrite).await?;
-        Ok(self.inner.fallback.add(repository, subject, &referrer).await?)
+        let key = self.inner.env.layout.referrer(repository, subject, digest);
+        self.inner.env.bucket.put(&key, PutBody::Bytes(entry.into()), PutMode::Overwrite).await?;
+        Ok(self.inner.env.fallback.add(repository, subject, &referrer).await?)
     }
 
     /// Keeps the manifest in the store, so the next pull from this node asks the bucket only for
     /// the tag. The manifest is already durable, so a full disk is no reason to reject the push.
     async fn keep(&self, look: &Look, repository: &Repository, digest: &Digest, content: Bytes) {
-        match self.inner.store.contents.insert_small(digest, content).await {
-            Ok(()) => self.inner.store.links.remember(look, repository, LinkKind::Revision, digest),
+        match self.inner.env.store.contents.insert_small(digest, content).await {
+            Ok(()) => self.inner.env.store.links.remember(look, repository, LinkKind::Revision, digest),
             Err(error) => {
                 tracing::warn!(%repository, %digest, %error,
                     "manifest was pushed to the bucket but could not be cached on this node")

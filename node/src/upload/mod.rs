@@ -48,20 +48,16 @@ mod session;
 mod spool;
 mod writer;
 
-use crate::observe::Metrics;
 use crate::repository::layout::LinkKind;
 use crate::repository::tags::{Conditions, TagError};
-use crate::repository::{Fallback, Layout, Links, RecentPuts, Replicator, Tags};
-use crate::store::Store;
+use crate::repository::{Environment, Replicator};
 use crate::store::StoreError;
 use bytes::Bytes;
 use commits::Commits;
 use dashmap::DashMap;
-use entrepot_bucket::Bucket;
 use entrepot_bucket::BucketError;
-use entrepot_config::{self as config, PeerAddress, PeerUrl, ReplicationMode};
-use entrepot_oci::{Digest, ManifestError, NodeName, Reference, Repository, SessionId, Tag};
-use entrepot_runtime::{Clock, Tasks};
+use entrepot_config::{PeerAddress, ReplicationMode};
+use entrepot_oci::{Digest, ManifestError, Reference, Repository, SessionId, Tag};
 use futures::Stream;
 pub use place::Place;
 use session::Session;
@@ -167,27 +163,6 @@ pub enum Owner {
     Unknown,
 }
 
-/// The dependencies of the upload flow.
-pub struct UploadParts {
-    pub bucket: Arc<dyn Bucket>,
-    pub layout: Layout,
-    pub store: Store,
-    pub links: Links,
-    pub replicator: Arc<dyn Replicator>,
-    pub tasks: Tasks,
-    pub clock: Clock,
-    pub metrics: Arc<Metrics>,
-    /// The name of this node, for sessions that are opened here.
-    pub node: NodeName,
-    /// URL of the other nodes.
-    pub peer_url: Option<PeerUrl>,
-    pub mode: ReplicationMode,
-    pub config: config::Upload,
-    pub tags: Tags,
-    pub fallback: Fallback,
-    pub recent_puts: RecentPuts,
-}
-
 /// The upload flow. Clones share the state.
 #[derive(Clone)]
 pub struct Uploads {
@@ -195,21 +170,8 @@ pub struct Uploads {
 }
 
 struct Inner {
-    bucket: Arc<dyn Bucket>,
-    layout: Layout,
-    store: Store,
-    links: Links,
+    env: Environment,
     replicator: Arc<dyn Replicator>,
-    tasks: Tasks,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    node: NodeName,
-    peer_url: Option<PeerUrl>,
-    mode: ReplicationMode,
-    config: config::Upload,
-    tags: Tags,
-    fallback: Fallback,
-    recent_puts: RecentPuts,
     sessions: DashMap<SessionId, Arc<Session>>,
     commits: Arc<Commits>,
     /// Received bytes are synced in the background, because they must be on disk when they are
@@ -223,42 +185,21 @@ impl Uploads {
     ///
     /// # Errors
     /// If the directory of sessions cannot be read.
-    pub fn start(parts: UploadParts) -> Result<Uploads, StoreError> {
-        let sessions = restore(&parts)?;
-        parts.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
-        let UploadParts { bucket, layout, store, links, replicator, tasks, clock, metrics, .. } = parts;
-        let UploadParts { node, peer_url, mode, config, tags, fallback, recent_puts, .. } = parts;
-        let synced = mode == ReplicationMode::WriteBack || bucket.capabilities().adopts_files;
-        Ok(Uploads {
-            inner: Arc::new(Inner {
-                bucket,
-                layout,
-                store,
-                links,
-                replicator,
-                tasks,
-                clock,
-                metrics,
-                node,
-                peer_url,
-                mode,
-                config,
-                tags,
-                fallback,
-                recent_puts,
-                sessions,
-                commits: Arc::default(),
-                synced,
-            }),
-        })
+    pub fn start(env: Environment, replicator: Arc<dyn Replicator>) -> Result<Uploads, StoreError> {
+        let sessions = restore(&env)?;
+        env.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
+        let write_back = env.config.replication.mode == ReplicationMode::WriteBack;
+        let synced = write_back || env.bucket.capabilities().adopts_files;
+        let inner = Inner { env, replicator, sessions, commits: Arc::default(), synced };
+        Ok(Uploads { inner: Arc::new(inner) })
     }
 
     /// The node that handles the requests of a session.
     pub fn owner(&self, id: &SessionId) -> Owner {
-        if *id.owner() == self.inner.node {
+        if *id.owner() == self.inner.env.config.node.name {
             return Owner::Here;
         }
-        let peer = self.inner.peer_url.as_ref().and_then(|url| url.of(id.owner()));
+        let peer = self.inner.env.config.node.peer_url.as_ref().and_then(|url| url.of(id.owner()));
         peer.map_or(Owner::Unknown, Owner::Peer)
     }
 
@@ -267,23 +208,24 @@ impl Uploads {
     /// # Errors
     /// If the limit is reached and all sessions are in use, or if the disk fails.
     pub async fn open(&self, repository: &Repository) -> Result<SessionStatus, UploadError> {
-        let most = self.inner.config.max_sessions;
+        let most = self.inner.env.config.upload.max_sessions;
         if self.inner.sessions.len() >= most as usize && !self.make_place().await {
             return Err(UploadError::TooManySessions(most));
         }
-        let reservation = self.inner.store.room.reserve(0).await?;
-        let id = SessionId::new(self.inner.node.clone());
-        let uploads = self.inner.store.dirs.uploads();
-        let session = Session::create(&uploads, id.clone(), repository.clone(), reservation, &self.inner.clock).await?;
+        let reservation = self.inner.env.store.room.reserve(0).await?;
+        let id = SessionId::new(self.inner.env.config.node.name.clone());
+        let uploads = self.inner.env.store.dirs.uploads();
+        let session =
+            Session::create(&uploads, id.clone(), repository.clone(), reservation, &self.inner.env.clock).await?;
         self.inner.sessions.insert(id.clone(), session);
-        self.inner.metrics.sessions.inc();
+        self.inner.env.metrics.sessions.inc();
         Ok(SessionStatus { id, offset: 0 })
     }
 
     fn session(&self, repository: &Repository, id: &SessionId) -> Result<Arc<Session>, UploadError> {
         let session = self.inner.sessions.get(id).map(|session| session.clone());
         let session = session.filter(|session| session.repository == *repository);
-        session.inspect(|session| session.touch(self.inner.clock.uptime())).ok_or(UploadError::UnknownSession)
+        session.inspect(|session| session.touch(self.inner.env.clock.uptime())).ok_or(UploadError::UnknownSession)
     }
 
     /// The progress of the session.
@@ -311,7 +253,7 @@ impl Uploads {
         let session = self.session(repository, id)?;
         let writing = self.writing(&session).await?;
         let writing = self.receive(&session, writing, place, body).await?;
-        let writing = session.acknowledge(writing, self.inner.clock.now()).await?;
+        let writing = session.acknowledge(writing, self.inner.env.clock.now()).await?;
         Ok(SessionStatus { id: id.clone(), offset: writing.offset() })
     }
 
@@ -346,7 +288,7 @@ impl Uploads {
         }
         // The link is written before the data is checked: whatever removes data removes it first
         // and looks for links afterwards.
-        self.inner.links.write(repository, LinkKind::Layer, digest).await?;
+        self.inner.env.links.write(repository, LinkKind::Layer, digest).await?;
         self.has_data(digest).await
     }
 
@@ -380,7 +322,7 @@ impl Uploads {
         steps: impl Future<Output = Result<T, UploadError>> + Send + 'static,
     ) -> Result<T, UploadError> {
         let (done, result) = oneshot::channel();
-        self.inner.tasks.spawn("commit", async move {
+        self.inner.env.tasks.spawn("commit", async move {
             // A client that disconnected does not learn the outcome; it repeats the request.
             let _ = done.send(steps.await);
         });
@@ -390,8 +332,8 @@ impl Uploads {
 
 /// Restores the sessions on disk and removes directories without a session. A directory that cannot
 /// be read or removed is left in place and does not prevent the node from starting.
-fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, StoreError> {
-    let uploads = parts.store.dirs.uploads();
+fn restore(env: &Environment) -> Result<DashMap<SessionId, Arc<Session>>, StoreError> {
+    let uploads = env.store.dirs.uploads();
     let sessions = DashMap::new();
     for found in std::fs::read_dir(&uploads).map_err(StoreError::io("read the upload sessions in", &uploads))? {
         let folder = match found {
@@ -401,7 +343,7 @@ fn restore(parts: &UploadParts) -> Result<DashMap<SessionId, Arc<Session>>, Stor
                 continue;
             }
         };
-        match Session::restore(folder.clone(), |bytes| parts.store.room.account_existing(bytes), &parts.clock) {
+        match Session::restore(folder.clone(), |bytes| env.store.room.account_existing(bytes), &env.clock) {
             Some(session) => {
                 sessions.insert(session.id.clone(), Arc::new(session));
             }

@@ -28,8 +28,8 @@ impl Uploads {
     /// Removes sessions that were not used for `upload.sessionExpiry`. Returns the number of bytes
     /// freed.
     pub async fn expire(&self) -> u64 {
-        let now = self.inner.clock.uptime();
-        let expiry = self.inner.config.session_expiry.get();
+        let now = self.inner.env.clock.uptime();
+        let expiry = self.inner.env.config.upload.session_expiry.get();
         let mut freed = 0;
         for session in self.sessions() {
             if let Some(writing) = session.idle().filter(|_| session.used().age(now) > expiry) {
@@ -72,7 +72,7 @@ impl Uploads {
 
     /// All sessions, in removal order.
     fn in_order(&self) -> Vec<Arc<Session>> {
-        let now = self.inner.clock.uptime();
+        let now = self.inner.env.clock.uptime();
         let mut sessions = self.sessions();
         sessions.sort_by_cached_key(|session| facts(session, session.offset()).rank(now));
         sessions
@@ -81,7 +81,7 @@ impl Uploads {
     /// The right to write to the session, if no request has it and the session may be removed. The
     /// check comes after taking the right to write, because the session cannot change then.
     fn removable(&self, session: &Session) -> Option<Writing> {
-        let now = self.inner.clock.uptime();
+        let now = self.inner.env.clock.uptime();
         session.idle().filter(|writing| self.is_open(&session.id) && facts(session, writing.offset()).may_go(now))
     }
 
@@ -89,7 +89,7 @@ impl Uploads {
         let bytes = writing.offset();
         tracing::info!(session = %session.id, repository = %session.repository, bytes, why,
             "removing an upload session");
-        self.inner.metrics.evictions.with_label_values(&["session"]).inc();
+        self.inner.env.metrics.evictions.with_label_values(&["session"]).inc();
         match self.end(session, writing).await {
             Ok(()) => bytes,
             Err(error) => {

@@ -370,7 +370,11 @@ async fn an_immutable_tag_that_is_pushed_while_its_layer_is_deleted_keeps_it() {
 }
 
 fn write_back() -> Setup {
-    Setup { mode: ReplicationMode::WriteBack, retry_budget: Duration::from_millis(300), ..Setup::default() }
+    Setup {
+        mode: ReplicationMode::WriteBack,
+        retry_budget: entrepot_config::Duration::from_millis(300),
+        ..Setup::default()
+    }
 }
 
 #[tokio::test]
@@ -423,8 +427,10 @@ async fn a_removal_is_not_undone_by_a_read_that_started_before_it() {
     let layer = nodes.a.push(&nodes.name, b"layer").await;
     let links = &nodes.a.links;
     // The response of the read is in transit: its body is stalled.
-    nodes.faults.add(Fault::new(Operation::Get, Effect::Stall { after: 3 }).on_key("/_layers/").times(1));
+    let stalls = Fault::new(Operation::Get, Effect::Stall { after: 3 }).on_key("/_layers/").times(1);
+    let stalls = nodes.faults.add(stalls);
     let (read, ()) = tokio::join!(links.ask(&nodes.name, LinkKind::Layer, &layer), async {
+        eventually("the bucket has answered the read", || nodes.faults.stalled(stalls) == 1).await;
         links.remove(&nodes.name, LinkKind::Layer, &layer).await.unwrap();
         nodes.faults.clear();
     });

@@ -52,7 +52,7 @@ impl Uploads {
 
     /// Makes sure that the hash of the session matches its file.
     async fn hashed(&self, session: &Session, writing: Writing) -> Result<Writing, UploadError> {
-        let hashed = tokio::time::timeout(self.inner.config.answer_within.get(), session.hashed(writing));
+        let hashed = tokio::time::timeout(self.inner.env.config.upload.answer_within.get(), session.hashed(writing));
         let (writing, hashed) = hashed.await.map_err(|_| UploadError::Unfinished)?.map_err(session.failed("read"))?;
         match hashed {
             Ok(()) => Ok(writing),
@@ -65,7 +65,7 @@ impl Uploads {
     async fn take_again(&self, session: &Arc<Session>, writing: Writing, from: u64) -> Result<Writing, UploadError> {
         let writing = self.hashed(session, writing).await?;
         tracing::debug!(session = %session.id, from, end = writing.offset(), "a client repeats an interrupted request");
-        let store = self.inner.store.clone();
+        let store = self.inner.env.store.clone();
         Ok(session.give_up_from(writing, from, move |bytes| store.room.account_existing(bytes)).await?)
     }
 
@@ -83,7 +83,7 @@ impl Uploads {
             if !pieces.is_empty() {
                 offset += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
                 match self.hand_over(&writer, pieces, offset).await {
-                    Ok(true) => session.touch(self.inner.clock.uptime()),
+                    Ok(true) => session.touch(self.inner.env.clock.uptime()),
                     Ok(false) => break Ok(()),
                     Err(error) => break Err(error),
                 }
@@ -101,13 +101,13 @@ impl Uploads {
 
     /// Hands over pieces that end at the offset `end` of the blob. `false`: writing failed.
     async fn hand_over(&self, writer: &Writer, pieces: Vec<Bytes>, end: u64) -> Result<bool, UploadError> {
-        let most = self.inner.config.max_blob_size.get();
+        let most = self.inner.env.config.upload.max_blob_size.get();
         if end > most {
             return Err(UploadError::TooLarge(most));
         }
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let room = self.inner.store.room.reserve(bytes).await?;
-        self.inner.metrics.received_bytes.inc_by(bytes);
+        let room = self.inner.env.store.room.reserve(bytes).await?;
+        self.inner.env.metrics.received_bytes.inc_by(bytes);
         Ok(writer.write(Batch { pieces, room }).await)
     }
 }

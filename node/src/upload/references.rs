@@ -93,18 +93,18 @@ impl Uploads {
     /// Whether an entry of an index is acceptable. An index lists manifests, or blobs of the
     /// repository (a BuildKit build cache). Some tools copy an index without all of its manifests.
     async fn has_child(&self, repository: &Repository, digest: Digest) -> Result<bool, UploadError> {
-        let linked = self.inner.links.ask(repository, LinkKind::Revision, &digest).await?
+        let linked = self.inner.env.links.ask(repository, LinkKind::Revision, &digest).await?
             || self.is_linked(repository, LinkKind::Layer, &digest).await?;
         if linked && self.has_data(&digest).await? {
             return Ok(true);
         }
-        Ok(match self.inner.config.sparse_indexes {
+        Ok(match self.inner.env.config.upload.sparse_indexes {
             SparseIndexes::Refuse => false,
             SparseIndexes::Allow => true,
             // Data that exists without a link was deleted from this repository, or never pushed to
             // it.
             SparseIndexes::AllowUnknown => {
-                !linked && self.inner.bucket.head(&self.inner.layout.data(&digest)).await?.is_none()
+                !linked && self.inner.env.bucket.head(&self.inner.env.layout.data(&digest)).await?.is_none()
             }
         })
     }
@@ -117,7 +117,7 @@ impl Uploads {
         kind: LinkKind,
         digest: &Digest,
     ) -> Result<bool, UploadError> {
-        if self.inner.links.ask(repository, kind, digest).await? {
+        if self.inner.env.links.ask(repository, kind, digest).await? {
             return Ok(true);
         }
         match self.inner.replicator.elsewhere(repository, digest).await? {
@@ -129,7 +129,7 @@ impl Uploads {
 
     /// Whether the bucket has the data.
     pub(super) async fn has_data(&self, digest: &Digest) -> Result<bool, UploadError> {
-        Ok(self.inner.recent_puts.contains(digest) || self.inner.replicator.ensure_data(digest).await?)
+        Ok(self.inner.env.recent_puts.contains(digest) || self.inner.replicator.ensure_data(digest).await?)
     }
 }
 

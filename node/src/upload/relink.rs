@@ -29,7 +29,7 @@ impl Uploads {
         tag: &Tag,
         digest: &Digest,
     ) -> Result<Option<Digest>, UploadError> {
-        let (tags, links) = (&self.inner.tags, &self.inner.links);
+        let (tags, links) = (&self.inner.env.tags, &self.inner.env.links);
         let now = tags.current(repository, tag).await?.digest;
         if now != Some(*digest) {
             return Ok(now);

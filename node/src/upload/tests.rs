@@ -172,7 +172,7 @@ async fn a_session_belongs_to_its_repository_and_its_node() {
     let id = node.open(&repository("a")).await;
     assert!(matches!(node.uploads.status(&repository("b"), &id).await, Err(UploadError::UnknownSession)));
     assert_eq!(node.uploads.owner(&id), Owner::Here);
-    let other = SessionId::new(NodeName::parse("b").unwrap());
+    let other = SessionId::new(entrepot_oci::NodeName::parse("b").unwrap());
     assert_eq!(node.uploads.owner(&other), Owner::Peer("b.peers:5000".parse().unwrap()));
 }
 
@@ -309,7 +309,7 @@ async fn a_manifest_put_under_another_digest_is_refused() {
 #[tokio::test]
 async fn with_a_folder_the_pushed_file_becomes_the_object_and_leaves_the_store() {
     let (folder, root) = (folder(), folder());
-    let bucket = Arc::new(entrepot_bucket::FileSystem::open(root.path(), Clock::system()).unwrap());
+    let bucket = Arc::new(entrepot_bucket::FileSystem::open(root.path(), entrepot_runtime::Clock::system()).unwrap());
     let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
     let content: Vec<u8> = (0..20_000_000u32).map(|number| number.to_be_bytes()[3]).collect();
     let digest = node.push(&repository("a"), &content).await;

@@ -4,15 +4,11 @@ use bytes::Bytes;
 use entrepot_bucket::Bucket;
 use entrepot_bucket::memory::Memory;
 use entrepot_config::{self as config, ByteSize, NodeConfig, PeerUrl, TagPatterns};
-use entrepot_node::discover::Discover;
-use entrepot_node::fetch::{Fetch, FetchParts};
+use entrepot_node::app::flows::{Background, Flows};
 use entrepot_node::http::{Server, Services, router};
-use entrepot_node::manage::{Manage, ManageParts};
 use entrepot_node::observe::Metrics;
-use entrepot_node::replicate::{Replicate, ReplicateParts};
-use entrepot_node::repository::{Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Tags};
+use entrepot_node::repository::Environment;
 use entrepot_node::store::Store;
-use entrepot_node::upload::{UploadParts, Uploads};
 use entrepot_oci::{Algorithm, Digest, NodeName};
 use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
 use http_body_util::{BodyExt, Full};
@@ -154,86 +150,32 @@ fn services(
     metrics: &Arc<Metrics>,
 ) -> Services {
     let defaults = NodeConfig::default();
-    let store = config::Store { path: folder.to_owned(), capacity: Some(ByteSize::mebibytes(256)), ..defaults.store };
-    let (clock, tasks, layout) = (Clock::system(), Tasks::new(), Layout::new(""));
-    let store = Store::open(&store, clock.clone(), metrics.clone()).unwrap();
-    let hour = Duration::from_secs(3600);
-    let (pending, recent_puts) = (PendingHere::default(), RecentPuts::new(clock.clone()));
-    let links = Links::new(bucket.clone(), layout.clone(), store.clone(), pending.clone(), hour, hour);
-    let node = NodeName::parse(&port.to_string()).unwrap();
-    let retry_budget = Duration::from_secs(1);
-    let damaged = Arc::new(Damaged::new(clock.clone()));
-    let parts = ReplicateParts {
-        bucket: bucket.clone(),
-        layout: layout.clone(),
-        store: store.clone(),
-        links: links.clone(),
-        damaged: damaged.clone(),
-        tasks: tasks.clone(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        recent_puts: recent_puts.clone(),
-        pending,
-        node: node.clone(),
-        retry_budget,
-    };
-    let replicator = Arc::new(Replicate::start(parts, &defaults.replication));
-    let immutable = TagPatterns::new(setup.immutable.iter().map(|pattern| (*pattern).to_owned()).collect()).unwrap();
-    let tags = Tags::new(bucket.clone(), layout.clone(), store.clone(), immutable, retry_budget);
-    let fallback = Fallback {
-        bucket: bucket.clone(),
-        layout: layout.clone(),
-        store: store.clone(),
-        links: links.clone(),
-        tags: tags.clone(),
-        enabled: false,
-    };
+    let hour = config::Duration::from_secs(3600);
+    let immutable = setup.immutable.iter().map(|pattern| (*pattern).to_owned()).collect();
     let max_sessions = setup.max_sessions.unwrap_or(defaults.upload.max_sessions);
-    let uploads = Uploads::start(UploadParts {
-        bucket: bucket.clone(),
-        layout: layout.clone(),
-        store: store.clone(),
-        links: links.clone(),
-        replicator: replicator.clone(),
-        tasks: tasks.clone(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        node,
-        peer_url: Some(PeerUrl::parse("http://127.0.0.1:{node}").unwrap()),
-        mode: defaults.replication.mode,
-        config: config::Upload { max_sessions, ..defaults.upload },
-        tags: tags.clone(),
-        fallback: fallback.clone(),
-        recent_puts,
-    })
-    .unwrap();
-    let fetch = Fetch::new(FetchParts {
-        bucket: bucket.clone(),
-        layout: layout.clone(),
-        store: store.clone(),
-        links: links.clone(),
-        replicator: replicator.clone(),
-        damaged,
-        config: defaults.fetch,
-        tags: defaults.tags,
-        stale_if_error: defaults.links.stale_if_error.get(),
-        tasks,
-        background_runtime: BackgroundRuntime::on(tokio::runtime::Handle::current()),
-        background: BackgroundBlocking::new().unwrap(),
-        clock,
-        metrics: metrics.clone(),
-        retry_budget,
-        stall_timeout: Duration::from_secs(5),
-    });
-    let manage = Manage::new(ManageParts {
-        bucket: bucket.clone(),
-        layout: layout.clone(),
-        store,
-        links,
-        tags,
-        fallback,
-        replicator,
-    });
-    let discover = Discover::new(bucket.clone(), layout);
-    Services { uploads, fetch, discover, manage, metrics: metrics.clone(), read_only: setup.read_only }
+    let config = NodeConfig {
+        node: config::Node {
+            name: NodeName::parse(&port.to_string()).unwrap(),
+            peer_url: Some(PeerUrl::parse("http://127.0.0.1:{node}").unwrap()),
+        },
+        bucket: config::Bucket {
+            retry_budget: config::Duration::from_secs(1),
+            request_timeout: config::Duration::from_secs(5),
+            ..defaults.bucket
+        },
+        store: config::Store { path: folder.to_owned(), capacity: Some(ByteSize::mebibytes(256)), ..defaults.store },
+        links: config::Links { fresh_for: hour, stale_if_error: hour },
+        tags: config::Tags { immutable: TagPatterns::new(immutable).unwrap(), ..defaults.tags },
+        upload: config::Upload { max_sessions, ..defaults.upload },
+        read_only: setup.read_only,
+        ..defaults
+    };
+    let clock = Clock::system();
+    let store = Store::open(&config.store, clock.clone(), metrics.clone()).unwrap();
+    let env = Environment::new(Arc::new(config), bucket.clone(), store, clock, Tasks::new(), metrics.clone());
+    let background = Background {
+        runtime: BackgroundRuntime::on(tokio::runtime::Handle::current()),
+        blocking: BackgroundBlocking::new().unwrap(),
+    };
+    Flows::wire(&env, &background).unwrap().services(&env)
 }

@@ -27,8 +27,8 @@ pub(in crate::fetch) async fn fill(shared: Arc<Shared>, digest: Digest, mut lead
 }
 
 fn ranges(shared: &Shared) -> Ranges {
-    if shared.parts.bucket.capabilities().parallel_ranges {
-        Ranges::of(shared.parts.config.range_size.get())
+    if shared.parts.env.bucket.capabilities().parallel_ranges {
+        Ranges::of(shared.parts.env.config.fetch.range_size.get())
     } else {
         Ranges::all()
     }
@@ -37,7 +37,7 @@ fn ranges(shared: &Shared) -> Ranges {
 /// Downloads into a file of the store, which is read at the same time. Without space, the content
 /// passes through.
 async fn fill_file(shared: &Shared, digest: Digest, first: Object, leader: Leader<Opened>) {
-    let store = &shared.parts.store;
+    let store = &shared.parts.env.store;
     let size = first.meta.size;
     let mut room = match store.room.reserve(size).await {
         Ok(room) => room,
@@ -57,7 +57,7 @@ async fn fill_file(shared: &Shared, digest: Digest, first: Object, leader: Leade
     };
     match filled {
         Ok(()) => {
-            shared.parts.damaged.repaired(&digest);
+            shared.parts.env.damaged.repaired(&digest);
             shared.count_fill(adopt(shared, &fill, room).await);
             // Readers get verified bytes whether or not the store could take the file. The flight
             // ends last, so that a new request either joins it or finds the content stored.
@@ -81,7 +81,7 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
     // The file's space is allocated on disk now, so the reservation no longer counts it as still to
     // be written.
     room.wrote(fill.size);
-    let parallel = usize::try_from(shared.parts.config.parallel_ranges).unwrap_or(1);
+    let parallel = usize::try_from(shared.parts.env.config.fetch.parallel_ranges).unwrap_or(1);
     let (receiving, background) = (fill.clone(), shared.parts.background.clone());
     let in_background = origin.clone().in_background();
     let receive = async move { fill::receive(&receiving, &in_background, rest, parallel, &background).await };
@@ -91,7 +91,7 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
 
 /// Moves the complete file into the store. Returns the result of the download for the metric.
 async fn adopt(shared: &Shared, fill: &Fill, room: Reservation) -> &'static str {
-    let stored = shared.parts.store.contents.adopt(&fill.digest, fill.file.path(), room, false).await;
+    let stored = shared.parts.env.store.contents.adopt(&fill.digest, fill.file.path(), room, false).await;
     if stored.is_err() {
         fill.file.remove().await;
     }
@@ -100,7 +100,7 @@ async fn adopt(shared: &Shared, fill: &Fill, room: Reservation) -> &'static str 
 
 /// Resolves when the node is stopping and the download has no reader.
 async fn given_up(shared: &Shared, fill: &Fill) {
-    shared.parts.tasks.stopping().await;
+    shared.parts.env.tasks.stopping().await;
     fill.unread().await;
 }
 

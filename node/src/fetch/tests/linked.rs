@@ -189,7 +189,7 @@ async fn a_link_that_is_removed_during_a_download_does_not_return() {
     let (digest, bytes) = setup.blob(1 << 20).await;
     setup.gate.hold_before(u64::MAX);
     let content = setup.open(&digest).await;
-    setup.fetch.shared.parts.links.remove(&setup.repository, LinkKind::Layer, &digest).await.unwrap();
+    setup.fetch.shared.parts.env.links.remove(&setup.repository, LinkKind::Layer, &digest).await.unwrap();
     setup.gate.open();
     assert!(collect(content, 0..1 << 20).await.unwrap() == bytes);
     setup.stored(&digest).await;

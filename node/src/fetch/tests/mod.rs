@@ -10,11 +10,14 @@ mod tags;
 mod trouble;
 
 use super::*;
-use crate::replicate::{Replicate, ReplicateParts};
+use crate::app::flows::{Background, Flows};
+use crate::observe::Metrics;
 use crate::repository::layout::{LinkKind, link_content};
-use crate::repository::{PendingHere, RecentPuts};
+use crate::repository::{Damaged, Environment, Layout};
+use crate::store::Store;
 use crate::store::testing::{Fixture, content};
 use async_trait::async_trait;
+use entrepot_bucket::Bucket;
 use entrepot_bucket::Key;
 use entrepot_bucket::Limited;
 use entrepot_bucket::fault::{Faults, Faulty};
@@ -23,13 +26,15 @@ use entrepot_bucket::{
     Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Page, PartTag, Put, PutBody,
     PutMode,
 };
-use entrepot_config::ByteSize;
-use entrepot_oci::{Algorithm, NodeName};
+use entrepot_config::{self as config, ByteSize};
+use entrepot_oci::Algorithm;
 use entrepot_runtime::testing::eventually;
+use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Size of the ranges that these tests fetch.
@@ -231,46 +236,25 @@ impl Setup {
             bodies: Arc::default(),
         });
         let bucket = wrap(Arc::new(Handle(gate.clone())));
-        let (layout, store, clock, tasks) = (Layout::new(""), disk.open(), disk.clock.clone(), Tasks::new());
-        let metrics = disk.metrics.clone();
-        let background = BackgroundBlocking::new().unwrap();
-        let (fresh, stale) = (Duration::from_secs(600), Duration::from_secs(3600));
-        let damaged = Arc::new(Damaged::new(clock.clone()));
-        let (pending, retry_budget) = (PendingHere::default(), Duration::from_millis(400));
-        let links = Links::new(bucket.clone(), layout.clone(), store.clone(), pending.clone(), fresh, stale);
-        let parts = ReplicateParts {
-            bucket: bucket.clone(),
-            layout: layout.clone(),
-            store: store.clone(),
-            links: links.clone(),
-            damaged: damaged.clone(),
-            tasks: tasks.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            recent_puts: RecentPuts::new(clock.clone()),
-            pending,
-            node: NodeName::parse("a").unwrap(),
-            retry_budget,
+        let defaults = config::NodeConfig::default();
+        let config = config::NodeConfig {
+            bucket: config::Bucket {
+                retry_budget: config::Duration::from_millis(400),
+                request_timeout: config::Duration::from_secs(60),
+                ..defaults.bucket
+            },
+            fetch: config::Fetch { range_size: ByteSize::bytes(RANGE), ..defaults.fetch },
+            ..defaults
         };
-        let replicator = Arc::new(Replicate::start(parts, &config::Replication::default()));
-        let fetch = Fetch::new(FetchParts {
-            bucket,
-            layout: layout.clone(),
-            store: store.clone(),
-            links,
-            replicator,
-            damaged: damaged.clone(),
-            config: config::Fetch { range_size: ByteSize::bytes(RANGE), ..config::Fetch::default() },
-            tags: config::Tags::default(),
-            stale_if_error: config::Links::default().stale_if_error.get(),
-            tasks: tasks.clone(),
-            background_runtime: entrepot_runtime::BackgroundRuntime::on(tokio::runtime::Handle::current()),
-            background: background.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            retry_budget,
-            stall_timeout: Duration::from_secs(60),
-        });
+        let (store, clock, metrics) = (disk.open(), disk.clock.clone(), disk.metrics.clone());
+        let env = Environment::new(Arc::new(config), bucket, store, clock, Tasks::new(), metrics);
+        let background = Background {
+            runtime: BackgroundRuntime::on(tokio::runtime::Handle::current()),
+            blocking: BackgroundBlocking::new().unwrap(),
+        };
+        let Flows { fetch, .. } = Flows::wire(&env, &background).unwrap();
+        let Environment { layout, store, metrics, tasks, clock, damaged, .. } = env;
+        let background = background.blocking;
         let repository = Repository::parse("library/alpine").unwrap();
         Setup {
             disk,

@@ -62,7 +62,7 @@ async fn a_tag_that_is_missing_or_has_an_invalid_link_is_not_found() {
 async fn a_fresh_tag_costs_no_request() {
     let mut tagged = Tagged::new().await;
     let parts = &mut Arc::get_mut(&mut tagged.setup.fetch.shared).unwrap().parts;
-    parts.tags.fresh_for = config::Duration::from_secs(10);
+    Arc::make_mut(&mut parts.env.config).tags.fresh_for = config::Duration::from_secs(10);
     tagged.resolve().await.unwrap();
     tagged.push("two").await;
     assert_eq!(tagged.resolve().await.unwrap().digest, digest("one"));
