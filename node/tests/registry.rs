@@ -548,5 +548,5 @@ async fn requests_above_the_limit_get_retry_after() {
     tokio::io::AsyncReadExt::read_to_string(&mut slow, &mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
     assert_eq!(node.get("/v2/").await.status, 200);
-    assert_eq!(node.metrics.requests.with_label_values(&["version", "GET", "503"]).get(), 1);
+    assert_eq!(node.metrics.http.requests.with_label_values(&["version", "GET", "503"]).get(), 1);
 }

@@ -160,7 +160,7 @@ async fn a_node_with_a_dead_disk_is_not_ready_still_serves_and_rejects_pushes() 
     disk.make_read_only().unwrap();
     let told = || async {
         let reply = setting.node.operations().get("/readyz").await.unwrap();
-        reply.status == 503 && String::from_utf8_lossy(&reply.body).contains("store: cannot write: ")
+        reply.status == 503 && String::from_utf8_lossy(&reply.body).contains("cannot write to the store: ")
     };
     wait::until("the node is not ready", Duration::from_secs(30), told).await.unwrap();
     for size in [1000, 2 << 20] {

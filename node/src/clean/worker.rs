@@ -112,7 +112,7 @@ impl Cleaner {
             }
         }
         let seconds = spent.elapsed().as_secs_f64();
-        self.metrics.clean_seconds.observe(seconds);
+        self.metrics.store.eviction_seconds.observe(seconds);
         let free = self.store.room.usage().free;
         if freed > 0 {
             tracing::info!(freed, free, seconds, "freed space in the store");
@@ -122,7 +122,7 @@ impl Cleaner {
     }
 
     async fn expire_sessions(&self) {
-        self.metrics.evicted_bytes.inc_by(self.sessions.expire().await);
+        self.metrics.store.evicted_bytes.inc_by(self.sessions.expire().await);
     }
 
     /// Removes unfinished uploads, but only for requests that wait for space, never to reach
@@ -134,7 +134,7 @@ impl Cleaner {
             return 0;
         }
         let freed = self.sessions.give_way(missing).await;
-        self.metrics.evicted_bytes.inc_by(freed);
+        self.metrics.store.evicted_bytes.inc_by(freed);
         freed
     }
 
@@ -158,8 +158,8 @@ impl Cleaner {
                 Ok(0) => outdated = true,
                 Ok(bytes) => {
                     freed = freed.saturating_add(bytes);
-                    self.metrics.evictions.with_label_values(&["policy"]).inc();
-                    self.metrics.evicted_bytes.inc_by(bytes);
+                    self.metrics.store.evictions.with_label_values(&["policy"]).inc();
+                    self.metrics.store.evicted_bytes.inc_by(bytes);
                 }
                 Err(error) => tracing::error!(%error, "cannot evict content"),
             }

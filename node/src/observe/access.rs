@@ -59,7 +59,7 @@ impl Access {
             id = request.request_id,
             peer = %request.peer,
         );
-        metrics.requests_running.inc();
+        metrics.http.running.inc();
         Access {
             metrics: Arc::clone(metrics),
             series: request.series,
@@ -128,7 +128,7 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let seconds = self.begun.elapsed().as_secs_f64();
-        self.metrics.requests_running.dec();
+        self.metrics.http.running.dec();
         self.series.count(self.status, seconds);
         self.span.in_scope(|| self.log(seconds));
     }
@@ -171,11 +171,11 @@ mod tests {
         };
         let mut access = Access::begin(&metrics, request, None);
         access.answered(206, Some(10));
-        assert_eq!(metrics.requests_running.get(), 1);
-        assert_eq!(metrics.requests.with_label_values(&["blob", "GET", "206"]).get(), 0);
+        assert_eq!(metrics.http.running.get(), 1);
+        assert_eq!(metrics.http.requests.with_label_values(&["blob", "GET", "206"]).get(), 0);
         drop(access);
-        assert_eq!(metrics.requests_running.get(), 0);
-        assert_eq!(metrics.requests.with_label_values(&["blob", "GET", "206"]).get(), 1);
+        assert_eq!(metrics.http.running.get(), 0);
+        assert_eq!(metrics.http.requests.with_label_values(&["blob", "GET", "206"]).get(), 1);
         assert!(!String::from_utf8(metrics.text().unwrap()).unwrap().contains("a/b"));
     }
 

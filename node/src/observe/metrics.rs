@@ -8,13 +8,8 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 /// The metrics of one node, and the Prometheus registry that contains them.
 pub struct Metrics {
     registry: Registry,
-    /// By `route`, `method` and `status`. Status `000`: the client disconnected before the
-    /// response.
-    pub requests: IntCounterVec,
-    /// By `route` and `method`; measured until the last byte of the response.
-    pub request_seconds: HistogramVec,
-    /// Requests in progress.
-    pub requests_running: IntGauge,
+    pub http: HttpMetrics,
+    pub store: StoreMetrics,
     /// Bytes of content served, by `source`: `store`, `fill` (a running download) or `bucket`.
     pub served_bytes: IntCounterVec,
     /// Bytes of content received from clients.
@@ -25,10 +20,6 @@ pub struct Metrics {
     /// Downloads from the bucket, by `result`: `stored`, `mismatch`, `failed`, `no_room`.
     pub fills: IntCounterVec,
     pub fills_running: IntGauge,
-    /// Removed from the store, by `reason`: `policy` (evicted), `session` (unused upload),
-    /// `corrupt`.
-    pub evictions: IntCounterVec,
-    pub evicted_bytes: IntCounter,
     /// Content that did not match its digest, by `place`: `store`, `bucket`, `upload`.
     pub mismatches: IntCounterVec,
     /// Blobs that are not in the bucket yet.
@@ -46,13 +37,72 @@ pub struct Metrics {
     /// Tags served with their last known value because the bucket failed.
     pub stale_tags: IntCounter,
     pub sessions: IntGauge,
-    pub store_capacity: IntGauge,
-    pub store_used: IntGauge,
-    pub store_free: IntGauge,
-    pub store_low_free: IntGauge,
-    pub store_target_free: IntGauge,
+}
+
+/// HTTP requests.
+pub struct HttpMetrics {
+    /// By `route`, `method` and `status`. Status `000`: the client disconnected before the
+    /// response.
+    pub requests: IntCounterVec,
+    /// By `route` and `method`; measured until the last byte of the response.
+    pub seconds: HistogramVec,
+    /// Requests in progress.
+    pub running: IntGauge,
+}
+
+impl HttpMetrics {
+    fn register(add: &Registrar<'_>) -> Result<HttpMetrics, prometheus::Error> {
+        Ok(HttpMetrics {
+            requests: add.counters(
+                "http_requests_total",
+                "Total number of HTTP requests, by route, method and status; status 000: the client disconnected \
+                 before the response.",
+                &["route", "method", "status"],
+            )?,
+            seconds: add.histograms(
+                "http_request_duration_seconds",
+                "Time from the head of a request to the last byte of its response, in seconds, by route and method.",
+                &["route", "method"],
+            )?,
+            running: add.gauge("http_requests_running", "Number of HTTP requests in progress.")?,
+        })
+    }
+}
+
+/// The space of the store, and eviction.
+pub struct StoreMetrics {
+    pub capacity: IntGauge,
+    pub used: IntGauge,
+    pub free: IntGauge,
+    pub low_free: IntGauge,
+    pub target_free: IntGauge,
+    /// Removed from the store, by `reason`: `policy` (evicted), `session` (unused upload),
+    /// `corrupt`.
+    pub evictions: IntCounterVec,
+    pub evicted_bytes: IntCounter,
     /// Duration of an eviction run.
-    pub clean_seconds: Histogram,
+    pub eviction_seconds: Histogram,
+}
+
+impl StoreMetrics {
+    fn register(add: &Registrar<'_>) -> Result<StoreMetrics, prometheus::Error> {
+        Ok(StoreMetrics {
+            capacity: add.gauge("store_capacity_bytes", "Capacity of the store in bytes.")?,
+            used: add.gauge("store_used_bytes", "Bytes used in the store, including unfinished uploads.")?,
+            free: add.gauge("store_free_bytes", "Free bytes in the store.")?,
+            low_free: add.gauge("store_low_free_bytes", "Free bytes below which eviction starts (store.lowFree).")?,
+            target_free: add
+                .gauge("store_target_free_bytes", "Free bytes at which eviction stops (store.targetFree).")?,
+            evictions: add.counters(
+                "evictions_total",
+                "Total number of items removed from the store, by reason: policy (evicted content), session (unused \
+                 upload), corrupt (digest mismatch).",
+                &["reason"],
+            )?,
+            evicted_bytes: add.counter("evicted_bytes_total", "Total bytes removed from the store.")?,
+            eviction_seconds: add.histogram("clean_duration_seconds", "Duration of eviction runs in seconds.")?,
+        })
+    }
 }
 
 impl Metrics {
@@ -66,18 +116,8 @@ impl Metrics {
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let add = Registrar { registry: &registry };
         Ok(Metrics {
-            requests: add.counters(
-                "http_requests_total",
-                "Total number of HTTP requests, by route, method and status; status 000: the client disconnected \
-                 before the response.",
-                &["route", "method", "status"],
-            )?,
-            request_seconds: add.histograms(
-                "http_request_duration_seconds",
-                "Time from the head of a request to the last byte of its response, in seconds, by route and method.",
-                &["route", "method"],
-            )?,
-            requests_running: add.gauge("http_requests_running", "Number of HTTP requests in progress.")?,
+            http: HttpMetrics::register(&add)?,
+            store: StoreMetrics::register(&add)?,
             served_bytes: add.counters(
                 "served_bytes_total",
                 "Total bytes of content sent to clients, by source: store (cached), fill (a running download), bucket \
@@ -98,13 +138,6 @@ impl Metrics {
                 &["result"],
             )?,
             fills_running: add.gauge("fills_running", "Downloads from the bucket into the store in progress.")?,
-            evictions: add.counters(
-                "evictions_total",
-                "Total number of items removed from the store, by reason: policy (evicted content), session (unused \
-                 upload), corrupt (digest mismatch).",
-                &["reason"],
-            )?,
-            evicted_bytes: add.counter("evicted_bytes_total", "Total bytes removed from the store.")?,
             mismatches: add.counters(
                 "digest_mismatches_total",
                 "Total number of times that content did not match its digest, by place: store, bucket, upload.",
@@ -129,14 +162,6 @@ impl Metrics {
                 "Total number of tag reads served with the last known value because the bucket failed.",
             )?,
             sessions: add.gauge("upload_sessions", "Number of unfinished uploads.")?,
-            store_capacity: add.gauge("store_capacity_bytes", "Capacity of the store in bytes.")?,
-            store_used: add.gauge("store_used_bytes", "Bytes used in the store, including unfinished uploads.")?,
-            store_free: add.gauge("store_free_bytes", "Free bytes in the store.")?,
-            store_low_free: add
-                .gauge("store_low_free_bytes", "Free bytes below which eviction starts (store.lowFree).")?,
-            store_target_free: add
-                .gauge("store_target_free_bytes", "Free bytes at which eviction stops (store.targetFree).")?,
-            clean_seconds: add.histogram("clean_duration_seconds", "Duration of eviction runs in seconds.")?,
             registry,
         })
     }

@@ -47,8 +47,8 @@ impl Series {
         Series {
             route,
             method,
-            seconds: metrics.request_seconds.with_label_values(&[route, method]),
-            requests: metrics.requests.clone(),
+            seconds: metrics.http.seconds.with_label_values(&[route, method]),
+            requests: metrics.http.requests.clone(),
             by_status: Default::default(),
         }
     }
@@ -80,9 +80,9 @@ mod tests {
         for status in (200..).take(2 * STATUSES).chain([0, 200]) {
             series.count(status, 0.1);
         }
-        let count = |status| metrics.requests.with_label_values(&["blob", "GET", status]).get();
+        let count = |status| metrics.http.requests.with_label_values(&["blob", "GET", status]).get();
         assert_eq!((count("000"), count("200"), count("201"), count("215")), (1, 2, 1, 1));
-        assert_eq!(metrics.request_seconds.with_label_values(&["blob", "GET"]).get_sample_count(), 18);
+        assert_eq!(metrics.http.seconds.with_label_values(&["blob", "GET"]).get_sample_count(), 18);
     }
 
     #[test]

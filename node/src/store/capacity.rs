@@ -328,11 +328,11 @@ impl Capacity {
 
     fn publish(&self, state: &State) {
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.metrics.store_capacity.set(gauge(state.total()));
-        self.metrics.store_used.set(gauge(state.used.saturating_add(state.reserved)));
-        self.metrics.store_free.set(gauge(state.free()));
-        self.metrics.store_low_free.set(gauge(state.low_free()));
-        self.metrics.store_target_free.set(gauge(state.target_free()));
+        self.metrics.store.capacity.set(gauge(state.total()));
+        self.metrics.store.used.set(gauge(state.used.saturating_add(state.reserved)));
+        self.metrics.store.free.set(gauge(state.free()));
+        self.metrics.store.low_free.set(gauge(state.low_free()));
+        self.metrics.store.target_free.set(gauge(state.target_free()));
     }
 }
 

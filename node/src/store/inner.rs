@@ -126,8 +126,8 @@ impl Inner {
             Ok(None) => false,
             Ok(Some(freed)) => {
                 tracing::error!(%digest, finding, "removed damaged content from the store");
-                self.metrics.evictions.with_label_values(&["corrupt"]).inc();
-                self.metrics.evicted_bytes.inc_by(freed);
+                self.metrics.store.evictions.with_label_values(&["corrupt"]).inc();
+                self.metrics.store.evicted_bytes.inc_by(freed);
                 if why == Removal::Corrupt {
                     self.metrics.mismatches.with_label_values(&["store"]).inc();
                 }

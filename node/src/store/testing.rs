@@ -52,7 +52,7 @@ impl Fixture {
     }
 
     pub(crate) fn evictions(&self, reason: &str) -> u64 {
-        self.metrics.evictions.with_label_values(&[reason]).get()
+        self.metrics.store.evictions.with_label_values(&[reason]).get()
     }
 }
 

@@ -89,7 +89,7 @@ impl Uploads {
         let bytes = writing.offset();
         tracing::info!(session = %session.id, repository = %session.repository, bytes, why,
             "removing an upload session");
-        self.inner.env.metrics.evictions.with_label_values(&["session"]).inc();
+        self.inner.env.metrics.store.evictions.with_label_values(&["session"]).inc();
         match self.end(session, writing).await {
             Ok(()) => bytes,
             Err(error) => {

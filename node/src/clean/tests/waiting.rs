@@ -126,7 +126,7 @@ async fn expired_sessions_are_removed_before_any_content() {
     start(&tasks, store.clone(), LeastRecentlyUsed, sessions, fixture.metrics.clone());
     assert!(soon(store.room.reserve(500)).await.is_ok());
     assert_eq!(store.contents.size(&digest), Some(100));
-    assert_eq!(fixture.metrics.evicted_bytes.get(), 900);
+    assert_eq!(fixture.metrics.store.evicted_bytes.get(), 900);
     assert!(tasks.stop(PATIENCE).await);
 }
 
@@ -163,11 +163,11 @@ async fn the_gauges_report_the_usage_of_the_store() {
     let _reservation = store.room.reserve(50).await.unwrap();
     let metrics = &fixture.metrics;
     let gauges = [
-        &metrics.store_capacity,
-        &metrics.store_used,
-        &metrics.store_free,
-        &metrics.store_low_free,
-        &metrics.store_target_free,
+        &metrics.store.capacity,
+        &metrics.store.used,
+        &metrics.store.free,
+        &metrics.store.low_free,
+        &metrics.store.target_free,
     ];
     assert_eq!(gauges.map(prometheus::IntGauge::get), [1000, 350, 650, 100, 200]);
 }

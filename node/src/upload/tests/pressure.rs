@@ -111,7 +111,7 @@ async fn the_longest_unused_sessions_are_removed_first_for_waiting_reservations(
     node.uploads.append(&name, &new, None, body(&[&[2; 500]])).await.unwrap();
     let there: Vec<_> = old.iter().map(|id| is_there(&node, id)).collect();
     assert_eq!(there, [false, false, true], "no more sessions than needed are removed");
-    assert_eq!(node.metrics.evicted_bytes.get(), 600);
+    assert_eq!(node.metrics.store.evicted_bytes.get(), 600);
     assert!(node.tasks.stop(Duration::from_secs(20)).await);
 }
 
