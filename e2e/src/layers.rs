@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates whose files are read: the folder of their sources.
-const CRATES: [&str; 8] = [
+pub const CRATES: [&str; 8] = [
     "node/src",
     "node/bucket/src",
     "node/config/src",
@@ -57,19 +57,26 @@ pub fn violations(root: &Path) -> Result<Vec<String>> {
 }
 
 fn modules(sources: &Path) -> Result<Modules> {
-    let mut modules = Modules::new();
-    let mut folders = vec![sources.to_owned()];
+    Ok(source_files(sources)?.into_iter().map(|path| (module_of(sources, &path), path)).collect())
+}
+
+/// The files below a folder that are not tests.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn source_files(sources: &Path) -> Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (Vec::new(), vec![sources.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test(&path) {
-                modules.insert(module_of(sources, &path), path);
+                files.push(path);
             }
         }
     }
-    Ok(modules)
+    Ok(files)
 }
 
 fn is_test(path: &Path) -> bool {
@@ -92,7 +99,7 @@ fn imports(modules: &Modules) -> Result<Imports> {
     let mut imports = Imports::new();
     for (module, file) in modules {
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        let text = production(&text);
+        let text = without_comments(production(&text));
         let mut targets = BTreeSet::new();
         for found in path.captures_iter(&text) {
             let base = base(module, &found[1]);
@@ -109,10 +116,13 @@ fn imports(modules: &Modules) -> Result<Imports> {
     Ok(imports)
 }
 
-/// Code without comments and without the tests at its end.
-fn production(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+/// The text without the tests at its end.
+pub fn production(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default()
+}
+
+fn without_comments(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
 

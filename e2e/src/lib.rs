@@ -31,6 +31,7 @@ pub mod races;
 pub mod s3;
 pub mod scenarios;
 pub mod servers;
+pub mod sizes;
 pub mod tools;
 pub mod up;
 pub mod usage;

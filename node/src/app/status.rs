@@ -33,8 +33,8 @@ impl Reporter {
                 low_free: usage.low_free,
                 target_free: usage.target_free,
             },
-            pending_blobs: count(&self.metrics.pending),
-            pending_bytes: count(&self.metrics.pending_bytes),
+            pending_blobs: count(&self.metrics.pending.blobs),
+            pending_bytes: count(&self.metrics.pending.bytes),
         }
     }
 }

@@ -10,6 +10,7 @@ pub struct Metrics {
     registry: Registry,
     pub http: HttpMetrics,
     pub store: StoreMetrics,
+    pub pending: PendingMetrics,
     /// Bytes of content served, by `source`: `store`, `fill` (a running download) or `bucket`.
     pub served_bytes: IntCounterVec,
     /// Bytes of content received from clients.
@@ -22,11 +23,6 @@ pub struct Metrics {
     pub fills_running: IntGauge,
     /// Content that did not match its digest, by `place`: `store`, `bucket`, `upload`.
     pub mismatches: IntCounterVec,
-    /// Blobs that are not in the bucket yet.
-    pub pending: IntGauge,
-    pub pending_bytes: IntGauge,
-    /// Blobs whose only copy, on this node, was damaged before they reached the bucket.
-    pub pending_damaged: IntCounter,
     /// Bytes of stored content that the scrub read to verify it.
     pub scrubbed_bytes: IntCounter,
     /// Time at which the scrub last finished verifying all stored content, in seconds since the
@@ -105,6 +101,29 @@ impl StoreMetrics {
     }
 }
 
+/// Blobs that are not in the bucket yet.
+pub struct PendingMetrics {
+    /// Blobs that are not in the bucket yet.
+    pub blobs: IntGauge,
+    pub bytes: IntGauge,
+    /// Blobs whose only copy, on this node, was damaged before they reached the bucket.
+    pub damaged: IntCounter,
+}
+
+impl PendingMetrics {
+    fn register(add: &Registrar<'_>) -> Result<PendingMetrics, prometheus::Error> {
+        Ok(PendingMetrics {
+            blobs: add.gauge("pending_blobs", "Number of blobs not yet uploaded to the bucket.")?,
+            bytes: add.gauge("pending_bytes", "Bytes not yet uploaded to the bucket.")?,
+            damaged: add.counter(
+                "pending_damaged_total",
+                "Total number of blobs that were damaged on this node before they were uploaded to the bucket; push \
+                 them again.",
+            )?,
+        })
+    }
+}
+
 impl Metrics {
     /// All metrics, at zero.
     ///
@@ -118,6 +137,7 @@ impl Metrics {
         Ok(Metrics {
             http: HttpMetrics::register(&add)?,
             store: StoreMetrics::register(&add)?,
+            pending: PendingMetrics::register(&add)?,
             served_bytes: add.counters(
                 "served_bytes_total",
                 "Total bytes of content sent to clients, by source: store (cached), fill (a running download), bucket \
@@ -142,13 +162,6 @@ impl Metrics {
                 "digest_mismatches_total",
                 "Total number of times that content did not match its digest, by place: store, bucket, upload.",
                 &["place"],
-            )?,
-            pending: add.gauge("pending_blobs", "Number of blobs not yet uploaded to the bucket.")?,
-            pending_bytes: add.gauge("pending_bytes", "Bytes not yet uploaded to the bucket.")?,
-            pending_damaged: add.counter(
-                "pending_damaged_total",
-                "Total number of blobs that were damaged on this node before they were uploaded to the bucket; push \
-                 them again.",
             )?,
             scrubbed_bytes: add
                 .counter("scrubbed_bytes_total", "Total bytes that the scrub read to verify stored content.")?,
@@ -189,7 +202,7 @@ mod tests {
     #[test]
     fn all_metrics_have_unique_names() {
         let metrics = Metrics::new().unwrap();
-        metrics.pending.set(3);
+        metrics.pending.blobs.set(3);
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(text.contains("entrepot_pending_blobs 3"), "{text}");
     }

@@ -58,7 +58,7 @@ async fn a_part_that_fails_leaves_no_multipart_upload_behind() {
     let node = Node::start(folder.path(), Setup { bucket, mode: ReplicationMode::WriteBack, ..Setup::default() });
     faults.add(Fault::error(Operation::MultipartPart, BucketErrorKind::Server).times(1));
     let digest = node.push(&repository("a"), &large()).await;
-    eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable in the end", || node.metrics.pending.blobs.get() == 0).await;
     assert_eq!(content(&*node.bucket, &digest).await.unwrap(), large());
     assert_eq!(node.bucket.multipart_unfinished(&node.layout.data(&digest)).await.unwrap(), []);
 }
@@ -115,7 +115,7 @@ async fn a_blob_whose_journal_entry_is_damaged_is_still_made_durable() {
         assert_eq!(node.store.links.age(&repository("a/b"), LinkKind::Layer, &digest), None, "no link is trusted");
         assert_eq!(node.store.contents.remove(&digest).await.unwrap(), 0, "it may be the only copy");
         faults.clear();
-        eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
+        eventually("the blob is durable in the end", || node.metrics.pending.blobs.get() == 0).await;
         assert_eq!(content(&*bucket, &digest).await.unwrap(), &b"layer"[..]);
         assert!(node.links.exists(&repository("a/b"), LinkKind::Layer, &digest).await.unwrap());
         eventually("one file is left, the set-aside one", || {
@@ -124,7 +124,7 @@ async fn a_blob_whose_journal_entry_is_damaged_is_still_made_durable() {
         .await;
         node.stop().await;
         let node = Node::start(folder.path(), setup());
-        assert_eq!(node.metrics.pending.get(), 0);
+        assert_eq!(node.metrics.pending.blobs.get(), 0);
     }
 }
 
@@ -144,7 +144,7 @@ async fn a_blob_whose_journal_entry_and_repository_are_lost_is_kept() {
         let node = Node::start(folder.path(), setup());
         assert_eq!(node.store.links.age(&repository(&name), LinkKind::Layer, &digest), None);
         assert_eq!(node.store.contents.remove(&digest).await.unwrap(), 0, "it may be the only copy");
-        assert_eq!(node.metrics.pending.get(), 0);
+        assert_eq!(node.metrics.pending.blobs.get(), 0);
         node.stop().await;
     }
 }
@@ -161,8 +161,8 @@ async fn pending_content_is_not_evicted_until_it_is_durable() {
     node.clock.advance(Duration::from_secs(7));
     assert_eq!(node.replicate.oldest(), Duration::from_secs(7));
     faults.clear();
-    eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable in the end", || node.metrics.pending.blobs.get() == 0).await;
     assert_eq!(node.replicate.oldest(), Duration::ZERO);
-    eventually("the pin is released", || node.metrics.pending_bytes.get() == 0).await;
+    eventually("the pin is released", || node.metrics.pending.bytes.get() == 0).await;
     assert_eq!(node.store.contents.remove(&digest).await.unwrap(), 5);
 }

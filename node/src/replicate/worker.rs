@@ -187,8 +187,8 @@ impl Replicate {
         let (progress, receiver) = watch::channel(Progress::Sending);
         let Pending { repository, digest, size, since } = journaled.pending.clone();
         let waited = Waited { size, since, progress: receiver };
-        self.inner.metrics.pending.inc();
-        self.inner.metrics.pending_bytes.add(waited.size.cast_signed());
+        self.inner.metrics.pending.blobs.inc();
+        self.inner.metrics.pending.bytes.add(waited.size.cast_signed());
         self.inner.pending.entry((repository, digest)).or_default().push(waited);
         let mark = self.inner.pending_here.mark(&journaled.pending.repository, &journaled.pending.digest);
         let inner = self.inner.clone();
@@ -291,8 +291,8 @@ impl Inner {
     }
 
     fn forget(&self, pending: &Pending, progress: &watch::Sender<Progress>) {
-        self.metrics.pending.dec();
-        self.metrics.pending_bytes.sub(pending.size.cast_signed());
+        self.metrics.pending.blobs.dec();
+        self.metrics.pending.bytes.sub(pending.size.cast_signed());
         let name = (pending.repository.clone(), pending.digest);
         if let Some(mut waited) = self.pending.get_mut(&name) {
             let own = progress.subscribe();

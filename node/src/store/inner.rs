@@ -134,7 +134,7 @@ impl Inner {
                 if self.index.is_pinned(digest) {
                     tracing::error!(%digest, finding,
                         "the damaged content was not durable yet and this was its only copy; push it again");
-                    self.metrics.pending_damaged.inc();
+                    self.metrics.pending.damaged.inc();
                 }
                 true
             }

@@ -389,7 +389,7 @@ async fn a_blob_pending_at_another_node_is_waited_for_and_never_unknown() {
     assert!(matches!(pending, Err(UploadError::Pending(_))), "{pending:?}");
     nodes.faults.clear();
     let name = nodes.name.clone();
-    eventually("the blob is durable", || nodes.a.metrics.pending.get() == 0).await;
+    eventually("the blob is durable", || nodes.a.metrics.pending.blobs.get() == 0).await;
     nodes.push(&nodes.b, "v1", &manifest).await.unwrap();
     let marker = nodes.a.layout.pending(&name, &layer);
     assert_eq!(nodes.bucket.head(&marker).await.unwrap(), None);
@@ -417,7 +417,7 @@ async fn a_pending_blob_is_visible_at_its_node_and_its_manifest_waits() {
     assert!(!nodes.b.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
     nodes.faults.clear();
     nodes.a.replicate.durable(&nodes.name, &layer).await.ok();
-    eventually("the blob is durable", || nodes.a.metrics.pending.get() == 0).await;
+    eventually("the blob is durable", || nodes.a.metrics.pending.blobs.get() == 0).await;
     assert!(nodes.b.links.exists(&nodes.name, LinkKind::Layer, &layer).await.unwrap());
 }
 

@@ -235,9 +235,9 @@ async fn write_through_reports_a_failing_bucket_and_uploads_the_blob_later() {
     let id = node.open(&name).await;
     let refused = node.uploads.finish(&name, &id, &sha256(b"layer"), None, body(&[b"layer"])).await;
     assert!(matches!(refused, Err(UploadError::Bucket(_))), "{refused:?}");
-    assert_eq!(node.metrics.pending.get(), 1);
+    assert_eq!(node.metrics.pending.blobs.get(), 1);
     faults.clear();
-    eventually("the blob is durable in the end", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable in the end", || node.metrics.pending.blobs.get() == 0).await;
     assert!(linked(&node, "a", &sha256(b"layer")).await);
 }
 
@@ -337,7 +337,7 @@ async fn an_upload_of_many_batches_in_several_requests_is_hashed_in_order() {
     assert_eq!(status.offset, 17_000_001);
     let pieces: Vec<&[u8]> = second.chunks(300_000).collect();
     node.uploads.finish(&name, &id, &digest, None, body(&pieces)).await.unwrap();
-    eventually("the blob is durable", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable", || node.metrics.pending.blobs.get() == 0).await;
     assert!(in_bucket(&node, &digest).await);
     assert!(std::fs::read(node.store.contents.path(&digest)).unwrap() == content);
 }

@@ -2,6 +2,8 @@ use super::super::contract;
 use super::*;
 use bytes::Bytes;
 use entrepot_runtime::clock::Timestamp;
+use std::fs::File;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 struct Folder {

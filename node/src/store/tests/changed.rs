@@ -126,7 +126,7 @@ async fn damaged_content_that_is_not_durable_is_counted_and_not_sent() {
     corrupt(&fixture.file_of(&digest));
     assert!(store.contents.open(&digest).await.unwrap().is_none());
     assert!(!store.contents.path(&digest).exists());
-    assert_eq!(fixture.metrics.pending_damaged.get(), 1);
+    assert_eq!(fixture.metrics.pending.damaged.get(), 1);
 }
 
 #[tokio::test]

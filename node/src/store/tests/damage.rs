@@ -154,7 +154,7 @@ impl Trial {
         self.faults.clear();
         let digest = self.push(node, "afterwards").await;
         node.replicate.durable(&repository("a/b"), &digest).await.unwrap();
-        eventually(&format!("{case}: nothing is pending"), || node.metrics.pending.get() == 0).await;
+        eventually(&format!("{case}: nothing is pending"), || node.metrics.pending.blobs.get() == 0).await;
         for (digest, content) in self.pushed.iter().rev().take(12) {
             let stored = read(&node.store, digest).await;
             assert!(stored.is_none_or(|stored| stored == *content), "{case}: {digest} is served wrong");

@@ -46,7 +46,7 @@ async fn damage_is_found_and_removed_also_of_what_is_pinned() {
         assert!(!store.contents.contains(&digest) && !fixture.file_of(&digest).exists());
     }
     assert_eq!(fixture.metrics.mismatches.with_label_values(&["store"]).get(), 2);
-    assert_eq!(fixture.metrics.pending_damaged.get(), 1);
+    assert_eq!(fixture.metrics.pending.damaged.get(), 1);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn late(mode: ReplicationMode) -> (TempDir, Node, Faults, Digest) {
 
 async fn arrived(node: &Node, faults: &Faults) {
     faults.clear();
-    eventually("the blob has arrived", || node.metrics.pending.get() == 0).await;
+    eventually("the blob has arrived", || node.metrics.pending.blobs.get() == 0).await;
 }
 
 #[tokio::test]

@@ -243,7 +243,7 @@ async fn a_put_that_takes_too_long_can_be_repeated_to_get_its_result() {
         assert!(matches!(late, Err(UploadError::Unfinished)), "{late:?}");
     }
     faults.clear();
-    eventually("the commit continues by itself", || node.metrics.pending.get() == 0).await;
+    eventually("the commit continues by itself", || node.metrics.pending.blobs.get() == 0).await;
     finish(&node, &name, &id, &digest).await.unwrap();
 }
 
@@ -265,7 +265,7 @@ async fn a_put_that_failed_at_the_bucket_succeeds_when_repeated() {
     let refused = finish(&node, &name, &id, &digest).await;
     assert!(matches!(refused, Err(UploadError::Bucket(_))), "{refused:?}");
     faults.clear();
-    eventually("the blob is durable", || node.metrics.pending.get() == 0).await;
+    eventually("the blob is durable", || node.metrics.pending.blobs.get() == 0).await;
     finish(&node, &name, &id, &digest).await.unwrap();
 }
 
