@@ -99,14 +99,23 @@ pub fn manifests(plan: Plan) -> Value {
         &[("dns", "UDP", 53, 53), ("tcp", "TCP", 53, 53)],
     ));
     items.extend(service("kube-system", "metrics-server", None, plan.node(1), &[("https", "TCP", 443, 4443)]));
-    items.push(s3(plan.storage(), S3_PORT));
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
+    items.extend(s3_items(plan.storage(), S3_PORT));
+    list(items)
 }
 
 /// The namespace `storage` with the Service `s3` for an S3 server at this address.
 pub fn s3(address: Ipv4Addr, port: u16) -> Value {
+    list(s3_items(address, port))
+}
+
+fn s3_items(address: Ipv4Addr, port: u16) -> Vec<Value> {
     let mut items = vec![namespace("storage")];
     items.extend(service("storage", "s3", None, address, &[("http", "TCP", S3_PORT, port)]));
+    items
+}
+
+/// kubectl takes no lists within a list.
+fn list(items: Vec<Value>) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use entrepot_oci::{Algorithm, Digest, Hasher};
 use entrepot_runtime::crash;
 use entrepot_runtime::tasks::begin_blocking;
-use rustix::fs::FallocateFlags;
+use rand::Rng;
+use rustix::fs::{FallocateFlags, Timespec, Timestamps};
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -111,8 +112,15 @@ impl Spool {
         !now.is_some_and(|now| same(&now))
     }
 
-    /// Records the time of the session's own write.
+    /// Records the time of the session's own write. A file system stamps files with a clock that ticks
+    /// some hundred times per second, so another write within the same tick would leave the same time.
+    /// The file therefore gets a time that no tick has: its nanoseconds are random.
     fn wrote(&mut self) {
+        if let Ok(now) = self.file.metadata() {
+            let time = Timespec { tv_sec: now.mtime(), tv_nsec: rand::rng().random_range(0..1_000_000_000) };
+            // Best effort: a file system without such times only detects changes in later ticks.
+            let _ = rustix::fs::futimens(&self.file, &Timestamps { last_access: time, last_modification: time });
+        }
         self.written = self.file.metadata().ok().map(|now| modified(&now));
     }
 
