@@ -473,6 +473,12 @@ async fn a_damaged_link_is_replaced_by_a_push() {
 
 #[tokio::test]
 async fn an_upload_whose_file_another_program_changes_is_not_acknowledged() {
+    for (rest, whole) in [(&b""[..], &b"the first half, "[..]), (b"the second", b"the first half, the second")] {
+        an_upload_with_a_changed_first_half_is_rejected(rest, whole).await;
+    }
+}
+
+async fn an_upload_with_a_changed_first_half_is_rejected(rest: &[u8], whole: &[u8]) {
     let nodes = Nodes::new();
     let id = nodes.a.open(&nodes.name).await;
     let place = Some(super::Place::Offset(0));
@@ -480,8 +486,8 @@ async fn an_upload_whose_file_another_program_changes_is_not_acknowledged() {
     let data = nodes.a.store.dirs.uploads().join(id.to_string()).join("data");
     // Usually within the same tick of the file system's clock, so the times alone would not differ.
     std::fs::write(&data, b"the wrong half, ").unwrap();
-    let digest = sha256(b"the first half, ");
-    let finished = nodes.a.uploads.finish(&nodes.name, &id, &digest, None, body(&[b""])).await;
+    let digest = sha256(whole);
+    let finished = nodes.a.uploads.finish(&nodes.name, &id, &digest, None, body(&[rest])).await;
     assert!(matches!(finished, Err(UploadError::DigestMismatch { .. })), "{finished:?}");
 }
 

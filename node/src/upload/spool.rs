@@ -112,6 +112,15 @@ impl Spool {
         !now.is_some_and(|now| same(&now))
     }
 
+    /// Called before each own write, because that write replaces the time by which an earlier change
+    /// would be noticed.
+    fn forget_hashes_if_changed(&mut self) {
+        if self.hashes.is_some() && self.was_changed() {
+            tracing::warn!("another program changed the file of an upload session; hashing it again");
+            self.hashes = None;
+        }
+    }
+
     /// Records the time of the session's own write. A file system stamps files with a clock that ticks
     /// some hundred times per second, so another write within the same tick would leave the same time.
     /// The file therefore gets a time that no tick has: its nanoseconds are random.
@@ -137,10 +146,7 @@ impl Spool {
     /// # Errors
     /// If the file cannot be read.
     pub fn digest(&mut self, algorithm: Algorithm) -> io::Result<Digest> {
-        if self.was_changed() {
-            tracing::warn!("another program changed the file of an upload session; hashing it again");
-            self.hashes = None;
-        }
+        self.forget_hashes_if_changed();
         if algorithm == USUAL {
             return Ok(self.hashes()?.end.clone().finish());
         }
@@ -165,6 +171,7 @@ impl Spool {
     /// # Errors
     /// If the disk fails. The bytes then still exist.
     pub fn give_up_from(&mut self, offset: u64) -> io::Result<()> {
+        self.forget_hashes_if_changed();
         let answered = self.answered;
         let before = self.hashes()?.answered.clone();
         let end = hash(&self.file, answered..offset, before)?;
@@ -185,6 +192,7 @@ impl Spool {
     /// # Errors
     /// If the disk fails. The bytes that reached the file are still part of the upload.
     pub fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        self.forget_hashes_if_changed();
         self.hash()?;
         self.allocate(pieces.iter().map(|piece| piece.len() as u64).sum());
         let (count, result) = match self.write_pieces(pieces) {
