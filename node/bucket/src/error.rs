@@ -84,7 +84,7 @@ pub enum BucketErrorKind {
     NoBucket,
     #[error("the disk of the bucket is full")]
     Full,
-    /// The bytes of a put do not match the [`Checksum`]. The local copy is damaged, or the bytes
+    /// The bytes of a put do not match the [`Checksum`](crate::Checksum). The local copy is damaged, or the bytes
     /// were damaged in transit. The sender verifies the local copy, and drops it if it is damaged.
     #[error("the content does not match its checksum; verify the local copy")]
     WrongContent,
