@@ -173,7 +173,12 @@ fn upwards(imports: &Imports) -> Vec<String> {
     };
     let mut found = Vec::new();
     for (module, targets) in imports {
-        let Some((from, name)) = layer(module) else { continue };
+        let Some((from, name)) = layer(module) else {
+            if !module.is_empty() {
+                found.push(format!("node/src: {module} is in no layer of NODE_LAYERS"));
+            }
+            continue;
+        };
         for target in targets {
             if let Some((to, other)) = layer(target)
                 && name != other

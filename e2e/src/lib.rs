@@ -20,7 +20,8 @@ pub mod content;
 pub mod disks;
 pub mod history;
 pub mod images;
-pub mod layers;
+#[cfg(test)]
+mod layers;
 pub mod node;
 pub mod node_binary;
 pub mod podman;
@@ -31,7 +32,8 @@ pub mod races;
 pub mod s3;
 pub mod scenarios;
 pub mod servers;
-pub mod sizes;
+#[cfg(test)]
+mod sizes;
 pub mod tools;
 pub mod up;
 pub mod usage;

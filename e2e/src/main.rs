@@ -21,8 +21,7 @@ struct Arguments {
 enum Command {
     /// Run all checks that a change must pass, or only the named steps.
     Check {
-        /// Steps to run: fmt, clippy, unit, tools, or a test of the e2e crate, such as counts.
-        /// Default: all.
+        /// Steps to run, such as clippy or counts; an unknown name lists them all. Default: all.
         steps: Vec<String>,
     },
     /// Install the programs that the tests need.

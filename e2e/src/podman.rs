@@ -1,4 +1,4 @@
-//! podman with its own home, for a registry without TLS.
+//! Runs podman with a home folder of its own, against a registry without TLS.
 
 use crate::{commands, tools};
 use anyhow::{Context, Result};

@@ -1,5 +1,5 @@
 //! The Entrepot operator. It creates and updates the registry nodes that a `RegistryCluster`
-//! describes. `docs/explanation/architecture.md` explains the design; `reconcile` is the table of contents.
+//! describes. `docs/explanation/operator.md` explains the design; `reconcile` is the table of contents.
 
 mod api_error;
 pub mod app;

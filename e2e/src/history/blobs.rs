@@ -13,6 +13,9 @@ use std::time::Duration;
 /// So often a chunk or the end of an upload is tried again.
 const TRIES: usize = 3;
 
+/// Pause of a client before it tries again, as of real clients; a killed node needs about as long to start.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
 impl Client {
     /// Makes sure that the repository has a blob, as clients do: with `HEAD`, a mount or a push. Returns
     /// whether a response confirmed it.
@@ -136,7 +139,7 @@ impl Client {
                     if failures > TRIES {
                         return None;
                     }
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                     if let Some(status) = self.ask(to.registry.get(&session)).await {
                         if status.status == 404 {
                             return Some(status);
@@ -157,7 +160,7 @@ impl Client {
             if reply.as_ref().is_some_and(|reply| reply.status < 500) {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
         reply
     }

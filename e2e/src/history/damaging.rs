@@ -5,17 +5,17 @@
 //! acknowledges must be the right bytes at every node, which `check_images` checks.
 
 use super::client::{Client, Disk, Server, Target};
+use super::faults::flip_a_bit;
 use super::record::{Kind, Outcome};
 use crate::Content;
 use crate::client::{Reply, empty, location};
 use crate::push::Image;
-use anyhow::Result;
+use crate::wait;
 use http::Method;
 use rand::Rng;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Time limit for a killed node to respond again; after it, the client continues without the node.
@@ -62,7 +62,9 @@ impl Client {
         let mut session = location(&appended.filter(|reply| reply.status == 202)?).ok()?;
         let id = session.split('?').next().and_then(|path| path.rsplit('/').next())?;
         let place = self.random.random_range(0..half);
-        change_a_bit(&disk.store.join("uploads").join(id).join("data"), place).ok()?;
+        let data = disk.store.join("uploads").join(id).join("data");
+        let file = File::options().read(true).write(true).open(data).ok()?;
+        flip_a_bit(&file, place).ok().filter(|flipped| *flipped)?;
         self.model().count_fault("open upload damaged");
         if kill {
             self.model().kill(disk.node);
@@ -76,26 +78,17 @@ impl Client {
 
     /// Asks for the session until the node was away and answers again.
     async fn until_it_was_killed(&self, at: &Server, session: &str) {
-        let killed = async {
-            let mut was_away = false;
-            loop {
-                let answer = at.registry.get(session).await;
-                if was_away && answer.is_ok() {
-                    return;
+        let was_away = AtomicBool::new(false);
+        let killed = || async {
+            match at.registry.get(session).await {
+                Ok(_) => was_away.load(Ordering::SeqCst),
+                Err(_) => {
+                    was_away.store(true, Ordering::SeqCst);
+                    false
                 }
-                was_away |= answer.is_err();
-                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        // It may have been away between two questions, or may not be killed in this epoch.
-        let _ = tokio::time::timeout(RESTARTED, killed).await;
+        // It may have been away between two requests, or may not be killed in this epoch.
+        let _ = wait::until("the node was killed and answers again", RESTARTED, killed).await;
     }
-}
-
-fn change_a_bit(path: &Path, place: u64) -> Result<()> {
-    let file = File::options().read(true).write(true).open(path)?;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, place)?;
-    file.write_all_at(&[byte[0] ^ 1], place)?;
-    Ok(())
 }

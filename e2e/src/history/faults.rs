@@ -22,7 +22,7 @@ const BETWEEN_KILLS: Duration = Duration::from_millis(20);
 /// How often each fault happened.
 pub type Happened = BTreeMap<&'static str, u64>;
 
-/// What happens to the nodes in an epoch. Every node runs at the end.
+/// What happens to the nodes in an epoch of this length. Every node runs at the end.
 ///
 /// # Errors
 /// When a node does not start even without its store.
@@ -30,20 +30,26 @@ pub async fn to_nodes(
     nodes: &mut [Node],
     clock: &Clock,
     planned: &[Planned<ProcessFault>],
+    length: Duration,
     model: &Model,
 ) -> Result<Happened> {
     let start = Instant::now();
     let mut happened = Happened::new();
-    for one in planned {
-        while start.elapsed() < one.at {
+    // A request of an earlier epoch concerns an upload that has ended.
+    model.take_kills();
+    let times = planned.iter().map(|one| (one.at, Some(one.fault))).chain([(length, None)]);
+    for (at, fault) in times {
+        while start.elapsed() < at {
             for node in model.take_kills() {
                 to_node(nodes, clock, ProcessFault::Kill { node, pause: Duration::ZERO }, model).await?;
                 *happened.entry("kill -9 after an open upload was damaged").or_default() += 1;
             }
-            sleep_until(start, one.at.min(start.elapsed() + BETWEEN_KILLS)).await;
+            sleep_until(start, at.min(start.elapsed() + BETWEEN_KILLS)).await;
         }
-        if to_node(nodes, clock, one.fault, model).await? {
-            *happened.entry(one.fault.name()).or_default() += 1;
+        if let Some(fault) = fault
+            && to_node(nodes, clock, fault, model).await?
+        {
+            *happened.entry(fault.name()).or_default() += 1;
         }
     }
     Ok(happened)
@@ -140,12 +146,19 @@ fn damage_file(path: &Path, choice: u64, model: &Model) -> Result<bool> {
     if (choice >> 8).is_multiple_of(3) {
         file.set_len(at)?;
     } else {
-        let mut byte = [0];
-        if file.read_at(&mut byte, at)? == 1 {
-            file.write_at(&[byte[0] ^ 1], at)?;
-        }
+        flip_a_bit(&file, at)?;
     }
     Ok(true)
+}
+
+/// Changes one bit at an offset, if the file has a byte there. Returns whether it has.
+pub fn flip_a_bit(file: &File, at: u64) -> Result<bool> {
+    let mut byte = [0];
+    let found = file.read_at(&mut byte, at)? == 1;
+    if found {
+        file.write_at(&[byte[0] ^ 1], at)?;
+    }
+    Ok(found)
 }
 
 /// What happens between the nodes and S3 in an epoch.

@@ -231,7 +231,7 @@ impl Run {
                     None => Happened::new(),
                 }
             };
-            let nodes = faults::to_nodes(&mut deployment.nodes, &deployment.clock, &planned.process, &model);
+            let nodes = faults::to_nodes(&mut deployment.nodes, &deployment.clock, &planned.process, EPOCH, &model);
             let (happened, at_bucket, ()) = tokio::join!(nodes, bucket, tokio::time::sleep(EPOCH));
             scenes.iter().for_each(|scene| scene.stop.store(true, Ordering::SeqCst));
             while let Some(ended) = clients.join_next().await {

@@ -138,7 +138,7 @@ impl LoggedRequest {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // If the master is killed, its workers stay; if it is told to stop, it stops them.
+        // SIGTERM stops the master and its workers. SIGKILL would leave the workers running.
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
         let told = self.process.signal(Signal::TERM).is_ok();
         while told && matches!(self.process.ended(), Ok(None)) && std::time::Instant::now() < deadline {

@@ -5,7 +5,7 @@
 //! (injected failures for tests), `retry`. One behaviour suite (`contract`) runs against every
 //! implementation and defines what callers may rely on.
 //!
-//! This module knows nothing of registries: neither repositories nor manifests. It never caches,
+//! This crate knows nothing of registries: neither repositories nor manifests. It never caches,
 //! and never resumes a body.
 
 mod checksum;
@@ -199,8 +199,8 @@ pub struct ListOptions {
 /// What a bucket supports beyond the minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whether `PutMode::IfAbsent` is honored, for a put and for the completion of a multipart
-    /// upload, and `PutMode::IfMatch` for a put.
+    /// Whether the bucket supports `PutMode::IfAbsent` in puts and in completions of multipart uploads,
+    /// and `PutMode::IfMatch` in puts.
     pub conditional_put: bool,
     /// Whether [`Bucket::delete_if_match`] compares and removes in one step. If not, it reads the
     /// version and then removes, and loses a write of another node that comes between the two.

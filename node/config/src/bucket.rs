@@ -80,8 +80,8 @@ struct BucketFields {
     max_requests: u32,
     /// Maximum number of bytes that all uploads together send to the bucket at the same time.
     max_bytes_in_flight: ByteSize,
-    /// Time limit for connecting to the bucket, for the start of a response, and for each pause
-    /// within a request body or a response body.
+    /// Time limit of each step of a request to the bucket: connecting, the start of the response, and
+    /// each pause within the request body or the response body.
     request_timeout: Duration,
     /// Total time for which a failed request to the bucket is retried, with growing and randomized
     /// pauses. After it, the client gets 503 with `Retry-After`.

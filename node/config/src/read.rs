@@ -1,5 +1,6 @@
 //! Parsing and writing of a configuration.
 
+use crate::sparse::write;
 use crate::{ConfigError, NodeConfig, validate};
 
 impl NodeConfig {
@@ -10,7 +11,14 @@ impl NodeConfig {
     /// If the text is not valid YAML, or contains an unknown field or an invalid value. The error
     /// names the path of the field.
     pub fn from_yaml(text: &str) -> Result<NodeConfig, ConfigError> {
-        from_yaml(text)
+        // The deserializer reads an empty document as null, which is not a map. It means the defaults.
+        let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        let mut config = if blank { NodeConfig::default() } else { parse(text)? };
+        if let Some(listen) = config.http.old_operations.take() {
+            config.operations.listen = listen;
+        }
+        validate::check(&config)?;
+        Ok(config)
     }
 
     /// Writes the configuration as YAML that [`NodeConfig::from_yaml`] can read.
@@ -18,19 +26,8 @@ impl NodeConfig {
     /// # Errors
     /// If the serializer fails. It cannot fail for these types.
     pub fn to_yaml(&self) -> Result<String, ConfigError> {
-        to_yaml(self)
+        write(self)
     }
-}
-
-fn from_yaml(text: &str) -> Result<NodeConfig, ConfigError> {
-    // The deserializer reads an empty document as null, which is not a map. It means the defaults.
-    let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    let mut config = if blank { NodeConfig::default() } else { parse(text)? };
-    if let Some(listen) = config.http.old_operations.take() {
-        config.operations.listen = listen;
-    }
-    validate::check(&config)?;
-    Ok(config)
 }
 
 fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
@@ -47,10 +44,6 @@ fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
         let options = serde_saphyr::render_options! { snippets: serde_saphyr::SnippetMode::Off };
         ConfigError::Form { path, message: error.render_with_options(options) }
     })
-}
-
-fn to_yaml(config: &NodeConfig) -> Result<String, ConfigError> {
-    serde_saphyr::to_string(config).map_err(|error| ConfigError::Write(error.to_string()))
 }
 
 #[cfg(test)]

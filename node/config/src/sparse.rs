@@ -3,6 +3,7 @@
 //! from its default.
 
 use crate::{BucketConfig, ConfigError, NodeConfig, S3};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 impl NodeConfig {
@@ -40,7 +41,7 @@ impl NodeConfig {
     }
 }
 
-fn write(config: &Value) -> Result<String, ConfigError> {
+pub(crate) fn write(config: &impl Serialize) -> Result<String, ConfigError> {
     serde_saphyr::to_string(config).map_err(|error| ConfigError::Write(error.to_string()))
 }
 

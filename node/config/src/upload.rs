@@ -78,6 +78,13 @@ pub struct Replication {
     pub part_size: ByteSize,
 }
 
+impl Replication {
+    /// Whether a blob is acknowledged before the bucket has it.
+    pub fn is_write_back(&self) -> bool {
+        self.mode == ReplicationMode::WriteBack
+    }
+}
+
 impl Default for Replication {
     fn default() -> Replication {
         Replication {

@@ -1,7 +1,7 @@
 //! The terms of the OCI distribution-spec as types. They are parsed once, at the edge, and are
 //! valid from then on.
 //!
-//! This module never does I/O and knows neither HTTP nor the bucket. Every `parse` refuses what the
+//! This crate never does I/O and knows neither HTTP nor the bucket. Every `parse` refuses what the
 //! specification refuses. So no other module checks a name, a digest or a range again, and no path
 //! or key can be built from arbitrary text of a client.
 

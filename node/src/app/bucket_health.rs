@@ -25,10 +25,10 @@ pub struct BucketHealth {
 }
 
 impl BucketHealth {
-    pub fn new(bucket: Arc<dyn Bucket>, prefix: &str) -> BucketHealth {
+    pub fn new(bucket: Arc<dyn Bucket>, layout: &Layout) -> BucketHealth {
         // No object has this key. A GET of it is the cheapest request, and its response explains an
         // error, which the response to a HEAD cannot.
-        let key = Key::new(format!("{}_entrepot/probe", Layout::new(prefix).repositories()));
+        let key = Key::new(format!("{}_entrepot/probe", layout.repositories()));
         BucketHealth { bucket, key, last: Mutex::new(None) }
     }
 
@@ -98,7 +98,7 @@ mod tests {
         let faults = Faults::default();
         let bucket = Arc::new(Faulty::new(Arc::new(Memory::default()), &faults));
         faults.add(Fault::new(Operation::Get, Effect::Error(BucketErrorKind::NoBucket)).times(1));
-        let health = BucketHealth::new(bucket, "");
+        let health = BucketHealth::new(bucket, &Layout::new(""));
         let (one, other) = tokio::join!(health.ask(), health.ask());
         assert_eq!((one.state, other.state), (BucketState::Missing, BucketState::Missing));
         *health.last.lock().await = None;

@@ -15,6 +15,7 @@ use crate::upload::Uploads;
 use entrepot_oci::Digest;
 use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// The low-priority threads of a node.
 pub struct Background {
@@ -29,6 +30,15 @@ impl Background {
         let failed = |source| StartError::System { what: "start threads", source };
         let runtime = BackgroundRuntime::new().map_err(failed)?;
         Ok(Background { runtime, blocking: BackgroundBlocking::new().map_err(failed)? })
+    }
+
+    /// The same, with the downloads on an existing runtime: that of a test.
+    ///
+    /// # Errors
+    /// As [`Background::start`].
+    pub fn on(runtime: Handle) -> Result<Background, StartError> {
+        let failed = |source| StartError::System { what: "start threads", source };
+        Ok(Background { runtime: BackgroundRuntime::on(runtime), blocking: BackgroundBlocking::new().map_err(failed)? })
     }
 }
 

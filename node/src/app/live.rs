@@ -24,7 +24,7 @@ pub struct LiveConfig {
 
 struct Inner {
     /// The configuration with which the node started.
-    started: NodeConfig,
+    started: Arc<NodeConfig>,
     store: Store,
     state: Mutex<State>,
     refusals: IntCounter,
@@ -42,7 +42,7 @@ struct State {
 impl LiveConfig {
     /// # Errors
     /// If a metric with the same name is already registered.
-    pub fn new(started: NodeConfig, store: Store, registry: &Registry) -> Result<LiveConfig, prometheus::Error> {
+    pub fn new(started: Arc<NodeConfig>, store: Store, registry: &Registry) -> Result<LiveConfig, prometheus::Error> {
         let options = |name: &str, help: &str| Opts::new(name, help).namespace("entrepot");
         let refusals =
             IntCounter::with_opts(options("config_refusals_total", "Total number of invalid configuration files."))?;
@@ -157,7 +157,7 @@ mod tests {
         };
         let started = NodeConfig { store: store.clone(), ..NodeConfig::default() };
         let store = Store::open(&store, Clock::system(), metrics.clone()).unwrap();
-        let live = LiveConfig::new(started, store.clone(), metrics.registry()).unwrap();
+        let live = LiveConfig::new(Arc::new(started), store.clone(), metrics.registry()).unwrap();
         Setup { live, store, metrics, folder }
     }
 

@@ -10,7 +10,7 @@ use super::status::Reporter;
 use super::store_health::StoreHealth;
 use crate::http::{Server, operations, router};
 use crate::observe::{self, Metrics};
-use crate::repository::{Environment, Layout};
+use crate::repository::Environment;
 use crate::store::Store;
 use entrepot_bucket::ListOptions;
 use entrepot_config::{BucketConfig, NodeConfig};
@@ -173,8 +173,8 @@ fn environment(config: NodeConfig) -> Result<Environment, StartError> {
 fn reporter(env: &Environment) -> Result<Reporter, StartError> {
     Ok(Reporter {
         node: env.config.node.name.to_string(),
-        health: BucketHealth::new(env.bucket.clone(), &env.config.bucket.prefix),
-        live: LiveConfig::new(NodeConfig::clone(&env.config), env.store.clone(), env.metrics.registry())?,
+        health: BucketHealth::new(env.bucket.clone(), &env.layout),
+        live: LiveConfig::new(env.config.clone(), env.store.clone(), env.metrics.registry())?,
         store: env.store.clone(),
         metrics: env.metrics.clone(),
     })
@@ -182,7 +182,7 @@ fn reporter(env: &Environment) -> Result<Reporter, StartError> {
 
 /// Logs early if the bucket or its credentials do not work.
 async fn probe(env: &Environment) {
-    let prefix = Layout::new(&env.config.bucket.prefix).repositories();
+    let prefix = env.layout.repositories();
     let asked = env.bucket.list(ListOptions { prefix, delimiter: true, after: None, max: 1 });
     match tokio::time::timeout(PROBE, asked).await {
         Ok(Ok(_)) => {}

@@ -23,7 +23,9 @@ impl Failure {
     /// down.
     pub(super) fn abandoned(digest: &Digest) -> Failure {
         let error = BucketError::new(Operation::Get, digest.to_string(), BucketErrorKind::Connection);
-        error.because("the download was cancelled because the node is shutting down").into()
+        error
+            .because("the download ended without a result; the node is shutting down, or an internal error occurred")
+            .into()
     }
 
     /// The error for the caller of the flow.

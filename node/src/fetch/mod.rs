@@ -14,7 +14,7 @@
 //! that pull lazily (eStargz, SOCI, zstd:chunked) need a few KiB of a layer at once, and verify
 //! each chunk against a table of contents that they have verified. Waiting for the whole layer
 //! would defeat their purpose. The same request starts a download, which verifies the whole content
-//! in the background. If it does not match, the object is marked as damaged (`store::damaged`).
+//! in the background. If it does not match, the object is marked as damaged (`repository::damaged`).
 //! From then on this node serves nothing of it, no range and no size, until all of it was verified:
 //! it responds with 502 (`doubt`). The mark is removed when the object is replaced, in the bucket
 //! or by a push through this node.

@@ -107,8 +107,8 @@ mod tests {
         let store = Store::open(&store, Clock::system(), metrics.clone()).unwrap();
         let reporter = Reporter {
             node: "images-0".into(),
-            health: BucketHealth::new(Arc::new(Memory::default()), ""),
-            live: LiveConfig::new(config, store.clone(), metrics.registry()).unwrap(),
+            health: BucketHealth::new(Arc::new(Memory::default()), &crate::repository::Layout::new("")),
+            live: LiveConfig::new(Arc::new(config), store.clone(), metrics.registry()).unwrap(),
             store,
             metrics: metrics.clone(),
         };

@@ -47,9 +47,6 @@ pub(super) struct Left {
     pub entries: Vec<Journaled>,
     /// Blobs that may not be durable.
     pub unreadable: Vec<Unreadable>,
-    /// Entries that cannot be read. The caller sets them aside after it has journaled their blobs
-    /// again, so a crash before that finds them once more.
-    pub aside: Vec<PathBuf>,
 }
 
 /// The part of an unreadable entry that its file name contains.
@@ -57,6 +54,9 @@ pub(super) struct Left {
 pub(super) struct Unreadable {
     pub digest: Digest,
     pub repository: Option<Repository>,
+    /// The entry, unless it is set aside already. The caller sets it aside after it has journaled
+    /// the blob again, so a crash before that finds it once more.
+    pub entry: Option<PathBuf>,
 }
 
 impl Journal {
@@ -125,13 +125,12 @@ impl Journal {
             } else if let Some(pending) = read(&path) {
                 left.entries.push(Journaled { pending, entry: path });
             } else {
-                let lost = told_by(name);
+                let mut lost = told_by(name);
                 tracing::error!(path = %path.display(), blob = ?lost,
                     "cannot read a journal entry; setting it aside and treating its blob as not durable");
-                if lost.as_ref().is_some_and(|lost| lost.repository.is_some()) {
-                    left.aside.push(path);
-                } else {
-                    set_aside.extend(self.set_aside(&path));
+                match lost.as_mut().filter(|lost| lost.repository.is_some()) {
+                    Some(lost) => lost.entry = Some(path),
+                    None => set_aside.extend(self.set_aside(&path)),
                 }
                 left.unreadable.extend(lost);
             }
@@ -203,7 +202,7 @@ fn told_by(name: &str) -> Option<Unreadable> {
     let algorithm = Algorithm::ALL.into_iter().find(|known| known.name() == algorithm)?;
     let (hex, rest) = rest.split_once('.')?;
     let repository = rest.split_once('.').and_then(|(_, name)| Repository::parse(&name.replace('+', "/")).ok());
-    Some(Unreadable { digest: Digest::from_hex(algorithm, hex).ok()?, repository })
+    Some(Unreadable { digest: Digest::from_hex(algorithm, hex).ok()?, repository, entry: None })
 }
 
 /// Reads an entry. `None` if the file is not a valid entry, or if its name contains another blob.
@@ -309,10 +308,13 @@ mod tests {
             let journal = Journal::new(folder.path().into());
             let journaled = journal.write(pending(repository), false).await.unwrap();
             damage(&journaled.entry);
-            let told =
-                Unreadable { digest: pending("a").digest, repository: Some(Repository::parse(repository).unwrap()) };
+            let told = Unreadable {
+                digest: pending("a").digest,
+                repository: Some(Repository::parse(repository).unwrap()),
+                entry: Some(journaled.entry.clone()),
+            };
             let left = journal.left();
-            for path in &left.aside {
+            for path in left.unreadable.iter().filter_map(|lost| lost.entry.as_ref()) {
                 assert!(
                     path.symlink_metadata().is_ok(),
                     "{repository}: a crash before the blob is journaled again finds it once more"
@@ -332,7 +334,7 @@ mod tests {
         let journal = Journal::new(folder.path().into());
         let journaled = journal.write(pending(&long()), false).await.unwrap();
         fs::write(&journaled.entry, b"").unwrap();
-        let told = [Unreadable { digest: pending("a").digest, repository: None }];
+        let told = [Unreadable { digest: pending("a").digest, repository: None, entry: None }];
         assert_eq!(journal.left().unreadable, told);
         assert_eq!(journal.left().unreadable, told);
     }

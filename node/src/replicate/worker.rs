@@ -12,7 +12,6 @@ use crate::store::{Pin, StoreError};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use entrepot_bucket::{BucketError, BucketErrorKind, ObjectMeta, Operation};
-use entrepot_config::ReplicationMode;
 use entrepot_oci::{Digest, Repository};
 use entrepot_runtime::clock::{Clock, Timestamp};
 use entrepot_runtime::{Tasks, crash, retry};
@@ -83,7 +82,7 @@ impl Replicate {
             links: env.links.clone(),
             clock: env.clock.clone(),
             node: env.config.node.name.clone(),
-            write_back: config.mode == ReplicationMode::WriteBack,
+            write_back: config.is_write_back(),
             retry_budget: env.config.bucket.retry_budget.get(),
         };
         let sender = Sender {
@@ -123,17 +122,14 @@ impl Replicate {
             let pin = self.inner.store.contents.pin(&journaled.pending.digest);
             self.begin(journaled, pin, true);
         }
-        let failed = left.unreadable.iter().filter(|lost| !self.recover(lost)).count();
-        if failed == 0 {
-            for path in left.aside {
-                self.inner.journal.set_aside(&path);
+        for lost in &left.unreadable {
+            // The entry of a blob that is not journaled again stays in place for the next start,
+            // because nothing else records that the blob was acknowledged.
+            if self.recover(lost)
+                && let Some(entry) = &lost.entry
+            {
+                self.inner.journal.set_aside(entry);
             }
-        } else {
-            // A blob that is not journaled again has no other record that it was acknowledged.
-            tracing::error!(
-                blobs = failed,
-                "unreadable journal entries stay in place; they are read again at the next start"
-            );
         }
         // All pending content is pinned now.
         self.inner.store.contents.drop_hard_links();

@@ -1,6 +1,6 @@
 //! The interface between the flows that accept content and the one that makes it durable.
 //!
-//! `upload` and `manage` use it, `replicate` implements it, and `app::wiring` connects them.
+//! `upload` and `manage` use it, `replicate` implements it, and `app::flows` connects them.
 
 use crate::store::{Pin, StoreError};
 use async_trait::async_trait;

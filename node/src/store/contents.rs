@@ -76,29 +76,18 @@ impl Contents {
     /// # Errors
     /// If the disk fails.
     pub async fn drop_if_hard_linked(&self, digest: &Digest) -> Result<(), StoreError> {
-        let contents = self.clone();
         let digest = *digest;
-        self.inner.run(move |_| contents.drop_if_hard_linked_now(&digest)).await
+        self.inner.run(move |inner| drop_if_hard_linked(inner, &digest)).await
     }
 
     /// Does the same for all such content that was found at the start. Blocking.
     pub fn drop_hard_links(&self) {
         let shared = std::mem::take(&mut *self.inner.shared.lock());
         for digest in shared {
-            if let Err(error) = self.drop_if_hard_linked_now(&digest) {
+            if let Err(error) = drop_if_hard_linked(&self.inner, &digest) {
                 tracing::warn!(%digest, %error, "cannot remove the cached hard link to an object in the bucket");
             }
         }
-    }
-
-    fn drop_if_hard_linked_now(&self, digest: &Digest) -> Result<(), StoreError> {
-        let Some(entry) = self.inner.index.get(digest) else { return Ok(()) };
-        let path = self.path(digest);
-        let metadata = fs::metadata(&path).map_err(StoreError::io("stat", &path))?;
-        if metadata.nlink() > 1 {
-            self.inner.remove(digest, &entry, Removal::Asked)?;
-        }
-        Ok(())
     }
 
     /// The number of stored items.
@@ -116,4 +105,15 @@ impl Contents {
     pub fn expect(&self, digest: &Digest) -> Expected {
         Expected::new(Arc::clone(&self.inner), *digest)
     }
+}
+
+/// Blocking.
+fn drop_if_hard_linked(inner: &Inner, digest: &Digest) -> Result<(), StoreError> {
+    let Some(entry) = inner.index.get(digest) else { return Ok(()) };
+    let path = inner.folders.content(digest);
+    let metadata = fs::metadata(&path).map_err(StoreError::io("stat", &path))?;
+    if metadata.nlink() > 1 {
+        inner.remove(digest, &entry, Removal::Asked)?;
+    }
+    Ok(())
 }

@@ -21,14 +21,16 @@
 //! | modules | subject |
 //! |---|---|
 //! | `open`, `mark`, `scan` | the start and the clean shutdown |
+//! | `contents`, `room`, `known_links`, `known_tags`, `dirs`, `scrub` | what other modules use: a handle for each subject |
+//! | `cleaner_handle`, `unused_sessions` | what the cleaner uses in addition |
 //! | `adopt` | how content enters the store |
 //! | `content`, `pieces`, `memory`, `read` | how content is read |
-//! | `identity`, `verify`, `scrub` | recognizing verified files, verifying others, verifying all again over time |
-//! | `capacity`, `reservation`, `pressure` | the accounting of space |
-//! | `index`, `records`, `recorder` | metadata in memory and on disk |
-//! | `expected`, `in_flight`, `link_cache` | links of content |
-//! | `contents`, `room`, `known_links`, `known_tags`, `dirs`, `scrub` | what other modules use: a handle for each subject |
-//! | `inner` | the steps that keep all of these consistent |
+//! | `identity`, `verify`, `round` | recognizing verified files, verifying others, the progress of the scrub |
+//! | `capacity`, `usage` | the accounting of space |
+//! | `index`, `frequency`, `pin` | metadata in memory |
+//! | `records`, `recorder`, `recording` | metadata on disk |
+//! | `expected`, `in_flight`, `link_cache`, `tag_cache`, `looks` | links and tags that were seen |
+//! | `inner`, `folders` | the steps that keep all of these consistent, and the files |
 
 mod adopt;
 mod capacity;

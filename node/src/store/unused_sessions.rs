@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 /// Upload sessions whose bytes the cleaner may free. `upload` implements it, `clean` uses it, and
-/// `app::wiring` connects them, because flows do not import each other.
+/// `app::flows` connects them, because flows do not import each other.
 #[async_trait]
 pub trait UnusedSessions: Send + Sync + 'static {
     /// Removes the sessions that received nothing for too long, and counts them (`evictions`,

@@ -15,7 +15,6 @@ use super::commits::Commit;
 use super::session::{Session, Writing};
 use super::{UploadError, Uploads};
 use crate::store::StoreError;
-use entrepot_config::ReplicationMode;
 use entrepot_oci::Digest;
 use entrepot_runtime::crash;
 use std::io;
@@ -33,7 +32,7 @@ impl Uploads {
     ) -> Result<(), UploadError> {
         let writing = self.verified(&session, writing, &expected).await?;
         crash::point("upload.verified");
-        let write_back = self.inner.env.config.replication.mode == ReplicationMode::WriteBack;
+        let write_back = self.inner.env.config.replication.is_write_back();
         let size = writing.offset();
         // The blob is pinned before it is in the store, so it can never be evicted in between.
         let pin = self.inner.env.store.contents.pin(&expected);
@@ -79,7 +78,7 @@ impl Uploads {
 
     /// Moves the spool file into the store.
     async fn adopt(&self, session: &Session, mut writing: Writing, digest: &Digest) -> Result<Writing, UploadError> {
-        let write_back = self.inner.env.config.replication.mode == ReplicationMode::WriteBack;
+        let write_back = self.inner.env.config.replication.is_write_back();
         let reservation = writing.reservation.take();
         // WriteBack acknowledges content that only this disk has, so the content is synced.
         // WriteThrough acknowledges content that the bucket has; after a power failure the store

@@ -11,7 +11,6 @@ use super::session::{Session, Writing};
 use super::{OTHERS_WRITE, UploadError, Uploads};
 use crate::repository::layout::LinkKind;
 use bytes::Bytes;
-use entrepot_config::ReplicationMode;
 use entrepot_oci::{Digest, Repository, SessionId};
 use futures::Stream;
 use std::future::Future;
@@ -79,8 +78,7 @@ impl Uploads {
     /// # Errors
     /// If the bucket fails.
     pub async fn may_be_found(&self, repository: &Repository, digest: &Digest) -> Result<bool, UploadError> {
-        Ok(self.inner.env.config.replication.mode == ReplicationMode::WriteBack
-            || self.settled(repository, digest).await?)
+        Ok(self.inner.env.config.replication.is_write_back() || self.settled(repository, digest).await?)
     }
 
     /// The session and the right to write to it; `None` if the blob is already committed.
@@ -117,9 +115,7 @@ impl Uploads {
     /// The answer for a blob that this node has committed in this run.
     async fn committed(&self, repository: &Repository, digest: &Digest) -> Result<(), UploadError> {
         // Content that is not durable yet is never evicted, so it is still in the store.
-        if self.inner.env.config.replication.mode == ReplicationMode::WriteBack
-            && self.inner.env.store.contents.size(digest).is_some()
-        {
+        if self.inner.env.config.replication.is_write_back() && self.inner.env.store.contents.size(digest).is_some() {
             return Ok(());
         }
         self.finished(repository, digest).await

@@ -56,7 +56,7 @@ use bytes::Bytes;
 use commits::Commits;
 use dashmap::DashMap;
 use entrepot_bucket::BucketError;
-use entrepot_config::{PeerAddress, ReplicationMode};
+use entrepot_config::PeerAddress;
 use entrepot_oci::{Digest, ManifestError, Reference, Repository, SessionId, Tag};
 use futures::Stream;
 pub use place::Place;
@@ -188,7 +188,7 @@ impl Uploads {
     pub fn start(env: Environment, replicator: Arc<dyn Replicator>) -> Result<Uploads, StoreError> {
         let sessions = restore(&env)?;
         env.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
-        let write_back = env.config.replication.mode == ReplicationMode::WriteBack;
+        let write_back = env.config.replication.is_write_back();
         let synced = write_back || env.bucket.capabilities().adopts_files;
         let inner = Inner { env, replicator, sessions, commits: Arc::default(), synced };
         Ok(Uploads { inner: Arc::new(inner) })

@@ -15,19 +15,8 @@ use std::sync::Arc;
 /// Expired sessions are removed before stored content, and other unused sessions after it.
 #[async_trait]
 impl UnusedSessions for Uploads {
+    /// Removes sessions that were not used for `upload.sessionExpiry`.
     async fn expire(&self) -> u64 {
-        Uploads::expire(self).await
-    }
-
-    async fn give_way(&self, bytes: u64) -> u64 {
-        Uploads::give_way(self, bytes).await
-    }
-}
-
-impl Uploads {
-    /// Removes sessions that were not used for `upload.sessionExpiry`. Returns the number of bytes
-    /// freed.
-    pub async fn expire(&self) -> u64 {
         let now = self.inner.env.clock.uptime();
         let expiry = self.inner.env.config.upload.session_expiry.get();
         let mut freed = 0;
@@ -39,9 +28,7 @@ impl Uploads {
         freed
     }
 
-    /// Removes sessions that were not used for a while, longest unused first, until `bytes` are
-    /// freed. Returns the number of bytes freed.
-    pub async fn give_way(&self, bytes: u64) -> u64 {
+    async fn give_way(&self, bytes: u64) -> u64 {
         let mut freed = 0;
         for session in self.in_order() {
             if freed >= bytes {
@@ -53,7 +40,9 @@ impl Uploads {
         }
         freed
     }
+}
 
+impl Uploads {
     /// Removes one session to make place for another; empty sessions first. `false`: all are in
     /// use.
     pub(super) async fn make_place(&self) -> bool {

@@ -7,7 +7,7 @@ use super::*;
 use crate::testing::{Node, Setup, body, broken_body, faulty, manifest_push, repository, sha256};
 use entrepot_bucket::fault::Fault;
 use entrepot_bucket::{BucketErrorKind, Operation};
-use entrepot_config::ByteSize;
+use entrepot_config::{ByteSize, ReplicationMode};
 use entrepot_oci::{Algorithm, Tag, UploadRange};
 use entrepot_runtime::testing::eventually;
 

@@ -10,7 +10,7 @@ use entrepot_node::observe::Metrics;
 use entrepot_node::repository::Environment;
 use entrepot_node::store::Store;
 use entrepot_oci::{Algorithm, Digest, NodeName};
-use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
+use entrepot_runtime::{Clock, Tasks};
 use http_body_util::{BodyExt, Full};
 use hyper::header::HeaderMap;
 use hyper_util::client::legacy::Client;
@@ -173,9 +173,6 @@ fn services(
     let clock = Clock::system();
     let store = Store::open(&config.store, clock.clone(), metrics.clone()).unwrap();
     let env = Environment::new(Arc::new(config), bucket.clone(), store, clock, Tasks::new(), metrics.clone());
-    let background = Background {
-        runtime: BackgroundRuntime::on(tokio::runtime::Handle::current()),
-        blocking: BackgroundBlocking::new().unwrap(),
-    };
+    let background = Background::on(tokio::runtime::Handle::current()).unwrap();
     Flows::wire(&env, &background).unwrap().services(&env)
 }

@@ -16,7 +16,7 @@ pub struct Status {
     pub replicas: i32,
     /// Number of ready registry pods.
     pub ready_replicas: i32,
-    /// Label selector of the registry pods, for the scale subresource.
+    /// Label selector of the registry pods. The scale subresource reports it.
     pub selector: String,
     /// In-cluster URL for pushes and pulls.
     pub endpoint: String,

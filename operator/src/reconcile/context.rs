@@ -20,7 +20,7 @@ pub struct Context {
     pub node_image: String,
 }
 
-/// Counts and times a reconciliation, even if its future is dropped before it ends.
+/// Counts and times a reconciliation that ends. If its future is dropped, only its time is observed.
 pub(super) struct RunningMetrics<'a> {
     metrics: &'a Metrics,
     timer: prometheus::HistogramTimer,

@@ -19,14 +19,14 @@ const BLOBS: usize = 16;
 /// Size of a blob in bytes.
 const SIZE: u64 = 8 << 20;
 /// The delay of S3: that of another data centre of a region, or of slow object storage.
-const UNREACHABLE: Duration = Duration::from_millis(20);
+const DELAY: Duration = Duration::from_millis(20);
 
 /// The table, and the target for S3 20 ms away. Without the delay, noise hides the ratio.
 ///
 /// # Errors
 /// If a system does not start or a request fails.
 pub async fn measure() -> Result<(Table, Target)> {
-    let lines = [UNREACHABLE, Duration::ZERO];
+    let lines = [DELAY, Duration::ZERO];
     let mut found = Vec::new();
     for delay in lines {
         found.push(by_system(Line { delay, ..Line::default() }).await?);

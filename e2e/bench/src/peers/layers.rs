@@ -6,7 +6,7 @@ use entrepot_e2e::Content;
 use entrepot_e2e::push::Image;
 use minijinja::context;
 
-/// The source of the sizes, for the document.
+/// Where the sizes come from; the generated document cites it.
 ///
 /// # Errors
 /// If the template has a placeholder.

@@ -14,7 +14,7 @@ pub(super) struct Failed {
     pub(super) status: Option<u16>,
     /// The code in S3's error document; empty without one.
     code: String,
-    /// Whether the 404 comes from S3 itself: it has an error document or, for a head, a request ID.
+    /// Whether S3 itself sent the 404. See [`states_absence`].
     stated: bool,
     pub(super) error: BucketError,
 }
@@ -102,8 +102,8 @@ const NOT_OF_S3: &str = "the 404 response has no S3 error document; a proxy or l
 /// The header in which S3 services identify a response; seen from Amazon S3, MinIO and versitygw.
 const REQUEST_ID: &str = "x-amz-request-id";
 
-/// Whether a 404 comes from S3 itself: its body is an error document, or, for a head, which has no
-/// body, it has a request ID.
+/// Whether S3 itself sent this 404. Then its body is an error document. The response to a head has no
+/// body, so a request ID identifies it.
 fn states_absence(operation: Operation, response: &HttpResponse, code: Option<&str>) -> bool {
     if response.status().as_u16() != 404 {
         return false;

@@ -3,7 +3,7 @@ use crate::{Bucket, BucketConfig, FileSystem, S3};
 use proptest::prelude::*;
 
 fn read(text: &str) -> Result<NodeConfig, ConfigError> {
-    from_yaml(text)
+    NodeConfig::from_yaml(text)
 }
 
 fn refusal(text: &str) -> String {

@@ -27,9 +27,9 @@ use entrepot_bucket::{
     PutMode,
 };
 use entrepot_config::{self as config, ByteSize};
-use entrepot_oci::Algorithm;
+use entrepot_oci::{Algorithm, NodeName};
 use entrepot_runtime::testing::eventually;
-use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime, Clock, Tasks};
+use entrepot_runtime::{BackgroundBlocking, Clock, Tasks};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use std::ops::Range;
@@ -238,6 +238,11 @@ impl Setup {
         let bucket = wrap(Arc::new(Handle(gate.clone())));
         let defaults = config::NodeConfig::default();
         let config = config::NodeConfig {
+            node: config::Node { name: NodeName::parse("a").unwrap(), peer_url: None },
+            links: config::Links {
+                fresh_for: config::Duration::from_secs(600),
+                stale_if_error: config::Duration::from_secs(3600),
+            },
             bucket: config::Bucket {
                 retry_budget: config::Duration::from_millis(400),
                 request_timeout: config::Duration::from_secs(60),
@@ -248,10 +253,7 @@ impl Setup {
         };
         let (store, clock, metrics) = (disk.open(), disk.clock.clone(), disk.metrics.clone());
         let env = Environment::new(Arc::new(config), bucket, store, clock, Tasks::new(), metrics);
-        let background = Background {
-            runtime: BackgroundRuntime::on(tokio::runtime::Handle::current()),
-            blocking: BackgroundBlocking::new().unwrap(),
-        };
+        let background = Background::on(tokio::runtime::Handle::current()).unwrap();
         let Flows { fetch, .. } = Flows::wire(&env, &background).unwrap();
         let Environment { layout, store, metrics, tasks, clock, damaged, .. } = env;
         let background = background.blocking;

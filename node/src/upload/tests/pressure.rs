@@ -2,6 +2,7 @@
 
 use super::folder;
 use crate::clean;
+use crate::store::UnusedSessions;
 use crate::testing::{Node, Setup, body, repository};
 use crate::upload::UploadError;
 use bytes::Bytes;

@@ -1,6 +1,7 @@
 //! Sessions that outlive a run of the node.
 
 use super::{folder, in_bucket};
+use crate::store::UnusedSessions;
 use crate::testing::{Node, Setup, body, broken_body, repository, sha256};
 use crate::upload::{Place, UploadError};
 use entrepot_runtime::clock::Timestamp;
