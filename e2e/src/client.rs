@@ -2,6 +2,8 @@
 //! returns every response.
 
 use crate::content::Content;
+use crate::pki::Identity;
+use crate::tls;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use entrepot_oci::Digest;
@@ -11,9 +13,13 @@ use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
 use std::convert::Infallible;
+use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A request body.
@@ -30,7 +36,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application
 #[derive(Clone)]
 pub struct Registry {
     url: String,
-    client: Client<HttpConnector, Body>,
+    client: Client<HttpsConnector<HttpConnector>, Body>,
     /// How long a request is repeated after a 429 or 503.
     retry_for: Duration,
 }
@@ -140,9 +146,31 @@ pub struct Pulled {
 }
 
 impl Registry {
+    /// A registry that is reached without TLS.
     pub fn new(url: &str) -> Registry {
+        Registry::of(url, tls::trusting_nobody(), None)
+    }
+
+    /// A client with this address, which must be one of the machine.
+    pub fn from_address(url: &str, address: IpAddr) -> Registry {
+        Registry::of(url, tls::trusting_nobody(), Some(address))
+    }
+
+    /// The same registry over new connections, with TLS: the client trusts an authority, and has a
+    /// certificate of its own if `own` is given.
+    ///
+    /// # Errors
+    /// If a file is invalid.
+    pub fn over_tls(&self, authority: &Path, own: Option<&Identity>) -> Result<Registry> {
+        Ok(Registry::of(&self.url, tls::trusting(authority, own)?, None))
+    }
+
+    fn of(url: &str, tls: ClientConfig, address: Option<IpAddr>) -> Registry {
         let mut connector = HttpConnector::new();
+        connector.set_local_address(address);
         connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let connector = HttpsConnector::from((connector, tls));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Registry { url: url.trim_end_matches('/').to_owned(), client, retry_for: Duration::ZERO }
     }
@@ -160,7 +188,7 @@ impl Registry {
 
     /// Host and port, the form in which clients name a registry.
     pub fn host(&self) -> &str {
-        self.url.trim_start_matches("http://")
+        self.url.split_once("://").map_or(&self.url, |(_, host)| host)
     }
 
     /// Whether it responds as a registry.

@@ -4,14 +4,12 @@
 //! An image has one layer, with the program and the CA certificates of Mozilla: no shell, no
 //! package, no writable file, and a user other than root. The image does not depend on this
 //! machine: it contains neither the time nor a path.
-//! that could be written, and a user that is not root. Nothing of this machine enters it: neither
-//! the time nor a path.
 
 use crate::commands;
 use crate::images::{Described, Layout};
 use crate::node_binary::{self, Variant};
 use crate::push::LAYER;
-use crate::tools;
+use crate::tools::{self, Tool};
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use entrepot_oci::{Algorithm, Digest};
@@ -56,15 +54,16 @@ impl Image {
         ];
         let entrypoint: Vec<_> =
             std::iter::once(format!("/{name}")).chain(arguments.iter().map(|a| (*a).to_owned())).collect();
-        Image::of(&files, json!({"Entrypoint": entrypoint, "User": format!("{USER}:{USER}")}))
+        let run = json!({"Entrypoint": entrypoint, "User": format!("{USER}:{USER}")});
+        Image::of(&files, run, Compression::best())
     }
 
-    fn of(files: &[File], mut run: serde_json::Value) -> Result<Image> {
+    fn of(files: &[File], mut run: serde_json::Value, compression: Compression) -> Result<Image> {
         let mut layout = Layout::new()?;
         let archive = archive(files)?;
         let contents = Digest::of(Algorithm::Sha256, &archive);
         // Neither name nor time in the header, so that the same archive gives the same layer.
-        let mut compressed = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+        let mut compressed = GzBuilder::new().mtime(0).write(Vec::new(), compression);
         compressed.write_all(&archive)?;
         let compressed = compressed.finish()?;
         let layer = layout.bytes(&format!("{LAYER}+gzip"), &compressed)?;
@@ -124,10 +123,28 @@ pub fn pause() -> Result<Image> {
 /// # Errors
 /// If busybox is not installed.
 pub fn busybox() -> Result<Image> {
+    let files = [File { path: "bin/busybox".to_owned(), mode: 0o755, content: shell()? }];
+    let run = json!({"Cmd": ["/bin/busybox", "sleep", "1000000"], "User": format!("{USER}:{USER}")});
+    Image::of(&files, run, Compression::fast())
+}
+
+/// MinIO and a shell, with root as the user: what the image `minio/minio` has that a pod can see.
+///
+/// # Errors
+/// If MinIO does not build, or busybox is not installed.
+pub fn minio() -> Result<Image> {
+    let files = [
+        File { path: "bin/sh".to_owned(), mode: 0o755, content: shell()? },
+        File { path: "bin/minio".to_owned(), mode: 0o755, content: fs::read(Tool::Minio.path()?)? },
+    ];
+    Image::of(&files, json!({}), Compression::fast())
+}
+
+/// busybox, which is a shell if its name is `sh`, and has the usual tools built in.
+fn shell() -> Result<Vec<u8>> {
     let content = fs::read(tools::system("busybox")?)?;
     ensure!(is_static(&content), "busybox is not static: install Debian's busybox-static");
-    let files = [File { path: "bin/busybox".to_owned(), mode: 0o755, content }];
-    Image::of(&files, json!({"Cmd": ["/bin/busybox", "sleep", "1000000"], "User": format!("{USER}:{USER}")}))
+    Ok(content)
 }
 
 /// An archive of these files and their folders, owned by root and without a time.
@@ -195,7 +212,7 @@ mod tests {
     #[test]
     fn the_same_program_gives_the_same_image() {
         let files = || [File { path: "bin/a".to_owned(), mode: 0o755, content: vec![7; 100_000] }];
-        let build = || Image::of(&files(), json!({"User": "1:1"})).unwrap().digest;
+        let build = || Image::of(&files(), json!({"User": "1:1"}), Compression::best()).unwrap().digest;
         assert_eq!(build(), build());
     }
 

@@ -10,8 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates whose files are read: the folder of their sources.
-pub const CRATES: [&str; 8] = [
+pub const CRATES: [&str; 9] = [
     "node/src",
+    "node/access/src",
     "node/bucket/src",
     "node/config/src",
     "node/oci/src",

@@ -18,12 +18,15 @@ pub mod commands;
 pub mod container;
 pub mod content;
 pub mod disks;
+#[cfg(test)]
+mod documents;
 pub mod history;
 pub mod images;
 #[cfg(test)]
 mod layers;
 pub mod node;
 pub mod node_binary;
+pub mod pki;
 pub mod podman;
 pub mod process;
 pub mod proxy;
@@ -34,6 +37,7 @@ pub mod scenarios;
 pub mod servers;
 #[cfg(test)]
 mod sizes;
+pub mod tls;
 pub mod tools;
 pub mod up;
 pub mod usage;

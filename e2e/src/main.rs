@@ -55,10 +55,15 @@ enum Command {
     /// Run the node's tests of interleaved requests over a folder, versitygw and MinIO.
     Races,
     /// Start a Kubernetes cluster with a registry, and keep it running.
-    Up,
+    Up {
+        /// Install nothing in the cluster, and print the variables with which `test` runs scenarios on it as on any
+        /// other cluster.
+        #[arg(long)]
+        empty: bool,
+    },
     /// Run `up`, then push an image and start a pod that pulls it from the registry.
     Demo,
-    /// Run scenarios on a cluster of their own.
+    /// Run scenarios on a cluster of their own, or on the one that ENTREPOT_E2E_KUBECONFIG names.
     Test {
         /// Scenarios to run. Default: all.
         names: Vec<String>,
@@ -86,7 +91,8 @@ fn main() -> Result<ExitCode> {
             runtime()?.block_on(run).map(|clean| if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Races => wait_for(races::run()),
-        Command::Up => wait_for(up::up()),
+        Command::Up { empty: false } => wait_for(up::up()),
+        Command::Up { empty: true } => wait_for(up::empty()),
         Command::Demo => wait_for(up::demo()),
         Command::Test { names } => wait_for(scenarios::run(std::env::current_exe()?, &names)),
         Command::Down => wait_for(up::down()),

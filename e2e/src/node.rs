@@ -140,6 +140,17 @@ impl Node {
         self.until_ready().await
     }
 
+    /// Changes the configuration file of the running node, in one step.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut NodeConfig)) -> Result<()> {
+        change(&mut self.plan.config);
+        let next = self.folder.path().join("node.yaml.next");
+        fs::write(&next, self.plan.config.to_yaml()?)?;
+        Ok(fs::rename(next, self.folder.path().join("node.yaml"))?)
+    }
+
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -230,8 +241,11 @@ impl Node {
 /// The URL after `word` that the node printed at its `nth` start.
 fn announced(log: &str, word: &str, nth: usize) -> Option<String> {
     let lines = log.lines().filter_map(|line| line.trim_start().strip_prefix(word));
-    let urls = lines.map(str::trim).filter(|rest| rest.starts_with("http://"));
-    let host = |url: &str| url.split('/').nth(2).map(|host| format!("http://{host}"));
+    let urls = lines.map(str::trim).filter(|rest| rest.starts_with("http://") || rest.starts_with("https://"));
+    let host = |url: &str| {
+        let (scheme, rest) = url.split_once("://")?;
+        Some(format!("{scheme}://{}", rest.split('/').next()?))
+    };
     urls.filter_map(|rest| host(rest.split_whitespace().next()?)).nth(nth - 1)
 }
 

@@ -1,4 +1,4 @@
-//! Runs podman with a home folder of its own, against a registry without TLS.
+//! Runs podman with a home folder of its own.
 
 use crate::{commands, tools};
 use anyhow::{Context, Result};
@@ -10,13 +10,25 @@ use tokio::process::Command;
 pub struct Podman {
     /// Images and state, not shared with any other podman.
     home: TempDir,
+    /// How the registry is reached.
+    tls: String,
 }
 
 impl Podman {
+    /// For a registry without TLS.
+    ///
     /// # Errors
     /// If its folder cannot be created.
     pub fn new() -> Result<Podman> {
-        Ok(Podman { home: TempDir::new()? })
+        Ok(Podman { home: TempDir::new()?, tls: "--tls-verify=false".to_owned() })
+    }
+
+    /// For a registry with TLS, whose certificate an authority in this folder signed (`ca.crt`).
+    ///
+    /// # Errors
+    /// If its folder cannot be created.
+    pub fn over_tls(authorities: &Path) -> Result<Podman> {
+        Ok(Podman { home: TempDir::new()?, tls: format!("--cert-dir={}", authorities.display()) })
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<String> {
@@ -38,7 +50,7 @@ impl Podman {
         let file = self.home.path().join("digest");
         let file = file.to_str().context("path is not valid UTF-8")?;
         let to = format!("docker://{reference}");
-        self.run(&["push", "--quiet", "--tls-verify=false", "--format=oci", "--digestfile", file, &id, &to]).await?;
+        self.run(&["push", "--quiet", &self.tls, "--format=oci", "--digestfile", file, &id, &to]).await?;
         // Removed, so that a pull has to download it.
         self.run(&["rmi", "--force", &id]).await?;
         Ok((id, std::fs::read_to_string(file)?))
@@ -49,7 +61,7 @@ impl Podman {
     /// # Errors
     /// If podman fails; the message contains all of its output.
     pub async fn pull(&self, reference: &str) -> Result<String> {
-        self.run(&["pull", "--quiet", "--tls-verify=false", reference]).await
+        self.run(&["pull", "--quiet", &self.tls, reference]).await
     }
 
     /// Pushes the index of a layout with everything that it lists.
@@ -60,6 +72,6 @@ impl Podman {
         self.run(&["manifest", "create", "index"]).await?;
         self.run(&["manifest", "add", "--all", "index", &format!("oci:{}:{tag}", layout.display())]).await?;
         let to = format!("docker://{reference}");
-        self.run(&["manifest", "push", "--quiet", "--all", "--tls-verify=false", "index", &to]).await.map(|_| ())
+        self.run(&["manifest", "push", "--quiet", "--all", &self.tls, "index", &to]).await.map(|_| ())
     }
 }

@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// Most lines of a file without its tests.
 const FILE: usize = 400;
+/// Half of the files have fewer lines than this, without their tests.
+const MEDIAN: usize = 130;
 /// Most lines of a function, with its signature.
 const FUNCTION: usize = 50;
 
@@ -54,6 +56,22 @@ fn is_qualifier(word: &str) -> bool {
     matches!(word, "pub" | "async" | "const" | "unsafe") || word.starts_with("pub(") || word.ends_with(')')
 }
 
+/// The median of the lengths of all files in lines, without their tests.
+///
+/// # Errors
+/// If a source file cannot be read.
+pub fn median(root: &Path) -> Result<usize> {
+    let mut lengths = Vec::new();
+    for folder in CRATES {
+        for path in source_files(&root.join(folder))? {
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            lengths.push(production(&text).lines().count());
+        }
+    }
+    lengths.sort_unstable();
+    lengths.get(lengths.len() / 2).copied().context("there are no source files")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +88,12 @@ mod tests {
     fn no_file_and_no_function_of_this_project_is_too_long() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         assert_eq!(too_long(&root).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_median_file_of_this_project_is_short() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let median = median(&root).unwrap();
+        assert!(median < MEDIAN, "the median file has {median} lines");
     }
 }

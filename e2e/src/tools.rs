@@ -8,6 +8,7 @@
 //! `~/.cache/entrepot-e2e`), in a folder named after the hash of the module's `go.sum`.
 
 pub mod linters;
+pub mod npm;
 
 use anyhow::{Context, Result, bail, ensure};
 use entrepot_oci::{Algorithm, Digest};
@@ -30,8 +31,10 @@ pub enum Tool {
     Crane,
     Regctl,
     Oras,
-    /// Pushes with the code of Docker Engine.
+    /// Logs in, pushes and pulls with the code of Docker Engine.
     DockerPush,
+    /// Pushes and pulls with the resolver of containerd.
+    ContainerdClient,
     /// The conformance suite of the OCI distribution-spec.
     Conformance,
     /// Renders and checks the chart.
@@ -48,10 +51,12 @@ pub enum Tool {
     MetricsServer,
     /// Checks histories of tags with porcupine.
     Linearizable,
+    /// Reads manifests as clients in Go do.
+    GoManifest,
 }
 
 impl Tool {
-    pub const ALL: [Tool; 18] = [
+    pub const ALL: [Tool; 20] = [
         Tool::Versitygw,
         Tool::Minio,
         Tool::Registry,
@@ -59,6 +64,7 @@ impl Tool {
         Tool::Regctl,
         Tool::Oras,
         Tool::DockerPush,
+        Tool::ContainerdClient,
         Tool::Conformance,
         Tool::Helm,
         Tool::KubeApiserver,
@@ -70,6 +76,7 @@ impl Tool {
         Tool::Coredns,
         Tool::MetricsServer,
         Tool::Linearizable,
+        Tool::GoManifest,
     ];
 
     /// The name of the program.
@@ -82,6 +89,7 @@ impl Tool {
             Tool::Regctl => "regctl",
             Tool::Oras => "oras",
             Tool::DockerPush => "docker-push",
+            Tool::ContainerdClient => "containerd-client",
             Tool::Conformance => "conformance",
             Tool::Helm => "helm",
             Tool::KubeApiserver => "kube-apiserver",
@@ -93,6 +101,7 @@ impl Tool {
             Tool::Coredns => "coredns",
             Tool::MetricsServer => "metrics-server",
             Tool::Linearizable => "linearizable",
+            Tool::GoManifest => "go-manifest",
         }
     }
 
@@ -108,6 +117,7 @@ impl Tool {
             | Tool::Coredns
             | Tool::MetricsServer => "kubernetes",
             Tool::Linearizable => "porcupine",
+            Tool::GoManifest => "go-json",
             single => single.name(),
         }
     }
@@ -237,10 +247,13 @@ fn remove_folder(folder: &Path) -> Result<()> {
 
 /// The Debian packages that the tests need, each with a program by which an installed package is
 /// recognised.
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 22] = [
     ("podman", "podman"),
     ("skopeo", "skopeo"),
     ("wrk", "wrk"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("apache2-utils", "htpasswd"),
     ("nginx-light", "nginx"),
     ("e2fsprogs", "mkfs.ext4"),
     ("mount", "losetup"),
@@ -256,6 +269,8 @@ const PACKAGES: [(&str, &str); 17] = [
     // Only its library is used, as a preload (`history::clock`).
     ("faketime", "faketime"),
     ("python3-pip", "pip3"),
+    ("nodejs", "node"),
+    ("npm", "npm"),
 ];
 
 /// Path of a program from a Debian package; installs all missing packages if the program is not
@@ -341,6 +356,7 @@ pub fn install_all() -> Result<()> {
     for tool in Tool::ALL {
         println!("{:<24} {}", tool.name(), tool.path()?.display());
     }
+    println!("{:<24} {}", "oidc-provider", npm::oidc_provider()?.1.display());
     println!("all tools installed ({:.0?})", start.elapsed());
     Ok(())
 }

@@ -12,7 +12,22 @@ use std::time::Instant;
 /// # Errors
 /// If the cluster cannot be started.
 pub async fn up() -> Result<()> {
-    start(async |_| Ok(())).await
+    start(deploy).await
+}
+
+/// Starts a cluster that has nothing but Kubernetes, an S3 server and a registry for images, and
+/// prints how to run scenarios on it as on an existing cluster ([`cluster::ExternalCluster`]).
+///
+/// # Errors
+/// If the cluster cannot be started.
+pub async fn empty() -> Result<()> {
+    start(async |cluster| {
+        // Scenarios create this namespace for the S3 server that the variable names.
+        cluster.kubectl(["delete", "namespace", "storage"]).await?;
+        println!("on it        {} cargo e2e test", cluster::variables(cluster).join(" "));
+        Ok(())
+    })
+    .await
 }
 
 /// Runs [`up`], then pushes an image and runs it.
@@ -20,10 +35,20 @@ pub async fn up() -> Result<()> {
 /// # Errors
 /// If a step fails.
 pub async fn demo() -> Result<()> {
-    start(scenarios::show).await
+    start(async |cluster| {
+        deploy(cluster).await?;
+        scenarios::show(cluster).await
+    })
+    .await
 }
 
-async fn start(show: impl AsyncFnOnce(&OwnCluster) -> Result<()>) -> Result<()> {
+async fn deploy(cluster: &OwnCluster) -> Result<()> {
+    scenarios::deploy(cluster).await?;
+    println!("registry     http://{}", cluster.service(REGISTRY.namespace, REGISTRY.name).await?);
+    Ok(())
+}
+
+async fn start(install: impl AsyncFnOnce(&OwnCluster) -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     let running = State::all()?.into_iter().find(|(state, _)| state.owner.is_none() && state.is_wanted());
     if let Some((_, folder)) = running {
@@ -33,9 +58,7 @@ async fn start(show: impl AsyncFnOnce(&OwnCluster) -> Result<()>) -> Result<()> 
     }
     let options = Options { lifetime: Lifetime::Kept, nodes: 2, program: std::env::current_exe()? };
     cluster::with(options, async |cluster| {
-        scenarios::deploy(cluster).await?;
-        println!("registry     http://{}", cluster.service(REGISTRY.namespace, REGISTRY.name).await?);
-        show(cluster).await?;
+        install(cluster).await?;
         println!("up after     {:.0?}", begin.elapsed());
         println!("kubeconfig   {}", cluster.kubeconfig().display());
         println!("S3           {}, bucket {}", cluster.s3().endpoint, s3::BUCKET);

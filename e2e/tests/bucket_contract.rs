@@ -12,7 +12,7 @@ use tempfile::TempDir;
 async fn keeps_the_contract(s3: &S3) -> Result<()> {
     let keys = TempDir::new()?;
     let bucket = open(&node_bucket(&s3.endpoint, keys.path())?, BucketMetrics::new()?)?;
-    contract::holds(bucket, "team-a/").await;
+    contract::holds(bucket.bucket, "team-a/").await;
     assert_eq!(s3.open_multiparts().await?, Vec::<String>::new());
     Ok(())
 }

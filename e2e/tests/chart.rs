@@ -81,6 +81,8 @@ fn invalid_values_are_rejected_by_name() {
         ("image.repository=", "repository"),
         ("imagee.tag=1", "imagee"),
         ("logLevel=", "logLevel"),
+        ("allowed.nodeImage={a}", "nodeImage"),
+        ("watchNamespaces={Team}", "watchNamespaces"),
     ] {
         let output = helm(&["template", "x", "charts/entrepot", KUBE_VERSION, "--set", value]);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -92,4 +94,26 @@ fn invalid_values_are_rejected_by_name() {
 fn a_single_replica_has_no_disruption_budget_that_would_block_a_drain() {
     assert!(rendered(&[]).contains("kind: PodDisruptionBudget"));
     assert!(!rendered(&["--set", "replicas=1"]).contains("kind: PodDisruptionBudget"));
+}
+
+/// The permissions of the operator outside of its own namespace.
+fn rules(rendered: &str, kind: &str) -> Vec<String> {
+    let objects = rendered.split("\n---").filter(|object| object.contains(&format!("\nkind: {kind}\n")));
+    objects.map(|object| object.split("\nrules:").nth(1).unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn an_operator_of_some_namespaces_has_no_permission_elsewhere_except_to_read_storage_classes() {
+    let everywhere = rendered(&[]);
+    assert_eq!(rules(&everywhere, "Role").len(), 1, "the Role for the Lease");
+    let some = rendered(&["--set", "watchNamespaces={team-a,team-b}"]);
+    let of_cluster = rules(&some, "ClusterRole");
+    assert_eq!(of_cluster.len(), 1);
+    assert_eq!(of_cluster[0].matches("resources: [").count(), 1, "{}", of_cluster[0]);
+    assert!(of_cluster[0].contains("resources: [storageclasses]"), "{}", of_cluster[0]);
+    for namespace in ["team-a", "team-b"] {
+        assert_eq!(some.matches(&format!("\n  namespace: \"{namespace}\"\n")).count(), 2, "a Role and a RoleBinding");
+    }
+    let in_namespace = rules(&some, "Role").into_iter().filter(|rules| rules.contains("[secrets]")).count();
+    assert_eq!(in_namespace, 2);
 }

@@ -2,7 +2,9 @@
 //! every optional API enabled, over every kind of bucket.
 
 use anyhow::{Context, Result, ensure};
+use entrepot_config::{AllowedUrls, NodeConfig};
 use entrepot_e2e::node::Plan;
+use entrepot_e2e::node_binary::Variant;
 use entrepot_e2e::servers::{Minio, Versitygw};
 use entrepot_e2e::tools::Tool;
 use entrepot_e2e::{Registry, s3};
@@ -34,10 +36,20 @@ const ALLOWED_SKIPS: [(&str, &str); 1] = [(
      nothing to take the right to mount from; the specification then wants 202 and an upload, which is what is tested",
 )];
 
+/// The user that the suite has, and the password.
+const USER: &str = "tester";
+const PASSWORD: &str = "tester-password";
+
+/// A node that accepts the URLs in the suite's manifests.
+fn plan(plan: Plan) -> Plan {
+    let hosts = AllowedUrls::new(vec!["store.example.com".to_owned()]).unwrap();
+    plan.with(|config| config.upload.allowed_urls = hosts)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_passes_over_a_folder() {
     let folder = TempDir::new().unwrap();
-    let node = Plan::over_folder(folder.path()).start().await.unwrap();
+    let node = plan(Plan::over_folder(folder.path())).start().await.unwrap();
     assert_conformance("a folder", &node.registry).unwrap();
 }
 
@@ -45,7 +57,7 @@ async fn the_suite_passes_over_a_folder() {
 async fn the_suite_passes_over_versitygw() {
     let (server, keys) = (Versitygw::start().await.unwrap(), TempDir::new().unwrap());
     let bucket = s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap();
-    let node = Plan::over(bucket).start().await.unwrap();
+    let node = plan(Plan::over(bucket)).start().await.unwrap();
     assert_conformance("versitygw", &node.registry).unwrap();
 }
 
@@ -53,8 +65,31 @@ async fn the_suite_passes_over_versitygw() {
 async fn the_suite_passes_over_minio() {
     let (server, keys) = (Minio::start().await.unwrap(), TempDir::new().unwrap());
     let bucket = s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap();
-    let node = Plan::over(bucket).start().await.unwrap();
+    let node = plan(Plan::over(bucket)).start().await.unwrap();
     assert_conformance("MinIO", &node.registry).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_for_a_user_where_nobody_else_may_do_anything() {
+    let (folder, files) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let users = files.path().join("users");
+    let hash = bcrypt::hash(PASSWORD, 4).unwrap();
+    std::fs::write(&users, format!("{USER}:{hash}\n")).unwrap();
+    let auth = format!(
+        "auth: {{users: {{file: '{}'}}, rules: [{{who: ['user:{USER}'], may: [delete], in: ['conformance-*/**']}}]}}",
+        users.display()
+    );
+    let auth = NodeConfig::from_yaml(&auth).unwrap().auth;
+    let mut plan = plan(Plan::over_folder(folder.path())).with(|config| config.auth = auth);
+    // The unoptimised build: what counts here is its behaviour.
+    plan.variant = Variant::CrashPoints;
+    let node = plan.start().await.unwrap();
+    node.registry.get("/v2/conformance-1.1/one/tags/list").await.unwrap().expect(401).unwrap();
+    assert_conformance("a folder, with a user", &node.registry).unwrap();
+    let log = node.log();
+    for secret in [PASSWORD, &hash, "eyJ"] {
+        assert!(!log.contains(secret), "the log contains {secret}");
+    }
 }
 
 /// One test of the suite.
@@ -80,14 +115,14 @@ fn assert_version(what: &str, registry: &Registry, version: &str, optional: &[&s
     }
     println!("conformance {what}: {} tests, {counts:?}", cases.len());
     let of = |status: &'static str| cases.iter().filter(move |case| case.status == status);
+    let wrong: Vec<_> = cases.iter().filter(|case| !matches!(case.status.as_str(), "passed" | "skipped")).collect();
+    for case in &wrong {
+        println!("  {} {}: {}", case.status, case.name, case.output);
+    }
     for skipped in of("skipped") {
         let allowed = ALLOWED_SKIPS.iter().find(|(name, _)| skipped.name.ends_with(name));
         let (_, reason) = allowed.with_context(|| format!("skipped: {}: {}", skipped.name, skipped.output))?;
         println!("  skipped {}: {reason}", skipped.name);
-    }
-    let wrong: Vec<_> = cases.iter().filter(|case| !matches!(case.status.as_str(), "passed" | "skipped")).collect();
-    for case in &wrong {
-        println!("  {} {}: {}", case.status, case.name, case.output);
     }
     ensure!(wrong.is_empty(), "{} of {} tests failed", wrong.len(), cases.len());
     ensure!(of("passed").count() > 500, "the suite ran only {} tests", of("passed").count());
@@ -103,6 +138,9 @@ fn run_suite(registry: &Registry, version: &str, optional: &[&str]) -> Result<Ve
         ("OCI_VERSION", version),
         ("OCI_REPO1", &repository),
         ("OCI_REPO2", &other),
+        // Sent only where the registry asks for them.
+        ("OCI_USERNAME", USER),
+        ("OCI_PASSWORD", PASSWORD),
     ];
     // Its exit status is ignored: it fails if a test failed, and the report has the details.
     Command::new(Tool::Conformance.path()?)

@@ -1,10 +1,15 @@
 //! Fuzz targets for all input that strangers write: names, digests, references, session ids,
-//! ranges, manifests, configurations. Here each runs for a limited time on random input; `cargo
+//! ranges, manifests, configurations, scopes, tokens, files of users and keys. Here each runs for a limited time on random input; `cargo
 //! bolero test NAME` runs the same target under a coverage-guided fuzzer.
 
 use bolero::check;
+use entrepot_access::scope::Scopes;
+use entrepot_access::token::{Keys, Settings, Tokens};
+use entrepot_access::users::Users;
 use entrepot_config::NodeConfig;
 use entrepot_oci::{Digest, Manifest, Reference, Repository, RequestRange, SessionId, UploadRange};
+use entrepot_runtime::clock::Timestamp;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// Duration of each target, enough for some hundred thousand inputs.
@@ -71,7 +76,7 @@ const MANIFEST: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.im
 "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2},"annotations":{"i":"j"}}"#;
 
 const CONFIG: &str = "node: {name: images-0, peerUrl: 'http://{node}.images:5000'}\nhttp: {listen: 0.0.0.0:5000}\n\
-bucket: {prefix: a/, s3: {name: images, endpoint: 'http://s3:7070'}, retryBudget: 5s}\n\
+bucket: {prefix: a/, s3: {name: images, endpoint: 'https://s3:7070'}, retryBudget: 5s}\n\
 store: {capacity: 10Gi, lowFree: 10%, targetFree: 20%, evictionPolicy: LeastFrequentlyUsed}\n\
 replication: {mode: WriteBack, partSize: 16Mi}\ntags: {immutable: ['v*']}\n";
 
@@ -97,7 +102,9 @@ fn spoiled(valid: &str, changes: &[(u16, u8)]) -> Vec<u8> {
 fn manifests() {
     check!().with_type::<(Vec<(u16, u8)>, Vec<u8>)>().with_test_time(TIME).for_each(|(changes, input)| {
         for bytes in [spoiled(MANIFEST, changes), input.clone()] {
+            let pushed = Manifest::parse_pushed(&bytes, None);
             if let Ok(manifest) = Manifest::parse(&bytes, None) {
+                assert!(pushed.is_err() || pushed.is_ok_and(|pushed| pushed == manifest));
                 let _ = Manifest::parse(&bytes, Some(&manifest.media_type)).map(|again| assert_eq!(again, manifest));
             }
         }
@@ -112,6 +119,50 @@ fn configurations() {
         if let Ok(config) = NodeConfig::from_yaml(&text) {
             let written = config.to_yaml().unwrap_or_default();
             assert_eq!(NodeConfig::from_yaml(&written).ok(), Some(config), "{written}");
+        }
+    });
+}
+
+#[test]
+fn scopes() {
+    check!().with_max_len(300).with_test_time(TIME).for_each(|input: &[u8]| {
+        for text in
+            [String::from_utf8_lossy(input).into_owned(), format!("repository:{}", text(input, b"ab/:,* pulsh()"))]
+        {
+            let scopes = Scopes::parse(std::iter::once(text.as_str()));
+            let written = scopes.to_string();
+            assert_eq!(Scopes::parse(std::iter::once(written.as_str())), scopes, "{text}");
+        }
+    });
+}
+
+#[test]
+fn tokens() {
+    let keys = Keys::generate().unwrap();
+    let settings = Settings { keys, lifetime: Duration::from_secs(60), not_before: None };
+    let tokens = AssertUnwindSafe(Tokens::new(settings).unwrap());
+    check!().with_max_len(300).with_test_time(TIME).for_each(|input: &[u8]| {
+        // {"alg":"HS256","typ":"entrepot+jwt"
+        let header = "eyJhbGciOiJIUzI1NiIsInR5cCI6ImVudHJlcG90K2p3dCI";
+        for text in
+            [String::from_utf8_lossy(input).into_owned(), format!("{header}{}", text(input, b"sImtpZCfQ.eyJ0_-"))]
+        {
+            assert!(tokens.verify(&text, Timestamp(0)).is_err());
+        }
+    });
+}
+
+#[test]
+fn files_of_users_and_keys() {
+    check!().with_max_len(300).with_test_time(TIME).for_each(|input: &[u8]| {
+        let hash = "alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOe";
+        for text in [
+            String::from_utf8_lossy(input).into_owned(),
+            format!("{hash}{}", text(input, b"W\n:$2y05C.argonid=,v")),
+            format!("a:$argon2id${}", text(input, b"v=19$m,t2p1+/c")),
+        ] {
+            let _ = Users::parse(&text);
+            let _ = Keys::parse(&text);
         }
     });
 }

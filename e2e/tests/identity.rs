@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use entrepot_config::{Bucket, BucketConfig, BucketState, BucketStatus, NodeStatus};
-use entrepot_e2e::cluster::pki::Authority;
 use entrepot_e2e::node::Plan;
+use entrepot_e2e::pki::Authority;
 use entrepot_e2e::push::Image;
 use entrepot_e2e::s3::{ACCESS_KEY, REGION, S3, SECRET_KEY, node_bucket};
 use entrepot_e2e::servers::{Minio, OpenId, Versitygw};

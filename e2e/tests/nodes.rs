@@ -1,10 +1,11 @@
-//! Two nodes that share a bucket.
+//! Nodes as processes: two that share a bucket, and the one of `examples/folder`.
 
 use anyhow::Result;
 use bytes::Bytes;
-use entrepot_config::{NodeName, PeerUrl, ReplicationMode};
+use entrepot_config::{Duration as Span, NodeConfig, NodeName, PeerAddress, Peers, ReplicationMode};
 use entrepot_e2e::client::{Reply, empty, location, streamed, with_digest};
 use entrepot_e2e::node::Plan;
+use entrepot_e2e::node_binary::Variant;
 use entrepot_e2e::proxy::{Fault, Proxy, Rule};
 use entrepot_e2e::push::{IMAGE, Image};
 use entrepot_e2e::servers::{Versitygw, free_port};
@@ -12,7 +13,10 @@ use entrepot_e2e::{Content, Node, s3, wait};
 use futures::channel::mpsc;
 use http::Method;
 use rustix::process::Signal;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -26,14 +30,22 @@ struct Pair {
 
 impl Pair {
     async fn new() -> Pair {
+        Pair::with(|_| {}).await
+    }
+
+    async fn with(change: impl Fn(&mut NodeConfig)) -> Pair {
         let (server, keys) = (Versitygw::start().await.unwrap(), TempDir::new().unwrap());
         let port = free_port().unwrap();
+        // Loopback has many addresses, of which these nodes and others that are not there have one each.
+        let peers: BTreeMap<_, PeerAddress> = (11..=13)
+            .map(|last| (format!("node-{last}"), format!("http://127.0.0.{last}:{port}").parse().unwrap()))
+            .collect();
         let node = |last: u8| {
             let plan = Plan::over(s3::node_bucket(&server.s3.endpoint, keys.path()).unwrap()).with(|config| {
-                // Loopback has many addresses; the node's name is the last part of its address.
-                config.node.name = NodeName::parse(&last.to_string()).unwrap();
-                config.node.peer_url = Some(PeerUrl::parse(&format!("http://127.0.0.{{node}}:{port}")).unwrap());
+                config.node.name = NodeName::parse(&format!("node-{last}")).unwrap();
+                config.node.peers = Some(Peers::Listed(peers.clone()));
                 config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
+                change(config);
             });
             plan.start()
         };
@@ -89,9 +101,26 @@ async fn a_session_whose_node_is_down_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_stopped_does_not_hold_the_requests_of_others() {
+    let pair = Pair::with(|config| config.upload.answer_within = Span::from_secs(1)).await;
+    let session = pair.a.registry.open_session("nodes/app").await.unwrap();
+    pair.a.signal(Signal::STOP).unwrap();
+    let blob = Content::fresh(1000);
+    let (status, chunk) =
+        tokio::join!(pair.b.registry.get(&session), pair.b.registry.append(&session, &blob, 0, blob.size));
+    for reply in [status.unwrap(), chunk.unwrap()] {
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{reply:?}");
+    }
+    let none = || async { pair.b.metrics().await.unwrap().sum("http_requests_running", &[]) == 0.0 };
+    wait::until("the other node has no request in progress", Duration::from_secs(10), none).await.unwrap();
+    pair.a.signal(Signal::CONT).unwrap();
+    pair.b.registry.get(&session).await.unwrap().expect(204).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_a_node_that_never_existed_is_unknown() {
     let pair = Pair::new().await;
-    for owner in ["13", "99", "elsewhere"] {
+    for owner in ["node-13", "13", "99", "elsewhere"] {
         let id = format!("{owner}.0f8fad5b-d9cb-469f-a165-70867728950e");
         let reply = pair.a.registry.get(&format!("/v2/nodes/app/blobs/uploads/{id}")).await.unwrap();
         assert_eq!((reply.status, reply.code().as_deref()), (404, Some("BLOB_UPLOAD_UNKNOWN")), "{reply:?}");
@@ -191,6 +220,23 @@ async fn a_stopping_node_finishes_what_is_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_draining_node_asks_its_clients_to_leave() {
+    let folder = TempDir::new().unwrap();
+    let plan = Plan::over_folder(&folder.path().join("bucket"));
+    let plan = plan.with(|config| config.shutdown.drain_delay = entrepot_config::Duration::from_secs(20));
+    let node = plan.start().await.unwrap();
+    let connection = async || {
+        let reply = node.registry.get("/v2/").await.unwrap().expect(200).unwrap();
+        reply.header("connection").map(str::to_owned)
+    };
+    assert_eq!(connection().await, None);
+    node.signal(Signal::TERM).unwrap();
+    let not_ready = || async { node.operations().get("/readyz").await.is_ok_and(|reply| reply.status != 200) };
+    wait::until("the node is not ready", Duration::from_secs(10), not_ready).await.unwrap();
+    assert_eq!(connection().await.as_deref(), Some("close"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_node_uploads_pending_blobs() {
     let pair = Pair::new().await;
     let proxy = Proxy::start(&pair.server.s3.endpoint).await.unwrap();
@@ -235,4 +281,32 @@ async fn a_cancelled_session_is_unknown_at_every_node() -> Result<()> {
         node.registry.get(&session).await?.expect(404)?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_with_a_directory_as_the_bucket_works() -> Result<()> {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/folder/node.yaml");
+    let elsewhere = TempDir::new()?;
+    let check = Command::new(Variant::Release.path()?)
+        .args(["--check-config", "--config"])
+        .arg(&example)
+        .current_dir(&elsewhere)
+        .output()?;
+    assert!(check.status.success(), "{check:?}");
+
+    let config = NodeConfig::from_yaml(&std::fs::read_to_string(&example)?)?;
+    let mut plan = Plan { config, variant: Variant::Release, environment: Vec::new() };
+    // Port 5000 may be in use on this machine.
+    plan.config.http.listen.set_port(0);
+    plan.config.operations.listen.set_port(0);
+    let mut node = plan.start().await?;
+    node.operations().get("/readyz").await?.expect(200)?;
+    let image = Image::fresh(&[300_000, 2_000_000]);
+    node.registry.push_image("team/app", "1", &image).await?;
+    node.registry.pull_image("team/app", "1", &image).await?;
+    // The README calls the store a cache.
+    node.stop().await?;
+    std::fs::remove_dir_all(node.store())?;
+    node.start_again().await?;
+    node.registry.pull_image("team/app", "1", &image).await
 }

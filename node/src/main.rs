@@ -1,8 +1,9 @@
 //! `entrepot-node`: one node of the registry.
 
-use clap::Parser;
-use entrepot_config::NodeConfig;
-use entrepot_node::app::wiring;
+use clap::{Parser, Subcommand};
+use entrepot_config::{Duration, NodeConfig};
+use entrepot_node::app::{credential_provider, wiring};
+use rustix::fs::Mode;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 #[command(
     version,
     about,
+    args_conflicts_with_subcommands = true,
     after_help = "Without a configuration file, the node is a working registry on 127.0.0.1:5000 that stores \
 everything under ./entrepot-data. docs/reference/configuration.md describes every field."
 )]
@@ -23,6 +25,19 @@ struct Arguments {
     /// it is not.
     #[arg(long)]
     check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Give a kubelet the credential of a pull: the token of the pod's service account. Only a
+    /// kubelet runs this; docs/how-to/pull-without-secrets.md describes how.
+    CredentialProvider {
+        /// Time for which the kubelet keeps the credential. It keeps the token itself anyway.
+        #[arg(long, value_name = "TIME", default_value = "0s")]
+        cache_duration: Duration,
+    },
 }
 
 /// Buffers of 512 KiB are allocated and freed for every piece of a blob. The system's allocator
@@ -34,7 +49,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
+    // Everything that a node creates in its store and in a directory bucket is 0600 or 0700, whatever
+    // umask it inherits: other users of the machine must not read private images. The libraries
+    // that create files have no other way to say it. No thread runs yet.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     let arguments = Arguments::parse();
+    if let Some(Command::CredentialProvider { cache_duration }) = arguments.command {
+        return give_credential(cache_duration);
+    }
     let config = match read(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(message) => {
@@ -50,6 +72,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("entrepot-node: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn give_credential(cache: Duration) -> ExitCode {
+    match credential_provider::run(std::io::stdin().lock(), cache) {
+        Ok(response) => {
+            println!("{response}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("entrepot-node credential-provider: {error}");
             ExitCode::FAILURE
         }
     }

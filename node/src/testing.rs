@@ -19,11 +19,14 @@ use entrepot_config::{
 };
 use entrepot_oci::{Algorithm, Digest, NodeName, Reference, Repository, SessionId};
 use entrepot_runtime::clock::Timestamp;
+use entrepot_runtime::share::Holder;
 use entrepot_runtime::{Clock, Tasks};
 use futures::{Stream, stream};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// A part size so small that a test sees several parts.
@@ -33,12 +36,29 @@ pub fn repository(name: &str) -> Repository {
     Repository::parse(name).unwrap()
 }
 
+/// The sizes of all content whose digest a test has computed.
+static SIZES: LazyLock<Mutex<HashMap<Digest, usize>>> = LazyLock::new(Mutex::default);
+
 pub fn sha256(content: &[u8]) -> Digest {
-    Digest::of(Algorithm::Sha256, content)
+    let digest = Digest::of(Algorithm::Sha256, content);
+    SIZES.lock().insert(digest, content.len());
+    digest
+}
+
+/// A descriptor of content, with its size.
+pub fn descriptor(digest: &Digest) -> serde_json::Value {
+    let size = SIZES.lock().get(digest).copied().unwrap_or(1);
+    serde_json::json!({"mediaType": "m", "digest": digest.to_string(), "size": size})
+}
+
+/// The client of a test that needs only one.
+pub fn client() -> Holder {
+    Holder::of_identity("client")
 }
 
 /// A pushed manifest with only the required fields.
 pub fn manifest_push(reference: Reference, content: &Bytes) -> ManifestPush {
+    sha256(content);
     ManifestPush {
         reference,
         tags: Vec::new(),
@@ -80,7 +100,7 @@ pub fn empty_bucket() -> Arc<dyn Bucket> {
         entrepot_bucket::testing::create_s3_bucket(&config);
         config
     };
-    entrepot_bucket::open(&config, entrepot_bucket::BucketMetrics::new().unwrap()).unwrap()
+    entrepot_bucket::open(&config, entrepot_bucket::BucketMetrics::new().unwrap()).unwrap().bucket
 }
 
 /// A bucket in memory that fails as the handle is configured.
@@ -162,7 +182,11 @@ impl Node {
         let hour = config::Duration::from_secs(3600);
         let defaults = NodeConfig::default();
         let config = NodeConfig {
-            node: config::Node { name: NodeName::parse(setup.name).unwrap(), peer_url: Some(peer_url()) },
+            node: config::Node {
+                name: NodeName::parse(setup.name).unwrap(),
+                peer_url: Some(peer_url()),
+                ..config::Node::default()
+            },
             bucket: config::Bucket { prefix: String::new(), retry_budget: setup.retry_budget, ..defaults.bucket },
             store: config::Store { path: folder.to_owned(), capacity: Some(setup.capacity), ..defaults.store },
             replication: config::Replication {
@@ -197,7 +221,7 @@ impl Node {
     }
 
     pub async fn open(&self, repository: &Repository) -> SessionId {
-        self.uploads.open(repository).await.unwrap().id
+        self.uploads.open(repository, client()).await.unwrap().id
     }
 
     /// Pushes a blob in one piece.

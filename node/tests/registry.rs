@@ -3,11 +3,15 @@
 
 mod support;
 
-use entrepot_bucket::{PutBody, PutMode};
+use entrepot_bucket::fault::{Effect, Fault, Faults, Faulty};
+use entrepot_bucket::{Bucket, Operation, PutBody, PutMode};
 use entrepot_node::repository::Layout;
 use entrepot_node::repository::layout::{LinkKind, link_content};
 use entrepot_oci::{Algorithm, Digest, Repository, Tag};
+use entrepot_runtime::testing::eventually;
+use std::sync::Arc;
 use support::{Answer, INDEX, MANIFEST, Node, Setup, manifest, memory, sha256};
+use tokio::io::AsyncWriteExt;
 
 const BLOB: &[u8] = b"0123456789";
 
@@ -221,6 +225,21 @@ async fn only_pages_of_allowed_origins_may_read_responses() {
     let answer = off.ask("GET", "/v2/", &[PAGE], "").await;
     assert_eq!((allowed(&answer).as_str(), answer.header("vary")), ("", ""));
     assert_eq!(off.ask("OPTIONS", "/v2/", &asks, "").await.status, 405);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_push_and_no_response_may_be_sniffed() {
+    let node = Node::start(&memory(), Setup::default()).await;
+    let target = format!("/v2/a/blobs/uploads/?digest={}", sha256(b"x"));
+    for page in [("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")] {
+        let refused = node.ask("POST", &target, &[page, ("content-type", "text/plain")], "x").await;
+        assert_eq!((refused.status, refused.code().as_str()), (403, "DENIED"), "{page:?}");
+        assert!(refused.text().contains("http.allowedOrigins"), "{}", refused.text());
+    }
+    assert_eq!(node.metrics.sessions.get(), 0);
+    for target in ["/", "/v2/", "/nothing", "/v2/a/manifests/none"] {
+        assert_eq!(node.get(target).await.header("x-content-type-options"), "nosniff", "{target}");
+    }
 }
 
 #[tokio::test]
@@ -549,4 +568,57 @@ async fn requests_above_the_limit_get_retry_after() {
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
     assert_eq!(node.get("/v2/").await.status, 200);
     assert_eq!(node.metrics.http.requests.with_label_values(&["version", "GET", "503"]).get(), 1);
+}
+
+/// As an attacker sends it: the request, and the end of the connection as soon as it has an effect.
+#[tokio::test]
+async fn a_manifest_push_whose_client_has_left_still_counts_as_a_request() {
+    let faults = Faults::default();
+    let bucket: Arc<dyn Bucket> = Arc::new(Faulty::new(memory(), &faults));
+    let node = Node::start(&bucket, Setup { max_requests: Some(1), ..Setup::default() }).await;
+    let blob = node.push_blob("library/alpine", BLOB).await;
+    let held = faults.add(Fault::new(Operation::Get, Effect::Hang).on_key("/_layers/").times(1));
+    let text = manifest(&blob, BLOB.len(), "");
+    let mut stream = tokio::net::TcpStream::connect(node.address).await.unwrap();
+    let head = format!(
+        "PUT /v2/library/alpine/manifests/latest HTTP/1.1\r\nHost: a\r\nContent-Type: {MANIFEST}\r\nContent-Length: {}\r\n\r\n",
+        text.len()
+    );
+    stream.write_all(&[head.as_bytes(), text.as_bytes()].concat()).await.unwrap();
+    eventually("the look-up is held", || faults.hits(held) == 1).await;
+    drop(stream);
+    let http = &node.metrics.http;
+    let left = http.requests.with_label_values(&["manifest", "PUT", "000"]);
+    eventually("the node has noticed that the client left", || left.get() == 1).await;
+    assert_eq!(http.running.get(), 1, "its work continues");
+    assert_eq!(node.get("/v2/").await.status, 503, "and holds its place");
+    faults.clear();
+    eventually("the work has ended", || http.running.get() == 0).await;
+    assert_eq!(node.get("/v2/library/alpine/manifests/latest").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_manifest_that_clients_would_read_differently_is_refused_with_a_reason() {
+    let node = Node::start(&memory(), Setup::default()).await;
+    let blob = node.push_blob("library/alpine", BLOB).await;
+    let size = BLOB.len();
+    let url = |kind: &str| {
+        let layer =
+            format!(r#"{{"mediaType":"{kind}","digest":"{blob}","size":{size},"urls":["http://169.254.169.254/"]}}"#);
+        manifest(&blob, size, "").replace("\"layers\":[", &format!("\"layers\":[{layer},"))
+    };
+    let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    for (text, reason) in [
+        (manifest(&blob, size, r#","Layers":[]"#), "differs from \"layers\" only in case"),
+        (manifest(&blob, size, r#","platform":{},"layerſ":[]"#), "only in case"),
+        (manifest(&blob, size, &format!(r#","x":{deep}"#)), "nested"),
+        (manifest(&blob, 999_999_999_999, ""), "states a size of 999999999999 bytes"),
+        (url("application/vnd.oci.image.layer.v1.tar+gzip"), "layers[0].urls[0]"),
+        (url("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), "upload.allowedUrls"),
+    ] {
+        let refused = node.push_manifest("library/alpine", "latest", &text).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, "MANIFEST_INVALID"), "{reason}");
+        assert!(refused.text().contains(&reason.replace('"', "\\\"")), "{}", refused.text());
+    }
+    assert_eq!(node.get("/v2/library/alpine/manifests/latest").await.status, 404);
 }

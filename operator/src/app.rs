@@ -4,16 +4,19 @@
 mod tests;
 
 use crate::health::{self, Readiness};
+use crate::installation::Installation;
 use crate::leader::{Election, LeadershipLost};
 use crate::lists::Lists;
 use crate::metrics::Metrics;
 use crate::names::MANAGER;
 use crate::node_status::NodeStatusClient;
 use crate::reconcile::{Backoff, Context, on_error, reconcile};
-use crate::watch;
+use crate::watch::{self, Cluster, Scope, Triggers};
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use kube::runtime::controller::{self, applier};
 use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,13 +34,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Settings of the operator process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Image of the registry pods of clusters that have no spec.node_image.
-    pub node_image: String,
+    /// What the installation decides for every registry.
+    pub installation: Installation,
+    /// The namespaces whose RegistryClusters are reconciled; none means all.
+    pub watch_namespaces: Vec<String>,
     /// Address on which probes and metrics are served.
     pub listen: SocketAddr,
-    /// Namespace of the Lease.
-    pub lease_namespace: String,
-    /// Name of the Lease.
+    /// Name of the Lease, which is in the namespace of the operator.
     pub lease_name: String,
     /// Unique name of this replica.
     pub identity: String,
@@ -83,7 +86,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let listener = listener.map_err(|source| RunError::Listen { address: settings.listen, source })?;
     let serving = axum::serve(listener, health::router(metrics.clone(), readiness.clone(), lists.clone()));
     let client = Client::try_default().await?;
-    let leases = Api::namespaced(client.clone(), &settings.lease_namespace);
+    let leases = Api::namespaced(client.clone(), &settings.installation.namespace);
     let election = Election::new(leases, &settings.lease_name, settings.identity.clone(), readiness);
     tokio::select! {
         served = serving.into_future() => served.map_err(RunError::Serve),
@@ -142,43 +145,71 @@ async fn reconcile_until_stopped(
     settings: &Settings,
     stop: &CancellationToken,
 ) {
-    let (stores, triggers) = watch::start(&client, &metrics, &lists);
-    let clusters = stores.clusters.clone();
-    let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
-    let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter),
-        node_status: NodeStatusClient::new(metrics.clone()),
-        backoff: Backoff::default(),
-        node_image: settings.node_image.clone(),
-        client,
-        stores,
+    let scopes = Scope::of(&settings.watch_namespaces);
+    let watched: Vec<_> = scopes.iter().map(|scope| watch::start(&client, scope, &metrics, &lists)).collect();
+    let all = Everything {
+        clusters: watched.iter().map(|(stores, _)| stores.clusters.clone()).collect(),
+        backoff: Arc::default(),
         metrics: metrics.clone(),
-    });
-    let queue = triggers.take_until(stop.clone().cancelled_owned());
-    let config = controller::Config::default().concurrency(CONCURRENCY);
-    let seen = clusters.clone();
-    let reconciliations = applier(
-        |cluster, context| reconcile(cluster, context).boxed(),
-        on_error,
-        context.clone(),
-        clusters,
-        queue,
-        config,
-    );
-    let reconciliations = reconciliations.for_each(|_| {
-        // A failed reconciliation is logged where it fails; only the gauges are left to update
-        // here.
-        let clusters = seen.state();
-        let counted = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        metrics.clusters.set(counted(clusters.len()));
-        metrics.unreadable.set(counted(clusters.iter().filter(|cluster| cluster.content.is_err()).count()));
-        context.backoff.retain(|uid| clusters.iter().any(|cluster| cluster.uid().as_deref() == Some(uid)));
-        futures::future::ready(())
+    };
+    let installation = Arc::new(settings.installation.clone());
+    let concurrency = (CONCURRENCY / u16::try_from(watched.len()).unwrap_or(u16::MAX)).max(1);
+    let reconciling = watched.into_iter().map(|(stores, triggers)| {
+        let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
+        let context = Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            node_status: NodeStatusClient::new(metrics.clone()),
+            backoff: all.backoff.clone(),
+            installation: installation.clone(),
+            client: client.clone(),
+            stores,
+            metrics: metrics.clone(),
+        };
+        let config = controller::Config::default().concurrency(concurrency);
+        reconcile_scope(Arc::new(context), triggers, config, stop, &all)
     });
     tokio::select! {
-        () = reconciliations => {}
+        _ = join_all(reconciling) => {}
         () = async { stop.cancelled().await; tokio::time::sleep(STOP_TIMEOUT).await } => {
             tracing::warn!("some reconciliations did not finish before shutdown; the next leader continues them");
         }
+    }
+}
+
+/// Reconciles the clusters of one scope until `stop` is cancelled.
+async fn reconcile_scope(
+    context: Arc<Context>,
+    triggers: Triggers,
+    config: controller::Config,
+    stop: &CancellationToken,
+    all: &Everything,
+) {
+    let queue = triggers.take_until(stop.clone().cancelled_owned());
+    let clusters = context.stores.clusters.clone();
+    let reconciliations =
+        applier(|cluster, context| reconcile(cluster, context).boxed(), on_error, context, clusters, queue, config);
+    // A failed reconciliation is logged where it fails; only what is counted over all of them is left
+    // to update here.
+    let counted = reconciliations.for_each(|_| {
+        all.count();
+        futures::future::ready(())
+    });
+    counted.await;
+}
+
+/// What is counted over the clusters of all scopes.
+struct Everything {
+    clusters: Vec<Store<Cluster>>,
+    backoff: Arc<Backoff>,
+    metrics: Arc<Metrics>,
+}
+
+impl Everything {
+    fn count(&self) {
+        let clusters: Vec<_> = self.clusters.iter().flat_map(Store::state).collect();
+        let counted = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.clusters.set(counted(clusters.len()));
+        self.metrics.unreadable.set(counted(clusters.iter().filter(|cluster| cluster.content.is_err()).count()));
+        self.backoff.retain(|uid| clusters.iter().any(|cluster| cluster.uid().as_deref() == Some(uid)));
     }
 }

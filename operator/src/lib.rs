@@ -1,10 +1,12 @@
 //! The Entrepot operator. It creates and updates the registry nodes that a `RegistryCluster`
 //! describes. `docs/explanation/operator.md` explains the design; `reconcile` is the table of contents.
 
+pub mod allowed;
 mod api_error;
 pub mod app;
 mod crd;
 mod health;
+pub mod installation;
 mod leader;
 mod lists;
 mod metrics;

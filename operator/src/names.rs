@@ -16,6 +16,9 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// On the pod template: hash of the part of the nodes' configuration that requires a restart when
 /// it changes.
 pub const CONFIG_HASH: &str = "entrepot.dev/config-hash";
+/// On a Secret: the purpose for which its owner allows registries to use it. A Secret without it is
+/// never mounted, because who may create a RegistryCluster may not read Secrets for that reason.
+pub const USE: &str = "entrepot.dev/use";
 /// The revision of the StatefulSet from which a pod was created.
 pub const REVISION: &str = "controller-revision-hash";
 /// Name of the node's container.

@@ -3,6 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::core::DynamicResourceScope;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -155,7 +156,8 @@ impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Parsed<K> {
 
 impl<K: Resource> Resource for Parsed<K> {
     type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
+    // All kinds that are decoded so are namespaced; kube knows that only of some.
+    type Scope = DynamicResourceScope;
 
     fn kind(kind: &K::DynamicType) -> Cow<'_, str> {
         K::kind(kind)

@@ -1,5 +1,5 @@
-//! One reconciliation of a cluster: observe, validate, plan the volumes, build, apply, prune, change
-//! volumes and pods, derive the status, publish. Every reconciliation starts from what it observes.
+//! One reconciliation of a cluster: observe, validate, permit, plan the volumes, build, apply, prune,
+//! change volumes and pods, derive the status, publish. Every reconciliation starts from what it observes.
 //! So it does not matter which replica of the operator ran the previous one, or at which step that
 //! one was interrupted.
 
@@ -10,6 +10,7 @@ mod context;
 mod error;
 mod observe;
 mod pass;
+mod permit;
 mod precondition;
 mod publish;
 pub mod rollout;
@@ -66,7 +67,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
     result
 }
 
-/// The nine steps. A step with "client: no" is pure; the others send requests to the API server or
+/// The ten steps. A step with "client: no" is pure; the others send requests to the API server or
 /// to nodes.
 async fn reconcile_readable(cluster: &RegistryCluster, context: &Context) -> Result<Action, ReconcileError> {
     // 1. Observe the objects of the cluster and the reports of its nodes. Client: yes.
@@ -81,29 +82,36 @@ async fn reconcile_readable(cluster: &RegistryCluster, context: &Context) -> Res
     let plan = storage::plan(&observed.storage, &cluster.spec.store);
     let pass = Pass { cluster, identity: Identity::of(cluster), observed, plan };
 
-    // 4. Build all objects. Client: no.
-    let built = match build::build(cluster, &pass.identity, &pass.plan.volume, &context.node_image) {
+    // 4. Permit: do the installation and the owners of the Secrets allow what it uses? Client: no.
+    let (namespace, installation) = (&pass.identity.namespace, &context.installation);
+    if let Some(refusal) = permit::check(&cluster.spec, namespace, &pass.observed.secrets, installation) {
+        let new_status = status::of_refused(&pass, &refusal, &now());
+        return publish_outcome(&pass, unread, new_status, context).await;
+    }
+
+    // 5. Build all objects. Client: no.
+    let built = match build::build(cluster, &pass.identity, &pass.plan.volume, installation) {
         Ok(built) => built,
         Err(error) => return reject(cluster, &Invalid::from(error), context).await,
     };
 
-    // 5. Apply the objects that differ. Client: yes.
+    // 6. Apply the objects that differ. Client: yes.
     let mut applied = Applied { outcome: unread, ..Applied::default() };
     applied.add(apply::children(&pass, &built.children, context).await);
 
-    // 6. Prune the objects that are no longer built. Client: yes.
+    // 7. Prune the objects that are no longer built. Client: yes.
     applied.add(apply::prune(&pass, &built.children, context).await);
 
-    // 7. Change volumes and pods, unless what they are recreated from is not applied. Client: yes.
+    // 8. Change volumes and pods, unless what they are recreated from is not applied. Client: yes.
     if applied.outcome.nodes_are_unaffected() {
         applied.add(apply::take_step(&pass, context).await);
         applied.add(apply::delete_stuck_pods(&pass, context).await);
     }
 
-    // 8. Derive the new status. Client: no.
+    // 9. Derive the new status. Client: no.
     let new_status = status::of_pass(&pass, &applied, &built.config_hash, &now());
 
-    // 9. Publish events and the status. Client: yes.
+    // 10. Publish events and the status. Client: yes.
     publish::changes(cluster, &applied.changes, context).await;
     publish_outcome(&pass, applied.outcome, new_status, context).await
 }

@@ -1,5 +1,5 @@
-//! The watches: all RegistryClusters, and of every other kind only the objects with the operator's
-//! label. Each watch keeps a store, which reconciliations read instead of the API server, and
+//! The watches of all namespaces or of one: all RegistryClusters, and of every other kind only the
+//! objects with the operator's label. Each watch keeps a store, which reconciliations read instead of the API server, and
 //! triggers the cluster that a changed object belongs to. Each object is decoded on its own: one
 //! that cannot be decoded is kept with the reason and ends no watch.
 
@@ -18,7 +18,7 @@ use kube::runtime::reflector::store::{Store, Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -45,9 +45,45 @@ pub struct Found<K> {
 /// References to clusters that have to be reconciled.
 pub type Triggers = SelectAll<BoxStream<'static, Result<ObjectRef<Cluster>, Infallible>>>;
 
+/// The namespaces that a group of watches covers. An operator with permissions in some namespaces
+/// only has a group for each, so that one namespace that it cannot read does not stop the others.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    All,
+    Namespace(String),
+}
+
+impl Scope {
+    /// One for each namespace; without namespaces, all of them.
+    pub fn of(namespaces: &[String]) -> Vec<Scope> {
+        let namespaces: BTreeSet<_> = namespaces.iter().cloned().collect();
+        let scopes: Vec<_> = namespaces.into_iter().map(Scope::Namespace).collect();
+        if scopes.is_empty() { vec![Scope::All] } else { scopes }
+    }
+
+    fn api<K>(&self, client: &Client, kind: &K::DynamicType) -> Api<Parsed<K>>
+    where
+        K: Resource,
+    {
+        match self {
+            Scope::All => Api::all_with(client.clone(), kind),
+            Scope::Namespace(namespace) => Api::namespaced_with(client.clone(), namespace, kind),
+        }
+    }
+
+    /// The kind with its namespace, for messages.
+    fn describe(&self, kind: &str) -> String {
+        match self {
+            Scope::All => kind.to_owned(),
+            Scope::Namespace(namespace) => format!("{kind} in namespace {namespace}"),
+        }
+    }
+}
+
 /// What all watches share.
 struct Watches<'a> {
     client: &'a Client,
+    scope: &'a Scope,
     metrics: &'a Arc<Metrics>,
     lists: &'a Lists,
     triggers: Triggers,
@@ -63,9 +99,9 @@ pub fn resource(kind: Kind) -> ApiResource {
     resource
 }
 
-/// Starts all watches. No event arrives before the triggers are polled.
-pub fn start(client: &Client, metrics: &Arc<Metrics>, lists: &Lists) -> (Stores, Triggers) {
-    let mut watches = Watches { client, metrics, lists, triggers: SelectAll::new() };
+/// Starts all watches of a scope. No event arrives before the triggers are polled.
+pub fn start(client: &Client, scope: &Scope, metrics: &Arc<Metrics>, lists: &Lists) -> (Stores, Triggers) {
+    let mut watches = Watches { client, scope, metrics, lists, triggers: SelectAll::new() };
     let clusters = watches.watch((), watcher::Config::default(), |object| Some(ObjectRef::from_obj(object)));
     let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     // The ServiceMonitor CRD may not be installed, so a reconciliation gets the object when it
@@ -95,8 +131,9 @@ impl Watches<'_> {
         K::DynamicType: Clone + Eq + Hash + Debug + Unpin + Send + Sync,
     {
         let name = K::kind(&kind).into_owned();
-        self.lists.expect(&name);
-        let api: Api<Parsed<K>> = Api::all_with(self.client.clone(), &kind);
+        let listed = self.scope.describe(&name);
+        self.lists.expect(&listed);
+        let api = self.scope.api::<K>(self.client, &kind);
         let writer = Writer::new(kind);
         let store = writer.as_reader();
         let (errors, counted) = (self.metrics.watch_errors.clone(), self.metrics.triggers.clone());
@@ -104,7 +141,7 @@ impl Watches<'_> {
         let stream = watcher(api, config)
             .default_backoff()
             .inspect(move |outcome| {
-                lists.record(&name, outcome);
+                lists.record(&listed, outcome);
                 if outcome.is_err() {
                     errors.with_label_values(&[name.as_str()]).inc();
                 }

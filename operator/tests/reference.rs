@@ -17,6 +17,12 @@ shows the same fields. [Field mapping](field-mapping.md) shows which node fields
 In the column \"default\", `required` means that the field must be set, and `none` that it is unset.
 ";
 
+/// Whether the fields of an object are described here, and not in the documentation of Kubernetes.
+fn is_described(object: &Value) -> bool {
+    let fields = object["properties"].as_object();
+    fields.is_some_and(|fields| fields.values().any(|field| field["description"].is_string()))
+}
+
 /// The fields of an object as a table, then a section for each object below it.
 fn section(text: &mut String, path: &str, schema: &Value) {
     let required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -35,7 +41,7 @@ fn section(text: &mut String, path: &str, schema: &Value) {
     rules(text, schema);
     for (name, field) in fields {
         let below = if field["items"]["properties"].is_object() { &field["items"] } else { field };
-        if below["properties"].is_object() {
+        if is_described(below) {
             let path = format!("{path}.{name}");
             write!(text, "\n## {path}\n{}\n", one_line(field["description"].as_str().unwrap_or_default())).unwrap();
             section(text, &path, below);

@@ -3,9 +3,9 @@
 
 use super::START;
 use super::machine::Machine;
-use super::pki::{ADMINISTRATORS, Authority, Identity};
 use super::plan::Plan;
 use crate::client::{Registry, empty};
+use crate::pki::{ADMINISTRATORS, Authority, Identity};
 use crate::tools::{self, Tool};
 use anyhow::{Context, Result};
 use serde_json::json;

@@ -4,7 +4,7 @@
 //! must reach pods and Services by their addresses, as on a machine that is a node of the cluster or
 //! has routes to its networks.
 
-use super::{Cluster, Kubectl, control, push_image, services};
+use super::{Cluster, Kubectl, OwnCluster, control, push_image, services};
 use crate::container::Image;
 use crate::s3::S3;
 use anyhow::{Context, Result, bail};
@@ -24,6 +24,16 @@ const S3_ADDRESS: &str = "ENTREPOT_E2E_S3";
 
 /// Namespaces of a new cluster, in addition to those that start with `kube-`.
 const SYSTEM_NAMESPACES: [&str; 2] = ["default", "local-path-storage"];
+
+/// The variables that name a cluster of our own as an existing one.
+pub fn variables(cluster: &OwnCluster) -> [String; 3] {
+    let s3 = cluster.s3().endpoint.trim_start_matches("http://");
+    [
+        format!("{KUBECONFIG}={}", cluster.kubeconfig().display()),
+        format!("{IMAGES}={}", cluster.images()),
+        format!("{S3_ADDRESS}={s3}"),
+    ]
+}
 
 /// An existing cluster.
 pub struct ExternalCluster {

@@ -18,7 +18,6 @@ mod machine;
 mod network;
 mod node;
 mod own;
-pub mod pki;
 mod plan;
 mod provisioner;
 mod s3_keys;
@@ -27,7 +26,7 @@ mod state;
 mod storage;
 
 pub use audit::{Audit, Mark, Request};
-pub use external::ExternalCluster;
+pub use external::{ExternalCluster, variables};
 pub use kubectl::Kubectl;
 pub use machine::{Lifetime, Machine};
 pub use own::{Options, OwnCluster, with};

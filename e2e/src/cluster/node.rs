@@ -2,9 +2,9 @@
 
 use super::control::{answers, arguments, user};
 use super::machine::Machine;
-use super::pki::{Authority, Identity};
 use super::plan::Plan;
 use super::{START, state, storage};
+use crate::pki::{Authority, Identity};
 use crate::process::Process;
 use crate::tools::{self, Tool};
 use anyhow::Result;

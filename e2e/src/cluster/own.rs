@@ -6,8 +6,9 @@ use super::machine::{Lifetime, Machine};
 use super::plan::Plan;
 use super::s3_keys::{self, S3Request};
 use super::state::{ProcessId, State, remove_unwanted};
-use super::{Cluster, START, control, network, node, pki, push_image, services, storage};
+use super::{Cluster, START, control, network, node, push_image, services, storage};
 use crate::container::{self, Image};
+use crate::pki::Authority;
 use crate::s3::S3;
 use crate::tools::{self, Tool};
 use crate::wait;
@@ -127,7 +128,7 @@ impl OwnCluster {
     async fn start(options: &Options, state: &mut State, folder: &Path) -> Result<OwnCluster> {
         let start = Instant::now();
         let plan = state.plan();
-        let authority = pki::Authority::new(&folder.join("pki"))?;
+        let authority = Authority::new(&folder.join("pki"))?;
         let mut machines = Vec::new();
         for name in std::iter::once("storage".to_owned()).chain((1..=options.nodes).map(node::name)) {
             let machine = Machine::start(&name, &folder.join(&name), options.lifetime).await?;
@@ -175,6 +176,11 @@ impl OwnCluster {
     /// The names of the Kubernetes nodes; the first also runs the control plane.
     pub fn nodes(&self) -> Vec<&str> {
         self.nodes.iter().map(Machine::name).collect()
+    }
+
+    /// Host and port of the registry from which the cluster pulls images.
+    pub fn images(&self) -> String {
+        storage::registry(self.plan)
     }
 
     /// The address of the host for Kubernetes nodes and pods.
@@ -266,7 +272,7 @@ impl Cluster for OwnCluster {
     }
 
     fn load_image<'a>(&'a self, image: &'a Image, name: &'a str) -> BoxFuture<'a, Result<String>> {
-        push_image(image, format!("{}/{name}", storage::registry(self.plan))).boxed()
+        push_image(image, format!("{}/{name}", self.images())).boxed()
     }
 
     fn own(&self) -> Option<&OwnCluster> {

@@ -3,7 +3,6 @@
 //!
 //! It creates a volume for a claim, resizes it if its StorageClass allows that, and deletes it with
 //! its claim. It does not enforce volume sizes.
-//! limit how much is written to a volume.
 
 use anyhow::{Context, Result};
 use futures::StreamExt;

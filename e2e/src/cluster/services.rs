@@ -3,10 +3,10 @@
 
 use super::control::{Control, answers, arguments};
 use super::machine::Machine;
-use super::pki::{ADMINISTRATORS, Authority};
 use super::plan::Plan;
 use super::storage::S3_PORT;
 use super::{START, provisioner};
+use crate::pki::{ADMINISTRATORS, Authority};
 use crate::process::Process;
 use crate::tools::Tool;
 use anyhow::Result;

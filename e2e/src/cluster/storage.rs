@@ -39,7 +39,8 @@ pub async fn start(machine: &Machine, plan: Plan) -> Result<S3> {
     let mut server = machine.serve("versitygw", &Tool::Versitygw.path()?, &flags)?;
     let config = json!({
         "node": {"name": "bootstrap"},
-        "http": {"listen": registry(plan), "operations": format!("{}:5001", plan.storage())},
+        "http": {"listen": registry(plan)},
+        "operations": {"listen": format!("{}:5001", plan.storage())},
         "bucket": {"fileSystem": {"path": "/var/lib/registry/bucket"}},
         "store": {"path": "/var/lib/registry/store"},
     });

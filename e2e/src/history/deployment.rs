@@ -9,8 +9,9 @@ use crate::proxy::Proxy;
 use crate::servers::{Distribution, Driver, Versitygw, free_port};
 use crate::{Node, Registry, s3, wait};
 use anyhow::{Context, Result};
-use entrepot_config::{ByteSize, Duration as Span, NodeName, PeerUrl, ReplicationMode, Threshold};
+use entrepot_config::{ByteSize, Duration as Span, NodeName, PeerAddress, Peers, ReplicationMode, Threshold};
 use rustix::process::Signal;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,11 +21,15 @@ use tempfile::TempDir;
 pub const CAPACITY: ByteSize = ByteSize::mebibytes(32);
 /// A session that received nothing for this long is removed.
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(15);
-/// Names of the nodes. They are also the last parts of their addresses, by which the nodes reach
-/// each other.
-const FIRST_NAME: u8 = 21;
+/// The last part of the address of the first node. The next nodes have the next addresses.
+const FIRST_ADDRESS: u8 = 21;
 /// Time limit for nodes to finish pending uploads and to use the bucket again after a failure.
 const SETTLED: Duration = Duration::from_secs(40);
+
+/// The name of the node with this address.
+fn node_name(last: u8) -> String {
+    format!("node-{last}")
+}
 
 /// The bucket of a run.
 pub enum Bucket {
@@ -89,16 +94,18 @@ impl Deployment {
         let folder = TempDir::new()?;
         let bucket = Bucket::start(kind).await?;
         let port = free_port()?;
-        let peers = PeerUrl::parse(&format!("http://127.0.0.{{node}}:{port}"))?;
+        let places = (0..NODES).map(|place| Ok(FIRST_ADDRESS + u8::try_from(place)?));
+        let places = places.collect::<Result<Vec<u8>>>()?;
+        let peers = places.iter().map(|last| Ok((node_name(*last), format!("http://127.0.0.{last}:{port}").parse()?)));
+        let peers = Peers::Listed(peers.collect::<Result<BTreeMap<_, PeerAddress>>>()?);
         let mut nodes = Vec::new();
         let mut clock = None;
-        for place in 0..NODES {
-            let name = FIRST_NAME + u8::try_from(place)?;
-            let own = NodeName::parse(&name.to_string())?;
+        for (place, last) in places.into_iter().enumerate() {
+            let own = NodeName::parse(&node_name(last))?;
             let mut plan = bucket.plan()?.with(|config| {
                 config.node.name = own.clone();
-                config.node.peer_url = Some(peers.clone());
-                config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, name), port));
+                config.node.peers = Some(peers.clone());
+                config.http.listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
                 config.bucket.request_timeout = Span::from_secs(2);
                 config.bucket.retry_budget = Span::from_secs(4);
                 config.store.capacity = Some(CAPACITY);

@@ -87,6 +87,8 @@ async fn install_operator(cluster: &dyn Cluster) -> Result<()> {
         let (repository, tag) = name.rsplit_once(':').context("the image name has no tag")?;
         values.extend(["--set".to_owned(), format!("{field}.repository={repository},{field}.tag={tag}")]);
     }
+    // Scenarios that change a Service do it by this annotation.
+    values.extend(["--set".to_owned(), "allowed.serviceAnnotations={changed}".to_owned()]);
     helm(cluster, "install", &values).await?;
     println!("helm installed the operator in {:.1?}", start.elapsed());
     Ok(())

@@ -24,24 +24,12 @@ struct Unusable {
     message: &'static str,
 }
 
-const UNUSABLE: [Unusable; 4] = [
+const UNUSABLE: [Unusable; 2] = [
     Unusable {
         name: "misspelt",
         field: "scheduling",
         value: || json!({"affinity": {"podAntiAfinity": {}}}),
         message: "spec.scheduling.affinity: podAntiAfinity",
-    },
-    Unusable {
-        name: "beyond",
-        field: "podDisruptionBudget",
-        value: || json!({"maxUnavailable": 4_294_967_296_u64}),
-        message: "spec.podDisruptionBudget.maxUnavailable",
-    },
-    Unusable {
-        name: "lots",
-        field: "resources",
-        value: || json!({"requests": {"memory": "lots"}}),
-        message: "spec.resources.requests.memory",
     },
     Unusable {
         name: "deep",

@@ -16,6 +16,11 @@ use std::time::Duration;
 /// asked to do: pods are replaced one after the other, and each takes ten seconds.
 pub const TIMEOUT: Duration = Duration::from_secs(180);
 
+/// The label of a Secret with the bucket's keys that registries may use.
+pub fn allowed_use() -> Value {
+    json!({"entrepot.dev/use": "bucket"})
+}
+
 /// A RegistryCluster by namespace and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixture {
@@ -42,6 +47,7 @@ impl Fixture {
                 "prefix": self.prefix(),
                 "region": REGION,
                 "endpoint": "http://s3.storage:7070",
+                "insecure": true,
                 "pathStyle": true,
                 "auth": {"secretRef": {"name": "s3-credentials"}},
             },
@@ -86,7 +92,7 @@ impl Fixture {
             },
             {
                 "apiVersion": "v1", "kind": "Secret",
-                "metadata": {"name": "s3-credentials", "namespace": self.namespace},
+                "metadata": {"name": "s3-credentials", "namespace": self.namespace, "labels": allowed_use()},
                 "stringData": {"accessKeyId": ACCESS_KEY, "secretAccessKey": SECRET_KEY},
             },
         ]})

@@ -1,6 +1,6 @@
 //! The keys of the bucket are rotated while the registry is in use.
 
-use super::fixture::{Fixture, TIMEOUT};
+use super::fixture::{Fixture, TIMEOUT, allowed_use};
 use crate::cluster::{Cluster, Kubectl, OwnCluster, S3Request};
 use crate::push::Image;
 use crate::s3::S3;
@@ -96,7 +96,7 @@ fn lifetime(pod: &Pod) -> (Option<String>, i32) {
 fn secret((access, secret): (&str, &str)) -> String {
     json!({
         "apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": "rotating", "namespace": REGISTRY.namespace},
+        "metadata": {"name": "rotating", "namespace": REGISTRY.namespace, "labels": allowed_use()},
         "stringData": {"accessKeyId": access, "secretAccessKey": secret},
     })
     .to_string()

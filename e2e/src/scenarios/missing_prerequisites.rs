@@ -1,7 +1,7 @@
 //! Something that a registry needs is missing or wrong: each case has its own reason, no node
 //! crashes, and the registry recovers by itself once the problem is fixed.
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, allowed_use};
 use crate::cluster::{Cluster, GROWING, Kubectl, OwnCluster};
 use crate::s3::{ACCESS_KEY, SECRET_KEY};
 use anyhow::{Context, Result, ensure};
@@ -35,7 +35,7 @@ const ALL: [Case; 5] = [
     Case {
         name: "no-secret",
         spec: || json!({"bucket": {"auth": {"secretRef": {"name": "later"}}}}),
-        conditions: &[("CredentialsValid", "SecretMissing")],
+        conditions: &[("CredentialsValid", "SecretMissing"), ("Ready", "SecretMissing")],
         remedy: Remedy::Object(|| keys("later", SECRET_KEY)),
     },
     Case {
@@ -120,7 +120,8 @@ pub async fn a_missing_prerequisite_is_reported(cluster: &OwnCluster) -> Result<
 
 fn keys(name: &str, secret: &str) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE},
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": allowed_use()},
         "stringData": {"accessKeyId": ACCESS_KEY, "secretAccessKey": secret},
     })
 }

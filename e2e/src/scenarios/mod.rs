@@ -1,6 +1,7 @@
 //! The scenarios: tests on a Kubernetes cluster. All scenarios of a run share one cluster; each
 //! uses its own namespaces.
 
+mod allowed;
 mod autoscaler;
 mod bad_image;
 mod bucket_outage;
@@ -10,6 +11,7 @@ mod deployment;
 mod drift;
 mod error_isolation;
 mod eviction_thresholds;
+mod examples;
 mod fixture;
 mod idle;
 mod key_rotation;
@@ -27,11 +29,13 @@ mod permissions;
 mod reapply;
 mod rejected_specs;
 mod scaling;
+mod secrets;
 mod smoke;
 mod steady_pulls;
 mod two_clusters;
 mod volume_expansion;
 mod volume_recreation;
+mod watched_namespaces;
 
 pub use deployment::{REGISTRY, deploy, show};
 
@@ -85,7 +89,7 @@ macro_rules! scenario {
 
 /// All scenarios in the order in which they start. Adjacent `Parallel` scenarios run at the same
 /// time.
-pub const SCENARIOS: [Scenario; 25] = [
+pub const SCENARIOS: [Scenario; 32] = [
     scenario!(Exclusive, OnOwnCluster, smoke::the_cluster_works),
     scenario!(Exclusive, OnAnyCluster, kustomize::kubectl_installs_the_operator),
     scenario!(Exclusive, OnAnyCluster, deployment::a_registry_is_deployed),
@@ -102,10 +106,17 @@ pub const SCENARIOS: [Scenario; 25] = [
     scenario!(Parallel, OnOwnCluster, volume_recreation::nodes_are_recreated_one_at_a_time),
     scenario!(Parallel, OnAnyCluster, two_clusters::registries_are_isolated_from_each_other),
     scenario!(Parallel, OnOwnCluster, missing_prerequisites::a_missing_prerequisite_is_reported),
+    scenario!(Parallel, OnAnyCluster, secrets::a_secret_has_to_allow_its_use),
+    scenario!(Parallel, OnAnyCluster, allowed::a_spec_that_is_not_allowed_changes_nothing),
     scenario!(Parallel, OnOwnCluster, key_rotation::keys_are_rotated_under_load),
+    scenario!(Parallel, OnAnyCluster, examples::the_minio_example_works),
+    scenario!(Parallel, OnAnyCluster, examples::the_s3_example_works),
+    scenario!(Parallel, OnAnyCluster, examples::the_gitops_example_works),
+    scenario!(Parallel, OnAnyCluster, examples::the_hpa_example_works),
     scenario!(Exclusive, OnAnyCluster, error_isolation::an_unusable_registry_stops_no_other),
     scenario!(Exclusive, OnOwnCluster, leader_failover::leader_killed_in_a_rollout),
     scenario!(Exclusive, OnAnyCluster, operator_upgrade::an_upgrade_restarts_no_node),
+    scenario!(Exclusive, OnAnyCluster, watched_namespaces::an_operator_of_one_namespace_leaves_the_others_alone),
     scenario!(Exclusive, OnOwnCluster, bucket_outage::the_bucket_is_unreachable),
     scenario!(Exclusive, OnOwnCluster, node_loss::lost_nodes_lose_no_image),
     scenario!(Exclusive, OnOwnCluster, volume_expansion::volumes_are_expanded),

@@ -20,7 +20,8 @@ pub async fn an_upgrade_restarts_no_node(cluster: &dyn Cluster) -> Result<()> {
     let image = cluster.load_image(&container::operator()?, "entrepot-operator:upgraded").await?;
     let (_, tag) = image.rsplit_once(':').context("the image name has no tag")?;
     let tag = format!("image.tag={tag}");
-    let values = ["--reuse-values", "--set", &tag, "--set", "logLevel=debug", "--set", "resources.requests.cpu=30m"];
+    let allowed = "allowed.serviceAnnotations={applied-by}";
+    let values = ["--reuse-values", "--set", &tag, "--set", "logLevel=debug", "--set", allowed];
     deployment::helm(cluster, "upgrade", &values).await?;
     operator::until_rolled_out(cluster).await?;
     let leader = operator::leader(cluster).await?;

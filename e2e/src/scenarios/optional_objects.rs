@@ -12,13 +12,17 @@ const REGISTRY: Fixture = Fixture::new("permissions");
 
 /// Additions to objects in maps and lists that only the operator may write, so that an apply would
 /// keep them.
-const ADDITIONS: [(&str, &str, &str); 5] = [
+const ADDITIONS: [(&str, &str, &str); 6] = [
     ("configmap/images-config", "/data/more", r#""added""#),
     ("service/images", "/spec/selector/more", r#""added""#),
     ("poddisruptionbudget/images", "/spec/selector/matchLabels/more", r#""added""#),
+    ("networkpolicy/images", "/spec/podSelector/matchLabels/more", r#""added""#),
     ("servicemonitor/images", "/spec/selector/matchLabels/more", r#""added""#),
     ("statefulset/images", "/spec/template/spec/containers/0/env/-", r#"{"name": "ADDED", "value": "more"}"#),
 ];
+
+/// Objects that are created only on request.
+const OPTIONAL: [&str; 3] = ["ingress/images", "networkpolicy/images", "servicemonitor/images"];
 
 /// Causes all of these actions for a registry of one pod.
 pub async fn optional_objects_are_created_and_deleted(cluster: &dyn Cluster) -> Result<()> {
@@ -26,18 +30,24 @@ pub async fn optional_objects_are_created_and_deleted(cluster: &dyn Cluster) -> 
     let established = ["wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com"];
     cluster.kubectl(established).await?;
     REGISTRY.create(cluster, &json!({"replicas": 1})).await?;
-    let optional = json!({"ingress": {"host": "images.test"}, "monitoring": {"serviceMonitor": true}});
+    let clients = json!([{"namespaceSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0"}}]);
+    let optional = json!({
+        "ingress": {"host": "images.test"}, "monitoring": {"serviceMonitor": true},
+        "networkPolicy": {"enabled": true, "registryFrom": clients},
+    });
     REGISTRY.change(cluster, &optional).await?;
-    for child in ["ingress/images", "servicemonitor/images"] {
+    for child in OPTIONAL {
         until_there(cluster, child, true).await?;
     }
-    let changed = json!({"ingress": {"host": "other.test"}, "monitoring": {"interval": "1m"}});
+    let changed = json!({
+        "ingress": {"host": "other.test"}, "monitoring": {"interval": "1m"}, "networkPolicy": {"registryFrom": []},
+    });
     REGISTRY.change(cluster, &changed).await?;
     REGISTRY.until_settled(cluster).await?;
     additions(cluster).await?;
     leftovers(cluster).await?;
-    REGISTRY.change(cluster, &json!({"ingress": null, "monitoring": null})).await?;
-    for child in ["ingress/images", "servicemonitor/images"] {
+    REGISTRY.change(cluster, &json!({"ingress": null, "monitoring": null, "networkPolicy": null})).await?;
+    for child in OPTIONAL {
         until_there(cluster, child, false).await?;
     }
     REGISTRY.until_settled(cluster).await?;
@@ -77,6 +87,7 @@ async fn leftovers(cluster: &dyn Cluster) -> Result<()> {
             "StatefulSet",
             json!({"spec": {"replicas": 0, "serviceName": "former", "selector": selector, "template": pod}}),
         ),
+        ("networking.k8s.io/v1", "NetworkPolicy", json!({"spec": {"podSelector": selector}})),
         (
             "networking.k8s.io/v1",
             "Ingress",

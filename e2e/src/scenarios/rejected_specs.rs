@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 /// Changes that make the valid registry invalid, and a part of the API server's message for each.
-fn invalid_changes() -> [(Value, &'static str); 8] {
+fn invalid_changes() -> [(Value, &'static str); 12] {
     [
         (json!({"spec": {"store": {"lowFree": "30%", "targetFree": "20%"}}}), "targetFree"),
         (json!({"spec": {"store": {"size": "512Mi"}}}), "size"),
@@ -14,6 +14,10 @@ fn invalid_changes() -> [(Value, &'static str); 8] {
         (json!({"metadata": {"name": "a-name-that-is-longer-than-forty-characters"}}), "40"),
         (json!({"spec": {"bucket": {"auth": {"secretRef": null}}}}), "auth"),
         (json!({"spec": {"bucket": {"name": "another"}}}), "bucket"),
+        (json!({"spec": {"bucket": {"insecure": false}}}), "must be https://"),
+        (json!({"spec": {"resources": {"requests": {"memory": "lots"}}}}), "memory"),
+        (json!({"spec": {"resources": {"limits": {"memory": -1}}}}), "memory"),
+        (json!({"spec": {"podDisruptionBudget": {"maxUnavailable": 4_294_967_296_u64}}}), "maxUnavailable"),
         (json!({"spec": {"replicas": -1}}), "replicas"),
         (json!({"spec": {"replicas": null, "replicass": 3}}), "replicass"),
     ]

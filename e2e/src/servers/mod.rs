@@ -4,6 +4,7 @@
 mod distribution;
 mod minio;
 mod nginx;
+mod oidc_provider;
 mod openid;
 mod pages;
 mod versitygw;
@@ -11,6 +12,7 @@ mod versitygw;
 pub use distribution::{Distribution, Driver};
 pub use minio::Minio;
 pub use nginx::{LoggedRequest, Nginx};
+pub use oidc_provider::OidcProvider;
 pub use openid::OpenId;
 use pages::Pages;
 pub use versitygw::Versitygw;

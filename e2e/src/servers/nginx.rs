@@ -38,7 +38,7 @@ impl Nginx {
     /// # Errors
     /// If it does not start.
     pub async fn start(root: &Path) -> Result<Nginx> {
-        Nginx::run("", &format!("root {};", root.display())).await
+        Nginx::run(TempDir::new()?, "", &format!("root {};", root.display())).await
     }
 
     /// Caches responses of a server by path; the query is passed on and ignored in the cache key.
@@ -54,7 +54,7 @@ impl Nginx {
              proxy_set_header Connection ''; proxy_cache cache; proxy_cache_key $uri; proxy_cache_valid 200 1h; \
              proxy_cache_lock on; proxy_max_temp_file_size 0; }}"
         );
-        Nginx::run(&zone, &location).await
+        Nginx::run(TempDir::new()?, &zone, &location).await
     }
 
     /// Forwards requests to a server without buffering, as a load balancer does. It responds with
@@ -72,11 +72,56 @@ impl Nginx {
              proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $http_host; \
              proxy_request_buffering off; proxy_read_timeout {silence}ms; proxy_send_timeout {silence}ms; }}"
         );
-        Nginx::run(&http, &location).await
+        Nginx::run(TempDir::new()?, &http, &location).await
     }
 
-    async fn run(http: &str, server: &str) -> Result<Nginx> {
+    /// Forwards requests to several servers in turn, as [`balancing`](Nginx::balancing) does to one.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn balancing_all(servers: &[&str]) -> Result<Nginx> {
         let folder = TempDir::new()?;
+        let own = folder.path().display();
+        // A group of all servers, and for each server a group without it.
+        let group = |name: &str, without: Option<usize>| {
+            let servers = servers.iter().enumerate().filter(|(number, _)| Some(*number) != without);
+            let servers: String =
+                servers.map(|(_, url)| format!("server {} max_fails=0; ", Registry::new(url).host())).collect();
+            format!("upstream {name} {{ {servers}keepalive 16; }}\n")
+        };
+        let mut http = format!("{LOG_FORMAT}\n{}", group("all", None));
+        let mut server = "access_log access.log answered; client_max_body_size 0; set $nodes all; ".to_owned();
+        for number in 0..servers.len() {
+            let name = without(number);
+            http.push_str(&group(&name, Some(number)));
+            // The file is looked up at each request: no reload closes connections of clients.
+            server.push_str(&format!("if (-f {own}/{name}) {{ set $nodes {name}; }} "));
+        }
+        server.push_str(
+            "location / { proxy_pass http://$nodes; proxy_http_version 1.1; proxy_set_header Connection ''; \
+             proxy_set_header Host $http_host; proxy_request_buffering off; }",
+        );
+        Nginx::run(folder, &http, &server).await
+    }
+
+    /// Sends no new requests to a server of [`balancing_all`](Nginx::balancing_all), as a Service
+    /// does with a pod that is not ready.
+    ///
+    /// # Errors
+    /// If the file that says so cannot be created.
+    pub fn leave_out(&self, number: usize) -> Result<()> {
+        Ok(std::fs::write(self.folder.path().join(without(number)), "")?)
+    }
+
+    /// Sends requests to a server that was left out.
+    ///
+    /// # Errors
+    /// If it was not left out.
+    pub fn take_in(&self, number: usize) -> Result<()> {
+        Ok(std::fs::remove_file(self.folder.path().join(without(number)))?)
+    }
+
+    async fn run(folder: TempDir, http: &str, server: &str) -> Result<Nginx> {
         let own = folder.path().display();
         let address = format!("127.0.0.1:{}", free_port()?);
         let config = format!(
@@ -123,6 +168,11 @@ impl Nginx {
         };
         Ok(usage::children(self.process.id())?.into_iter().filter(serves).collect())
     }
+}
+
+/// The name of the group of servers without this one, and of the file that selects it.
+fn without(number: usize) -> String {
+    format!("without_{number}")
 }
 
 impl LoggedRequest {

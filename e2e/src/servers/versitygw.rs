@@ -1,5 +1,5 @@
 use super::{START, free_port};
-use crate::cluster::pki::Authority;
+use crate::pki::Authority;
 use crate::process::Process;
 use crate::s3::{ACCESS_KEY, REGION, S3, SECRET_KEY};
 use crate::tools::Tool;

@@ -11,6 +11,7 @@ use std::path::Path;
 /// The expected checksum of the bytes of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
+    /// The digest of the content.
     Digest(Digest),
     /// The digest of a file that the caller has just verified to be unchanged since it was hashed.
     /// A bucket that makes the file its object does not read it again. A bucket that copies or

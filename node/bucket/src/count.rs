@@ -36,6 +36,7 @@ impl Drop for Request<'_> {
 }
 
 impl Counted {
+    /// Counts the requests to `inner` in these metrics.
     pub fn new(inner: Arc<dyn Bucket>, metrics: BucketMetrics) -> Counted {
         Counted { inner, metrics }
     }

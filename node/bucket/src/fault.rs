@@ -25,13 +25,25 @@ pub enum Effect {
     /// The request hangs until the fault is cleared, then continues.
     Hang,
     /// The body of a get stalls after this many bytes until the fault is cleared, then continues.
-    Stall { after: u64 },
+    Stall {
+        /// Number of bytes before it.
+        after: u64,
+    },
     /// The body of a get ends early: [`BucketErrorKind::Truncated`].
-    Truncate { after: u64 },
+    Truncate {
+        /// Number of bytes before it.
+        after: u64,
+    },
     /// The connection of a get breaks within the body: [`BucketErrorKind::Connection`].
-    Reset { after: u64 },
+    Reset {
+        /// Number of bytes before it.
+        after: u64,
+    },
     /// One byte of the body of a get is changed.
-    Corrupt { at: u64 },
+    Corrupt {
+        /// Offset of the byte.
+        at: u64,
+    },
 }
 
 /// One fault, and the requests that it affects.
@@ -45,6 +57,7 @@ pub struct Fault {
     /// Number of requests to affect; `None` for all.
     #[serde(default)]
     pub times: Option<u64>,
+    /// What happens to the requests.
     pub effect: Effect,
 }
 
@@ -149,6 +162,7 @@ pub struct Faulty {
 }
 
 impl Faulty {
+    /// Fails requests to `inner` as the faults define.
     pub fn new(inner: Arc<dyn Bucket>, faults: &Faults) -> Faulty {
         Faulty { inner, faults: faults.clone() }
     }

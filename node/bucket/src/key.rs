@@ -13,6 +13,7 @@ impl Key {
         Key(text.into())
     }
 
+    /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

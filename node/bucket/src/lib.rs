@@ -36,7 +36,7 @@ pub use key::Key;
 pub use limit::Limited;
 pub use memory::Memory;
 pub use metrics::BucketMetrics;
-pub use open::{OpenError, open};
+pub use open::{Handles, OpenError, open};
 pub(crate) use pieces::file_pieces;
 pub use retry::Retried;
 
@@ -63,6 +63,7 @@ pub struct ETag(pub String);
 pub struct ObjectMeta {
     /// Size of the whole object in bytes.
     pub size: u64,
+    /// The version.
     pub etag: ETag,
 }
 
@@ -74,36 +75,54 @@ pub struct GetOptions {
     pub range: Option<Range<u64>>,
     /// Return `NotModified` if the object still has this version.
     pub if_none_match: Option<ETag>,
-    /// Use the background connection pool. A connection is driven by the runtime that opened it, so
-    /// set this only on [`entrepot_runtime::BackgroundRuntime`].
-    pub bulk: bool,
+    /// Who reads the body.
+    pub reader: BodyReader,
+}
+
+/// Who reads the body of a get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyReader {
+    /// The node, at once, as everything small is read.
+    #[default]
+    Node,
+    /// Perhaps a client, at its own pace. Such bodies have a part of the requests to the bucket, and
+    /// one whose reader is behind may fail with [`BucketErrorKind::Truncated`] when another request
+    /// needs its place. The reader then requests the rest.
+    Client,
 }
 
 /// The result of a get.
 pub enum Get {
+    /// The object, or the requested range of it.
     Found(Object),
     /// The object is still the version of `if_none_match`.
     NotModified,
+    /// There is no object with this key.
     Missing,
 }
 
 /// An object, or the requested range of it.
 pub struct Object {
+    /// The size of the whole object and its version.
     pub meta: ObjectMeta,
     /// The bytes that `body` yields if nothing fails, within `0..meta.size`.
     pub range: Range<u64>,
+    /// The bytes of `range`.
     pub body: BodyStream,
 }
 
 /// The content of a put. Both kinds can be sent again when a request fails.
 #[derive(Clone, Debug)]
 pub enum PutBody {
+    /// Bytes in memory.
     Bytes(Bytes),
     /// A range of a file, read while it is sent, so never in memory as a whole. The file must never
     /// be written again, because a bucket may make it the object if the range is the whole file
     /// ([`Capabilities::adopts_files`]).
     File {
+        /// The file.
         path: PathBuf,
+        /// The bytes to send, end exclusive.
         range: Range<u64>,
         /// The checksum of the range when it was received. If the bytes do not match, the put fails
         /// with [`BucketErrorKind::WrongContent`] and nothing is stored. `None` if the caller knows
@@ -121,6 +140,7 @@ impl PutBody {
         }
     }
 
+    /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -129,6 +149,7 @@ impl PutBody {
 /// Whether an existing object is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutMode {
+    /// Replaces an object that exists.
     Overwrite,
     /// Only if no object exists (`If-None-Match: *`). A bucket that does not support this says so
     /// in its [`Capabilities`], and overwrites instead.
@@ -225,11 +246,13 @@ pub struct Capabilities {
 /// partly visible.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
+    /// What this bucket supports.
     fn capabilities(&self) -> Capabilities;
 
     /// The metadata of an object, or `None` if it does not exist.
     async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, BucketError>;
 
+    /// An object, or a range of it. The body arrives after this returns, and may fail.
     async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError>;
 
     /// Writes a whole object. It appears at once and complete, or not at all.
@@ -242,8 +265,10 @@ pub trait Bucket: Send + Sync + 'static {
     /// sends it only once. See [`Capabilities::conditional_delete`].
     async fn delete_if_match(&self, key: &Key, version: &ETag) -> Result<Delete, BucketError>;
 
+    /// One page of the keys, in the order of their bytes.
     async fn list(&self, options: ListOptions) -> Result<Page, BucketError>;
 
+    /// Starts an upload in parts. It is not visible until it is completed.
     async fn multipart_begin(&self, key: &Key) -> Result<MultipartId, BucketError>;
 
     /// Sends one part. `number` starts at 1. Parts may be sent concurrently, in any order, and

@@ -1,18 +1,17 @@
 //! Limits what one node sends to the bucket at a time: the number of requests, and the bytes of
 //! puts and parts in flight.
 
+mod turns;
+
 use super::{
-    BodyStream, Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions,
+    BodyReader, Bucket, BucketError, BucketErrorKind, Capabilities, Delete, ETag, Get, GetOptions, ListOptions,
     MultipartId, ObjectMeta, Operation, Page, PartTag, Put, PutBody, PutMode,
 };
 use crate::Key;
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use turns::{Turn, Turns};
 
 /// Bytes are counted in units of this size. A semaphore acquires at most `u32::MAX` permits at
 /// once, so units of 64 KiB allow limits up to 256 TiB.
@@ -22,10 +21,11 @@ const UNIT: u64 = 64 << 10;
 ///
 /// A request first waits for its bytes and then for its turn. A request that has its turn never
 /// waits for bytes, so requests cannot deadlock. The body of a get keeps its turn until it ends or
-/// is dropped; its reader must not wait for another request to the same bucket meanwhile.
+/// is dropped; its reader must not wait for another request to the same bucket meanwhile. A body that
+/// a client may read at its own pace ([`super::BodyReader::Client`]) can lose its turn (`turns`).
 pub struct Limited {
     inner: Arc<dyn Bucket>,
-    requests: Arc<Semaphore>,
+    turns: Turns,
     bytes: Arc<Semaphore>,
     all_bytes: u32,
 }
@@ -37,14 +37,19 @@ impl Limited {
         let all_bytes = units(bytes);
         Limited {
             inner,
-            requests: Arc::new(Semaphore::new(requests.max(1) as usize)),
+            turns: Turns::new(requests.max(1) as usize),
             bytes: Arc::new(Semaphore::new(all_bytes as usize)),
             all_bytes,
         }
     }
 
-    async fn turn(&self, operation: Operation, key: &str) -> Result<OwnedSemaphorePermit, BucketError> {
-        self.requests.clone().acquire_owned().await.map_err(|closed| refused(operation, key, closed))
+    /// Another handle of the same bucket, within the same limits.
+    pub fn sharing(&self, inner: Arc<dyn Bucket>) -> Limited {
+        Limited { inner, turns: self.turns.clone(), bytes: self.bytes.clone(), all_bytes: self.all_bytes }
+    }
+
+    async fn turn(&self, operation: Operation, key: &str) -> Result<Turn, BucketError> {
+        self.turns.take(BodyReader::Node).await.map_err(|closed| refused(operation, key, closed))
     }
 
     async fn room(&self, operation: Operation, key: &Key, size: u64) -> Result<OwnedSemaphorePermit, BucketError> {
@@ -62,24 +67,6 @@ fn refused(operation: Operation, key: &str, closed: tokio::sync::AcquireError) -
     BucketError::new(operation, key, BucketErrorKind::Refused).because(closed)
 }
 
-/// A body that keeps its turn until it ends.
-struct Holding {
-    body: BodyStream,
-    turn: Option<OwnedSemaphorePermit>,
-}
-
-impl Stream for Holding {
-    type Item = Result<Bytes, BucketError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let piece = ready!(self.body.poll_next_unpin(context));
-        if !matches!(piece, Some(Ok(_))) {
-            self.turn = None;
-        }
-        Poll::Ready(piece)
-    }
-}
-
 #[async_trait]
 impl Bucket for Limited {
     fn capabilities(&self) -> Capabilities {
@@ -92,10 +79,11 @@ impl Bucket for Limited {
     }
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
-        let turn = self.turn(Operation::Get, key.as_str()).await?;
+        let turn = self.turns.take(options.reader).await;
+        let turn = turn.map_err(|closed| refused(Operation::Get, key.as_str(), closed))?;
         let answer = self.inner.get(key, options).await?;
         let Get::Found(mut object) = answer else { return Ok(answer) };
-        object.body = Holding { body: object.body, turn: Some(turn) }.boxed();
+        object.body = self.turns.held_by(key, object.body, turn);
         Ok(Get::Found(object))
     }
 
@@ -164,7 +152,7 @@ mod tests {
     use super::super::fault::{Effect, Fault, Faults, Faulty};
     use super::super::{Memory, collect_small};
     use super::*;
-    use futures::FutureExt;
+    use futures::{FutureExt, StreamExt};
 
     fn key(name: &str) -> Key {
         Key::new(name)
@@ -206,6 +194,16 @@ mod tests {
         faults.add(Fault::new(Operation::Get, Effect::Reset { after: 5 }));
         let mut body = get(&bucket).await.body;
         while !matches!(body.next().await, Some(Err(_))) {}
+        assert!(bucket.head(&key("a")).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn handles_of_one_bucket_share_its_limits() {
+        let bucket = Limited::new(one_object().await, 1, 1 << 20);
+        let other = bucket.sharing(one_object().await);
+        let object = get(&other).await;
+        assert!(bucket.head(&key("a")).now_or_never().is_none());
+        drop(object);
         assert!(bucket.head(&key("a")).now_or_never().is_some());
     }
 

@@ -10,7 +10,9 @@ pub struct BucketMetrics {
     pub requests: IntCounterVec,
     /// By `operation`.
     pub seconds: HistogramVec,
+    /// Bytes of successful puts and parts.
     pub sent_bytes: IntCounter,
+    /// Bytes of bodies that arrived.
     pub received_bytes: IntCounter,
 }
 

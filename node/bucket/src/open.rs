@@ -11,10 +11,35 @@ use std::sync::Arc;
 /// Why a bucket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The folder of a bucket cannot be created or used.
     #[error("bucket.fileSystem.path: cannot use {path}: {source}")]
-    FileSystem { path: PathBuf, source: std::io::Error },
+    FileSystem {
+        /// The path of the folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A setting of the S3 client cannot be used.
     #[error("bucket.s3.{0}")]
     S3(#[from] ConnectError),
+}
+
+/// Two handles of one bucket. They share its limits, its metrics and its credentials, but no
+/// connection, because hyper drives a connection on the runtime that opened it.
+#[derive(Clone)]
+pub struct Handles {
+    /// For requests from the node's runtime.
+    pub bucket: Arc<dyn Bucket>,
+    /// For reads of large content from [`entrepot_runtime::BackgroundRuntime`], which are then
+    /// decrypted and copied by its threads, and do not delay small requests.
+    pub background: Arc<dyn Bucket>,
+}
+
+/// A bucket without connections, such as one in memory, is used from any runtime.
+impl From<Arc<dyn Bucket>> for Handles {
+    fn from(bucket: Arc<dyn Bucket>) -> Handles {
+        Handles { background: bucket.clone(), bucket }
+    }
 }
 
 /// Opens the bucket. It sends no request to S3, so a node starts even if its bucket is unreachable.
@@ -24,24 +49,29 @@ pub enum OpenError {
 ///
 /// # Errors
 /// If the folder cannot be created, or the S3 settings are not usable.
-pub fn open(config: &entrepot_config::Bucket, metrics: BucketMetrics) -> Result<Arc<dyn Bucket>, OpenError> {
+pub fn open(config: &entrepot_config::Bucket, metrics: BucketMetrics) -> Result<Handles, OpenError> {
     Ok(decorate(bare(config)?, config, metrics))
 }
 
-fn bare(config: &entrepot_config::Bucket) -> Result<Arc<dyn Bucket>, OpenError> {
+fn bare(config: &entrepot_config::Bucket) -> Result<Handles, OpenError> {
     match &config.backend {
-        BucketConfig::S3(s3) => Ok(Arc::new(S3::connect(config, s3)?)),
+        BucketConfig::S3(s3) => {
+            let s3 = S3::connect(config, s3)?;
+            Ok(Handles { background: Arc::new(s3.background()), bucket: Arc::new(s3) })
+        }
         BucketConfig::FileSystem(folder) => match FileSystem::open(&folder.path, Clock::system()) {
-            Ok(bucket) => Ok(Arc::new(bucket)),
+            Ok(bucket) => Ok(Handles::from(Arc::new(bucket) as Arc<dyn Bucket>)),
             Err(source) => Err(OpenError::FileSystem { path: folder.path.clone(), source }),
         },
     }
 }
 
-fn decorate(bucket: Arc<dyn Bucket>, config: &entrepot_config::Bucket, metrics: BucketMetrics) -> Arc<dyn Bucket> {
-    let counted = Arc::new(Counted::new(bucket, metrics));
-    let limited = Arc::new(Limited::new(counted, config.max_requests, config.max_bytes_in_flight.get()));
-    Arc::new(Retried::new(limited, config.retry_budget.get()))
+fn decorate(handles: Handles, config: &entrepot_config::Bucket, metrics: BucketMetrics) -> Handles {
+    let counted = |bucket| Arc::new(Counted::new(bucket, metrics.clone()));
+    let retried = |bucket| Arc::new(Retried::new(Arc::new(bucket), config.retry_budget.get()));
+    let bucket = Limited::new(counted(handles.bucket), config.max_requests, config.max_bytes_in_flight.get());
+    let background = bucket.sharing(counted(handles.background));
+    Handles { bucket: retried(bucket), background: retried(background) }
 }
 
 #[cfg(test)]
@@ -61,12 +91,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (metrics, faults) = (BucketMetrics::new().unwrap(), Faults::default());
         let config = folder(root.path().join("bucket"));
-        let faulty = Arc::new(Faulty::new(bare(&config).unwrap(), &faults));
-        let bucket = decorate(faulty, &config, metrics.clone());
-        faults.add(Fault::new(Operation::Put, Effect::Error(BucketErrorKind::Server)).times(1));
-        bucket.put(&Key::new("docker/a"), PutBody::Bytes("x".into()), PutMode::IfAbsent).await.unwrap();
+        let faulty: Arc<dyn Bucket> = Arc::new(Faulty::new(bare(&config).unwrap().bucket, &faults));
+        let handles = decorate(faulty.into(), &config, metrics.clone());
+        for (key, bucket) in [("docker/a", handles.bucket), ("docker/b", handles.background)] {
+            faults.add(Fault::new(Operation::Put, Effect::Error(BucketErrorKind::Server)).on_key(key).times(1));
+            bucket.put(&Key::new(key), PutBody::Bytes("x".into()), PutMode::IfAbsent).await.unwrap();
+        }
         let count = |result| metrics.requests.with_label_values(&["put", result]).get();
-        assert_eq!((count("server"), count("ok")), (1, 1));
+        assert_eq!((count("server"), count("ok")), (2, 2));
     }
 
     #[test]

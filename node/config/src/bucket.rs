@@ -149,9 +149,11 @@ pub struct S3 {
     /// configuration files, else, without `endpoint`, the region from the instance metadata, else
     /// `us-east-1`.
     pub region: Option<String>,
-    /// URL of an S3-compatible service, for example `http://s3.storage:7070`. If unset, the AWS
+    /// URL of an S3-compatible service, for example `https://s3.storage:7070`. If unset, the AWS
     /// endpoint of the region is used. Connections use the proxy that the environment variables
-    /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` select.
+    /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` select. Over `http://` to another machine,
+    /// everybody on the way can read the images and the access key ID, and can change what the node
+    /// reads; a session token is refused then.
     pub endpoint: Option<String>,
     /// Use path-style instead of virtual-hosted-style addressing. Most S3-compatible services
     /// require it.

@@ -3,35 +3,57 @@
 //! Every field is documented here and nowhere else: `docs/reference/configuration.md` is generated from these
 //! comments, and a test fails if the two differ. This crate never touches the disk or the network.
 
+mod allowed_urls;
+mod audit;
+mod auth;
 mod bucket;
 mod error;
 mod fetch;
+mod field;
 mod http;
 mod live;
+mod network;
 mod node;
 mod operations;
 mod patterns;
+mod peer_address;
 mod peer_url;
+mod peers;
+mod point_in_time;
 mod read;
 mod sparse;
 mod status;
 mod store;
+mod tls;
 mod units;
 mod upload;
 mod validate;
 
+pub use allowed_urls::{AllowedUrls, AllowedUrlsError};
+pub use audit::{Audit, AuditedPulls};
+pub use auth::{
+    Action, Auth, AuthTokens, AuthUsers, Kubernetes, KubernetesIssuers, NamePattern, NamePatternError, OidcIssuer,
+    Part, Rule, Subject, SubjectError, UserTemplate, is_loopback,
+};
 pub use bucket::{Bucket, BucketConfig, FileSystem, S3, S3Checksums, S3Credentials};
 pub use entrepot_oci::NodeName;
 pub use error::ConfigError;
 pub use fetch::{Fetch, Links, Tags};
 pub use http::Http;
-pub use live::LIVE_FIELDS;
+pub use live::{LIVE_FIELDS, is_live};
+pub use network::{Network, NetworkError};
 pub use node::Node;
 pub use operations::Operations;
 pub use patterns::{PatternError, TagPatterns};
-pub use peer_url::{PeerAddress, PeerUrl, PeerUrlError};
-pub use status::{BucketState, BucketStatus, ConfigStatus, NodeStatus, StoreStatus};
+pub use peer_address::{PeerAddress, PeerAddressError, PeerScheme};
+pub use peer_url::{PeerUrl, PeerUrlError};
+pub use peers::Peers;
+pub use point_in_time::{PointInTime, PointInTimeError};
+pub use status::{
+    AuthStatus, BucketState, BucketStatus, CertificateStatus, ConfigStatus, NodeStatus, StoreStatus, TlsStatus,
+};
 pub use store::{EvictionPolicy, Scrub, Store};
+pub use tls::{ClientCertificates, Tls};
 pub use units::{ByteSize, Duration, Threshold};
 pub use upload::{Replication, ReplicationMode, SparseIndexes, Upload};
 
@@ -51,6 +73,10 @@ pub struct NodeConfig {
     pub operations: Operations,
     /// The object storage that all nodes share.
     pub bucket: Bucket,
+    /// Access control: who may pull, push and delete. If unset, every client may do everything.
+    pub auth: Option<Auth>,
+    /// The audit log.
+    pub audit: Audit,
     /// The local disk store of this node.
     pub store: Store,
     /// Uploads and their sessions.
@@ -91,8 +117,10 @@ impl Default for Log {
 /// Format of the log: text for people, or JSON for log collectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LogFormat {
+    /// Lines for people.
     #[default]
     Text,
+    /// One JSON object per line.
     Json,
 }
 

@@ -1,10 +1,18 @@
 //! Which fields of a changed configuration a running node applies, and which need a restart.
 
-use crate::{NodeConfig, Store};
+use crate::{Audit, NodeConfig, Store};
 use serde_json::Value;
 
-/// Fields that a running node applies at once. A change of any other field needs a restart.
-pub const LIVE_FIELDS: [&str; 2] = ["store.lowFree", "store.targetFree"];
+/// Fields that a running node applies at once, with all fields below them. A change of any other
+/// field needs a restart.
+pub const LIVE_FIELDS: [&str; 4] = ["audit", "auth", "store.lowFree", "store.targetFree"];
+
+/// Whether a running node applies a change of this field, such as `auth.rules`, at once.
+#[must_use]
+pub fn is_live(field: &str) -> bool {
+    let below = |live: &&str| field.strip_prefix(*live).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    LIVE_FIELDS.iter().any(below)
+}
 
 impl NodeConfig {
     /// The configuration with the defaults in the live fields. If two configurations are equal in
@@ -14,6 +22,7 @@ impl NodeConfig {
         let defaults = Store::default();
         let mut config = self.clone();
         (config.store.low_free, config.store.target_free) = (defaults.low_free, defaults.target_free);
+        (config.auth, config.audit) = (None, Audit::default());
         config
     }
 
@@ -44,14 +53,19 @@ fn compare(path: &str, one: &Value, other: &Value, found: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BucketConfig, S3, Threshold};
+    use crate::{Auth, BucketConfig, S3, Threshold};
 
     #[test]
     fn a_change_of_a_live_field_needs_no_restart() {
         let old = NodeConfig::default();
         let mut new = old.clone();
         (new.store.low_free, new.store.target_free) = (Threshold::percent(1), Threshold::percent(2));
-        assert_eq!(old.differences(&new), LIVE_FIELDS);
+        new.auth = Some(Auth::default());
+        new.audit.writes = false;
+        let changed = old.differences(&new);
+        assert_eq!(changed, ["audit.writes", "auth", "store.lowFree", "store.targetFree"]);
+        assert!(changed.iter().all(|field| is_live(field)));
+        assert!(is_live("auth.rules") && !is_live("authority") && !is_live("store"));
         assert_eq!(old.at_start(), new.at_start());
         new.read_only = true;
         assert_ne!(old.at_start(), new.at_start());

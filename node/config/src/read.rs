@@ -1,7 +1,7 @@
 //! Parsing and writing of a configuration.
 
 use crate::sparse::write;
-use crate::{ConfigError, NodeConfig, validate};
+use crate::{ConfigError, NodeConfig, Peers, validate};
 
 impl NodeConfig {
     /// Parses and validates a configuration. `${VAR}` in `node.name` is replaced by an environment
@@ -17,6 +17,13 @@ impl NodeConfig {
         if let Some(listen) = config.http.old_operations.take() {
             config.operations.listen = listen;
         }
+        config.node.peers = match (config.node.peers.take(), &config.node.peer_url) {
+            (Some(Peers::Template(url)), None) => {
+                config.node.peer_url = Some(url);
+                None
+            }
+            (peers, _) => peers,
+        };
         validate::check(&config)?;
         Ok(config)
     }

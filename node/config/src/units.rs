@@ -32,14 +32,17 @@ const SUFFIXES: [(&str, u64); 10] = [
 ];
 
 impl ByteSize {
+    /// This many bytes.
     pub const fn bytes(bytes: u64) -> ByteSize {
         ByteSize(bytes)
     }
 
+    /// This many times 2^20 bytes.
     pub const fn mebibytes(count: u64) -> ByteSize {
         ByteSize(count << 20)
     }
 
+    /// This many times 2^40 bytes.
     pub const fn tebibytes(count: u64) -> ByteSize {
         ByteSize(count << 40)
     }
@@ -89,14 +92,17 @@ pub struct Duration(std::time::Duration);
 const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("ms", 1), ("m", 60_000), ("s", 1000)];
 
 impl Duration {
+    /// This many seconds.
     pub const fn from_secs(seconds: u64) -> Duration {
         Duration(std::time::Duration::from_secs(seconds))
     }
 
+    /// This many milliseconds.
     pub const fn from_millis(milliseconds: u64) -> Duration {
         Duration(std::time::Duration::from_millis(milliseconds))
     }
 
+    /// The duration for the standard library.
     pub const fn get(self) -> std::time::Duration {
         self.0
     }
@@ -134,12 +140,14 @@ impl fmt::Display for Duration {
 /// A threshold of free space in the store: bytes, or a percentage of the capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Threshold {
+    /// A number of bytes.
     Bytes(ByteSize),
     /// From 0 to 100.
     Percent(u8),
 }
 
 impl Threshold {
+    /// This part of the capacity, from 0 to 100.
     pub const fn percent(percent: u8) -> Threshold {
         Threshold::Percent(percent)
     }

@@ -1,6 +1,6 @@
 //! Uploads, and how their blobs are sent to the bucket.
 
-use crate::{ByteSize, Duration};
+use crate::{AllowedUrls, ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Upload {
-    /// Maximum number of unfinished uploads on this node. To start one more, the node ends an empty
-    /// session, or else the one that was unused for the longest time. If all sessions are in use, a
-    /// new upload gets 429 with `Retry-After`.
+    /// Maximum number of unfinished uploads on this node. A client may have as many as are free: half
+    /// of them if it is alone. To start one more, the node ends one of the client's own sessions: an
+    /// empty one, or one that was unused for a minute. If all of them are in use, a new upload gets 429
+    /// with `Retry-After`. The bytes of unfinished uploads are limited in the same way, to half of the
+    /// store.
     pub max_sessions: u32,
-    /// A session that received no data for this long is removed. A restart does not reset its age.
+    /// A session that received no data for this long is removed, and earlier if space or sessions are
+    /// needed for others. A restart does not reset its age.
     pub session_expiry: Duration,
     /// Time limit for the response to the last `PUT` of an upload. If the bucket does not have the
     /// blob by then, the client gets 503 with `Retry-After`; the transfer to the bucket continues,
@@ -23,6 +26,19 @@ pub struct Upload {
     pub answer_within: Duration,
     /// Maximum size of a blob. Larger blobs are rejected.
     pub max_blob_size: ByteSize,
+    /// Maximum number of descriptors (config, layers, or entries of an index) of a manifest. Larger
+    /// manifests are rejected before the bucket is asked. Each descriptor costs one or two requests
+    /// to the bucket. Container runtimes accept 127 layers; an index of a build cache or of many
+    /// platforms, or an artifact of many files, has some hundred entries.
+    pub max_references: u32,
+    /// Hosts to which a manifest may refer in `urls`, for example `mcr.microsoft.com`,
+    /// `*.example.com` or `files.example.com:8443`. The scheme must be `http` or `https`. A layer with
+    /// a non-distributable media type (of old Windows images) and such URLs need not be in this
+    /// registry: clients download it from the URLs. All other content is looked up here, whether it
+    /// has URLs or not; a config must not have URLs. A manifest with URLs of other hosts is rejected,
+    /// because it would make clients connect to any address, also to one that only they can reach.
+    #[schemars(with = "Vec<String>")]
+    pub allowed_urls: AllowedUrls,
     /// Whether to accept an index that lists manifests which the repository does not have.
     pub sparse_indexes: SparseIndexes,
     /// Also keep the referrers of a manifest (signatures, SBOMs) in an index under the tag
@@ -55,6 +71,8 @@ impl Default for Upload {
             session_expiry: Duration::from_secs(24 * 3600),
             answer_within: Duration::from_secs(50),
             max_blob_size: ByteSize::tebibytes(1),
+            max_references: 500,
+            allowed_urls: AllowedUrls::default(),
             sparse_indexes: SparseIndexes::default(),
             referrers_tag: false,
         }

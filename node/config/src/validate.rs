@@ -1,23 +1,28 @@
 //! Checks of a configuration that the types of its fields do not express. Every error names the
 //! field.
 
-use crate::{Bucket, BucketConfig, ConfigError, NodeConfig, S3, Threshold};
-use std::path::Path;
+use crate::field::{check_path, check_url, refuse};
+use crate::node::is_number;
+use crate::{
+    Bucket, BucketConfig, ClientCertificates, ConfigError, Node, NodeConfig, NodeName, Peers, S3, Threshold, Tls,
+};
+use std::time::Duration;
 
 /// The shortest `store.scrub.period`. A shorter round would read the disk all the time.
-const SHORTEST_SCRUB: std::time::Duration = std::time::Duration::from_secs(3600);
-
-fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, ConfigError> {
-    Err(ConfigError::Value { field, problem: problem.into() })
-}
+const SHORTEST_SCRUB: Duration = Duration::from_secs(3600);
 
 pub(crate) fn check(config: &NodeConfig) -> Result<(), ConfigError> {
     check_listeners(config)?;
+    check_peers(&config.node)?;
+    if let Some(tls) = &config.http.tls {
+        check_tls(tls)?;
+    }
     check_origins(&config.http.allowed_origins)?;
     check_namespaces(&config.http.namespaces)?;
     check_bucket(&config.bucket)?;
     check_store(config)?;
     check_counts(config)?;
+    crate::auth::check(config)?;
     check_replication(config)
 }
 
@@ -28,15 +33,53 @@ fn check_listeners(config: &NodeConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_url(field: &'static str, url: &str, schemes: &[&str]) -> Result<(), ConfigError> {
-    let parsed: http::Uri = match url.parse() {
-        Ok(parsed) => parsed,
-        Err(error) => return refuse(field, format!("{url:?} is not a valid URL: {error}")),
-    };
-    let known = parsed.scheme_str().is_some_and(|scheme| schemes.contains(&scheme));
-    if !known || parsed.host().is_none_or(str::is_empty) {
-        let forms: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}://host:port")).collect();
-        return refuse(field, format!("{url:?} must have the form {}", forms.join(" or ")));
+fn check_peers(node: &Node) -> Result<(), ConfigError> {
+    if node.peer_url.is_some() && node.peers.is_some() {
+        return refuse("node.peers", "must not be set together with node.peerUrl; remove one of them");
+    }
+    let why = "must not be a number, which the resolver would take for an address; it needs a letter, as in node-1";
+    if let Some(Peers::Listed(listed)) = &node.peers {
+        for name in listed.keys() {
+            match NodeName::parse(name) {
+                Err(error) => return refuse("node.peers", error.to_string()),
+                Ok(name) if is_number(&name) => return refuse("node.peers", format!("{name} {why}")),
+                Ok(_) => {}
+            }
+        }
+    }
+    // Other nodes would never forward a request to it.
+    if (node.peer_url.is_some() || node.peers.is_some()) && is_number(&node.name) {
+        return refuse("node.name", format!("{} {why}", node.name));
+    }
+    if node.peer_ca_file.is_some() && !node.has_https_peers() {
+        return refuse("node.peerCaFile", "has no effect, because no URL in node.peerUrl or node.peers is https");
+    }
+    Ok(())
+}
+
+fn check_tls(tls: &Tls) -> Result<(), ConfigError> {
+    check_path("http.tls.certFile", &tls.cert_file)?;
+    check_path("http.tls.keyFile", &tls.key_file)?;
+    if tls.client_ca_file.is_none() && tls.client_certificates == ClientCertificates::Required {
+        return refuse("http.tls.clientCertificates", "requires http.tls.clientCaFile when it is Required");
+    }
+    if tls.max_connection_age.get().is_zero() {
+        return refuse("http.tls.maxConnectionAge", "must be greater than zero");
+    }
+    Ok(())
+}
+
+/// The endpoint is printed at the start and appears in error messages. The messages of this check do
+/// not repeat it.
+fn check_no_secrets(field: &'static str, url: &str) -> Result<(), ConfigError> {
+    if url.contains('@') {
+        return refuse(
+            field,
+            "must not contain '@': put the credentials into the files of bucket.s3.credentials, and write '@' in a path as %40",
+        );
+    }
+    if url.contains(['?', '#']) {
+        return refuse(field, "must not have a query or a fragment; remove '?' or '#' and what follows");
     }
     Ok(())
 }
@@ -107,8 +150,10 @@ fn check_s3(s3: &S3) -> Result<(), ConfigError> {
         return refuse("bucket.s3.name", format!("{:?} must be 3 to 255 letters, digits, '-', '.' or '_'", s3.name));
     }
     if let Some(endpoint) = &s3.endpoint {
+        check_no_secrets("bucket.s3.endpoint", endpoint)?;
         check_url("bucket.s3.endpoint", endpoint, &["http", "https"])?;
         check_percent_encoding("bucket.s3.endpoint", endpoint)?;
+        check_endpoint_secrets(s3, endpoint)?;
     }
     if let Some(credentials) = &s3.credentials {
         check_path("bucket.s3.credentials.accessKeyIdFile", &credentials.access_key_id_file)?;
@@ -117,8 +162,26 @@ fn check_s3(s3: &S3) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_path(field: &'static str, path: &Path) -> Result<(), ConfigError> {
-    if path.as_os_str().is_empty() { refuse(field, "must not be empty") } else { Ok(()) }
+/// A session token is sent as it is, so everybody on the way would read it over plain HTTP. Other
+/// credentials only sign requests.
+fn check_endpoint_secrets(s3: &S3, endpoint: &str) -> Result<(), ConfigError> {
+    let parsed = endpoint.parse::<http::Uri>().unwrap_or_default();
+    if parsed.scheme() != Some(&http::uri::Scheme::HTTP) || parsed.host().is_some_and(is_this_machine) {
+        return Ok(());
+    }
+    if s3.credentials.as_ref().is_some_and(|credentials| credentials.session_token_file.is_some()) {
+        let problem = "requires an https:// endpoint, because a session token is sent as it is";
+        return refuse("bucket.s3.credentials.sessionTokenFile", problem);
+    }
+    Ok(())
+}
+
+/// Whether connections to this host stay on this machine (RFC 6761, section 6.3, for `localhost`).
+fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn check_store(config: &NodeConfig) -> Result<(), ConfigError> {
@@ -166,6 +229,7 @@ fn check_counts(config: &NodeConfig) -> Result<(), ConfigError> {
         ("http.maxRequests", config.http.max_requests),
         ("bucket.maxRequests", config.bucket.max_requests),
         ("upload.maxSessions", config.upload.max_sessions),
+        ("upload.maxReferences", config.upload.max_references),
         ("replication.parallelBlobs", config.replication.parallel_blobs),
         ("replication.parallelParts", config.replication.parallel_parts),
         ("fetch.parallelRanges", config.fetch.parallel_ranges),

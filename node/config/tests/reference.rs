@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use entrepot_config::{NodeConfig, S3, S3Credentials};
+use entrepot_config::{NodeConfig, S3, S3Credentials, Tls};
 use schemars::schema_for;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -31,7 +31,7 @@ node: {name: \"${POD_NAME}\", peerUrl: \"http://{node}.images.registry.svc:5000\
 http: {listen: \"0.0.0.0:5000\"}
 operations: {listen: \"0.0.0.0:5001\"}
 bucket:
-  s3: {name: images, region: us-east-1, endpoint: \"http://s3.storage:7070\", pathStyle: true}
+  s3: {name: images, region: us-east-1, endpoint: \"https://s3.storage:7070\", pathStyle: true}
 store: {path: /var/lib/entrepot, capacity: 190Gi, lowFree: 10%, targetFree: 20%}
 ```
 ";
@@ -39,6 +39,7 @@ store: {path: /var/lib/entrepot, capacity: 190Gi, lowFree: 10%, targetFree: 20%}
 /// The defaults of all fields, including those of sections that are unset by default.
 fn defaults() -> Value {
     let mut defaults = json!(NodeConfig::default());
+    defaults["http"]["tls"] = json!(Tls::default());
     defaults["bucket"]["s3"] = json!(S3 { credentials: Some(S3Credentials::default()), ..S3::default() });
     defaults
 }

@@ -8,7 +8,9 @@ use std::fmt;
 /// A registered digest algorithm (image-spec, descriptor.md, "Registered algorithms").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
+    /// SHA-256, with 64 hexadecimal digits.
     Sha256,
+    /// SHA-512, with 128 hexadecimal digits.
     Sha512,
 }
 
@@ -50,12 +52,20 @@ pub struct Digest {
 /// Why a text is not a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
+    /// There is no `:` between algorithm and digits.
     #[error("invalid digest: must have the form <algorithm>:<hex>")]
     NoColon,
+    /// The algorithm is neither of [`Algorithm`].
     #[error("unsupported digest algorithm; use sha256 or sha512")]
     UnknownAlgorithm,
+    /// The digits are not lowercase hexadecimal, or there is another number of them.
     #[error("invalid {algorithm} digest: must have {expected} lowercase hexadecimal digits")]
-    NotHex { algorithm: &'static str, expected: usize },
+    NotHex {
+        /// The name of the algorithm.
+        algorithm: &'static str,
+        /// The number of digits that the algorithm has.
+        expected: usize,
+    },
 }
 
 impl Digest {
@@ -91,6 +101,7 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -146,11 +157,14 @@ fn look_at(bytes: &[u8]) {
 /// An incremental digest. A clone continues from the bytes so far.
 #[derive(Clone)]
 pub enum Hasher {
+    /// The state of SHA-256.
     Sha256(Sha256),
+    /// The state of SHA-512.
     Sha512(Sha512),
 }
 
 impl Hasher {
+    /// The digest of no bytes.
     pub fn new(algorithm: Algorithm) -> Hasher {
         match algorithm {
             Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
@@ -158,6 +172,7 @@ impl Hasher {
         }
     }
 
+    /// The algorithm.
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Hasher::Sha256(_) => Algorithm::Sha256,
@@ -165,6 +180,7 @@ impl Hasher {
         }
     }
 
+    /// Appends bytes to the content.
     pub fn update(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((now, later)) = rest.split_at_checked(AHEAD) {
@@ -182,6 +198,7 @@ impl Hasher {
         }
     }
 
+    /// The digest of all bytes.
     pub fn finish(self) -> Digest {
         let algorithm = self.algorithm();
         let mut bytes = [0; 64];

@@ -7,7 +7,9 @@
 
 pub mod digest;
 pub mod manifest;
-pub mod node_name;
+pub mod manifest_error;
+mod node_name;
+mod place;
 pub mod range;
 pub mod reference;
 pub mod repository;
@@ -15,8 +17,10 @@ pub mod session_id;
 mod text;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
-pub use manifest::{Content, Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError};
+pub use manifest::{Content, Descriptor, MAX_MANIFEST_BYTES, Manifest};
+pub use manifest_error::ManifestError;
 pub use node_name::{NodeName, NodeNameError};
+pub use place::Place;
 pub use range::{RangeRefused, RequestRange, UploadRange, UploadRangeError};
 pub use reference::{Reference, ReferenceError, Tag};
 pub use repository::{Repository, RepositoryError};

@@ -1,14 +1,25 @@
 //! The parts of a manifest that a registry reads. The bytes are stored as the client sent them.
 
-use super::digest::{Algorithm, Digest, DigestError};
+use super::digest::{Algorithm, Digest};
+use super::manifest_error::ManifestError;
+use super::place::Place;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
+mod strict;
+
 /// Maximum size of an accepted manifest, in bytes (distribution-spec, "Pushing Manifests", requires
 /// support for at least 4 MiB).
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Maximum size of the annotations in one entry of a referrers list, in bytes of their JSON. Signatures
+/// and attestations have up to about 10 KiB. A list of 64 such entries fits into one answer.
+const MAX_LISTED_ANNOTATIONS: usize = 64 << 10;
+/// Maximum length of a media type in an entry of a referrers list (RFC 6838, section 4.2: two names of
+/// 127 characters).
+const MAX_MEDIA_TYPE: usize = 255;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -21,15 +32,37 @@ const DOCKER_SCHEMA_1_SIGNED: &str = "application/vnd.docker.distribution.manife
 /// Media type of an index without a `mediaType`, and of referrers lists.
 pub const INDEX_MEDIA_TYPE: &str = OCI_INDEX;
 
+/// Layers that a registry need not have, because clients may not redistribute them (image-spec,
+/// layer.md, "Non-Distributable Layers"; Docker's foreign layers).
+const NON_DISTRIBUTABLE: [&str; 5] = [
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+];
+
 /// A reference to content in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
+    /// Where the manifest has it.
+    pub place: Place,
+    /// The media type of the content.
     pub media_type: String,
+    /// The digest of the content.
     pub digest: Digest,
-    /// Size in bytes.
+    /// Size in bytes, as the manifest states it.
     pub size: u64,
-    /// Other places that have the content. A layer with such URLs need not be in the registry.
+    /// Other places that have the content. Clients may download it from there.
     pub urls: Vec<String>,
+}
+
+impl Descriptor {
+    /// Whether clients download the content from its URLs and the registry need not have it.
+    pub fn is_elsewhere(&self) -> bool {
+        let is_layer = matches!(self.place, Place::Layer(_));
+        is_layer && !self.urls.is_empty() && NON_DISTRIBUTABLE.contains(&self.media_type.as_str())
+    }
 }
 
 /// A manifest or index, parsed as far as needed to know what it references.
@@ -43,7 +76,8 @@ pub struct Manifest {
     /// What it references, apart from its subject.
     pub content: Content,
     /// The manifest that this one refers to. It need not exist.
-    pub subject: Option<Digest>,
+    pub subject: Option<Descriptor>,
+    /// The annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -63,31 +97,6 @@ impl Content {
             Content::Image(descriptors) | Content::Index(descriptors) => descriptors,
         }
     }
-}
-
-/// Why bytes are not an accepted manifest.
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    #[error("invalid manifest: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("unsupported schemaVersion {0}; must be 2 (Docker's schema 1 is not supported)")]
-    SchemaVersion(u64),
-    #[error("mediaType is {inside:?} and Content-Type is {outside:?}; they must be the same")]
-    MediaTypes { inside: String, outside: String },
-    /// A registry stores only the bytes of a manifest, so it would have to guess the type later.
-    #[error(
-        "Content-Type is {0:?} and the manifest has no mediaType; put \"mediaType\": {0:?} into the manifest, because \
-         the registry stores only its bytes"
-    )]
-    MediaTypeMissing(String),
-    #[error("unsupported manifest media type {0:?}; must be that of an OCI or Docker manifest or index")]
-    UnknownMediaType(String),
-    #[error("invalid manifest: must have either config and layers (an image) or manifests (an index)")]
-    NoContent,
-    #[error("invalid manifest: must not have both layers (an image) and manifests (an index)")]
-    BothKinds,
-    #[error("invalid manifest: {field}: {source}")]
-    Digest { field: &'static str, source: DigestError },
 }
 
 #[derive(Deserialize)]
@@ -141,13 +150,25 @@ struct RawDescriptor {
 }
 
 impl RawDescriptor {
-    fn parse(self, field: &'static str) -> Result<Descriptor, ManifestError> {
-        let digest = Digest::parse(&self.digest).map_err(|source| ManifestError::Digest { field, source })?;
-        Ok(Descriptor { media_type: self.media_type, digest, size: self.size, urls: self.urls.unwrap_or_default() })
+    fn parse(self, place: Place) -> Result<Descriptor, ManifestError> {
+        let digest = Digest::parse(&self.digest).map_err(|source| ManifestError::Digest { place, source })?;
+        let RawDescriptor { media_type, size, urls, .. } = self;
+        Ok(Descriptor { place, media_type, digest, size, urls: urls.unwrap_or_default() })
     }
 }
 
 impl Manifest {
+    /// Parses a manifest that a client pushes.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`], and if clients could read the document differently: a known member
+    /// in other case or twice, nesting deeper than 100 levels, bytes that are not UTF-8, an array
+    /// in the place of an object, or a size of 2^63 bytes or more.
+    pub fn parse_pushed(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, ManifestError> {
+        strict::check(bytes)?;
+        Manifest::parse(bytes, content_type)
+    }
+
     /// Parses a manifest (image-spec, manifest.md and image-index.md; Docker's v2 schema 2 and
     /// manifest list).
     ///
@@ -186,55 +207,90 @@ impl Manifest {
         if !known.contains(&media_type.as_str()) {
             return Err(ManifestError::UnknownMediaType(media_type));
         }
-        let config = document.config.map(|config| config.parse("config.digest")).transpose()?;
+        let config = document.config.map(|config| config.parse(Place::Config)).transpose()?;
         let artifact_type = document
             .artifact_type
             .filter(|text| !text.is_empty())
             .or_else(|| config.as_ref().map(|config| config.media_type.clone()));
         let content = if is_index {
-            Content::Index(parse_all(document.manifests.value(), "manifests[].digest")?)
+            Content::Index(parse_all(document.manifests.value(), Place::Manifest)?)
         } else {
-            let layers = parse_all(document.layers, "layers[].digest")?;
+            let layers = parse_all(document.layers, Place::Layer)?;
             Content::Image(config.into_iter().chain(layers).collect())
         };
         Ok(Manifest {
             media_type,
             artifact_type,
             content,
-            subject: document.subject.map(|subject| subject.parse("subject.digest")).transpose()?.map(|s| s.digest),
+            subject: document.subject.map(|subject| subject.parse(Place::Subject)).transpose()?,
             annotations: document.annotations.unwrap_or_default(),
         })
     }
 
     /// The descriptor of this manifest in a referrers list (distribution-spec, "Listing
-    /// Referrers").
+    /// Referrers"). Its size is limited as by [`Referrer::limited`].
     pub fn referrer(&self, digest: Digest, size: u64) -> Referrer {
         Referrer {
             media_type: self.media_type.clone(),
             digest,
             size,
-            artifact_type: self.artifact_type.clone(),
-            annotations: self.annotations.clone(),
+            artifact_type: self.artifact_type.clone().filter(|text| text.len() <= MAX_MEDIA_TYPE),
+            annotations: limited(self.annotations.clone()),
         }
     }
 }
 
-fn parse_all(raw: Option<Vec<RawDescriptor>>, field: &'static str) -> Result<Vec<Descriptor>, ManifestError> {
-    raw.unwrap_or_default().into_iter().map(|descriptor| descriptor.parse(field)).collect()
+fn parse_all(
+    raw: Option<Vec<RawDescriptor>>,
+    place: impl Fn(usize) -> Place,
+) -> Result<Vec<Descriptor>, ManifestError> {
+    let indexed = raw.unwrap_or_default().into_iter().enumerate();
+    indexed.map(|(index, descriptor)| descriptor.parse(place(index))).collect()
 }
 
 /// An entry of a referrers list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Referrer {
+    /// The media type of the manifest.
     pub media_type: String,
+    /// The digest of the manifest.
     pub digest: Digest,
     /// Size of the manifest in bytes.
     pub size: u64,
+    /// The type of the artifact: `artifactType`, or the media type of the config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+    /// The annotations of the manifest.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Referrer {
+    /// The same entry with at most 64 KiB of annotations: the largest ones are left out. An artifact
+    /// type that is longer than a media type may be is left out, too. `None` if the media type is.
+    pub fn limited(self) -> Option<Referrer> {
+        (self.media_type.len() <= MAX_MEDIA_TYPE).then(|| Referrer {
+            artifact_type: self.artifact_type.filter(|text| text.len() <= MAX_MEDIA_TYPE),
+            annotations: limited(self.annotations),
+            ..self
+        })
+    }
+}
+
+/// The annotations without the largest ones, so that the rest has at most [`MAX_LISTED_ANNOTATIONS`]
+/// bytes.
+fn limited(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let json = |text: &String| serde_json::to_string(text).map_or(usize::MAX / 4, |json| json.len() + 1);
+    let mut by_size: Vec<_> =
+        annotations.into_iter().map(|(name, value)| (json(&name) + json(&value), name, value)).collect();
+    by_size.sort_unstable();
+    let mut bytes = 0;
+    let fits = by_size.into_iter().take_while(|(size, ..)| {
+        bytes += size;
+        bytes <= MAX_LISTED_ANNOTATIONS
+    });
+    fits.map(|(_, name, value)| (name, value)).collect()
 }
 
 /// `null`, which Go writes for an empty map or list, is read as an empty one.
@@ -245,7 +301,8 @@ fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(deserial
 /// Parses the entries of an index that a client maintains under the fallback tag `<alg>-<hex>` of a
 /// subject (distribution-spec, "Referrers Tag Schema"), so that referrers that were pushed before
 /// this registry existed are still listed. An invalid entry is left out and hides no other, because
-/// clients write these indexes and no registry validates them.
+/// clients write these indexes and no registry validates them. The others are limited as by
+/// [`Referrer::limited`].
 ///
 /// # Errors
 /// If the bytes are not an index.
@@ -256,7 +313,7 @@ pub fn fallback_referrers(bytes: &[u8]) -> Result<Vec<Referrer>, serde_json::Err
         manifests: Option<Vec<&'a RawValue>>,
     }
     let entries = serde_json::from_slice::<Index<'_>>(bytes)?.manifests.unwrap_or_default();
-    Ok(entries.into_iter().filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect())
+    Ok(entries.into_iter().filter_map(|entry| serde_json::from_str::<Referrer>(entry.get()).ok()?.limited()).collect())
 }
 
 /// The media type with which stored bytes are served. Bytes that cannot be parsed are served as an
@@ -327,12 +384,52 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_a_referrers_list_has_no_large_annotations() {
+        let text = image(&format!(
+            r#","artifactType":"{}","annotations":{{"large":"{}","quotes":"{}","small":"x","other":"{}"}}"#,
+            "a".repeat(256),
+            "x".repeat(1 << 20),
+            "\\\"".repeat(40_000),
+            "y".repeat(60_000),
+        ));
+        let manifest = Manifest::parse(text.as_bytes(), None).unwrap();
+        let referrer = manifest.referrer(Digest::of(Algorithm::Sha256, b""), 1);
+        assert_eq!(referrer.annotations.keys().collect::<Vec<_>>(), ["other", "small"]);
+        assert_eq!(referrer.artifact_type, None);
+        assert_eq!(referrer.clone().limited(), Some(referrer.clone()));
+        let index = serde_json::json!({"manifests": [
+            Referrer { annotations: manifest.annotations, ..referrer.clone() },
+            Referrer { media_type: "m".repeat(256), ..referrer.clone() },
+        ]});
+        assert_eq!(fallback_referrers(index.to_string().as_bytes()).unwrap(), [referrer]);
+    }
+
+    #[test]
     fn an_index_names_its_manifests() {
         let text = format!(r#"{{"schemaVersion":2,"manifests":[{CONFIG}]}}"#);
         let manifest = Manifest::parse(text.as_bytes(), None).unwrap();
         assert!(matches!(&manifest.content, Content::Index(manifests) if manifests.len() == 1));
         assert_eq!(manifest.media_type, OCI_INDEX);
         assert_eq!(media_type_of(text.as_bytes()), OCI_INDEX);
+    }
+
+    #[test]
+    fn only_a_non_distributable_layer_with_urls_may_be_elsewhere() {
+        let elsewhere = |document: &str| {
+            let manifest = Manifest::parse(document.as_bytes(), None).unwrap();
+            manifest.content.descriptors().iter().map(|d| (d.place.to_string(), d.is_elsewhere())).collect::<Vec<_>>()
+        };
+        let foreign = |urls: &str| {
+            let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+            format!(r#"{{"mediaType":"{}","digest":"{digest}","size":0,"urls":{urls}}}"#, NON_DISTRIBUTABLE[1])
+        };
+        let (with, without) = (foreign(r#"["https://a/b"]"#), foreign("[]"));
+        let distributable = CONFIG.replace("\"size\":0", "\"size\":0,\"urls\":[\"https://a/b\"]");
+        let image = format!(r#"{{"schemaVersion":2,"config":{with},"layers":[{with},{without},{distributable}]}}"#);
+        let expected = [("config", false), ("layers[0]", true), ("layers[1]", false), ("layers[2]", false)];
+        assert_eq!(elsewhere(&image), expected.map(|(place, is)| (place.to_owned(), is)));
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{with}]}}"#);
+        assert_eq!(elsewhere(&index), [("manifests[0]".to_owned(), false)]);
     }
 
     #[test]
@@ -428,7 +525,7 @@ mod tests {
         assert!(matches!(parse(r#"{"schemaVersion":2}"#), Err(ManifestError::NoContent)));
         assert!(matches!(parse("{"), Err(ManifestError::Json(_))));
         let wrong = image("").replace("sha256:e3", "sha256:zz");
-        assert!(matches!(parse(&wrong), Err(ManifestError::Digest { field: "config.digest", .. })));
+        assert!(matches!(parse(&wrong), Err(ManifestError::Digest { place: Place::Config, .. })));
         let both = image(&format!(r#","manifests":[{CONFIG}]"#));
         assert!(matches!(parse(&both), Err(ManifestError::BothKinds)));
     }
@@ -436,6 +533,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = Manifest::parse_pushed(&bytes, None);
             let _ = Manifest::parse(&bytes, None);
             let _ = media_type_of(&bytes);
             let _ = fallback_referrers(&bytes);

@@ -31,6 +31,7 @@ impl NodeName {
         if valid { Ok(NodeName(text.into())) } else { Err(NodeNameError(text.to_owned())) }
     }
 
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

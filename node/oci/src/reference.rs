@@ -25,6 +25,7 @@ impl Tag {
         if valid { Ok(Tag(text.into())) } else { Err(ReferenceError::Tag) }
     }
 
+    /// The tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -41,15 +42,19 @@ written_as_text!(Tag, ReferenceError);
 /// A reference to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
+    /// A name that may point to another manifest later.
     Tag(Tag),
+    /// The manifest with this digest.
     Digest(Digest),
 }
 
 /// Why a text is neither a tag nor a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
+    /// Not a tag, and not a digest because it has no `:`.
     #[error("invalid tag: must be 1 to 128 letters, digits, '_', '.' or '-', and start with a letter, digit or '_'")]
     Tag,
+    /// It has a `:` and is not a valid digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }

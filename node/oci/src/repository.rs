@@ -17,8 +17,10 @@ pub struct Repository(Arc<str>);
 /// Why a text is not a repository name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RepositoryError {
+    /// It is empty or too long.
     #[error("invalid repository name: must be 1 to {MAX_NAME} characters long")]
     Length,
+    /// A path component has another form.
     #[error(
         "invalid repository name: each path component must consist of lowercase letters and digits, separated by '.', \
          '_', '__' or dashes"
@@ -43,6 +45,7 @@ impl Repository {
         Ok(Repository(text.into()))
     }
 
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -108,6 +108,7 @@ impl Clock {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
+    /// Starts now.
     pub fn start() -> Stopwatch {
         Stopwatch(Instant::now())
     }
@@ -119,6 +120,7 @@ impl Stopwatch {
         Stopwatch(now.checked_sub(span).unwrap_or(now))
     }
 
+    /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }

@@ -11,6 +11,7 @@ pub mod crash;
 pub mod metrics;
 mod pool;
 pub mod retry;
+pub mod share;
 pub mod tasks;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;

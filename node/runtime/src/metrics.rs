@@ -8,6 +8,7 @@ const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 
 /// Creates metrics with the prefix `entrepot` and registers them.
 pub struct Registrar<'a> {
+    /// Where the metrics are registered.
     pub registry: &'a Registry,
 }
 

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -16,6 +17,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
+    /// No tasks yet.
     pub fn new() -> Tasks {
         Tasks::default()
     }
@@ -34,11 +36,27 @@ impl Tasks {
         });
     }
 
+    /// Runs work in the background, and waits for its result. The work continues if the returned
+    /// future is dropped. `None`: the work panicked, or the runtime has stopped.
+    pub async fn complete<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (done, result) = oneshot::channel();
+        self.spawn(name, async move {
+            // Nobody waits any more if the future was dropped.
+            let _ = done.send(work.await);
+        });
+        result.await.ok()
+    }
+
     /// Resolves when the tasks should stop. Long-lived tasks wait for it in addition to their work.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
 
+    /// Whether the node is stopping.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
     }

@@ -25,6 +25,7 @@ pub struct BucketHealth {
 }
 
 impl BucketHealth {
+    /// Checks this bucket when it is asked.
     pub fn new(bucket: Arc<dyn Bucket>, layout: &Layout) -> BucketHealth {
         // No object has this key. A GET of it is the cheapest request, and its response explains an
         // error, which the response to a HEAD cannot.

@@ -7,11 +7,13 @@ use crate::discover::Discover;
 use crate::fetch::{Fetch, FetchParts};
 use crate::http::Services;
 use crate::manage::Manage;
+use crate::observe::audit::Audit;
 use crate::replicate::{OldestPending, Replicate};
 use crate::repository::Environment;
 use crate::scrub::{Refill, Scrub};
 use crate::store::StoreError;
 use crate::upload::Uploads;
+use entrepot_access::AccessControl;
 use entrepot_oci::Digest;
 use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime};
 use std::sync::Arc;
@@ -19,7 +21,9 @@ use tokio::runtime::Handle;
 
 /// The low-priority threads of a node.
 pub struct Background {
+    /// Receives downloads of large content.
     pub runtime: BackgroundRuntime,
+    /// Writes and hashes large content.
     pub blocking: BackgroundBlocking,
 }
 
@@ -44,10 +48,15 @@ impl Background {
 
 /// The flows that requests use.
 pub struct Flows {
+    /// Makes acknowledged content durable.
     pub replicate: Replicate,
+    /// Receives uploads.
     pub uploads: Uploads,
+    /// Serves content and tags.
     pub fetch: Fetch,
+    /// Deletes.
     pub manage: Manage,
+    /// Lists.
     pub discover: Discover,
 }
 
@@ -93,12 +102,14 @@ impl Flows {
     }
 
     /// The flows as the HTTP layer uses them.
-    pub fn services(self, env: &Environment) -> Services {
+    pub fn services(self, env: &Environment, access: AccessControl, audit: Arc<Audit>) -> Services {
         Services {
             uploads: self.uploads,
             fetch: self.fetch,
             discover: self.discover,
             manage: self.manage,
+            access,
+            audit,
             metrics: env.metrics.clone(),
             read_only: env.config.read_only,
         }

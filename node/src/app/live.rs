@@ -2,8 +2,10 @@
 //! compared. That detects every way to replace it, including the kubelet's, which swaps a symbolic
 //! link two directories above.
 
+use super::access::AccessFiles;
+use crate::observe::audit::Audit;
 use crate::store::Store;
-use entrepot_config::{ConfigStatus, LIVE_FIELDS, NodeConfig};
+use entrepot_config::{ConfigStatus, NodeConfig, is_live};
 use entrepot_runtime::Tasks;
 use entrepot_runtime::tasks::blocking;
 use parking_lot::Mutex;
@@ -26,6 +28,8 @@ struct Inner {
     /// The configuration with which the node started.
     started: Arc<NodeConfig>,
     store: Store,
+    access: AccessFiles,
+    audit: Arc<Audit>,
     state: Mutex<State>,
     refusals: IntCounter,
     refused: IntGauge,
@@ -42,7 +46,13 @@ struct State {
 impl LiveConfig {
     /// # Errors
     /// If a metric with the same name is already registered.
-    pub fn new(started: Arc<NodeConfig>, store: Store, registry: &Registry) -> Result<LiveConfig, prometheus::Error> {
+    pub fn new(
+        started: Arc<NodeConfig>,
+        store: Store,
+        access: AccessFiles,
+        audit: Arc<Audit>,
+        registry: &Registry,
+    ) -> Result<LiveConfig, prometheus::Error> {
         let options = |name: &str, help: &str| Opts::new(name, help).namespace("entrepot");
         let refusals =
             IntCounter::with_opts(options("config_refusals_total", "Total number of invalid configuration files."))?;
@@ -57,7 +67,7 @@ impl LiveConfig {
         registry.register(Box::new(refusals.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(waiting.clone()))?;
-        let inner = Inner { started, store, state: Mutex::default(), refusals, refused, waiting };
+        let inner = Inner { started, store, access, audit, state: Mutex::default(), refusals, refused, waiting };
         Ok(LiveConfig { inner: Arc::new(inner) })
     }
 
@@ -95,8 +105,9 @@ impl LiveConfig {
             Err(error) => return self.refuse(Some(text), &error.to_string()),
         };
         let started = &self.inner.started;
-        let waiting: Vec<_> =
-            started.differences(&config).into_iter().filter(|field| !LIVE_FIELDS.contains(&field.as_str())).collect();
+        let waiting: Vec<_> = started.differences(&config).into_iter().filter(|field| !is_live(field)).collect();
+        self.inner.access.want(config.auth.clone());
+        self.inner.audit.set(config.audit.clone());
         let before = self.inner.store.room.usage();
         self.inner.store.room.set_thresholds(config.store.low_free, config.store.target_free);
         let after = self.inner.store.room.usage();
@@ -136,6 +147,7 @@ impl LiveConfig {
 mod tests {
     use super::*;
     use crate::observe::Metrics;
+    use entrepot_access::AccessControl;
     use entrepot_config::{ByteSize, Store as StoreConfig};
     use entrepot_runtime::Clock;
 
@@ -157,7 +169,11 @@ mod tests {
         };
         let started = NodeConfig { store: store.clone(), ..NodeConfig::default() };
         let store = Store::open(&store, Clock::system(), metrics.clone()).unwrap();
-        let live = LiveConfig::new(Arc::new(started), store.clone(), metrics.registry()).unwrap();
+        let audit = Audit::new("a".into(), started.audit.clone(), Clock::system(), Box::new(std::io::sink()));
+        let audit = Arc::new(audit);
+        let control = AccessControl::default();
+        let access = AccessFiles::start(&started, control, Clock::system(), audit.clone(), metrics.registry()).unwrap();
+        let live = LiveConfig::new(Arc::new(started), store.clone(), access, audit, metrics.registry()).unwrap();
         Setup { live, store, metrics, folder }
     }
 

@@ -10,8 +10,11 @@ use futures::future::BoxFuture;
 
 /// The sources of the reports.
 pub struct Probes {
+    /// Whether the node accepts requests.
     pub readiness: Readiness,
+    /// Whether the store can be written.
     pub store: StoreHealth,
+    /// The source of `/status`.
     pub reporter: Reporter,
 }
 

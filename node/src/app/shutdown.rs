@@ -15,10 +15,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
+    /// Whether the node accepts requests: between its start and its stop.
     pub fn is_ready(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Sets what `/readyz` reports.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Relaxed);
     }
@@ -54,6 +56,7 @@ pub struct Grace {
 }
 
 impl Grace {
+    /// Starts the period now.
     pub fn begin(period: Duration) -> Grace {
         Grace { period, spent: Stopwatch::start() }
     }

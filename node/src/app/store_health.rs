@@ -24,6 +24,7 @@ const HANGS: Duration = Duration::from_secs(10);
 /// Whether the store can be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreVerdict {
+    /// A file could be written and removed, or the disk is only full.
     Writable,
     /// The reason, as text.
     Failing(String),

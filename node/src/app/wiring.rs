@@ -1,5 +1,6 @@
 //! The wiring of a node from its configuration, and its life from start to stop.
 
+use super::access::AccessFiles;
 use super::bucket_health::BucketHealth;
 use super::error::StartError;
 use super::flows::{Background, Flows};
@@ -8,13 +9,17 @@ use super::probes::Probes;
 use super::shutdown::{Readiness, Signals, drain, unless_again};
 use super::status::Reporter;
 use super::store_health::StoreHealth;
-use crate::http::{Server, operations, router};
+use super::tls::LiveTls;
+use crate::http::{Forwarding, Server, asking_to_leave, operations, router};
+use crate::observe::audit::Audit;
 use crate::observe::{self, Metrics};
 use crate::repository::Environment;
 use crate::store::Store;
+use entrepot_access::AccessControl;
 use entrepot_bucket::ListOptions;
 use entrepot_config::{BucketConfig, NodeConfig};
 use entrepot_runtime::{Clock, Tasks};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +44,7 @@ pub fn run(config: NodeConfig, file: Option<PathBuf>) -> Result<(), StartError> 
             Signals::catch().map_err(|source| StartError::System { what: "install signal handlers", source })?;
         let node = Node::start(config, file).await?;
         node.announce();
+        node.warn_if_open();
         node.until_stopped(&mut signals).await;
         Ok(())
     });
@@ -66,16 +72,27 @@ impl Node {
         let flows = Flows::wire(&env, &background)?;
         flows.work(&env, background.blocking)?;
         probe(&env).await;
-        let reporter = reporter(&env)?;
+        let (access, audit) = (AccessControl::default(), audit(&env));
+        let files =
+            AccessFiles::start(&env.config, access.clone(), env.clock.clone(), audit.clone(), env.metrics.registry())?;
+        files.watch(&env.tasks);
+        let tls = LiveTls::load(&env.config, env.clock.clone(), env.metrics.registry())?;
+        tls.watch(&env.tasks);
+        let forwarding = Forwarding { tls: tls.peers.clone(), answer_within: env.config.upload.answer_within.get() };
+        let router = router(flows.services(&env, access, audit.clone()), &env.config.http, forwarding);
+        let server_tls = tls.server.clone();
+        let reporter = reporter(&env, files, tls, audit)?;
         if let Some(file) = file {
             reporter.live.watch(file, &env.tasks);
         }
         let readiness = Readiness::default();
         readiness.set(true);
+        let ready = readiness.clone();
+        let router = asking_to_leave(router, move || !ready.is_ready());
         let store_health = StoreHealth::new(&env.config.store.path);
         let probes = Probes { readiness: readiness.clone(), store: store_health, reporter };
         Ok(Node {
-            registry: Server::new(registry, router(flows.services(&env), &env.config.http), &env.config.http),
+            registry: Server::new(registry, router, &env.config.http).with_tls(server_tls),
             operations: Server::new(
                 operations,
                 operations::router(env.metrics.clone(), Arc::new(probes)),
@@ -97,17 +114,37 @@ impl Node {
             BucketConfig::S3(s3) => format!("s3 {} at {}", s3.name, s3.endpoint.as_deref().unwrap_or("Amazon S3")),
             BucketConfig::FileSystem(folder) => format!("folder {}", folder.path.display()),
         };
-        println!("registry    http://{}", self.registry_address);
-        println!("operations  http://{}/metrics", self.operations_address);
-        println!("bucket      {bucket}");
-        println!(
-            "store       folder {}: {}, evicts below {} free until {} are free",
+        let access = match &self.env.config.auth {
+            Some(_) => "as auth.rules and Kubernetes allow",
+            None => "every client may pull, push and delete (auth is not set)",
+        };
+        let is_tls = self.env.config.http.tls.is_some();
+        let plain = if is_tls { "" } else { "--tls-verify=false " };
+        let text = format!(
+            "registry    {}://{}\noperations  http://{}/metrics\naccess      {access}\nbucket      {bucket}\n\
+             store       folder {}: {}, evicts below {} free until {} are free\n\
+             push        podman push {plain}IMAGE {}/NAME:TAG\n",
+            if is_tls { "https" } else { "http" },
+            self.registry_address,
+            self.operations_address,
             self.env.config.store.path.display(),
             gibibytes(usage.capacity),
             gibibytes(usage.low_free),
             gibibytes(usage.target_free),
+            self.registry_address,
         );
-        println!("push        podman push --tls-verify=false IMAGE {}/NAME:TAG", self.registry_address);
+        // A node does not stop because nobody reads its output any more.
+        drop(std::io::stdout().write_all(text.as_bytes()));
+    }
+
+    /// Warns that every client that reaches the node may do everything.
+    fn warn_if_open(&self) {
+        if self.env.config.auth.is_none() && !self.env.config.http.listen.ip().is_loopback() {
+            tracing::warn!(
+                listen = %self.env.config.http.listen,
+                "every client that can reach this node may pull, push and delete, because auth is not set"
+            );
+        }
     }
 
     async fn until_stopped(self, signals: &mut Signals) {
@@ -170,11 +207,18 @@ fn environment(config: NodeConfig) -> Result<Environment, StartError> {
     Ok(Environment::new(Arc::new(config), bucket, store, clock, tasks, metrics))
 }
 
-fn reporter(env: &Environment) -> Result<Reporter, StartError> {
+fn audit(env: &Environment) -> Arc<Audit> {
+    let (node, settings) = (env.config.node.name.to_string(), env.config.audit.clone());
+    Arc::new(Audit::new(node, settings, env.clock.clone(), Box::new(std::io::stderr())))
+}
+
+fn reporter(env: &Environment, access: AccessFiles, tls: LiveTls, audit: Arc<Audit>) -> Result<Reporter, StartError> {
     Ok(Reporter {
         node: env.config.node.name.to_string(),
         health: BucketHealth::new(env.bucket.clone(), &env.layout),
-        live: LiveConfig::new(env.config.clone(), env.store.clone(), env.metrics.registry())?,
+        live: LiveConfig::new(env.config.clone(), env.store.clone(), access.clone(), audit, env.metrics.registry())?,
+        access,
+        tls,
         store: env.store.clone(),
         metrics: env.metrics.clone(),
     })

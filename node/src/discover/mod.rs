@@ -3,6 +3,10 @@
 //! Pages are exact even if content changes between them: a page contains everything that follows
 //! `last` in the order of the list, and never depends on a position. This flow never writes, and
 //! keeps nothing between requests except descriptors of referrers, which never change.
+//!
+//! A request to this registry costs a limited number of requests to the bucket, whatever was pushed.
+//! At the limit, the page ends early and names the position at which the next page begins. Such a
+//! page may be empty.
 
 mod referrers;
 mod repositories;
@@ -15,28 +19,32 @@ use crate::repository::Layout;
 use entrepot_bucket::{Bucket, BucketError};
 use entrepot_oci::manifest::Referrer;
 use entrepot_oci::{Digest, Repository, Tag};
+pub use repositories::Scope;
 use std::sync::Arc;
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
+    /// The items in the order of their bytes.
     pub items: Vec<T>,
-    /// Whether there is more after the last item.
-    pub more: bool,
+    /// The `last` of the next page. It need not be an item. `None`: this is the last page.
+    pub next: Option<String>,
 }
 
-impl<T> Listed<T> {
+impl<T: ToString> Listed<T> {
     /// The first `max` of `items`. `items` has all entries, or at least one more than `max`.
     fn first(max: usize, mut items: Vec<T>) -> Listed<T> {
         let more = items.len() > max;
         items.truncate(max);
-        Listed { items, more }
+        let next = items.last().filter(|_| more).map(ToString::to_string);
+        Listed { items, next }
     }
 }
 
 /// One page of referrers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrers {
+    /// The referrers in the order of their digests.
     pub items: Vec<Referrer>,
     /// The next page begins after this digest. It need not be the digest of an item, because a page
     /// also ends after many entries that are not listed. `None`: this is the last page.
@@ -45,6 +53,9 @@ pub struct Referrers {
 
 /// Maximum number of keys per list request, which is the limit of S3.
 const LIST_MAX: usize = 1000;
+/// Maximum number of list requests for one page of tags or repositories. List requests are the most
+/// expensive ones of S3. A page of 10,000 tags needs ten.
+const LISTS: usize = 64;
 
 /// Content discovery. Clones share it.
 #[derive(Clone)]
@@ -55,6 +66,7 @@ pub struct Discover {
 }
 
 impl Discover {
+    /// Lists this bucket.
     pub fn new(bucket: Arc<dyn Bucket>, layout: Layout) -> Discover {
         Discover { bucket, layout, descriptors: Arc::new(referrers::Descriptors::new()) }
     }
@@ -91,13 +103,17 @@ impl Discover {
         referrers::page(&*self.bucket, &self.layout, &self.descriptors, query).await
     }
 
-    /// At most `max` repositories after `last`, in the order in which a bucket lists their
-    /// directories: by name with a trailing `/`, so that a repository comes right before those
-    /// below it.
+    /// At most `max` repositories of a scope after `last`, in the order of their keys: by name
+    /// followed by `/_`. `last` is a name, or the `next` of a page.
     ///
     /// # Errors
     /// If the bucket fails.
-    pub async fn repositories(&self, last: Option<&Repository>, max: usize) -> Result<Listed<Repository>, BucketError> {
-        repositories::page(&*self.bucket, &self.layout, last, max).await
+    pub async fn repositories(
+        &self,
+        scope: &Scope<'_>,
+        last: Option<&str>,
+        max: usize,
+    ) -> Result<Listed<Repository>, BucketError> {
+        repositories::page(&*self.bucket, &self.layout, scope, last, repositories::Limits::of(max)).await
     }
 }

@@ -6,6 +6,8 @@
 //! and the second is a manifest that a client wrote. So an entry is listed only while the
 //! repository links its manifest. The bucket is asked for that link each time, so that the next
 //! list no longer has what another node or program deleted.
+//!
+//! A page also ends when a certain number of entries or of bytes was checked, listed or not.
 
 use super::{LIST_MAX, Referrers};
 use crate::repository::Layout;
@@ -24,8 +26,12 @@ use std::sync::Arc;
 /// Number of entries checked in parallel.
 const PARALLEL: usize = 16;
 /// Maximum number of entries that one request checks. Each costs a request for its link, and the
-/// first time one for its descriptor.
-const MAX_LOOKS: usize = LIST_MAX;
+/// first time one for its descriptor. Images have a few referrers; one that is scanned every night
+/// has some hundred after a year.
+const MAX_LOOKS: usize = 256;
+/// Maximum size of the descriptors that one request checks, in bytes of their JSON, apart from those
+/// that are read ahead. This is the maximum size of a list, too.
+const MAX_BYTES: usize = MAX_MANIFEST_BYTES;
 /// Memory for cached descriptors, in bytes of their JSON. Most have a few hundred bytes.
 const CACHE_BYTES: u64 = 16 << 20;
 /// Estimated number of descriptors in that memory.
@@ -33,15 +39,16 @@ const CACHE_ITEMS: usize = 32 << 10;
 
 /// Cached descriptors by key. The content of a key never changes, so it is read only once.
 pub(super) struct Descriptors {
-    cache: Cache<Key, Arc<(Referrer, u64)>, BytesOfJson>,
+    /// Each with the size of its JSON.
+    cache: Cache<Key, Arc<(Referrer, usize)>, BytesOfJson>,
 }
 
 #[derive(Clone)]
 struct BytesOfJson;
 
-impl Weighter<Key, Arc<(Referrer, u64)>> for BytesOfJson {
-    fn weight(&self, _: &Key, descriptor: &Arc<(Referrer, u64)>) -> u64 {
-        descriptor.1.max(1)
+impl Weighter<Key, Arc<(Referrer, usize)>> for BytesOfJson {
+    fn weight(&self, _: &Key, descriptor: &Arc<(Referrer, usize)>) -> u64 {
+        descriptor.1.max(1) as u64
     }
 }
 
@@ -50,23 +57,30 @@ impl Descriptors {
         Descriptors { cache: Cache::with_weighter(CACHE_ITEMS, CACHE_BYTES, BytesOfJson) }
     }
 
-    /// `None` if it was deleted since it was listed, or is invalid.
-    async fn read(&self, bucket: &dyn Bucket, key: &Key) -> Result<Option<Referrer>, BucketError> {
+    /// The descriptor and the number of bytes that were read. The first is `None` if it was deleted
+    /// since it was listed, or is invalid.
+    async fn read(&self, bucket: &dyn Bucket, key: &Key) -> Result<(Option<Referrer>, usize), BucketError> {
         if let Some(known) = self.cache.get(key) {
-            return Ok(Some(known.0.clone()));
+            return Ok((Some(known.0.clone()), known.1));
         }
-        let Some((content, _)) = get_small(bucket, key, MAX_MANIFEST_BYTES).await? else { return Ok(None) };
-        match serde_json::from_slice::<Referrer>(&content) {
-            Ok(referrer) => {
-                self.cache.insert(key.clone(), Arc::new((referrer.clone(), content.len() as u64)));
-                Ok(Some(referrer))
-            }
+        let Some((content, _)) = get_small(bucket, key, MAX_MANIFEST_BYTES).await? else { return Ok((None, 0)) };
+        let referrer = match serde_json::from_slice::<Referrer>(&content) {
+            Ok(referrer) => referrer.limited(),
             Err(error) => {
                 tracing::warn!(%key, %error, "ignoring an invalid referrer descriptor in the bucket");
-                Ok(None)
+                None
             }
+        };
+        if let Some(referrer) = &referrer {
+            self.cache.insert(key.clone(), Arc::new((referrer.clone(), size(referrer))));
         }
+        Ok((referrer, content.len()))
     }
+}
+
+/// The size of an entry, in bytes of its JSON.
+fn size(referrer: &Referrer) -> usize {
+    serde_json::to_vec(referrer).map_or(0, |json| json.len())
 }
 
 /// The parameters of a request; see [`super::Discover::referrers`].
@@ -103,7 +117,7 @@ pub(super) async fn page(
     let mut fallback = from_fallback(bucket, layout, &query).await?;
     let prefix = layout.referrers(query.repository, query.subject);
     let mut after = query.last.map(|last| layout.referrer(query.repository, query.subject, last).as_str().to_owned());
-    let (mut items, mut looks, mut reached) = (Vec::new(), 0, None);
+    let (mut items, mut looks, mut bytes, mut reached) = (Vec::new(), 0, 0, None);
     // The first list request gets as many entries as a full page needs. If some of them are not
     // listed, many more may not be either, so later requests get the maximum.
     let mut at_once = LIST_MAX.min(query.max.saturating_add(1));
@@ -120,12 +134,12 @@ pub(super) async fn page(
             entries.entry(digest).or_insert(Entry::Fallback(referrer));
         }
         let mut looked = stream::iter(entries).map(|(digest, entry)| looking.at(digest, entry)).buffered(PARALLEL);
-        while let Some((digest, referrer)) = looked.try_next().await? {
-            if looks == MAX_LOOKS || (items.len() == query.max && referrer.is_some()) {
+        while let Some((digest, referrer, size)) = looked.try_next().await? {
+            if looks == MAX_LOOKS || bytes >= MAX_BYTES || (items.len() == query.max && referrer.is_some()) {
                 return Ok(Referrers { items, next: reached });
             }
             items.extend(referrer);
-            (looks, reached) = (looks + 1, Some(digest));
+            (looks, bytes, reached) = (looks + 1, bytes + size, Some(digest));
         }
         after = listing.next;
         if after.is_none() {
@@ -154,17 +168,20 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    /// The referrer, if it is requested and the repository links its manifest.
-    async fn at(&self, digest: Digest, entry: Entry) -> Result<(Digest, Option<Referrer>), BucketError> {
-        let referrer = match entry {
+    /// The referrer, if it is requested and the repository links its manifest, and the size of its
+    /// entry.
+    async fn at(&self, digest: Digest, entry: Entry) -> Result<(Digest, Option<Referrer>, usize), BucketError> {
+        let (referrer, size) = match entry {
             Entry::Kept(key) => self.descriptors.read(self.bucket, &key).await?,
-            Entry::Fallback(referrer) => Some(referrer),
+            Entry::Fallback(referrer) => {
+                let size = size(&referrer);
+                (Some(referrer), size)
+            }
         };
         let named = |referrer: &Referrer| self.query.wants(referrer) && referrer.digest == digest;
-        match referrer.filter(named) {
-            Some(referrer) if self.is_linked(&digest).await? => Ok((digest, Some(referrer))),
-            _ => Ok((digest, None)),
-        }
+        let referrer = referrer.filter(named);
+        let is_listed = referrer.is_some() && self.is_linked(&digest).await?;
+        Ok((digest, referrer.filter(|_| is_listed), size))
     }
 
     async fn is_linked(&self, digest: &Digest) -> Result<bool, BucketError> {

@@ -134,7 +134,8 @@ pub(super) async fn blob_size(
         }
         // The object is damaged. An intact copy in the store of this node replaces it.
         Err(FetchError::Mismatch(_))
-            if parts.env.store.contents.size(digest).is_some() && parts.replicator.ensure_data(digest).await? =>
+            if parts.env.store.contents.size(digest).is_some()
+                && parts.replicator.ensure_data(digest).await?.is_some() =>
         {
             doubt::size(shared, digest).await
         }

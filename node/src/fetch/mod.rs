@@ -50,7 +50,7 @@ use crate::repository::{Environment, Replicator};
 use crate::store::{Expected, StoreError};
 use bytes::Bytes;
 use circuit::Circuit;
-use entrepot_bucket::{BucketError, ObjectMeta};
+use entrepot_bucket::{BodyReader, BucketError, ObjectMeta};
 use entrepot_oci::{Digest, Repository, Tag};
 use entrepot_runtime::{BackgroundBlocking, BackgroundRuntime};
 use futures::FutureExt;
@@ -75,8 +75,10 @@ pub enum FetchError {
     /// Another node acknowledged the blob and has not uploaded it to the bucket yet (WriteBack).
     #[error("another node is still uploading {0} to the bucket; retry later")]
     Pending(Digest),
+    /// The bucket failed.
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// The disk of the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -84,6 +86,7 @@ pub enum FetchError {
 /// A tag's current manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved {
+    /// The manifest.
     pub digest: Digest,
     /// The bucket did not respond. This is the last known value, not older than
     /// `links.staleIfError`.
@@ -92,10 +95,13 @@ pub struct Resolved {
 
 /// The parts of the fetch flow.
 pub struct FetchParts {
+    /// The parts below the flow.
     pub env: Environment,
+    /// Knows what other nodes still have to send, and sends stored data that the bucket lost.
     pub replicator: Arc<dyn Replicator>,
     /// Runs the downloads of large content.
     pub background_runtime: BackgroundRuntime,
+    /// Writes and hashes the downloads.
     pub background: BackgroundBlocking,
 }
 
@@ -116,9 +122,10 @@ struct Shared {
 impl Shared {
     /// The object that holds the content of a digest.
     fn origin(&self, digest: &Digest) -> Origin {
-        let parts = &self.parts;
-        let source = BucketSource { bucket: parts.env.bucket.clone(), key: parts.env.layout.data(digest) };
-        let config = &parts.env.config.bucket;
+        let env = &self.parts.env;
+        let (bucket, background) = (env.bucket.clone(), env.background_bucket.clone());
+        let source = BucketSource { bucket, background, key: env.layout.data(digest), reader: BodyReader::Client };
+        let config = &env.config.bucket;
         // A broken body is retried for as long as a request; one that yields nothing for the time of a
         // request is considered broken.
         Origin::new(Arc::new(source), config.retry_budget.get(), config.request_timeout.get())
@@ -147,6 +154,7 @@ impl Shared {
 }
 
 impl Fetch {
+    /// The flow over these parts.
     pub fn new(parts: FetchParts) -> Fetch {
         let circuit = Circuit::new(parts.env.clock.clone());
         let shared = Shared { parts, fills: SingleFlight::new(), manifests: SingleFlight::new(), circuit };

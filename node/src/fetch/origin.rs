@@ -18,7 +18,6 @@ use std::time::Duration;
 #[derive(Clone)]
 pub(super) struct Origin {
     source: Arc<dyn Source>,
-    background: bool,
     retry_budget: Duration,
     stall_timeout: Duration,
     versions: Arc<Mutex<Versions>>,
@@ -35,12 +34,12 @@ enum Versions {
 
 impl Origin {
     pub(super) fn new(source: Arc<dyn Source>, retry_budget: Duration, stall_timeout: Duration) -> Origin {
-        Origin { source, background: false, retry_budget, stall_timeout, versions: Arc::default() }
+        Origin { source, retry_budget, stall_timeout, versions: Arc::default() }
     }
 
     /// The same object, read on the background runtime.
-    pub(super) fn in_background(self) -> Origin {
-        Origin { background: true, ..self }
+    pub(super) fn in_background(&self) -> Origin {
+        Origin { source: self.source.in_background(), ..self.clone() }
     }
 
     /// The object's metadata.
@@ -50,7 +49,7 @@ impl Origin {
 
     /// Requests the object or a range of it, in one request. [`Origin::bytes`] reads the body.
     pub(super) async fn open(&self, range: Option<Range<u64>>) -> Result<Object, Failure> {
-        let object = self.source.open(range, self.background).await?;
+        let object = self.source.open(range).await?;
         self.read_of(&object.meta);
         Ok(object)
     }

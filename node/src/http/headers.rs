@@ -10,6 +10,10 @@ pub const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 pub const TAG: HeaderName = HeaderName::from_static("oci-tag");
 pub const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Marks a request that another node forwarded. Its value is the host under which the client reached
+/// that node; `Host` is this node. A client that sends the header says no more than it can say in
+/// `Host`.
+pub const FORWARDED: HeaderName = HeaderName::from_static("entrepot-forwarded");
 
 pub const REGISTRY_2: HeaderValue = HeaderValue::from_static("registry/2.0");
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -18,6 +22,8 @@ pub const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 /// Content with a digest never changes. One year is the longest time that caches keep anything;
 /// CNCF Distribution sends the same value.
 pub const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=31536000");
+/// The same for content that not every client may have.
+pub const IMMUTABLE_PRIVATE: HeaderValue = HeaderValue::from_static("private, max-age=31536000");
 
 /// Sets a header to text that this program generated. Text that is not a valid header value is left
 /// out.

@@ -80,15 +80,19 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::access::AccessFiles;
     use crate::app::bucket_health::BucketHealth;
     use crate::app::live::LiveConfig;
     use crate::app::probes::Probes;
     use crate::app::shutdown::Readiness;
     use crate::app::status::Reporter;
     use crate::app::store_health::StoreHealth;
+    use crate::app::tls::LiveTls;
+    use crate::observe::audit::Audit;
     use crate::store::Store;
     use axum::body::Body;
     use axum::http::{Method, Request};
+    use entrepot_access::AccessControl;
     use entrepot_bucket::Memory;
     use entrepot_runtime::Clock;
     use http_body_util::BodyExt;
@@ -105,10 +109,17 @@ mod tests {
         let config = entrepot_config::NodeConfig::default();
         let store = entrepot_config::Store { path: folder.path().to_owned(), ..config.store.clone() };
         let store = Store::open(&store, Clock::system(), metrics.clone()).unwrap();
+        let audit = Audit::new("a".into(), config.audit.clone(), Clock::system(), Box::new(std::io::sink()));
+        let audit = Arc::new(audit);
+        let access =
+            AccessFiles::start(&config, AccessControl::default(), Clock::system(), audit.clone(), metrics.registry())
+                .unwrap();
         let reporter = Reporter {
             node: "images-0".into(),
             health: BucketHealth::new(Arc::new(Memory::default()), &crate::repository::Layout::new("")),
-            live: LiveConfig::new(Arc::new(config), store.clone(), metrics.registry()).unwrap(),
+            tls: LiveTls::load(&config, Clock::system(), metrics.registry()).unwrap(),
+            live: LiveConfig::new(Arc::new(config), store.clone(), access.clone(), audit, metrics.registry()).unwrap(),
+            access,
             store,
             metrics: metrics.clone(),
         };

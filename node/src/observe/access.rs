@@ -7,10 +7,11 @@
 use super::Metrics;
 use super::series::Series;
 use entrepot_runtime::clock::Stopwatch;
+use entrepot_runtime::share::Share;
+use prometheus::IntGauge;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Span;
 
 /// The target of access log lines, so that a filter can exclude them: `info,access=off`.
@@ -20,14 +21,45 @@ const TARGET: &str = "access";
 pub struct RequestInfo<'a> {
     /// The metrics of its route and method.
     pub series: Arc<Series>,
+    /// The repository in the path, if there is one.
     pub repository: Option<&'a str>,
+    /// The id of the request in its response and in the log.
     pub request_id: &'a str,
+    /// The client's address.
     pub peer: SocketAddr,
+    /// Name of the client's certificate.
+    pub client: Option<&'a str>,
+    /// The client's address, if a trusted proxy (`http.trustedProxies`) stated it.
+    pub forwarded_for: Option<IpAddr>,
+}
+
+/// What a request takes of the node while it runs: it is counted as running, and it holds one of the
+/// concurrent requests (`http.maxRequests`). Work that continues after the client has left keeps a
+/// clone, so that the work is neither invisible nor unlimited.
+#[derive(Clone)]
+pub struct Running(#[expect(dead_code, reason = "it acts when it is dropped")] Arc<Place>);
+
+struct Place {
+    running: IntGauge,
+    _share: Option<Share>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.running.dec();
+    }
+}
+
+impl Running {
+    fn begin(metrics: &Metrics, share: Option<Share>) -> Running {
+        let running = metrics.http.running.clone();
+        running.inc();
+        Running(Arc::new(Place { running, _share: share }))
+    }
 }
 
 /// A request in progress. The request ends when this is dropped.
 pub struct Access {
-    metrics: Arc<Metrics>,
     series: Arc<Series>,
     span: Span,
     begun: Stopwatch,
@@ -38,8 +70,8 @@ pub struct Access {
     end: End,
     /// The cause of a failure; only for the log.
     cause: Option<String>,
-    /// Holds one of the concurrent requests (`http.maxRequests`) until the last byte was sent.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Held until the last byte was sent.
+    running: Running,
 }
 
 enum End {
@@ -49,7 +81,8 @@ enum End {
 }
 
 impl Access {
-    pub fn begin(metrics: &Arc<Metrics>, request: RequestInfo<'_>, place: Option<OwnedSemaphorePermit>) -> Access {
+    /// Starts the record of a request. `place` is its share of `http.maxRequests`, held until the last byte.
+    pub fn begin(metrics: &Arc<Metrics>, request: RequestInfo<'_>, place: Option<Share>) -> Access {
         let span = tracing::info_span!(
             target: TARGET,
             "request",
@@ -58,10 +91,11 @@ impl Access {
             repository = request.repository,
             id = request.request_id,
             peer = %request.peer,
+            user = tracing::field::Empty,
+            forwardedFor = request.forwarded_for.map(tracing::field::display),
+            client = request.client,
         );
-        metrics.http.running.inc();
         Access {
-            metrics: Arc::clone(metrics),
             series: request.series,
             span,
             begun: Stopwatch::start(),
@@ -70,8 +104,13 @@ impl Access {
             sent: 0,
             end: End::None,
             cause: None,
-            _place: place,
+            running: Running::begin(metrics, place),
         }
+    }
+
+    /// What the request holds, for work that may outlive it.
+    pub fn running(&self) -> Running {
+        self.running.clone()
     }
 
     /// The span of the request.
@@ -100,6 +139,7 @@ impl Access {
         self.end = End::Broken(chain(error));
     }
 
+    /// Records that the client has the whole response.
     pub fn complete(&mut self) {
         self.end = End::Complete;
     }
@@ -128,7 +168,6 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let seconds = self.begun.elapsed().as_secs_f64();
-        self.metrics.http.running.dec();
         self.series.count(self.status, seconds);
         self.span.in_scope(|| self.log(seconds));
     }
@@ -168,12 +207,17 @@ mod tests {
             repository: Some("a/b"),
             request_id: "1",
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            forwarded_for: None,
+            client: None,
         };
         let mut access = Access::begin(&metrics, request, None);
         access.answered(206, Some(10));
+        let work = access.running();
         assert_eq!(metrics.http.running.get(), 1);
         assert_eq!(metrics.http.requests.with_label_values(&["blob", "GET", "206"]).get(), 0);
         drop(access);
+        assert_eq!(metrics.http.running.get(), 1, "its work continues");
+        drop(work);
         assert_eq!(metrics.http.running.get(), 0);
         assert_eq!(metrics.http.requests.with_label_values(&["blob", "GET", "206"]).get(), 1);
         assert!(!String::from_utf8(metrics.text().unwrap()).unwrap().contains("a/b"));

@@ -8,8 +8,11 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 /// The metrics of one node, and the Prometheus registry that contains them.
 pub struct Metrics {
     registry: Registry,
+    /// Requests of clients.
     pub http: HttpMetrics,
+    /// The store.
     pub store: StoreMetrics,
+    /// Blobs that are not in the bucket yet.
     pub pending: PendingMetrics,
     /// Bytes of content served, by `source`: `store`, `fill` (a running download) or `bucket`.
     pub served_bytes: IntCounterVec,
@@ -20,6 +23,7 @@ pub struct Metrics {
     pub fetches: IntCounterVec,
     /// Downloads from the bucket, by `result`: `stored`, `mismatch`, `failed`, `no_room`.
     pub fills: IntCounterVec,
+    /// Downloads from the bucket that run now.
     pub fills_running: IntGauge,
     /// Content that did not match its digest, by `place`: `store`, `bucket`, `upload`.
     pub mismatches: IntCounterVec,
@@ -32,6 +36,7 @@ pub struct Metrics {
     pub bucket: BucketMetrics,
     /// Tags served with their last known value because the bucket failed.
     pub stale_tags: IntCounter,
+    /// Unfinished uploads.
     pub sessions: IntGauge,
 }
 
@@ -67,14 +72,20 @@ impl HttpMetrics {
 
 /// The space of the store, and eviction.
 pub struct StoreMetrics {
+    /// What the store may use, in bytes.
     pub capacity: IntGauge,
+    /// What it uses, in bytes.
     pub used: IntGauge,
+    /// What it may still use, in bytes.
     pub free: IntGauge,
+    /// Eviction starts when less than this is free, in bytes.
     pub low_free: IntGauge,
+    /// Eviction stops when this is free, in bytes.
     pub target_free: IntGauge,
     /// Removed from the store, by `reason`: `policy` (evicted), `session` (unused upload),
     /// `corrupt`.
     pub evictions: IntCounterVec,
+    /// Bytes that were removed.
     pub evicted_bytes: IntCounter,
     /// Duration of an eviction run.
     pub eviction_seconds: Histogram,
@@ -105,6 +116,7 @@ impl StoreMetrics {
 pub struct PendingMetrics {
     /// Blobs that are not in the bucket yet.
     pub blobs: IntGauge,
+    /// Their bytes.
     pub bytes: IntGauge,
     /// Blobs whose only copy, on this node, was damaged before they reached the bucket.
     pub damaged: IntCounter,

@@ -2,6 +2,7 @@
 //! changes what a request does.
 
 pub mod access;
+pub mod audit;
 pub mod metrics;
 pub mod series;
 pub mod tracing;

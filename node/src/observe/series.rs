@@ -17,7 +17,9 @@ pub struct AllSeries {
 
 /// The series of one route and method.
 pub struct Series {
+    /// The route, such as `blob`.
     pub route: &'static str,
+    /// The method, such as `GET`.
     pub method: &'static str,
     seconds: Histogram,
     requests: IntCounterVec,
@@ -43,6 +45,7 @@ impl AllSeries {
 }
 
 impl Series {
+    /// The series of a route and a method.
     pub fn new(metrics: &Metrics, route: &'static str, method: &'static str) -> Series {
         Series {
             route,

@@ -8,8 +8,15 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 /// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
+    /// A filter directive is invalid.
     #[error("{variable}: invalid log filter: {source}")]
-    Filter { variable: &'static str, source: ParseError },
+    Filter {
+        /// The field or environment variable.
+        variable: &'static str,
+        /// The cause.
+        source: ParseError,
+    },
+    /// This process already logs in another way.
     #[error("cannot initialise logging: {0}")]
     Init(#[from] TryInitError),
 }

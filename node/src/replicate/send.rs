@@ -77,7 +77,7 @@ impl Sender {
             Plan::Parts(ranges) => self.send_parts(&key, file, ranges, mode).await?,
         };
         if sent == Sent::Put {
-            self.recent_puts.put(digest, began);
+            self.recent_puts.put(digest, began, size);
             self.damaged.repaired(digest);
         }
         Ok(sent)

@@ -11,7 +11,7 @@ use crate::store::Store;
 use crate::store::{Pin, StoreError};
 use async_trait::async_trait;
 use dashmap::DashMap;
-use entrepot_bucket::{BucketError, BucketErrorKind, ObjectMeta, Operation};
+use entrepot_bucket::{BucketError, BucketErrorKind, Operation};
 use entrepot_oci::{Digest, Repository};
 use entrepot_runtime::clock::{Clock, Timestamp};
 use entrepot_runtime::{Tasks, crash, retry};
@@ -341,13 +341,15 @@ impl Replicator for Replicate {
         wait(progress, digest).await
     }
 
-    async fn ensure_data(&self, digest: &Digest) -> Result<bool, BucketError> {
+    async fn ensure_data(&self, digest: &Digest) -> Result<Option<u64>, BucketError> {
         let inner = &self.inner;
         let found = inner.sender.bucket.head(&inner.sender.layout.data(digest)).await?;
         let stored = inner.store.contents.size(digest);
-        let is_right = |found: &ObjectMeta| stored.is_none_or(|size| size == found.size);
-        if found.as_ref().is_some_and(is_right) && !inner.sender.damaged.is_damaged(digest) {
-            return Ok(true);
+        let found = found.map(|found| found.size);
+        if found.is_some_and(|found| stored.is_none_or(|size| size == found))
+            && !inner.sender.damaged.is_damaged(digest)
+        {
+            return Ok(found);
         }
         inner.sender.recent_puts.forget(digest);
         let _pin = inner.store.contents.pin(digest);
@@ -357,14 +359,14 @@ impl Replicator for Replicate {
             |error| tracing::warn!(%digest, %error, "cannot read stored content; relying on the object in the bucket"),
         );
         let Some(size) = inner.store.contents.size(digest).filter(|_| sound.unwrap_or(false)) else {
-            return Ok(found.is_some());
+            return Ok(found);
         };
         tracing::warn!(%digest, "an object is missing or damaged in the bucket; uploading it again from the store");
         let lock = inner.lock_of(*digest);
         let _sending = lock.lock().await;
         let path = inner.store.contents.path(digest);
         inner.sender.send_data(digest, size, &path, true).await?;
-        Ok(true)
+        Ok(Some(size))
     }
 
     async fn elsewhere(&self, repository: &Repository, digest: &Digest) -> Result<Elsewhere, BucketError> {

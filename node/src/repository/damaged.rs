@@ -63,6 +63,7 @@ pub enum Course {
 }
 
 impl Damaged {
+    /// No object is known to be damaged.
     pub fn new(clock: Clock) -> Damaged {
         Damaged { marks: Cache::new(MAX_MARKS), clock }
     }

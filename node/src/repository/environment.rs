@@ -4,7 +4,7 @@
 use super::{Damaged, Fallback, Layout, Links, PendingHere, RecentPuts, Tags};
 use crate::observe::Metrics;
 use crate::store::Store;
-use entrepot_bucket::Bucket;
+use entrepot_bucket::{Bucket, Handles};
 use entrepot_config::NodeConfig;
 use entrepot_runtime::{Clock, Tasks};
 use std::sync::Arc;
@@ -12,21 +12,34 @@ use std::sync::Arc;
 /// The parts of a node below its flows. Cheap to clone.
 #[derive(Clone)]
 pub struct Environment {
+    /// The configuration at the start; see `app::live` for what changes later.
     pub config: Arc<NodeConfig>,
+    /// The bucket.
     pub bucket: Arc<dyn Bucket>,
+    /// The same bucket, for requests from the background runtime.
+    pub background_bucket: Arc<dyn Bucket>,
+    /// The keys of the bucket.
     pub layout: Layout,
+    /// The local disk store.
     pub store: Store,
+    /// The links of repositories to content.
     pub links: Links,
+    /// The tags by version.
     pub tags: Tags,
+    /// The fallback tags of referrers.
     pub fallback: Fallback,
     /// Objects in the bucket that are known to be damaged. The next push of the same content
     /// replaces them.
     pub damaged: Arc<Damaged>,
     /// Blobs that this node has acknowledged and not yet made durable.
     pub pending_here: PendingHere,
+    /// What this node has put in the last minute.
     pub recent_puts: RecentPuts,
+    /// The only clock of the node.
     pub clock: Clock,
+    /// Supervises all background work.
     pub tasks: Tasks,
+    /// The metrics of the node.
     pub metrics: Arc<Metrics>,
 }
 
@@ -34,12 +47,13 @@ impl Environment {
     /// The environment of a node with this configuration, over an open bucket and store.
     pub fn new(
         config: Arc<NodeConfig>,
-        bucket: Arc<dyn Bucket>,
+        bucket: impl Into<Handles>,
         store: Store,
         clock: Clock,
         tasks: Tasks,
         metrics: Arc<Metrics>,
     ) -> Environment {
+        let Handles { bucket, background: background_bucket } = bucket.into();
         let layout = Layout::new(&config.bucket.prefix);
         let pending_here = PendingHere::default();
         let links = Links::new(
@@ -65,6 +79,7 @@ impl Environment {
         Environment {
             config,
             bucket,
+            background_bucket,
             layout,
             store,
             links,

@@ -24,10 +24,15 @@ const TRIES: usize = 20;
 /// Maintains fallback tags. Clones share the state.
 #[derive(Clone)]
 pub struct Fallback {
+    /// Where the indexes are.
     pub bucket: Arc<dyn Bucket>,
+    /// The keys of the bucket.
     pub layout: Layout,
+    /// Has the index, if this node read it before.
     pub store: Store,
+    /// Links the index that is written.
     pub links: Links,
+    /// Changes the fallback tag.
     pub tags: Tags,
     /// `upload.referrersTag`
     pub enabled: bool,
@@ -86,7 +91,7 @@ impl Fallback {
             let condition = current.digest.map_or(Condition::Absent, |digest| Condition::OneOf(vec![digest]));
             match self.tags.set(repository, &tag, &digest, current, &Conditions(vec![condition])).await {
                 Err(TagError::Precondition) => {}
-                done => return done,
+                done => return done.map(drop),
             }
         }
         Err(TagError::OutcomeUnknown)

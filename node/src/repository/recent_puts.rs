@@ -1,4 +1,4 @@
-//! Data that this node put into the bucket a moment ago. An acknowledgement need not check it
+//! Data that this node put into the bucket a moment ago, and its size. An acknowledgement need not check it
 //! again, because whatever removes data from the bucket leaves recent data alone (CNCF
 //! Distribution's `garbage-collect` runs while nothing writes).
 
@@ -20,10 +20,11 @@ const REMEMBERED: usize = 10_000;
 #[derive(Clone)]
 pub struct RecentPuts {
     clock: Clock,
-    puts: Arc<Cache<Digest, Uptime>>,
+    puts: Arc<Cache<Digest, (Uptime, u64)>>,
 }
 
 impl RecentPuts {
+    /// No put yet.
     pub fn new(clock: Clock) -> RecentPuts {
         RecentPuts { clock, puts: Arc::new(Cache::new(REMEMBERED)) }
     }
@@ -33,14 +34,17 @@ impl RecentPuts {
         self.clock.uptime()
     }
 
-    /// Remembers that the bucket has acknowledged a put of the data, which started at `began`.
-    pub fn put(&self, digest: &Digest, began: Uptime) {
-        self.puts.insert(*digest, began);
+    /// Remembers that the bucket has acknowledged a put of `size` bytes of data, which started at
+    /// `began`.
+    pub fn put(&self, digest: &Digest, began: Uptime, size: u64) {
+        self.puts.insert(*digest, (began, size));
     }
 
-    /// Whether this node put the data within the last minute.
-    pub fn contains(&self, digest: &Digest) -> bool {
-        self.puts.get(digest).is_some_and(|began| self.clock.uptime().since(began) < RECENT)
+    /// The size in bytes of data that this node put within the last minute. `None` for all other
+    /// data.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        let (began, size) = self.puts.get(digest)?;
+        (self.clock.uptime().since(began) < RECENT).then_some(size)
     }
 
     /// Forgets data that was found to be missing or damaged.

@@ -13,7 +13,9 @@ use std::path::PathBuf;
 /// A blob that must become durable, through a repository. Its JSON form is that of a journal entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
+    /// The repository that links it.
     pub repository: Repository,
+    /// The blob.
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,
@@ -24,6 +26,7 @@ pub struct Pending {
 /// A pending blob whose journal entry is written.
 #[derive(Debug)]
 pub struct Journaled {
+    /// The blob.
     pub pending: Pending,
     /// The journal entry. It is removed when the blob is durable.
     pub(crate) entry: PathBuf,
@@ -57,12 +60,13 @@ pub trait Replicator: Send + Sync + 'static {
     /// If the bucket failed for the whole retry budget. The blob stays pending and is tried again.
     async fn durable(&self, repository: &Repository, digest: &Digest) -> Result<(), BucketError>;
 
-    /// Whether the bucket has the data of a digest. If the data is missing or damaged there and the
-    /// store has it, it is uploaded again. One request if the bucket has the data.
+    /// The size in bytes of the data of a digest in the bucket; `None` if the bucket does not have
+    /// it. If the data is missing or damaged there and the store has it, it is uploaded again. One
+    /// request if the bucket has the data.
     ///
     /// # Errors
     /// If the bucket fails, or does not accept the data.
-    async fn ensure_data(&self, digest: &Digest) -> Result<bool, BucketError>;
+    async fn ensure_data(&self, digest: &Digest) -> Result<Option<u64>, BucketError>;
 
     /// Waits, for the retry budget at most, for a blob that another node acknowledged and has not
     /// yet made durable. Call it if the repository does not link the blob.

@@ -27,11 +27,15 @@ pub trait Refill: Send + Sync + 'static {
 
 /// The parts of the scrub flow.
 pub struct Scrub {
+    /// The content to verify.
     pub store: Store,
     /// Reads and hashes on these threads, which have a lower priority than requests.
     pub background: BackgroundBlocking,
+    /// Replaces damaged content from the bucket.
     pub refill: Arc<dyn Refill>,
+    /// When content was verified last.
     pub clock: Clock,
+    /// Counts damaged content.
     pub metrics: Arc<Metrics>,
 }
 

@@ -3,6 +3,7 @@
 use super::index::Entry;
 use super::inner::Inner;
 use super::pieces;
+use super::readers::Reader;
 use bytes::Bytes;
 use entrepot_oci::Digest;
 use entrepot_runtime::tasks::blocking;
@@ -30,11 +31,12 @@ pub(super) struct Source {
 }
 
 impl StoredContent {
-    /// The bytes of a range, which must be within the content, in pieces of 512 KiB.
+    /// The bytes of a range, which must be within the content, in pieces of at most 512 KiB.
     ///
     /// The stream ends after an error. After a disk error, the content is no longer stored.
     pub fn stream(&self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
-        let reading = Reading { source: Arc::clone(&self.source), next: range.start, end: range.end, ahead: None };
+        let (source, reader) = (Arc::clone(&self.source), self.source.store.readers.begin());
+        let reading = Reading { source, reader, next: range.start, end: range.end, ahead: None };
         stream::try_unfold(reading, Reading::step).boxed()
     }
 }
@@ -42,6 +44,7 @@ impl StoredContent {
 /// The progress of a stream.
 struct Reading {
     source: Arc<Source>,
+    reader: Reader,
     /// Start of the next piece; `end` is the end of the last one.
     next: u64,
     end: u64,
@@ -78,15 +81,20 @@ impl Reading {
         self
     }
 
+    /// The range that begins with the next piece.
+    fn range(&self) -> Range<u64> {
+        self.next..self.reader.end_of_piece(self.next, self.end)
+    }
+
     /// The next piece, if it is in the page cache.
     fn cached(&self) -> Option<Bytes> {
-        pieces::read_cached(&self.source.file, &(self.next..self.end))
+        pieces::read_cached(&self.source.file, &self.range())
     }
 
     /// The next piece, read outside the async threads.
     fn start(&self) -> BoxFuture<'static, io::Result<Bytes>> {
         let source = Arc::clone(&self.source);
-        let range = self.next..self.end;
+        let range = self.range();
         Box::pin(async move {
             blocking(move || {
                 let piece = pieces::read(&source.file, &range);

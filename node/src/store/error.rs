@@ -13,8 +13,16 @@ pub enum StoreError {
     /// Another process uses the directory of the store.
     #[error("{0} is locked by another entrepot-node process")]
     Locked(PathBuf),
+    /// The system refuses an access to the directory of the store.
     #[error("cannot {action} {path}: {source}")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        /// The action, as in "open".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
 }
 
 impl StoreError {

@@ -5,8 +5,9 @@
 
 use super::StoreError;
 use entrepot_oci::{Algorithm, Digest};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The paths of the store.
@@ -48,6 +49,9 @@ impl Folders {
             make_folder(&folder)?;
         }
         let mut made = make_folder(&self.blobs())?;
+        for folder in [self.fills(), self.uploads(), self.pending(), self.blobs()] {
+            close(&folder);
+        }
         for algorithm in Algorithm::ALL {
             let folder = self.algorithm(algorithm);
             let mut shelves = make_folder(&folder)?;
@@ -142,6 +146,21 @@ pub(crate) fn make_folder(folder: &Path) -> Result<bool, StoreError> {
             fs::create_dir(folder).map(|()| true).map_err(StoreError::io("create", folder))
         }
         Err(error) => Err(StoreError::io("create", folder)(error)),
+    }
+}
+
+/// Takes the access of other users away from a directory that an earlier version, or somebody else,
+/// created with it. The files in it need no change: nobody else reaches them any more. The root of
+/// the store keeps its permissions, because in Kubernetes they are those of the volume, which the
+/// kubelet compares with its own (`fsGroupChangePolicy`).
+fn close(folder: &Path) {
+    let open = |found: &fs::Metadata| found.permissions().mode() & 0o077 != 0;
+    if !fs::metadata(folder).is_ok_and(|found| open(&found)) {
+        return;
+    }
+    if let Err(error) = fs::set_permissions(folder, Permissions::from_mode(0o700)) {
+        tracing::warn!(folder = %folder.display(), %error,
+            "cannot set the mode of a directory of the store to 0700; other users of this machine may read its content");
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 /// The input of the eviction order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// The content.
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,

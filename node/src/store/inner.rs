@@ -13,6 +13,7 @@ use super::in_flight::InFlight;
 use super::index::{Entry, Index};
 use super::looks::Looks;
 use super::memory::Memory;
+use super::readers::Readers;
 use super::recorder::Recorder;
 use super::round::Round;
 use super::tag_cache::TagCache;
@@ -39,6 +40,7 @@ pub(super) struct Inner {
     pub(super) in_flight: InFlight,
     pub(super) capacity: Arc<Capacity>,
     pub(super) memory: Memory,
+    pub(super) readers: Readers,
     /// The running reads of links, by digest.
     pub(super) looks: Looks,
     pub(super) tags: TagCache,

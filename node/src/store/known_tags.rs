@@ -25,10 +25,12 @@ impl KnownTags {
         self.inner.tags.remember(look, (repository.clone(), tag.clone()), KnownTag { digest, etag, seen: look.at })
     }
 
+    /// The tag as it was last read, if it is known.
     pub fn get(&self, repository: &Repository, tag: &Tag) -> Option<KnownTag> {
         self.inner.tags.get(repository, tag)
     }
 
+    /// Forgets a tag. What was read before does not bring it back.
     pub fn forget(&self, repository: &Repository, tag: &Tag) {
         self.inner.tags.forget((repository.clone(), tag.clone()));
     }

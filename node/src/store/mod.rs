@@ -24,7 +24,7 @@
 //! | `contents`, `room`, `known_links`, `known_tags`, `dirs`, `scrub` | what other modules use: a handle for each subject |
 //! | `cleaner_handle`, `unused_sessions` | what the cleaner uses in addition |
 //! | `adopt` | how content enters the store |
-//! | `content`, `pieces`, `memory`, `read` | how content is read |
+//! | `content`, `pieces`, `readers`, `memory`, `read` | how content is read |
 //! | `identity`, `verify`, `round` | recognizing verified files, verifying others, the progress of the scrub |
 //! | `capacity`, `usage` | the accounting of space |
 //! | `index`, `frequency`, `pin` | metadata in memory |
@@ -56,6 +56,7 @@ mod open;
 pub(crate) mod pieces;
 mod pin;
 mod read;
+mod readers;
 mod recorder;
 mod recording;
 mod records;
@@ -106,11 +107,17 @@ use std::sync::Arc;
 /// The local disk store, by subject. Clones share the state.
 #[derive(Clone)]
 pub struct Store {
+    /// Content by digest.
     pub contents: Contents,
+    /// Reservations of space.
     pub room: Room,
+    /// Links that were seen in the bucket.
     pub links: KnownLinks,
+    /// Tags as last read from the bucket.
     pub tags: KnownTags,
+    /// Directories of the flows.
     pub dirs: Dirs,
+    /// Verifies stored content again.
     pub scrub: Scrub,
     inner: Arc<Inner>,
 }

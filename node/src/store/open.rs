@@ -10,6 +10,7 @@ use super::inner::{Inner, Locks};
 use super::looks::Looks;
 use super::mark::Mark;
 use super::memory::Memory;
+use super::readers::Readers;
 use super::recorder::Recorder;
 use super::records::Records;
 use super::scan::{self, Found};
@@ -60,6 +61,7 @@ impl Inner {
             in_flight: InFlight::default(),
             capacity,
             memory: Memory::new(),
+            readers: Readers::default(),
             looks: Looks::new(),
             tags: TagCache::new(),
             recorder: Recorder::new(records),

@@ -25,6 +25,7 @@ impl Room {
         self.inner.capacity.account_existing(bytes)
     }
 
+    /// The space now.
     pub fn usage(&self) -> Usage {
         self.inner.capacity.usage()
     }

@@ -46,6 +46,7 @@ struct Reading {
 pub enum Step {
     /// This many bytes were read, and there are more.
     More(Box<Scrubbing>, u64),
+    /// The content was read to its end.
     Done(Scrubbed),
 }
 

@@ -16,6 +16,7 @@ pub(super) const MAX_TAGS: usize = 100_000;
 /// A tag as last read from the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTag {
+    /// The manifest.
     pub digest: Digest,
     /// The version of the tag's link.
     pub etag: ETag,

@@ -79,12 +79,15 @@ impl Uploads {
     /// Moves the spool file into the store.
     async fn adopt(&self, session: &Session, mut writing: Writing, digest: &Digest) -> Result<Writing, UploadError> {
         let write_back = self.inner.env.config.replication.is_write_back();
-        let reservation = writing.reservation.take();
+        let reservation = writing.space.room.take();
         // WriteBack acknowledges content that only this disk has, so the content is synced.
         // WriteThrough acknowledges content that the bucket has; after a power failure the store
         // verifies what it kept.
         match self.inner.env.store.contents.adopt(digest, &session.data(), reservation, write_back).await {
-            Ok(()) => Ok(writing),
+            Ok(()) => {
+                writing.space.charge.release();
+                Ok(writing)
+            }
             Err(error @ StoreError::Io { .. }) if write_back => {
                 // After a failed sync, the next sync can succeed without having written the bytes,
                 // so the client must send them again.
@@ -94,7 +97,7 @@ impl Uploads {
             Err(error) => {
                 // The bytes are still in the session, so the client may finish it again.
                 let size = writing.offset();
-                writing.reservation = self.inner.env.store.room.account_existing(size);
+                writing.space.room = self.inner.env.store.room.account_existing(size);
                 Err(error.into())
             }
         }

@@ -12,12 +12,17 @@
 //! |---|---|---|
 //! | a layer is deleted | any earlier step and the lookup | the push is rejected with 400, and the link is removed |
 //! | a layer is deleted | the lookup and the answer | as if it was deleted after the push |
+//! | the same, and the tag is immutable | the lookup and the tag | its link is restored after the tag is written |
+//! | the same | the tag and the answer | the deletion finds the tag, restores the link and is refused |
+//! | the client disconnects | before the data is written | the push ends, and nothing is written |
+//! | the client disconnects | after that | the push continues, and still holds its place of `http.maxRequests` |
 //! | the data of a layer is removed | the link and the lookup | uploaded again from the store, or rejected |
 //! | the manifest is deleted | the link and the last check | the last check finds no link and writes both again |
 //! | the manifest is deleted | the last check and the answer | the deletion finds the tags and removes them |
 //! | a tag is deleted | the tag and the last check | as if it was deleted after the push |
 //! | another push relies on the same link | the link and its removal | the removal checks again and restores it |
 
+use super::wanted::{Relied, Unmet, Wanted, wanted};
 use super::{Accepted, ManifestPush, UploadError, Uploads};
 use crate::repository::layout::LinkKind;
 use crate::repository::tags::{Conditions, Current, TagError};
@@ -32,48 +37,91 @@ use futures::future::try_join_all;
 /// Each time needs another deletion.
 const LOOKS: usize = 5;
 
+/// A push before its first write.
+pub(super) struct Planned {
+    digest: Digest,
+    manifest: Manifest,
+    content: Bytes,
+    wanted: Vec<Wanted>,
+    /// The tags that the manifest will get, as they are now.
+    tags: Vec<(Tag, Current)>,
+    conditions: Conditions,
+}
+
 impl Uploads {
-    pub(super) async fn accept(&self, repository: &Repository, push: ManifestPush) -> Result<Accepted, UploadError> {
+    /// Checks everything that can be checked before the first write. A client that disconnects
+    /// meanwhile ends it.
+    pub(super) async fn plan(&self, repository: &Repository, push: ManifestPush) -> Result<Planned, UploadError> {
         let ManifestPush { reference, tags, content_type, content, conditions } = push;
         let digest = digest_of(&reference, &content)?;
         if content.len() > MAX_MANIFEST_BYTES {
             return Err(UploadError::TooLarge(MAX_MANIFEST_BYTES as u64));
         }
-        let manifest = Manifest::parse(&content, content_type.as_deref())?;
+        let manifest = Manifest::parse_pushed(&content, content_type.as_deref())?;
+        let wanted = wanted(&manifest, &self.inner.env.config.upload)?;
         let tags: Vec<Tag> = match reference {
             Reference::Tag(tag) => std::iter::once(tag).chain(tags).collect(),
             Reference::Digest(_) => tags,
         };
-        let planned = self.plan_tags(repository, tags, &digest, &conditions).await?;
+        let tags = self.plan_tags(repository, tags, &digest, &conditions).await?;
         // Nothing is written yet, so a push that is abandoned here changes no tag later.
         self.in_time(self.wait_for_pending(repository, &manifest)).await?;
+        Ok(Planned { digest, manifest, content, wanted, tags, conditions })
+    }
 
+    /// The steps that write.
+    pub(super) async fn accept(&self, repository: &Repository, planned: Planned) -> Result<Accepted, UploadError> {
+        let Planned { digest, manifest, content, wanted, tags: planned, conditions } = planned;
         // Taken before the write, so a deletion that comes later invalidates what `keep` remembers.
         let look = self.inner.env.store.links.look(&digest);
         self.put_data(&digest, content.clone()).await?;
         crash::point("manifest.data-written");
         let new = self.inner.env.links.write_new(repository, LinkKind::Revision, &digest).await?;
         crash::point("manifest.revision-written");
-        if let Err(error) = self.check_references(repository, &manifest).await {
-            if let (true, UploadError::MissingReferences { blobs, manifests }) = (new, &error) {
-                self.withdraw(repository, &digest, blobs, manifests).await;
+        let relied = match self.check_references(repository, &wanted).await? {
+            Ok(relied) => relied,
+            Err(unmet) => {
+                if new {
+                    self.withdraw(repository, &digest, &unmet).await;
+                }
+                return Err(unmet.error());
             }
-            return Err(error);
-        }
+        };
         crash::point("manifest.references-checked");
-        if let Some(subject) = manifest.subject {
+        let subject = manifest.subject.as_ref().map(|subject| subject.digest);
+        if let Some(subject) = subject {
             self.write_referrer(repository, &subject, &digest, &manifest, content.len() as u64).await?;
         }
         crash::point("manifest.referrer-written");
         self.keep(&look, repository, &digest, content).await;
+        let mut moved = Vec::new();
         for (tag, current) in &planned {
-            self.inner.env.tags.set(repository, tag, &digest, current.clone(), &conditions).await?;
+            let before = self.inner.env.tags.set(repository, tag, &digest, current.clone(), &conditions).await?;
+            moved.extend((before != Some(digest)).then(|| (tag.clone(), before)));
         }
+        self.protect(repository, &digest, &planned, &relied).await?;
         if !new || !planned.is_empty() {
             let tags: Vec<Tag> = planned.into_iter().map(|(tag, _)| tag).collect();
             self.look_again(repository, &digest, &tags).await?;
         }
-        Ok(Accepted { digest, subject: manifest.subject })
+        Ok(Accepted { digest, subject, moved })
+    }
+
+    /// Keeps what an immutable tag needs. A deletion that comes before the tag does not know of it,
+    /// so the links are looked at once more after the tag is written. If the tag pointed to the
+    /// manifest before, the first look came after the tag.
+    async fn protect(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        tags: &[(Tag, Current)],
+        relied: &[Relied],
+    ) -> Result<(), UploadError> {
+        let all = &self.inner.env.tags;
+        if tags.iter().any(|(tag, before)| all.is_immutable(tag) && before.digest.as_ref() != Some(digest)) {
+            self.keep_links(repository, relied).await?;
+        }
+        Ok(())
     }
 
     /// Reads the tags that the manifest will get, and rejects the push if they do not allow it,
@@ -106,18 +154,20 @@ impl Uploads {
     async fn put_data(&self, digest: &Digest, content: Bytes) -> Result<(), UploadError> {
         let began = self.inner.env.recent_puts.begin();
         let key = self.inner.env.layout.data(digest);
+        let size = content.len() as u64;
         self.inner.env.bucket.put(&key, PutBody::Bytes(content), PutMode::Overwrite).await?;
-        self.inner.env.recent_puts.put(digest, began);
+        self.inner.env.recent_puts.put(digest, began, size);
         Ok(())
     }
 
     /// Removes the link of a rejected manifest, which this push has written. The link is removed
     /// first and the references are checked afterwards, because another push of the same manifest
-    /// may have relied on the link.
-    async fn withdraw(&self, repository: &Repository, digest: &Digest, blobs: &[Digest], manifests: &[Digest]) {
+    /// may have relied on the link. References that were not looked up do not count: a link too many
+    /// is repaired by the next push, but a link that an acknowledged push relies on must not go.
+    async fn withdraw(&self, repository: &Repository, digest: &Digest, unmet: &Unmet) {
         let withdrawn = async {
             self.inner.env.links.remove(repository, LinkKind::Revision, digest).await?;
-            if self.has_all(repository, blobs, manifests).await? {
+            if self.are_met(repository, unmet.all()).await? {
                 self.inner.env.links.write(repository, LinkKind::Revision, digest).await?;
             }
             Ok::<_, UploadError>(())

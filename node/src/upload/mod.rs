@@ -25,8 +25,10 @@
 //! # Cancellation
 //!
 //! A client that disconnects ends the receiving; the bytes received so far stay in the session. A
-//! commit or a manifest push continues in a background task, so no step is left half done. After
-//! `upload.answerWithin` the client gets `Unfinished`, and the commit continues.
+//! commit continues in a background task, so no step is left half done. After `upload.answerWithin`
+//! the client gets `Unfinished`, and the commit continues. A manifest push ends with its client as
+//! long as nothing is written; afterwards it continues in the same way, and still counts as one of
+//! `http.maxRequests`.
 //!
 //! # Crash
 //!
@@ -37,6 +39,7 @@
 mod age;
 mod commit;
 mod commits;
+mod error;
 mod finish;
 mod manifest;
 mod place;
@@ -45,86 +48,39 @@ mod receive;
 mod references;
 mod relink;
 mod session;
+mod space;
 mod spool;
+mod wanted;
 mod writer;
 
 use crate::repository::layout::LinkKind;
-use crate::repository::tags::{Conditions, TagError};
+use crate::repository::tags::Conditions;
 use crate::repository::{Environment, Replicator};
 use crate::store::StoreError;
 use bytes::Bytes;
 use commits::Commits;
 use dashmap::DashMap;
-use entrepot_bucket::BucketError;
 use entrepot_config::PeerAddress;
-use entrepot_oci::{Digest, ManifestError, Reference, Repository, SessionId, Tag};
+use entrepot_oci::{Digest, Reference, Repository, SessionId, Tag};
+use entrepot_runtime::share::Holder;
+pub use error::UploadError;
 use futures::Stream;
 pub use place::Place;
 use session::Session;
+use space::{Part, Space};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// How long a request waits for another one that writes to the same session. A client that lost its
 /// connection and returns must not be rejected only because the node has not noticed the loss yet.
 const OTHERS_WRITE: Duration = Duration::from_secs(10);
 
-/// Why an upload failed or was interrupted.
-#[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    /// The session exists neither at this node nor at any other.
-    #[error("unknown upload session; start a new upload with POST")]
-    UnknownSession,
-    /// The chunk does not start where the session ends.
-    #[error("chunk out of order: expected it to start at byte {offset}")]
-    OutOfOrder { offset: u64 },
-    /// The length of the body differs from its `Content-Range` or `Content-Length`.
-    #[error("the body length does not match Content-Range or Content-Length")]
-    Length { offset: u64 },
-    /// The session keeps the bytes before the piece of the body that exceeds the range.
-    #[error("the request body is longer than its Content-Range")]
-    LongerThanRange,
-    /// Another request is writing to the session.
-    #[error("another request is writing to this upload session; retry later")]
-    Busy,
-    /// The work continues without the client.
-    #[error(
-        "the upload takes longer than upload.answerWithin and continues in the background; \
-         repeat the request to get its result"
-    )]
-    Unfinished,
-    /// The node stops and has abandoned the work. The client repeats the request.
-    #[error("the node is shutting down; retry the upload")]
-    Stopping,
-    #[error("digest mismatch: expected {expected}, but the content has {actual}")]
-    DigestMismatch { expected: Box<Digest>, actual: Box<Digest> },
-    #[error("too many unfinished uploads on this node (limit {0}, upload.maxSessions); retry later")]
-    TooManySessions(u32),
-    #[error("the content is larger than the limit of {0} bytes")]
-    TooLarge(u64),
-    /// The connection of the client failed. The session keeps the bytes received so far.
-    #[error("cannot read the request body: {0}")]
-    Body(#[source] io::Error),
-    #[error("the manifest refers to content that is missing in this repository; push that content first")]
-    MissingReferences { blobs: Vec<Digest>, manifests: Vec<Digest> },
-    /// Another node acknowledged a blob and has not made it durable yet (WriteBack).
-    #[error("{0} is not in the bucket yet: another node is still uploading it; retry later")]
-    Pending(Digest),
-    #[error(transparent)]
-    Tag(#[from] TagError),
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    #[error(transparent)]
-    Bucket(#[from] BucketError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// Progress of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionStatus {
+    /// The session.
     pub id: SessionId,
     /// Bytes received.
     pub offset: u64,
@@ -137,7 +93,9 @@ pub struct ManifestPush {
     pub reference: Reference,
     /// Tags in the query (`?tag=`), which the manifest gets in addition to `reference`.
     pub tags: Vec<Tag>,
+    /// The `Content-Type` of the request.
     pub content_type: Option<String>,
+    /// The bytes of the manifest.
     pub content: Bytes,
     /// The client's `If-Match` and `If-None-Match`. They apply to the tag, or to the manifest if it
     /// is pushed by digest.
@@ -145,11 +103,14 @@ pub struct ManifestPush {
 }
 
 /// A manifest that is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
+    /// The manifest.
     pub digest: Digest,
     /// The manifest that this one refers to, for `OCI-Subject`.
     pub subject: Option<Digest>,
+    /// The tags that the push made or moved, each with the manifest to which it pointed before.
+    pub moved: Vec<(Tag, Option<Digest>)>,
 }
 
 /// The node that handles the requests of a session.
@@ -173,6 +134,8 @@ struct Inner {
     env: Environment,
     replicator: Arc<dyn Replicator>,
     sessions: DashMap<SessionId, Arc<Session>>,
+    /// The space that unfinished uploads may use.
+    part: Part,
     commits: Arc<Commits>,
     /// Received bytes are synced in the background, because they must be on disk when they are
     /// committed.
@@ -186,11 +149,12 @@ impl Uploads {
     /// # Errors
     /// If the directory of sessions cannot be read.
     pub fn start(env: Environment, replicator: Arc<dyn Replicator>) -> Result<Uploads, StoreError> {
-        let sessions = restore(&env)?;
+        let part = Part::default();
+        let sessions = restore(&env, &part)?;
         env.metrics.sessions.set(sessions.len().try_into().unwrap_or(i64::MAX));
         let write_back = env.config.replication.is_write_back();
         let synced = write_back || env.bucket.capabilities().adopts_files;
-        let inner = Inner { env, replicator, sessions, commits: Arc::default(), synced };
+        let inner = Inner { env, replicator, sessions, part, commits: Arc::default(), synced };
         Ok(Uploads { inner: Arc::new(inner) })
     }
 
@@ -199,24 +163,25 @@ impl Uploads {
         if *id.owner() == self.inner.env.config.node.name {
             return Owner::Here;
         }
-        let peer = self.inner.env.config.node.peer_url.as_ref().and_then(|url| url.of(id.owner()));
+        let peer = self.inner.env.config.node.peer(id.owner());
         peer.map_or(Owner::Unknown, Owner::Peer)
     }
 
-    /// Opens a session. At the limit (`upload.maxSessions`), it removes an unused session first.
+    /// Opens a session of a client. A client may have as many sessions as are free
+    /// (`upload.maxSessions`). If it has as many, one of them that is unused is removed first.
     ///
     /// # Errors
-    /// If the limit is reached and all sessions are in use, or if the disk fails.
-    pub async fn open(&self, repository: &Repository) -> Result<SessionStatus, UploadError> {
-        let most = self.inner.env.config.upload.max_sessions;
-        if self.inner.sessions.len() >= most as usize && !self.make_place().await {
-            return Err(UploadError::TooManySessions(most));
+    /// If the limit is reached and no session may be removed, or if the disk fails.
+    pub async fn open(&self, repository: &Repository, holder: Holder) -> Result<SessionStatus, UploadError> {
+        if !self.has_place(&holder) && !self.make_place(&holder).await {
+            return Err(UploadError::TooManySessions(self.inner.env.config.upload.max_sessions));
         }
-        let reservation = self.inner.env.store.room.reserve(0).await?;
+        let room = self.inner.env.store.room.reserve(0).await?;
+        let space = Space { room, charge: self.inner.part.charge_existing(&Some(holder.clone()), 0) };
         let id = SessionId::new(self.inner.env.config.node.name.clone());
         let uploads = self.inner.env.store.dirs.uploads();
         let session =
-            Session::create(&uploads, id.clone(), repository.clone(), reservation, &self.inner.env.clock).await?;
+            Session::create(&uploads, id.clone(), repository.clone(), (holder, space), &self.inner.env.clock).await?;
         self.inner.sessions.insert(id.clone(), session);
         self.inner.env.metrics.sessions.inc();
         Ok(SessionStatus { id, offset: 0 })
@@ -225,7 +190,12 @@ impl Uploads {
     fn session(&self, repository: &Repository, id: &SessionId) -> Result<Arc<Session>, UploadError> {
         let session = self.inner.sessions.get(id).map(|session| session.clone());
         let session = session.filter(|session| session.repository == *repository);
-        session.inspect(|session| session.touch(self.inner.env.clock.uptime())).ok_or(UploadError::UnknownSession)
+        let session = session.ok_or(UploadError::UnknownSession)?;
+        // An empty session is renewed only by bytes: it costs its client only another `POST`.
+        if session.offset() > 0 {
+            session.touch(self.inner.env.clock.uptime());
+        }
+        Ok(session)
     }
 
     /// The progress of the session.
@@ -283,24 +253,38 @@ impl Uploads {
         if !self.settled(from, digest).await? {
             return Ok(false);
         }
-        if !self.is_linked(from, LinkKind::Layer, digest).await? || !self.has_data(digest).await? {
+        if !self.is_linked(from, LinkKind::Layer, digest).await? || self.data_size(digest).await?.is_none() {
             return Ok(false);
         }
         // The link is written before the data is checked: whatever removes data removes it first
         // and looks for links afterwards.
         self.inner.env.links.write(repository, LinkKind::Layer, digest).await?;
-        self.has_data(digest).await
+        Ok(self.data_size(digest).await?.is_some())
     }
 
     /// Accepts a manifest: checks its references, waits until they are durable, and makes the
     /// manifest visible, the tag last.
     ///
+    /// From the first write on, the push continues if this future is dropped. Otherwise it would
+    /// leave the link of a manifest whose references were not looked up, and a client that finds
+    /// the manifest does not push it again. `held` is kept until the push ends.
+    ///
     /// # Errors
     /// If the content is not a valid manifest, if it refers to missing content, or if the bucket
     /// fails. In these cases nothing that is visible is broken.
-    pub async fn manifest(&self, repository: &Repository, push: ManifestPush) -> Result<Accepted, UploadError> {
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        push: ManifestPush,
+        held: impl Send + 'static,
+    ) -> Result<Accepted, UploadError> {
+        let planned = self.plan(repository, push).await?;
         let (uploads, repository) = (self.clone(), repository.clone());
-        self.to_the_end(async move { uploads.accept(&repository, push).await }).await
+        self.to_the_end(async move {
+            let _held = held;
+            uploads.accept(&repository, planned).await
+        })
+        .await
     }
 
     async fn writing(&self, session: &Session) -> Result<session::Writing, UploadError> {
@@ -321,18 +305,14 @@ impl Uploads {
         &self,
         steps: impl Future<Output = Result<T, UploadError>> + Send + 'static,
     ) -> Result<T, UploadError> {
-        let (done, result) = oneshot::channel();
-        self.inner.env.tasks.spawn("commit", async move {
-            // A client that disconnected does not learn the outcome; it repeats the request.
-            let _ = done.send(steps.await);
-        });
-        result.await.unwrap_or(Err(UploadError::Stopping))
+        // A client that disconnected does not learn the outcome; it repeats the request.
+        self.inner.env.tasks.complete("commit", steps).await.unwrap_or(Err(UploadError::Stopping))
     }
 }
 
 /// Restores the sessions on disk and removes directories without a session. A directory that cannot
 /// be read or removed is left in place and does not prevent the node from starting.
-fn restore(env: &Environment) -> Result<DashMap<SessionId, Arc<Session>>, StoreError> {
+fn restore(env: &Environment, part: &Part) -> Result<DashMap<SessionId, Arc<Session>>, StoreError> {
     let uploads = env.store.dirs.uploads();
     let sessions = DashMap::new();
     for found in std::fs::read_dir(&uploads).map_err(StoreError::io("read the upload sessions in", &uploads))? {
@@ -343,7 +323,9 @@ fn restore(env: &Environment) -> Result<DashMap<SessionId, Arc<Session>>, StoreE
                 continue;
             }
         };
-        match Session::restore(folder.clone(), |bytes| env.store.room.account_existing(bytes), &env.clock) {
+        let account_existing =
+            |bytes| Space { room: env.store.room.account_existing(bytes), charge: part.charge_existing(&None, bytes) };
+        match Session::restore(folder.clone(), account_existing, &env.clock) {
             Some(session) => {
                 sessions.insert(session.id.clone(), Arc::new(session));
             }

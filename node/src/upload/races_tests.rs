@@ -5,7 +5,7 @@ use super::{Accepted, UploadError};
 use crate::manage::ManageError;
 use crate::repository::Replicator;
 use crate::repository::layout::LinkKind;
-use crate::testing::{Node, Setup, body, empty_bucket, manifest_push, repository, sha256};
+use crate::testing::{Node, Setup, body, descriptor, empty_bucket, manifest_push, repository, sha256};
 use bytes::Bytes;
 use entrepot_bucket::Bucket;
 use entrepot_bucket::fault::{Effect, Fault, FaultId, Faults, Faulty};
@@ -49,7 +49,7 @@ impl Nodes {
 
     async fn push(&self, node: &Node, reference: &str, manifest: &Bytes) -> Result<Accepted, UploadError> {
         let reference = Reference::parse(reference).unwrap();
-        node.uploads.manifest(&self.name, manifest_push(reference, manifest)).await
+        node.uploads.manifest(&self.name, manifest_push(reference, manifest), ()).await
     }
 
     /// Holds the next such request of node `a` until the faults are cleared.
@@ -92,13 +92,11 @@ impl Nodes {
 }
 
 fn image(blobs: &[Digest]) -> Bytes {
-    let descriptor = |digest: &Digest| serde_json::json!({"mediaType": "m", "digest": digest.to_string(), "size": 5});
     let layers: Vec<_> = blobs.iter().map(descriptor).collect();
     serde_json::json!({"schemaVersion": 2, "config": layers[0], "layers": layers}).to_string().into()
 }
 
 fn index(children: &[Digest]) -> Bytes {
-    let descriptor = |digest: &Digest| serde_json::json!({"mediaType": "m", "digest": digest.to_string(), "size": 5});
     let manifests: Vec<_> = children.iter().map(descriptor).collect();
     serde_json::json!({"schemaVersion": 2, "manifests": manifests}).to_string().into()
 }
@@ -108,7 +106,7 @@ async fn a_layer_deleted_at_another_node_is_not_trusted_even_if_it_was_just_seen
     let nodes = Nodes::new();
     let layer = nodes.a.push(&nodes.name, b"layer").await;
     // Node `a` remembers the link that it has just written.
-    nodes.b.manage.delete_blob(&nodes.name, &layer).await.unwrap();
+    nodes.b.manage.delete_blob(&nodes.name, &layer, ()).await.unwrap();
     let manifest = image(&[layer]);
     let refused = nodes.push(&nodes.a, "v1", &manifest).await;
     assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
@@ -130,7 +128,7 @@ async fn a_layer_deleted_between_the_link_and_the_lookup_is_noticed() {
     let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
         nodes.held(held).await;
         assert!(nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await, "the link is written before the lookup");
-        nodes.b.manage.delete_blob(&nodes.name, &layer).await.unwrap();
+        nodes.b.manage.delete_blob(&nodes.name, &layer, ()).await.unwrap();
         nodes.faults.clear();
     });
     assert!(matches!(pushed, Err(UploadError::MissingReferences { .. })), "{pushed:?}");
@@ -143,7 +141,7 @@ async fn a_refused_push_keeps_the_link_of_an_earlier_one() {
     let layer = nodes.a.push(&nodes.name, b"layer").await;
     let manifest = image(&[layer]);
     nodes.push(&nodes.a, "v1", &manifest).await.unwrap();
-    nodes.b.manage.delete_blob(&nodes.name, &layer).await.unwrap();
+    nodes.b.manage.delete_blob(&nodes.name, &layer, ()).await.unwrap();
     let refused = nodes.push(&nodes.a, "v2", &manifest).await;
     assert!(matches!(refused, Err(UploadError::MissingReferences { .. })), "{refused:?}");
     assert!(nodes.is_linked(LinkKind::Revision, &sha256(&manifest)).await);
@@ -248,7 +246,7 @@ async fn in_one_of_the_two_orders(bucket: impl Fn() -> (Arc<dyn Bucket>, TempDir
         let held = nodes.hold(operation, key);
         let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
             nodes.held(held).await;
-            nodes.b.manage.delete_manifest(&nodes.name, &digest).await.unwrap();
+            nodes.b.manage.delete_manifest(&nodes.name, &digest, ()).await.unwrap();
             nodes.faults.clear();
         });
         pushed.unwrap();
@@ -267,7 +265,7 @@ async fn in_one_of_the_two_orders(bucket: impl Fn() -> (Arc<dyn Bucket>, TempDir
         let manifest = image(&[layer]);
         let digest = nodes.push(&nodes.b, "v1", &manifest).await.unwrap().digest;
         let held = nodes.hold(operation, key);
-        let (deleted, ()) = tokio::join!(nodes.a.manage.delete_manifest(&nodes.name, &digest), async {
+        let (deleted, ()) = tokio::join!(nodes.a.manage.delete_manifest(&nodes.name, &digest, ()), async {
             nodes.held(held).await;
             nodes.push(&nodes.b, "v1", &manifest).await.unwrap();
             nodes.push(&nodes.b, "v2", &manifest).await.unwrap();
@@ -298,9 +296,9 @@ async fn a_deletion_that_was_interrupted_is_completed_when_it_is_repeated() {
     let digest = nodes.push(&nodes.a, "v1", &image(&[layer])).await.unwrap().digest;
     // As after a crash between the link and the second check, and a push that was checked before.
     nodes.a.links.remove(&nodes.name, LinkKind::Revision, &digest).await.unwrap();
-    nodes.b.manage.delete_manifest(&nodes.name, &digest).await.unwrap();
+    nodes.b.manage.delete_manifest(&nodes.name, &digest, ()).await.unwrap();
     assert_eq!((nodes.tag("v1").await, nodes.is_listed("v1").await), (None, false));
-    let again = nodes.b.manage.delete_manifest(&nodes.name, &digest).await;
+    let again = nodes.b.manage.delete_manifest(&nodes.name, &digest, ()).await;
     assert!(matches!(again, Err(ManageError::NotFound)), "{again:?}");
 }
 
@@ -331,7 +329,7 @@ async fn a_child_of_an_index_is_a_manifest_or_a_blob_and_may_be_missing_as_confi
         let unknown = nodes.push(&nodes.a, "sparse", &index(&[blob, sha256(b"unknown")])).await;
         assert_eq!(unknown.is_ok(), sparse_indexes != SparseIndexes::Refuse, "{unknown:?}");
         let child = nodes.push(&nodes.a, "child", &image(&[blob])).await.unwrap().digest;
-        nodes.b.manage.delete_manifest(&nodes.name, &child).await.unwrap();
+        nodes.b.manage.delete_manifest(&nodes.name, &child, ()).await.unwrap();
         let deleted = nodes.push(&nodes.a, "sparse", &index(&[child])).await;
         assert_eq!(deleted.is_ok(), sparse_indexes == SparseIndexes::Allow, "{deleted:?}");
     }
@@ -343,16 +341,16 @@ async fn content_of_an_immutable_tag_is_not_deleted() {
     let (layer, free) = (nodes.a.push(&nodes.name, b"layer").await, nodes.a.push(&nodes.name, b"free").await);
     let child = nodes.push(&nodes.a, "child", &image(&[layer])).await.unwrap().digest;
     nodes.push(&nodes.a, "v1", &index(&[child])).await.unwrap();
-    let refused = nodes.b.manage.delete_blob(&nodes.name, &layer).await;
+    let refused = nodes.b.manage.delete_blob(&nodes.name, &layer, ()).await;
     assert!(matches!(refused, Err(ManageError::Protected(_))), "{refused:?}");
-    let refused = nodes.b.manage.delete_manifest(&nodes.name, &child).await;
+    let refused = nodes.b.manage.delete_manifest(&nodes.name, &child, ()).await;
     assert!(matches!(refused, Err(ManageError::Protected(_))), "{refused:?}");
-    nodes.b.manage.delete_blob(&nodes.name, &free).await.unwrap();
+    nodes.b.manage.delete_blob(&nodes.name, &free, ()).await.unwrap();
     assert!(nodes.is_linked(LinkKind::Layer, &layer).await && nodes.is_linked(LinkKind::Revision, &child).await);
     // The same layer in a repository without such a tag.
     let other = repository("other");
     nodes.a.push(&other, b"layer").await;
-    nodes.b.manage.delete_blob(&other, &layer).await.unwrap();
+    nodes.b.manage.delete_blob(&other, &layer, ()).await.unwrap();
 }
 
 #[tokio::test]
@@ -360,12 +358,56 @@ async fn an_immutable_tag_that_is_pushed_while_its_layer_is_deleted_keeps_it() {
     let nodes = Nodes::start(|| Setup { immutable: &["v*"], ..Setup::default() });
     let layer = nodes.b.push(&nodes.name, b"layer").await;
     let held = nodes.hold(Operation::Delete, "/_layers/");
-    let (deleted, ()) = tokio::join!(nodes.a.manage.delete_blob(&nodes.name, &layer), async {
+    let (deleted, ()) = tokio::join!(nodes.a.manage.delete_blob(&nodes.name, &layer, ()), async {
         nodes.held(held).await;
         nodes.push(&nodes.b, "v1", &image(&[layer])).await.unwrap();
         nodes.faults.clear();
     });
     assert!(matches!(deleted, Err(ManageError::Protected(_))), "{deleted:?}");
+    assert!(nodes.is_linked(LinkKind::Layer, &layer).await);
+}
+
+/// The deletion ends between the look-up of the layer and the tag, so neither of its checks finds
+/// the tag.
+#[tokio::test]
+async fn content_deleted_between_the_lookup_and_an_immutable_tag_is_kept() {
+    for of_index in [false, true] {
+        let nodes = Nodes::start(|| Setup { immutable: &["v*"], ..Setup::default() });
+        let layer = nodes.b.push(&nodes.name, b"layer").await;
+        let child = nodes.push(&nodes.b, "child", &image(&[layer])).await.unwrap().digest;
+        let (manifest, kind, needed) = if of_index {
+            (index(&[child]), LinkKind::Revision, child)
+        } else {
+            (image(&[layer, layer]), LinkKind::Layer, layer)
+        };
+        let held = nodes.hold(Operation::Put, "/tags/v1/current/");
+        let (pushed, ()) = tokio::join!(nodes.push(&nodes.a, "v1", &manifest), async {
+            nodes.held(held).await;
+            match of_index {
+                true => nodes.b.manage.delete_manifest(&nodes.name, &needed, ()).await.unwrap(),
+                false => nodes.b.manage.delete_blob(&nodes.name, &needed, ()).await.unwrap(),
+            }
+            nodes.faults.clear();
+        });
+        pushed.unwrap();
+        assert!(nodes.is_linked(kind, &needed).await, "the immutable tag can be pulled");
+        let refused = nodes.b.manage.delete_blob(&nodes.name, &layer, ()).await;
+        assert!(matches!(refused, Err(ManageError::Protected(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_whose_client_leaves_still_restores_what_an_immutable_tag_needs() {
+    let nodes = Nodes::start(|| Setup { immutable: &["v*"], ..Setup::default() });
+    let layer = nodes.b.push(&nodes.name, b"layer").await;
+    let held = nodes.hold(Operation::Delete, "/_layers/");
+    {
+        let mut deletion = Box::pin(nodes.a.manage.delete_blob(&nodes.name, &layer, ()));
+        futures::future::select(&mut deletion, Box::pin(nodes.held(held))).await;
+    }
+    nodes.push(&nodes.b, "v1", &image(&[layer])).await.unwrap();
+    nodes.faults.clear();
+    assert!(nodes.a.tasks.stop(Duration::from_secs(30)).await);
     assert!(nodes.is_linked(LinkKind::Layer, &layer).await);
 }
 
@@ -522,7 +564,7 @@ async fn referrers_are_also_kept_under_the_fallback_tag_if_configured() {
         let mut all = vec![first_digest.clone(), second_digest];
         all.sort();
         assert_eq!(listed, if referrers_tag { all } else { vec![] });
-        nodes.b.manage.delete_manifest(&nodes.name, &sha256(&second)).await.unwrap();
+        nodes.b.manage.delete_manifest(&nodes.name, &sha256(&second), ()).await.unwrap();
         assert_eq!(listed_under(&nodes, &tag).await, if referrers_tag { vec![first_digest] } else { vec![] });
     }
 }
@@ -575,7 +617,7 @@ async fn a_deletion_is_not_undone_by_a_concurrent_read_of_the_tag() {
         let (held, tag) = (nodes.hold(point.0, point.1), Tag::parse("v1").unwrap());
         let (relinked, ()) = tokio::join!(nodes.a.uploads.relink(&nodes.name, &tag, &digest), async {
             nodes.held(held).await;
-            nodes.b.manage.delete_manifest(&nodes.name, &digest).await.unwrap();
+            nodes.b.manage.delete_manifest(&nodes.name, &digest, ()).await.unwrap();
             nodes.faults.clear();
         });
         assert_eq!(relinked.unwrap(), None);

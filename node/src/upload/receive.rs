@@ -4,6 +4,7 @@
 
 use super::place::{Place, Step};
 use super::session::{Session, Writing};
+use super::space::Space;
 use super::writer::{Batch, Failure, Writer};
 use super::{UploadError, Uploads};
 use bytes::Bytes;
@@ -65,8 +66,12 @@ impl Uploads {
     async fn take_again(&self, session: &Arc<Session>, writing: Writing, from: u64) -> Result<Writing, UploadError> {
         let writing = self.hashed(session, writing).await?;
         tracing::debug!(session = %session.id, from, end = writing.offset(), "a client repeats an interrupted request");
-        let store = self.inner.env.store.clone();
-        Ok(session.give_up_from(writing, from, move |bytes| store.room.account_existing(bytes)).await?)
+        let (store, part, holder) = (self.inner.env.store.clone(), self.inner.part.clone(), session.holder.clone());
+        let account_existing = move |bytes| Space {
+            room: store.room.account_existing(bytes),
+            charge: part.charge_existing(&holder, bytes),
+        };
+        Ok(session.give_up_from(writing, from, account_existing).await?)
     }
 
     async fn append_all(
@@ -82,7 +87,7 @@ impl Uploads {
             let Gathered { pieces, end } = gather(&mut body, &mut expected).await;
             if !pieces.is_empty() {
                 offset += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-                match self.hand_over(&writer, pieces, offset).await {
+                match self.hand_over(session, &writer, pieces, offset).await {
                     Ok(true) => session.touch(self.inner.env.clock.uptime()),
                     Ok(false) => break Ok(()),
                     Err(error) => break Err(error),
@@ -100,15 +105,22 @@ impl Uploads {
     }
 
     /// Hands over pieces that end at the offset `end` of the blob. `false`: writing failed.
-    async fn hand_over(&self, writer: &Writer, pieces: Vec<Bytes>, end: u64) -> Result<bool, UploadError> {
+    async fn hand_over(
+        &self,
+        session: &Session,
+        writer: &Writer,
+        pieces: Vec<Bytes>,
+        end: u64,
+    ) -> Result<bool, UploadError> {
         let most = self.inner.env.config.upload.max_blob_size.get();
         if end > most {
             return Err(UploadError::TooLarge(most));
         }
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let room = self.inner.env.store.room.reserve(bytes).await?;
+        let charge = self.charge(&session.holder, bytes).await?;
+        let space = Space { room: self.inner.env.store.room.reserve(bytes).await?, charge };
         self.inner.env.metrics.received_bytes.inc_by(bytes);
-        Ok(writer.write(Batch { pieces, room }).await)
+        Ok(writer.write(Batch { pieces, space }).await)
     }
 }
 

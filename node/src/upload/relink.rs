@@ -34,7 +34,7 @@ impl Uploads {
         if now != Some(*digest) {
             return Ok(now);
         }
-        if !self.has_data(digest).await? {
+        if self.data_size(digest).await?.is_none() {
             return Ok(None);
         }
         tracing::warn!(%repository, %tag, %digest, "a tag points to a manifest without a link; restoring the link");

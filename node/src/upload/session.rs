@@ -6,12 +6,14 @@
 
 use super::UploadError;
 use super::age::LastUse;
+use super::space::Space;
 use super::spool::{Spool, USUAL};
-use crate::store::{Reservation, StoreError};
+use crate::store::StoreError;
 use bytes::Bytes;
 use entrepot_oci::{Algorithm, Digest, Repository, SessionId};
 use entrepot_runtime::clock::{Clock, Timestamp, Uptime};
 use entrepot_runtime::crash;
+use entrepot_runtime::share::Holder;
 use entrepot_runtime::tasks::blocking;
 use parking_lot::{Mutex as SyncMutex, MutexGuard};
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,8 @@ struct Record {
 pub(super) struct Session {
     pub id: SessionId,
     pub repository: Repository,
+    /// Whose session it is; `None`: it is of an earlier run of the node.
+    pub holder: Option<Holder>,
     used: SyncMutex<LastUse>,
     /// Bytes received, for requests that do not wait for the writer.
     offset: AtomicU64,
@@ -54,7 +58,7 @@ impl Session {
         uploads: &Path,
         id: SessionId,
         repository: Repository,
-        reservation: Reservation,
+        (holder, space): (Holder, Space),
         clock: &Clock,
     ) -> Result<Arc<Session>, StoreError> {
         let folder = uploads.join(id.to_string());
@@ -64,8 +68,8 @@ impl Session {
             File::create_new(made.join("data"))
         });
         let file = file.await.flatten().map_err(StoreError::io("create the upload session", &folder))?;
-        let spool = Spool::new(file, reservation);
-        let session = Session::new(id, repository, LastUse::now(clock.uptime()), folder, spool);
+        let spool = Spool::new(file, space);
+        let session = Session::new(id, (repository, Some(holder)), LastUse::now(clock.uptime()), folder, spool);
         crash::point("upload.session-created");
         let session = Arc::new(session);
         let writing = session.spool.clone().lock_owned().await;
@@ -73,10 +77,17 @@ impl Session {
         Ok(session)
     }
 
-    fn new(id: SessionId, repository: Repository, used: LastUse, folder: PathBuf, spool: Spool) -> Session {
+    fn new(
+        id: SessionId,
+        (repository, holder): (Repository, Option<Holder>),
+        used: LastUse,
+        folder: PathBuf,
+        spool: Spool,
+    ) -> Session {
         Session {
             id,
             repository,
+            holder,
             used: SyncMutex::new(used),
             offset: AtomicU64::new(spool.offset()),
             folder,
@@ -88,12 +99,8 @@ impl Session {
     /// without a session: a crash left it before a client knew its ID, or after the blob was
     /// committed. Blocking.
     ///
-    /// `account_existing` reserves the bytes of the spool file.
-    pub fn restore(
-        folder: PathBuf,
-        account_existing: impl FnOnce(u64) -> Reservation,
-        clock: &Clock,
-    ) -> Option<Session> {
+    /// `account_existing` takes the space of the bytes of the spool file.
+    pub fn restore(folder: PathBuf, account_existing: impl FnOnce(u64) -> Space, clock: &Clock) -> Option<Session> {
         let id = SessionId::parse(folder.file_name()?.to_str()?).ok()?;
         let record: Record = serde_json::from_slice(&fs::read(folder.join("record")).ok()?).ok()?;
         let file = File::options().read(true).write(true).open(folder.join("data")).ok()?;
@@ -104,7 +111,7 @@ impl Session {
         let used = LastUse::earlier(clock.uptime(), now.since(record.used));
         let session = Session::new(
             id,
-            record.repository,
+            (record.repository, None),
             used,
             folder,
             Spool::found(file, answered, length, account_existing(length)),
@@ -125,7 +132,8 @@ impl Session {
         self.offset.load(Ordering::Acquire)
     }
 
-    /// The last time that it received something, or that a client requested its status.
+    /// The last time that it received something, or that a client used it after it had received
+    /// something.
     pub fn used(&self) -> LastUse {
         *self.last_use()
     }
@@ -176,7 +184,7 @@ impl Session {
         result.map_err(self.failed("write"))
     }
 
-    /// Discards the bytes from an offset on. `account_existing` reserves the remaining bytes.
+    /// Discards the bytes from an offset on. `account_existing` takes the space of the remaining bytes.
     ///
     /// # Errors
     /// If the disk fails. The bytes then still exist.
@@ -184,13 +192,13 @@ impl Session {
         self: &Arc<Self>,
         mut writing: Writing,
         offset: u64,
-        account_existing: impl FnOnce(u64) -> Reservation + Send + 'static,
+        account_existing: impl FnOnce(u64) -> Space + Send + 'static,
     ) -> Result<Writing, StoreError> {
         let session = self.clone();
         let given_up = blocking(move || {
             writing.give_up_from(offset)?;
             session.offset.store(offset, Ordering::Release);
-            writing.reservation = account_existing(offset);
+            writing.space = account_existing(offset);
             Ok(writing)
         });
         given_up.await.flatten().map_err(self.failed("truncate"))

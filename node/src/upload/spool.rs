@@ -1,7 +1,7 @@
 //! The spool file of a session. Received bytes are written and hashed. If they must be durable
 //! soon, they are also synced in the background. Everything here blocks.
 
-use crate::store::Reservation;
+use super::space::Space;
 use bytes::Bytes;
 use entrepot_oci::{Algorithm, Digest, Hasher};
 use entrepot_runtime::crash;
@@ -39,8 +39,8 @@ pub(super) struct Spool {
     answered: u64,
     /// `None`: the file is from an earlier run and was not read yet.
     hashes: Option<Hashes>,
-    /// The reservation of the bytes in the file.
-    pub reservation: Reservation,
+    /// The space of the bytes in the file.
+    pub space: Space,
     /// Bytes from the start that are on disk, or that `syncing` is writing there.
     synced: u64,
     syncing: Option<Receiver<io::Result<()>>>,
@@ -58,28 +58,18 @@ struct Hashes {
 
 impl Spool {
     /// An empty file.
-    pub fn new(file: File, reservation: Reservation) -> Spool {
+    pub fn new(file: File, space: Space) -> Spool {
         let hashes = Hashes { answered: Hasher::new(USUAL), end: Hasher::new(USUAL) };
-        Spool { hashes: Some(hashes), ..Spool::found(file, 0, 0, reservation) }
+        Spool { hashes: Some(hashes), ..Spool::found(file, 0, 0, space) }
     }
 
     /// A file of an earlier run, with `offset` bytes of which the first `answered` were
     /// acknowledged. Its content is hashed again when the hash is needed, because the disk may have
     /// lost or changed bytes.
-    pub fn found(file: File, answered: u64, offset: u64, reservation: Reservation) -> Spool {
+    pub fn found(file: File, answered: u64, offset: u64, space: Space) -> Spool {
         let answered = answered.min(offset);
         let file = Arc::new(file);
-        Spool {
-            file,
-            offset,
-            answered,
-            hashes: None,
-            reservation,
-            synced: 0,
-            syncing: None,
-            allocated: 0,
-            written: None,
-        }
+        Spool { file, offset, answered, hashes: None, space, synced: 0, syncing: None, allocated: 0, written: None }
     }
 
     /// Bytes received.
@@ -165,7 +155,7 @@ impl Spool {
         Ok(self.hashes.insert(hashes))
     }
 
-    /// Discards the bytes from an offset on, none of which was acknowledged. Their reservation is
+    /// Discards the bytes from an offset on, none of which was acknowledged. Their space is
     /// kept.
     ///
     /// # Errors
@@ -206,7 +196,7 @@ impl Spool {
             hasher.update(&piece[..here]);
             left -= here as u64;
         }
-        self.reservation.wrote(count);
+        self.space.room.wrote(count);
         self.offset += count;
         self.wrote();
         result

@@ -4,8 +4,9 @@ mod repeated;
 mod restart;
 
 use super::*;
-use crate::testing::{Node, Setup, body, broken_body, faulty, manifest_push, repository, sha256};
-use entrepot_bucket::fault::Fault;
+use crate::repository::tags::TagError;
+use crate::testing::{Node, Setup, body, broken_body, counted, descriptor, faulty, manifest_push, repository, sha256};
+use entrepot_bucket::fault::{Effect, Fault};
 use entrepot_bucket::{BucketErrorKind, Operation};
 use entrepot_config::{ByteSize, ReplicationMode};
 use entrepot_oci::{Algorithm, Tag, UploadRange};
@@ -33,14 +34,13 @@ fn write_back() -> Setup {
 }
 
 fn image(blobs: &[Digest]) -> Bytes {
-    let layers: Vec<_> =
-        blobs.iter().map(|d| serde_json::json!({"mediaType": "l", "digest": d.to_string(), "size": 1})).collect();
+    let layers: Vec<_> = blobs.iter().map(descriptor).collect();
     serde_json::json!({"schemaVersion": 2, "config": layers[0], "layers": layers}).to_string().into()
 }
 
 async fn put(node: &Node, name: &str, reference: &str, content: &Bytes) -> Result<Accepted, UploadError> {
     let push = manifest_push(Reference::parse(reference).unwrap(), content);
-    node.uploads.manifest(&repository(name), push).await
+    node.uploads.manifest(&repository(name), push, ()).await
 }
 
 #[tokio::test]
@@ -173,19 +173,21 @@ async fn a_session_belongs_to_its_repository_and_its_node() {
     assert!(matches!(node.uploads.status(&repository("b"), &id).await, Err(UploadError::UnknownSession)));
     assert_eq!(node.uploads.owner(&id), Owner::Here);
     let other = SessionId::new(entrepot_oci::NodeName::parse("b").unwrap());
-    assert_eq!(node.uploads.owner(&other), Owner::Peer("b.peers:5000".parse().unwrap()));
+    assert_eq!(node.uploads.owner(&other), Owner::Peer("http://b.peers:5000".parse().unwrap()));
 }
 
 #[tokio::test]
 async fn without_space_an_upload_is_rejected_and_the_store_keeps_its_content() {
     let folder = folder();
-    let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(1000), ..Setup::default() });
+    let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(2000), ..Setup::default() });
     let name = repository("a");
+    let stored = [node.push(&name, &[1; 600]).await, node.push(&name, &[2; 600]).await];
     let id = node.open(&name).await;
-    node.uploads.append(&name, &id, None, body(&[&[1; 800]])).await.unwrap();
-    let refused = node.uploads.append(&name, &id, None, body(&[&[1; 800]])).await;
+    node.uploads.append(&name, &id, None, body(&[&[3; 500]])).await.unwrap();
+    let refused = node.uploads.append(&name, &id, None, body(&[&[3; 350]])).await;
     assert!(matches!(&refused, Err(UploadError::Store(error)) if error.is_no_room()), "{refused:?}");
-    assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 800);
+    assert_eq!(node.uploads.status(&name, &id).await.unwrap().offset, 500);
+    assert!(stored.iter().all(|digest| node.store.contents.size(digest).is_some()));
 }
 
 #[tokio::test]
@@ -215,7 +217,7 @@ async fn write_back_acknowledges_blobs_at_once_and_the_manifest_after_the_bucket
     let tag = Reference::Tag(Tag::parse("latest").unwrap());
     let accepted = tokio::time::timeout(Duration::from_secs(30), async {
         loop {
-            if let Ok(accepted) = node.uploads.manifest(&name, manifest_push(tag.clone(), &manifest)).await {
+            if let Ok(accepted) = node.uploads.manifest(&name, manifest_push(tag.clone(), &manifest), ()).await {
                 return accepted;
             }
             tokio::task::yield_now().await;
@@ -251,12 +253,96 @@ async fn a_manifest_with_a_missing_reference_is_refused_and_names_it() {
     let refused = put(&node, "a", "latest", &image(&[there, elsewhere])).await;
     let Err(UploadError::MissingReferences { blobs, manifests }) = refused else { panic!("{refused:?}") };
     assert_eq!((blobs, manifests), (vec![elsewhere], vec![]));
-    let child = serde_json::json!({"mediaType": "m", "digest": elsewhere.to_string(), "size": 1});
-    let index = serde_json::json!({"schemaVersion": 2, "manifests": [child]});
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [descriptor(&elsewhere)]});
     let refused = put(&node, "a", "latest", &index.to_string().into()).await;
     assert!(matches!(refused, Err(UploadError::MissingReferences { manifests, .. }) if manifests == [elsewhere]));
     let tag = node.layout.tag_current(&repository("a"), &Tag::parse("latest").unwrap());
     assert_eq!(node.bucket.head(&tag).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn only_the_first_missing_references_are_looked_up_and_named() {
+    let folder = folder();
+    let (bucket, requests) = counted();
+    let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
+    let missing: Vec<_> = (0..500u32).map(|number| sha256(&number.to_be_bytes())).collect();
+    let before = requests(Operation::Get);
+    let refused = put(&node, "a", "latest", &image(&missing[1..])).await;
+    let Err(UploadError::MissingReferences { blobs, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(blobs, missing[1..17]);
+    // One for the tag, one to restore the link of a rejected push; up to 15 look-ups are on their
+    // way when the 16th shows that its reference is missing.
+    let cost = requests(Operation::Get) - before;
+    assert!((17..=35).contains(&cost), "{cost} requests");
+    let data = node.layout.data(&sha256(&image(&missing[1..])));
+    assert!(node.bucket.head(&data).await.unwrap().is_some());
+    // A manifest with more references than the limit is refused before the bucket is asked.
+    let (gets, puts) = (requests(Operation::Get), requests(Operation::Put));
+    let mut layers = missing.clone();
+    layers.push(sha256(b"one too many"));
+    let refused = put(&node, "a", "latest", &image(&layers)).await;
+    assert!(matches!(refused, Err(UploadError::TooManyReferences { found: 502, most: 500 })), "{refused:?}");
+    assert_eq!((requests(Operation::Get), requests(Operation::Put)), (gets, puts));
+}
+
+#[tokio::test]
+async fn a_size_that_differs_from_the_content_is_refused_and_costs_no_request() {
+    let folder = folder();
+    let (bucket, requests) = counted();
+    let node = Node::start(folder.path(), Setup { bucket, ..Setup::default() });
+    let blob = node.push(&repository("a"), b"layer").await;
+    let mut wrong = descriptor(&blob);
+    wrong["size"] = 999_999_999_999_u64.into();
+    let content = Bytes::from(serde_json::json!({"schemaVersion": 2, "config": wrong}).to_string());
+    for recent in [true, false] {
+        if !recent {
+            node.clock.advance(Duration::from_secs(61));
+        }
+        let heads = requests(Operation::Head);
+        let refused = put(&node, "a", "latest", &content).await;
+        assert!(matches!(refused, Err(UploadError::SizeMismatch { stated: 999_999_999_999, .. })), "{refused:?}");
+        assert_eq!(requests(Operation::Head) - heads, if recent { 0 } else { 2 }, "the check, and once more");
+        // Its link is withdrawn.
+        assert!(!node.links.ask(&repository("a"), LinkKind::Revision, &sha256(&content)).await.unwrap());
+    }
+    // An index may state any size of its entries.
+    let child = put(&node, "a", "child", &image(&[blob])).await.unwrap().digest;
+    let mut entry = descriptor(&child);
+    entry["size"] = 411.into();
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+    put(&node, "a", "index", &index.into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_push_ends_with_its_client_until_it_writes_and_then_continues() {
+    for (operation, key, continues) in
+        [(Operation::Get, "/tags/latest/current/", false), (Operation::Get, "/_layers/", true)]
+    {
+        let folder = folder();
+        let (bucket, faults) = faulty();
+        let node = Node::start(folder.path(), Setup { bucket: bucket.clone(), ..Setup::default() });
+        let blob = node.push(&repository("a"), b"layer").await;
+        let manifest = image(&[blob]);
+        let held = faults.add(Fault::new(operation, Effect::Hang).on_key(key).times(1));
+        let place = Arc::new(());
+        {
+            let (uploads, name, place) = (node.uploads.clone(), repository("a"), place.clone());
+            let push = manifest_push(Reference::parse("latest").unwrap(), &manifest);
+            let mut push = Box::pin(async move { uploads.manifest(&name, push, place).await });
+            let is_held = eventually("the request is held", || faults.hits(held) == 1);
+            futures::future::select(&mut push, Box::pin(is_held)).await;
+        }
+        assert_eq!(Arc::strong_count(&place), if continues { 2 } else { 1 }, "what the request holds");
+        faults.clear();
+        let layout = node.layout.clone();
+        node.stop().await;
+        assert_eq!(Arc::strong_count(&place), 1, "it is held until the work ends");
+        let tag = layout.tag_current(&repository("a"), &Tag::parse("latest").unwrap());
+        let written = [layout.data(&sha256(&manifest)), tag];
+        for key in written {
+            assert_eq!(bucket.head(&key).await.unwrap().is_some(), continues, "{key}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -270,8 +356,9 @@ async fn a_manifest_is_visible_by_digest_by_tag_and_among_referrers() {
     manifest["subject"] = serde_json::json!({"mediaType": "m", "digest": subject.to_string(), "size": 1});
     let content = Bytes::from(manifest.to_string());
     let accepted = put(&node, "a", "v1", &content).await.unwrap();
-    assert_eq!(accepted, Accepted { digest: sha256(&content), subject: Some(subject) });
     let tag = Tag::parse("v1").unwrap();
+    let moved = vec![(tag.clone(), None)];
+    assert_eq!(accepted, Accepted { digest: sha256(&content), subject: Some(subject), moved });
     for key in [
         node.layout.data(&accepted.digest),
         node.layout.link(&name, LinkKind::Revision, &accepted.digest),
@@ -325,7 +412,7 @@ async fn with_a_folder_the_pushed_file_becomes_the_object_and_leaves_the_store()
 #[tokio::test]
 async fn an_upload_of_many_batches_in_several_requests_is_hashed_in_order() {
     let folder = folder();
-    let node = Node::start(folder.path(), write_back());
+    let node = Node::start(folder.path(), Setup { capacity: ByteSize::mebibytes(128), ..write_back() });
     let name = repository("a");
     let content: Vec<u8> =
         (0..30_000_000u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();

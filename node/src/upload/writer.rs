@@ -7,7 +7,8 @@
 
 use super::UploadError;
 use super::session::{Session, Writing};
-use crate::store::{Reservation, StoreError};
+use super::space::Space;
+use crate::store::StoreError;
 use bytes::Bytes;
 use entrepot_runtime::crash;
 use entrepot_runtime::tasks::begin_blocking;
@@ -20,10 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Batches handed over and not yet written: the one being written, and the next one.
 const HANDED_OVER: u32 = 2;
 
-/// Consecutive bytes, and the reservation for them.
+/// Consecutive bytes, and the space for them.
 pub(super) struct Batch {
     pub pieces: Vec<Bytes>,
-    pub room: Reservation,
+    pub space: Space,
 }
 
 /// Why a batch was not accepted.
@@ -125,7 +126,7 @@ impl Shared {
     }
 
     fn write(&self, writing: &mut Writing, batch: Batch) -> Result<(), Failure> {
-        writing.reservation.absorb(batch.room);
+        writing.space.absorb(batch.space);
         self.session.append(writing, &batch.pieces).map_err(Failure::Write)?;
         if self.synced { writing.sync_behind().map_err(Failure::Sync) } else { Ok(()) }
     }

@@ -1,12 +1,18 @@
 //! Nodes in this process that share a bucket in memory, and a client.
+// Each test program uses a part of this.
+#![allow(dead_code)]
 
 use bytes::Bytes;
+use entrepot_access::AccessControl;
 use entrepot_bucket::Bucket;
 use entrepot_bucket::memory::Memory;
-use entrepot_config::{self as config, ByteSize, NodeConfig, PeerUrl, TagPatterns};
+use entrepot_config::{self as config, ByteSize, NodeConfig, PeerAddress, Peers, TagPatterns};
+use entrepot_node::app::access::AccessFiles;
 use entrepot_node::app::flows::{Background, Flows};
-use entrepot_node::http::{Server, Services, router};
+use entrepot_node::http::tls::PeerTls;
+use entrepot_node::http::{Forwarding, Server, Services, router};
 use entrepot_node::observe::Metrics;
+use entrepot_node::observe::audit::Audit;
 use entrepot_node::repository::Environment;
 use entrepot_node::store::Store;
 use entrepot_oci::{Algorithm, Digest, NodeName};
@@ -16,8 +22,9 @@ use hyper::header::HeaderMap;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -31,9 +38,14 @@ pub struct Setup {
     pub immutable: Option<&'static str>,
     pub allowed_origins: &'static [&'static str],
     pub namespaces: &'static [&'static str],
+    /// The value of `auth`, in YAML, and the users file that it may name as `USERS`.
+    pub auth: Option<(&'static str, &'static str)>,
 }
 
-/// A node that listens on loopback. Its name is its port, so that other nodes can find it.
+/// The addresses of all nodes of this process, by name. A node knows those that were started before it.
+static STARTED: Mutex<BTreeMap<String, PeerAddress>> = Mutex::new(BTreeMap::new());
+
+/// A node that listens on loopback.
 pub struct Node {
     pub address: SocketAddr,
     pub metrics: Arc<Metrics>,
@@ -89,11 +101,15 @@ impl Node {
             max_requests: setup.max_requests.unwrap_or(defaults.max_requests),
             allowed_origins: setup.allowed_origins.iter().map(|origin| (*origin).to_owned()).collect(),
             namespaces: setup.namespaces.iter().map(|name| (*name).to_owned()).collect(),
+            // Tests use any name for the registry, which a node on a loopback address would refuse.
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             ..defaults
         };
         let services = services(bucket, folder.path(), address.port(), &setup, &metrics);
         let mut serving = JoinSet::new();
-        let server = Server::new(listener, router(services, &http), &http);
+        let tls = PeerTls::load(&NodeConfig::default(), Clock::system().now()).unwrap();
+        let forwarding = Forwarding { tls, answer_within: NodeConfig::default().upload.answer_within.get() };
+        let server = Server::new(listener, router(services, &http, forwarding), &http);
         serving.spawn(server.serve(std::future::pending(), Duration::ZERO));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Node { address, metrics, client, _serving: serving, _folder: folder }
@@ -142,6 +158,14 @@ pub fn manifest(blob: &Digest, size: usize, extra: &str) -> String {
     format!(r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{descriptor},"layers":[{descriptor}]{extra}}}"#)
 }
 
+/// The nodes that were started before the one at this port, which is added to them.
+fn peers(port: u16) -> BTreeMap<String, PeerAddress> {
+    let mut started = STARTED.lock().unwrap();
+    let before = started.clone();
+    started.insert(format!("node-{port}"), format!("http://127.0.0.1:{port}").parse().unwrap());
+    before
+}
+
 fn services(
     bucket: &Arc<dyn Bucket>,
     folder: &std::path::Path,
@@ -155,8 +179,9 @@ fn services(
     let max_sessions = setup.max_sessions.unwrap_or(defaults.upload.max_sessions);
     let config = NodeConfig {
         node: config::Node {
-            name: NodeName::parse(&port.to_string()).unwrap(),
-            peer_url: Some(PeerUrl::parse("http://127.0.0.1:{node}").unwrap()),
+            name: NodeName::parse(&format!("node-{port}")).unwrap(),
+            peers: Some(Peers::Listed(peers(port))),
+            ..config::Node::default()
         },
         bucket: config::Bucket {
             retry_budget: config::Duration::from_secs(1),
@@ -168,11 +193,24 @@ fn services(
         tags: config::Tags { immutable: TagPatterns::new(immutable).unwrap(), ..defaults.tags },
         upload: config::Upload { max_sessions, ..defaults.upload },
         read_only: setup.read_only,
+        auth: setup.auth.map(|setup| auth(folder, setup)),
         ..defaults
     };
     let clock = Clock::system();
     let store = Store::open(&config.store, clock.clone(), metrics.clone()).unwrap();
     let env = Environment::new(Arc::new(config), bucket.clone(), store, clock, Tasks::new(), metrics.clone());
     let background = Background::on(tokio::runtime::Handle::current()).unwrap();
-    Flows::wire(&env, &background).unwrap().services(&env)
+    let access = AccessControl::default();
+    let audit =
+        Arc::new(Audit::new("a".into(), config::Audit::default(), env.clock.clone(), Box::new(std::io::sink())));
+    AccessFiles::start(&env.config, access.clone(), env.clock.clone(), audit.clone(), metrics.registry()).unwrap();
+    Flows::wire(&env, &background).unwrap().services(&env, access, audit)
+}
+
+/// Access control with a users file in the folder of the node.
+fn auth(folder: &std::path::Path, (auth, users): (&str, &str)) -> config::Auth {
+    let file = folder.join("htpasswd");
+    std::fs::write(&file, users).unwrap();
+    let indented = auth.replace("USERS", file.to_str().unwrap()).replace('\n', "\n  ");
+    NodeConfig::from_yaml(&format!("auth:\n  {indented}")).unwrap().auth.unwrap()
 }

@@ -2,7 +2,7 @@
 //! write except those that a test makes it refuse.
 
 use super::*;
-use crate::testing::cluster;
+use crate::testing::{cluster, installation};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -47,12 +47,12 @@ impl Server {
                 let events = path.contains("registryclusters").then(|| self.events.lock().unwrap().take()).flatten();
                 return Ok(Response::new(watched(events)));
             }
-            let items = if path.ends_with("/registryclusters") { self.clusters.clone() } else { Vec::new() };
-            // No object can be found by its name.
-            return if path.contains("/namespaces/") {
-                code(404, json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"}))
-            } else {
-                code(200, json!({"metadata": {"resourceVersion": "1"}, "items": items}))
+            return match by_name(&path) {
+                None => code(200, json!({"metadata": {"resourceVersion": "1"}, "items": self.listed(&path)})),
+                Some("secrets/s3") => code(200, secret(&json!({"entrepot.dev/use": "bucket"}))),
+                Some("secrets/ca") => code(200, secret(&json!({"entrepot.dev/use": "ca"}))),
+                Some("secrets/database") => code(200, secret(&json!({"app": "database"}))),
+                Some(_) => code(404, json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"})),
             };
         }
         let sent = sent.collect().await.unwrap().to_bytes();
@@ -65,6 +65,14 @@ impl Server {
             object = cluster.clone();
         }
         code(200, object)
+    }
+
+    /// The objects of a list: of a namespace, if the path has one.
+    fn listed(&self, path: &str) -> Vec<Value> {
+        let namespace = path.split_once("/namespaces/").and_then(|(_, below)| below.split('/').next());
+        let mut clusters = if path.ends_with("/registryclusters") { self.clusters.clone() } else { Vec::new() };
+        clusters.retain(|cluster| namespace.is_none_or(|namespace| cluster["metadata"]["namespace"] == namespace));
+        clusters
     }
 
     fn written<T>(&self, find: impl Fn(&str, &Value) -> Option<T>) -> Option<T> {
@@ -87,6 +95,19 @@ impl Server {
     }
 }
 
+/// The metadata of a Secret; the operator asks for nothing else.
+fn secret(labels: &Value) -> Value {
+    let kind = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"});
+    json!({"apiVersion": kind["apiVersion"], "kind": kind["kind"], "metadata": {"name": "secret", "labels": labels}})
+}
+
+/// Kind and name, if the path has a name.
+fn by_name(path: &str) -> Option<&str> {
+    let (_, below) = path.split_once("/namespaces/")?;
+    let (_, object) = below.split_once('/')?;
+    object.contains('/').then_some(object)
+}
+
 fn path_below(cluster: &Value, below: &str) -> String {
     format!("/registryclusters/{}/{below}", cluster["metadata"]["name"].as_str().unwrap())
 }
@@ -106,8 +127,20 @@ fn watched(events: Option<mpsc::UnboundedReceiver<String>>) -> UnsyncBoxBody<Byt
     StreamBody::new(events).boxed_unsync()
 }
 
-/// Runs the operator until a condition holds, which is checked after each write.
+/// Runs the operator for all namespaces until a condition holds, which is checked after each write.
 async fn until(
+    clusters: Vec<Value>,
+    refuse: Refusal,
+    events: mpsc::UnboundedReceiver<String>,
+    lists: &Lists,
+    holds: impl Fn(&Server) -> bool,
+) -> Arc<Server> {
+    until_in(&[], clusters, refuse, events, lists, holds).await
+}
+
+/// [`until`], for some namespaces.
+async fn until_in(
+    namespaces: &[&str],
     clusters: Vec<Value>,
     refuse: Refusal,
     events: mpsc::UnboundedReceiver<String>,
@@ -125,9 +158,9 @@ async fn until(
         "a",
     );
     let settings = Settings {
-        node_image: "entrepot-node:1".into(),
+        installation: installation(),
+        watch_namespaces: namespaces.iter().map(ToString::to_string).collect(),
         listen: ([127, 0, 0, 1], 0).into(),
-        lease_namespace: "a".into(),
         lease_name: "a".into(),
         identity: "a".into(),
     };
@@ -284,7 +317,7 @@ async fn nodes_wait_for_their_configuration_and_everything_else_is_applied() {
 }
 
 #[tokio::test]
-async fn a_failed_read_is_reported_and_stops_no_child() {
+async fn a_failed_read_of_a_secret_is_reported_and_keeps_only_the_nodes_as_they_are() {
     fn refuse(_: &Method, path: &str) -> Option<(u16, &'static str)> {
         path.contains("secrets").then_some((403, "secrets is forbidden"))
     }
@@ -294,7 +327,75 @@ async fn a_failed_read_is_reported_and_stops_no_child() {
     })
     .await;
     assert!(matches(server.condition("blind", "Applied"), "False", "ApplyFailed", "secrets is forbidden"));
-    assert!(server.has_applied("statefulsets", "blind"));
+    assert!(matches(server.condition("blind", "Ready"), "False", "ApplyFailed", "secrets is forbidden"));
+    assert!(server.has_applied("services", "blind") && !server.has_applied("statefulsets", "blind"));
+}
+
+#[tokio::test]
+async fn a_secret_that_does_not_allow_its_use_is_never_mounted() {
+    let named = |name: &str| json!({"bucket": {"auth": {"secretRef": {"name": name}}}});
+    let bundle = |name: &str| json!({"bucket": {"caBundleRef": {"kind": "Secret", "name": name}}});
+    let cases = [
+        (
+            "of-an-app",
+            named("database"),
+            "SecretNotLabelled",
+            "kubectl -n a label secret database entrepot.dev/use=bucket",
+        ),
+        ("not-yet", named("later"), "SecretMissing", "Secret later (spec.bucket.auth.secretRef) does not exist"),
+        // A label allows one purpose.
+        ("of-a-ca", named("ca"), "SecretNotLabelled", "label secret ca entrepot.dev/use=bucket"),
+        ("as-a-ca", bundle("s3"), "SecretNotLabelled", "label secret s3 entrepot.dev/use=ca"),
+        ("no-ca", bundle("later"), "CaBundleMissing", "Secret later (spec.bucket.caBundleRef) does not exist"),
+    ];
+    let mut clusters: Vec<_> = cases.iter().map(|(name, difference, ..)| cluster(name, difference)).collect();
+    clusters.push(cluster("good", &bundle("ca")));
+    let (_events, receiver) = mpsc::unbounded_channel();
+    let server = until(clusters, accept_all, receiver, &Lists::default(), |server| {
+        server.has_applied("statefulsets", "good")
+            && cases
+                .iter()
+                .all(|(name, _, reason, message)| matches(server.condition(name, "Ready"), "False", reason, message))
+    })
+    .await;
+    for (name, _, reason, _) in cases {
+        assert!(matches(server.condition(name, "Applied"), "False", reason, ""), "{name}");
+        let writes = server.writes.lock().unwrap();
+        let of_it = writes.iter().map(|(path, _)| path).filter(|path| path.contains(&format!("/{name}")));
+        assert!(of_it.clone().all(|path| path.ends_with("/status")), "{:?}", of_it.collect::<Vec<_>>());
+    }
+    assert!(matches(server.condition("of-an-app", "CredentialsValid"), "False", "SecretNotLabelled", "database"));
+}
+
+#[tokio::test]
+async fn of_a_spec_that_the_installation_does_not_allow_nothing_is_applied() {
+    let clusters = vec![cluster("evil", &json!({"nodeImage": "attacker.example/node:1"})), cluster("good", &json!({}))];
+    let (_events, receiver) = mpsc::unbounded_channel();
+    let server = until(clusters, accept_all, receiver, &Lists::default(), |server| {
+        server.condition("evil", "Ready").is_some() && server.has_applied("statefulsets", "good")
+    })
+    .await;
+    let message = r#"spec.nodeImage: "attacker.example/node:1" is not allowed"#;
+    assert!(matches(server.condition("evil", "Ready"), "False", "NotAllowed", message));
+    assert!(matches(server.condition("evil", "Applied"), "False", "NotAllowed", ""));
+    assert!(!server.has_applied("services", "evil") && !server.has_applied("statefulsets", "evil"));
+}
+
+#[tokio::test]
+async fn an_operator_of_some_namespaces_asks_for_no_other_and_one_that_it_cannot_read_stops_no_other() {
+    fn refuse(method: &Method, path: &str) -> Option<(u16, &'static str)> {
+        let elsewhere = !path.contains("/namespaces/a/");
+        (*method == Method::GET && elsewhere).then_some((403, "forbidden elsewhere"))
+    }
+    let (lists, (_events, receiver)) = (Lists::default(), mpsc::unbounded_channel());
+    let clusters = vec![cluster("good", &json!({}))];
+    let server = until_in(&["a", "closed"], clusters, refuse, receiver, &lists, |server| {
+        server.condition("good", "Applied").is_some()
+    })
+    .await;
+    assert!(matches(server.condition("good", "Applied"), "True", "AllApplied", ""));
+    let problems: Vec<_> = lists.problems().into_iter().filter_map(|(kind, why)| why.map(|_| kind)).collect();
+    assert!(!problems.is_empty() && problems.iter().all(|kind| kind.ends_with(" in namespace closed")), "{problems:?}");
 }
 
 #[tokio::test]

@@ -19,6 +19,14 @@ use std::collections::BTreeMap;
         .field_path(".prefix"),
     validation = Rule::new("!self.prefix.contains('//') && !self.prefix.matches('(^|/)[.][.]?/')")
         .message("must not contain empty, '.' or '..' path segments").field_path(".prefix"),
+    validation = Rule::new("!has(self.endpoint) || self.endpoint.startsWith('https://') || self.insecure")
+        .message("must be https://, or set spec.bucket.insecure: true to accept that others can read the traffic")
+        .field_path(".endpoint"),
+    validation = Rule::new(
+        "!has(self.endpoint) || self.endpoint.startsWith('https://') || !has(self.auth.secretRef) || \
+         !has(self.auth.secretRef.sessionTokenKey)"
+    ).message("requires an https:// endpoint, because a session token is sent as it is")
+        .field_path(".auth.secretRef.sessionTokenKey"),
 )]
 pub struct Bucket {
     /// Name of the bucket: 3 to 255 letters, digits, `-`, `.` or `_`. Immutable.
@@ -35,10 +43,15 @@ pub struct Bucket {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// URL of an S3-compatible service, without a path, for example `https://minio.storage:9000`.
-    /// If unset, the AWS endpoint of the region is used.
-    #[schemars(length(max = 512), regex(pattern = r"^https?://[^/?#\s]+/?$"))]
+    /// If unset, the AWS endpoint of the region is used. An `http://` endpoint requires `insecure:
+    /// true`. The operator must allow the host (`allowed.endpoints` in the chart; by default any).
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[^/?#@\s]+/?$"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Allow an `http://` endpoint. Everybody on the way can then read the images and the access key
+    /// ID, and can change what the pods read. Defaults to false.
+    #[serde(default)]
+    pub insecure: bool,
     /// Use path-style instead of virtual-hosted-style addressing. Most S3-compatible services
     /// require it. Defaults to false.
     #[serde(default)]
@@ -57,8 +70,9 @@ pub struct Bucket {
 #[x_kube(validation = Rule::new("has(self.secretRef) != has(self.workloadIdentity)")
     .message("exactly one of secretRef and workloadIdentity must be set"))]
 pub struct Auth {
-    /// Secret in the same namespace that holds static keys. It can be created or updated at any
-    /// time; pods pick up changes without a restart.
+    /// Secret in the same namespace that holds static keys. It must have the label `entrepot.dev/use:
+    /// bucket`, with which its owner allows registries to send its keys to their endpoints. Pods pick
+    /// up changed keys without a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<Secret>,
     /// Use the cloud provider's workload identity (for example IRSA on EKS) of the pods'
@@ -101,7 +115,8 @@ fn secret_access_key() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIdentity {
     /// Annotations of the pods' ServiceAccount, which is named after the RegistryCluster, such as
-    /// `eks.amazonaws.com/role-arn`.
+    /// `eks.amazonaws.com/role-arn`. The operator must allow each
+    /// (`allowed.serviceAccountAnnotations` in the chart).
     #[serde(default)]
     pub service_account_annotations: BTreeMap<String, String>,
 }
@@ -113,7 +128,8 @@ pub struct CaBundle {
     /// Kind of the object that holds the CA certificates: `ConfigMap` (default) or `Secret`.
     #[serde(default)]
     pub kind: CaKind,
-    /// Name of the ConfigMap or Secret, in the same namespace. Pods do not start before it exists.
+    /// Name of the ConfigMap or Secret, in the same namespace. Pods do not start before it exists. A
+    /// Secret must have the label `entrepot.dev/use: ca`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Key in the ConfigMap or Secret that holds the PEM-encoded certificates. Defaults to

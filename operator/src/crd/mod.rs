@@ -3,6 +3,8 @@
 //! reported in the status of the object. Defaults are in the schema and nowhere else.
 
 mod bucket;
+mod count;
+mod network;
 mod options;
 mod quantity;
 mod status;
@@ -10,6 +12,7 @@ mod store;
 mod strict;
 
 pub use bucket::{Auth, Bucket, CaKind, WorkloadIdentity};
+pub use network::NetworkPolicy;
 pub use options::{Disruption, Ingress, Links, Monitoring, Resources, Scheduling, Service, ServiceType, Tags};
 pub use quantity::Quantity;
 pub use status::{Status, StoreSummary};
@@ -74,7 +77,8 @@ pub struct RegistryClusterSpec {
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
     /// Container image of the registry pods. Defaults to the operator's `--node-image` (`nodeImage`
-    /// in the chart). Changing it restarts the pods, one at a time.
+    /// in the chart). The operator must allow it: another tag or digest of its own `--node-image`, or
+    /// an image of `allowed.nodeImages` in the chart. Changing it restarts the pods, one at a time.
     #[schemars(length(min = 1, max = 512))]
     // `image` is its former name.
     #[serde(skip_serializing_if = "Option::is_none", alias = "image")]
@@ -132,6 +136,9 @@ pub struct RegistryClusterSpec {
     /// ServiceMonitor for the Prometheus Operator.
     #[serde(default)]
     pub monitoring: Monitoring,
+    /// NetworkPolicy of the registry pods. Not created unless `enabled` is true.
+    #[serde(default)]
+    pub network_policy: NetworkPolicy,
 }
 
 fn three() -> i32 {

@@ -1,10 +1,10 @@
 //! The options of a RegistryCluster that concern neither its bucket nor its store.
 
-use super::quantity::Quantity;
+use super::count::{self, Count};
+use super::quantity::{self, Quantity};
 use super::strict;
 use entrepot_config::Duration;
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,9 +72,9 @@ fn requests() -> BTreeMap<String, Quantity> {
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
 }
 
-/// Without the long description that Kubernetes gives to a quantity.
-fn quantities(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"type": "object", "additionalProperties": {"x-kubernetes-int-or-string": true}})
+fn quantities(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let quantity = quantity::schema(generator);
+    schemars::json_schema!({"type": "object", "maxProperties": 32, "additionalProperties": quantity})
 }
 
 impl Default for Resources {
@@ -96,7 +96,8 @@ pub struct Scheduling {
     #[schemars(schema_with = "any_object")]
     #[serde(default, deserialize_with = "strict::optional", skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// PriorityClass of the pods. If unset, the cluster's default priority applies.
+    /// PriorityClass of the pods. If unset, the cluster's default priority applies. The operator must
+    /// allow it (`allowed.priorityClasses` in the chart; by default none).
     #[schemars(length(max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
@@ -116,12 +117,14 @@ fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 pub struct Disruption {
     /// Minimum number or percentage of registry pods that must stay available during a voluntary
     /// disruption. Mutually exclusive with maxUnavailable.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_available: Option<IntOrString>,
+    #[schemars(schema_with = "count::schema")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_available: Option<Count>,
     /// Maximum number or percentage of registry pods that may be unavailable during a voluntary
     /// disruption. Defaults to 1 if minAvailable is unset.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_unavailable: Option<IntOrString>,
+    #[schemars(schema_with = "count::schema")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<Count>,
 }
 
 /// The Service that clients use.
@@ -142,7 +145,8 @@ pub struct Service {
     #[schemars(range(min = 1, max = 65535))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_port: Option<i32>,
-    /// Annotations added to the Service. Defaults to none.
+    /// Annotations added to the Service. Defaults to none. The operator must allow each
+    /// (`allowed.serviceAnnotations` in the chart).
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -185,7 +189,8 @@ pub struct Ingress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_secret_name: Option<String>,
     /// Annotations added to the Ingress. With ingress-nginx, set
-    /// `nginx.ingress.kubernetes.io/proxy-body-size: "0"`, or pushes of large layers are rejected.
+    /// `nginx.ingress.kubernetes.io/proxy-body-size: "0"`, or pushes of large layers are rejected. The
+    /// operator must allow each annotation (`allowed.ingressAnnotations` in the chart).
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }

@@ -17,10 +17,25 @@ pub struct Quantity {
 }
 
 impl Quantity {
-    /// The value in billionths. It is equal for two notations of one quantity.
+    /// The value in billionths. It is equal for two notations of one quantity. A value that is too
+    /// large for the type is the largest one of the type.
     pub fn nanos(&self) -> i128 {
         self.nanos
     }
+
+    /// Whether Kubernetes stores the value as it is, instead of the largest value that it can store.
+    pub fn is_storable(&self) -> bool {
+        self.nanos <= i128::from(i64::MAX) * NANO
+    }
+}
+
+/// The schema admits only what [`Quantity`] reads. The minimum applies to numbers, the other limits to
+/// text.
+pub(super) fn schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let pattern = "^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$";
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true, "minimum": 0, "minLength": 1, "maxLength": 32, "pattern": pattern,
+    })
 }
 
 /// A text that is not a quantity.
@@ -53,15 +68,16 @@ fn nanos(text: &str) -> Option<i128> {
         return None;
     }
     let (times, divided) = factor(suffix)?;
-    let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?.checked_mul(divided)?;
-    let value = digits.parse::<i128>().ok()?.checked_mul(times)?.checked_mul(NANO)?;
+    let scale = 10_i128.saturating_pow(u32::try_from(fraction.len()).ok()?).saturating_mul(divided);
+    // Only digits are left, so the number can only be too large.
+    let value = digits.parse().unwrap_or(i128::MAX).saturating_mul(times).saturating_mul(NANO);
     let rounded = value / scale + i128::from(value % scale != 0);
     Some(if negative { -rounded } else { rounded })
 }
 
 /// The multiplier and the divisor of a suffix.
 fn factor(suffix: &str) -> Option<(i128, i128)> {
-    let times = |base: i128, power: u32| Some((base.checked_pow(power)?, 1));
+    let times = |base: i128, power: u32| Some((base.saturating_pow(power), 1));
     match suffix {
         "" => Some((1, 1)),
         "n" => Some((1, NANO)),
@@ -81,7 +97,7 @@ fn factor(suffix: &str) -> Option<(i128, i128)> {
         "Ei" => times(1024, 6),
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+            let power = 10_i128.saturating_pow(exponent.unsigned_abs());
             Some(if exponent < 0 { (1, power) } else { (power, 1) })
         }
     }
@@ -169,8 +185,18 @@ mod tests {
     }
 
     #[test]
+    fn a_quantity_beyond_what_kubernetes_stores_is_read_and_recognised() {
+        for large in ["1e99", "9223372036854775808", "8Ei", "99999999999999999999999999999Ei", &"9".repeat(60)] {
+            assert!(!large.parse::<Quantity>().unwrap().is_storable(), "{large}");
+        }
+        for small in ["9223372036854775807", "7Ei", "1e-99", "0"] {
+            assert!(small.parse::<Quantity>().unwrap().is_storable(), "{small}");
+        }
+    }
+
+    #[test]
     fn an_invalid_quantity_is_refused_with_its_text() {
-        for wrong in ["lots", "", ".", "1.2.3", "1gi", "1 Gi", "-", "1e", "1e99", "--1", "0x10"] {
+        for wrong in ["lots", "", ".", "1.2.3", "1gi", "1 Gi", "-", "1e", "1e99999999999", "--1", "0x10"] {
             let error = read(json!(wrong)).unwrap_err().to_string();
             assert!(error.contains(&format!("{wrong:?} is not a quantity")), "{error}");
         }

@@ -21,7 +21,7 @@ use super::pass::Pass;
 /// Applies each child on its own.
 pub async fn children(pass: &Pass<'_>, children: &[Child], context: &Context) -> Applied {
     let mut applied = Applied::default();
-    let mut dependencies_applied = true;
+    let mut dependencies_applied = pass.observed.knows_secrets();
     for child in children {
         let is_set = child.kind == Kind::StatefulSet;
         if is_set && !pass.plan.step.keeps_set() {
@@ -50,8 +50,9 @@ pub async fn children(pass: &Pass<'_>, children: &[Child], context: &Context) ->
 
 /// Nodes with a new configuration hash that start with the old ConfigMap would keep its
 /// configuration, and pods need the cluster's own ServiceAccount. A registry whose Service names
-/// belong to another owner is not started.
+/// belong to another owner is not started, and neither is one whose NetworkPolicy does not protect
+/// it.
 fn nodes_depend_on(child: &Child, failure: &Failure) -> bool {
-    matches!(child.kind, Kind::ServiceAccount | Kind::ConfigMap)
+    matches!(child.kind, Kind::ServiceAccount | Kind::ConfigMap | Kind::NetworkPolicy)
         || (child.kind == Kind::Service && matches!(failure, Failure::OwnedByOther(_)))
 }

@@ -1,6 +1,7 @@
 //! What every reconciliation needs.
 
 use super::backoff::Backoff;
+use crate::installation::Installation;
 use crate::metrics::Metrics;
 use crate::node_status::NodeStatusClient;
 use crate::watch::Stores;
@@ -15,9 +16,8 @@ pub struct Context {
     pub node_status: NodeStatusClient,
     pub metrics: Arc<Metrics>,
     pub recorder: Recorder,
-    pub backoff: Backoff,
-    /// Image of the registry pods of clusters that have no spec.node_image.
-    pub node_image: String,
+    pub backoff: Arc<Backoff>,
+    pub installation: Arc<Installation>,
 }
 
 /// Counts and times a reconciliation that ends. If its future is dropped, only its time is observed.

@@ -43,6 +43,11 @@ impl Failure {
         move |source| Failure::Read { what: what.to_owned(), source: Box::new(source) }
     }
 
+    /// A failed read of what a field of the spec names.
+    pub fn read_of(verb: &'static str, field: &'static str) -> impl Fn(kube::Error) -> Failure {
+        move |source| Failure::Read { what: format!("{verb} {field}"), source: Box::new(source) }
+    }
+
     /// A failed write.
     pub fn write(verb: &str, label: &str) -> impl Fn(kube::Error) -> Failure {
         let what = format!("{verb} {label}");

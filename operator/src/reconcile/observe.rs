@@ -2,9 +2,10 @@
 //! unwatched objects that the spec refers to.
 
 mod referenced;
+mod secrets;
 mod volumes;
 
-pub use referenced::Missing;
+pub use secrets::{Purpose, ReferencedSecret, SecretState};
 
 use super::build::{Child, Kind};
 use super::context::Context;
@@ -18,7 +19,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject};
-use referenced::{missing, ok_or_record, storage_class};
+use referenced::{missing_ca, ok_or_record, storage_class};
 use std::sync::Arc;
 
 /// What a reconciliation decides by.
@@ -29,8 +30,10 @@ pub struct Observed {
     pub storage: storage::Observed,
     /// The status of the ready nodes.
     pub reports: Vec<NodeStatus>,
-    /// Names and kinds of the objects that the spec refers to and that do not exist.
-    pub missing: Missing,
+    /// The Secrets that the spec refers to.
+    pub secrets: Vec<ReferencedSecret>,
+    /// The ConfigMap with CA certificates that the spec refers to, if it does not exist.
+    pub missing_ca: Option<String>,
     /// An earlier reconciliation applied all of this very spec: a missing child was deleted by
     /// somebody else.
     pub already_applied: bool,
@@ -58,7 +61,8 @@ pub async fn observe(cluster: &RegistryCluster, context: &Context) -> (Observed,
         claims,
         unreadable,
     };
-    let missing = missing(cluster, &identity, context, &mut failures).await;
+    let missing_ca = missing_ca(cluster, &identity, context, &mut failures).await;
+    let secrets = secrets::secrets(&cluster.spec, &identity, context, &mut failures).await;
     let reports = context.node_status.read_all(pods.iter().map(AsRef::as_ref)).await;
     let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let already_applied = conditions.iter().any(|known| {
@@ -66,7 +70,7 @@ pub async fn observe(cluster: &RegistryCluster, context: &Context) -> (Observed,
             && known.observed_generation == cluster.metadata.generation
     });
     let recreating_set = conditions.iter().any(|known| known.type_ == "StorageResized" && known.reason == "Replacing");
-    (Observed { children, set, pods, storage, reports, missing, already_applied, recreating_set }, failures)
+    (Observed { children, set, pods, storage, reports, secrets, missing_ca, already_applied, recreating_set }, failures)
 }
 
 /// What the stores of the watches hold of a cluster.
@@ -101,6 +105,11 @@ impl Cached {
 }
 
 impl Observed {
+    /// Whether it is known of every Secret whether a registry may use it.
+    pub fn knows_secrets(&self) -> bool {
+        self.secrets.iter().all(|secret| secret.state != SecretState::Unknown)
+    }
+
     /// The present object of a child.
     pub fn find(&self, child: &Child) -> Option<&Arc<DynamicObject>> {
         let same =

@@ -32,7 +32,7 @@ pub(super) async fn status(
     }
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     // The response is the whole object, which may be one that cannot be decoded.
-    let clusters: Api<Cluster> = Api::namespaced(context.client.clone(), &namespace);
+    let clusters: Api<Cluster> = Api::namespaced_with(context.client.clone(), &namespace, &());
     let patch = json!({
         "apiVersion": RegistryCluster::api_version(&()),
         "kind": RegistryCluster::kind(&()),

@@ -14,6 +14,7 @@ pub use condition::changed_conditions;
 use super::apply::Applied;
 use super::build::Kind;
 use super::pass::Pass;
+use super::permit::Refusal;
 use super::rollout::is_ready;
 use crate::crd::{RegistryCluster, Status, StoreSummary};
 use crate::names::Identity;
@@ -24,6 +25,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The condition for whether all of the spec is applied.
 const APPLIED: &str = "Applied";
+/// The message while a spec is refused.
+const NOTHING_APPLIED: &str = "no part of this spec is applied; existing objects are not changed";
 
 /// The status of a cluster that was reconciled.
 pub fn of_pass(pass: &Pass<'_>, applied: &Applied, config_hash: &str, now: &Time) -> Status {
@@ -38,6 +41,13 @@ pub fn of_pass(pass: &Pass<'_>, applied: &Applied, config_hash: &str, now: &Time
     new_status(pass.cluster, config_hash, &inputs, now)
 }
 
+/// The status of a cluster of which nothing was applied: the registry that runs goes on.
+pub fn of_refused(pass: &Pass<'_>, refusal: &Refusal, now: &Time) -> Status {
+    let before = pass.cluster.status.as_ref().map(|status| status.config_hash.clone());
+    let inputs = StatusInputs { refusal: Some(refusal), ..StatusInputs::observed(pass, false) };
+    new_status(pass.cluster, &before.unwrap_or_default(), &inputs, now)
+}
+
 /// Whether every condition is as it should be.
 pub fn is_healthy(status: &Status) -> bool {
     status.conditions.iter().all(|condition| (condition.status == "True") == (condition.type_ != "Paused"))
@@ -47,12 +57,13 @@ fn new_status(cluster: &RegistryCluster, config_hash: &str, inputs: &StatusInput
     let (identity, before) = (Identity::of(cluster), cluster.status.clone().unwrap_or_default());
     let new_conditions = vec![
         ready::condition(cluster.spec.replicas, inputs),
-        match inputs.failed {
-            None => NewCondition::yes(APPLIED, "AllApplied", "all objects match the spec"),
-            Some(failed) => NewCondition::no(APPLIED, "ApplyFailed", failed),
+        match (inputs.refusal, inputs.failed) {
+            (Some(refusal), _) => NewCondition::no(APPLIED, refusal.reason, NOTHING_APPLIED),
+            (None, None) => NewCondition::yes(APPLIED, "AllApplied", "all objects match the spec"),
+            (None, Some(failed)) => NewCondition::no(APPLIED, "ApplyFailed", failed),
         },
         bucket::reachable(inputs.reports, &before.conditions),
-        bucket::credentials(&cluster.spec.bucket.auth, inputs.missing, inputs.reports, &before.conditions),
+        bucket::credentials(&cluster.spec.bucket.auth, inputs.secrets, inputs.reports, &before.conditions),
         storage_resized::condition(inputs),
         NewCondition::no("Paused", "Reconciling", "reconciliation is active"),
     ];
@@ -88,7 +99,7 @@ pub fn paused(cluster: &RegistryCluster, now: &Time) -> Status {
 pub fn invalid(before: Option<Status>, generation: Option<i64>, message: &str, now: &Time) -> Status {
     let new_conditions = vec![
         NewCondition::no("Ready", "InvalidSpec", message),
-        NewCondition::no(APPLIED, "InvalidSpec", "no part of this spec is applied; existing objects are not changed"),
+        NewCondition::no(APPLIED, "InvalidSpec", NOTHING_APPLIED),
         NewCondition::no("Paused", "Reconciling", "reconciliation is active"),
     ];
     only(before, generation, new_conditions, now)

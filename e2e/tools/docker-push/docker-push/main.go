@@ -3,6 +3,11 @@
 // the disk in the engine; here they are in memory and read the layout.
 //
 //	docker-push LAYOUT TAG REFERENCE
+//	docker-push login HOST
+//	docker-push pull REFERENCE
+//
+// REGISTRY_USER and REGISTRY_PASSWORD are the credentials. A pull reads all content and stores nothing. RATE limits a
+// push to that many bytes per second and layer.
 package main
 
 import (
@@ -12,8 +17,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/distribution/reference"
 	"github.com/docker/distribution/manifest/schema2"
 	"github.com/docker/docker/api/types/events"
@@ -33,14 +42,142 @@ import (
 const concurrentUploads = 5
 
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: docker-push LAYOUT TAG REFERENCE")
+	var err error
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "login":
+		err = login(context.Background(), os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == "pull":
+		err = pull(context.Background(), os.Args[2])
+	case len(os.Args) == 4:
+		err = push(context.Background(), os.Args[1], os.Args[2], os.Args[3])
+	default:
+		fmt.Fprintln(os.Stderr, "usage: docker-push LAYOUT TAG REFERENCE | login HOST | pull REFERENCE")
 		os.Exit(2)
 	}
-	if err := push(context.Background(), os.Args[1], os.Args[2], os.Args[3]); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func credentials(host string) *registrytypes.AuthConfig {
+	return &registrytypes.AuthConfig{
+		Username:      os.Getenv("REGISTRY_USER"),
+		Password:      os.Getenv("REGISTRY_PASSWORD"),
+		ServerAddress: host,
+	}
+}
+
+// login does what `docker login` asks the engine to do.
+func login(ctx context.Context, host string) error {
+	service, err := registry.NewService(registry.ServiceOptions{})
+	if err != nil {
+		return err
+	}
+	_, _, err = service.Auth(ctx, credentials(host), "docker-push")
+	return err
+}
+
+// pull pulls an image with the code of the engine, and discards its layers.
+func pull(ctx context.Context, name string) error {
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return err
+	}
+	state, err := os.MkdirTemp("", "docker-pull")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(state)
+	references, err := refstore.NewReferenceStore(filepath.Join(state, "repositories.json"))
+	if err != nil {
+		return err
+	}
+	known, err := metadata.NewFSMetadataStore(filepath.Join(state, "distribution"))
+	if err != nil {
+		return err
+	}
+	content, err := local.NewStore(filepath.Join(state, "content"))
+	if err != nil {
+		return err
+	}
+	service, err := registry.NewService(registry.ServiceOptions{})
+	if err != nil {
+		return err
+	}
+	return distribution.Pull(ctx, ref, &distribution.ImagePullConfig{
+		Config: distribution.Config{
+			AuthConfig:       credentials(""),
+			ProgressOutput:   &output{},
+			RegistryService:  service,
+			ImageEventLogger: func(context.Context, string, string, events.Action) {},
+			MetadataStore:    known,
+			ImageStore:       &configs{},
+			ReferenceStore:   references,
+		},
+		DownloadManager: xfer.NewLayerDownloadManager(&discarding{known: map[layer.ChainID]*pulledLayer{}}, concurrentUploads),
+	}, content)
+}
+
+// configs keeps the config of a pulled image.
+type configs struct{ text []byte }
+
+func (c *configs) Put(_ context.Context, text []byte) (digest.Digest, error) {
+	c.text = text
+	return digest.FromBytes(text), nil
+}
+
+func (c *configs) Get(context.Context, digest.Digest) ([]byte, error) { return c.text, nil }
+
+// discarding is a store of layers that keeps only their digests.
+type discarding struct {
+	layer.Store
+	mutex sync.Mutex
+	known map[layer.ChainID]*pulledLayer
+}
+
+func (d *discarding) Register(content io.Reader, parent layer.ChainID) (layer.Layer, error) {
+	// The layers of the tests are not compressed: what is read is what the diff ID is of.
+	digester := digest.Canonical.Digester()
+	if _, err := io.Copy(digester.Hash(), content); err != nil {
+		return nil, err
+	}
+	diff := layer.DiffID(digester.Digest())
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	pulled := &pulledLayer{diff: diff, chain: layer.ChainID(diff), parent: d.known[parent]}
+	if parent != "" {
+		pulled.chain = layer.ChainID(digest.FromString(string(parent) + " " + string(diff)))
+	}
+	d.known[pulled.chain] = pulled
+	return pulled, nil
+}
+
+func (d *discarding) Get(chain layer.ChainID) (layer.Layer, error) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if found, ok := d.known[chain]; ok {
+		return found, nil
+	}
+	return nil, layer.ErrLayerDoesNotExist
+}
+
+func (d *discarding) Release(layer.Layer) ([]layer.Metadata, error) { return nil, nil }
+
+type pulledLayer struct {
+	layer.Layer
+	diff   layer.DiffID
+	chain  layer.ChainID
+	parent *pulledLayer
+}
+
+func (l *pulledLayer) ChainID() layer.ChainID { return l.chain }
+func (l *pulledLayer) DiffID() layer.DiffID   { return l.diff }
+func (l *pulledLayer) Parent() layer.Layer {
+	if l.parent == nil {
+		return nil
+	}
+	return l.parent
 }
 
 func push(ctx context.Context, folder, tag, name string) error {
@@ -75,7 +212,7 @@ func push(ctx context.Context, folder, tag, name string) error {
 	}
 	return distribution.Push(ctx, ref, &distribution.ImagePushConfig{
 		Config: distribution.Config{
-			AuthConfig:       &registrytypes.AuthConfig{},
+			AuthConfig:       credentials(""),
 			ProgressOutput:   &output{},
 			RegistryService:  service,
 			ImageEventLogger: func(context.Context, string, string, events.Action) {},
@@ -184,7 +321,32 @@ func (l *pushLayer) Parent() distribution.PushLayer {
 // MediaType is the type of the engine's own layers, which a push compresses.
 func (l *pushLayer) MediaType() string { return schema2.MediaTypeUncompressedLayer }
 
-func (l *pushLayer) Open() (io.ReadCloser, error) { return os.Open(l.file) }
+func (l *pushLayer) Open() (io.ReadCloser, error) {
+	file, err := os.Open(l.file)
+	rate, _ := strconv.Atoi(os.Getenv("RATE"))
+	if err != nil || rate <= 0 {
+		return file, err
+	}
+	return &slow{file, rate, time.Now(), 0}, nil
+}
+
+// slow reads a layer at the rate of RATE.
+type slow struct {
+	io.ReadCloser
+	rate  int
+	begun time.Time
+	read  int64
+}
+
+func (s *slow) Read(buffer []byte) (int, error) {
+	count, err := s.ReadCloser.Read(buffer)
+	s.read += int64(count)
+	due := s.begun.Add(time.Duration(float64(s.read) / float64(s.rate) * float64(time.Second)))
+	if wait := time.Until(due); wait > 0 {
+		time.Sleep(wait)
+	}
+	return count, err
+}
 
 // output prints what the engine would show, without the bars.
 type output struct{ last string }

@@ -39,16 +39,22 @@ const METADATA_PATIENCE: Duration = Duration::from_secs(1);
 /// Why the S3 settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// The file of `caFile` is not a list of certificates in PEM.
     #[error("caFile: cannot load {path}: {why}")]
-    CaFile { path: PathBuf, why: String },
+    CaFile {
+        /// The path in `caFile`.
+        path: PathBuf,
+        /// The reason, for people.
+        why: String,
+    },
 }
 
 /// The inputs of a client. The client is created with the first request, because the region may
 /// have to be looked up.
 pub(super) struct Settings {
     http: SharedHttpClient,
-    /// A separate connection pool for background reads.
-    bulk_http: SharedHttpClient,
+    /// The connection pool of [`super::S3::background`].
+    background_http: SharedHttpClient,
     region: Option<String>,
     endpoint: Option<String>,
     path_style: bool,
@@ -86,7 +92,7 @@ impl Settings {
         };
         Ok(Settings {
             http: routes(),
-            bulk_http: routes(),
+            background_http: routes(),
             region: s3.region.clone(),
             endpoint: s3.endpoint.as_deref().map(with_slash),
             path_style: s3.path_style,
@@ -126,8 +132,8 @@ impl Settings {
     }
 
     /// The same client with the same credentials, using the background connection pool.
-    pub(super) fn bulk(&self, client: &Client) -> Client {
-        Client::from_conf(client.config().to_builder().http_client(self.bulk_http.clone()).build())
+    pub(super) fn background(&self, client: &Client) -> Client {
+        Client::from_conf(client.config().to_builder().http_client(self.background_http.clone()).build())
     }
 
     /// The SDK's order of credential sources, with our web identity provider in place of the SDK's.

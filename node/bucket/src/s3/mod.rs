@@ -27,6 +27,7 @@ use aws_sdk_s3::Client;
 use checksums::Checksums;
 pub use client::ConnectError;
 use errors::{Failed, Unanswered};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -42,23 +43,25 @@ const COMPLETE_PATIENCE: u32 = 10;
 
 const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// A bucket of S3 or of a compatible service.
+/// A bucket of S3 or of a compatible service. Clones share connections, credentials, and what they
+/// learned about the service.
+#[derive(Clone)]
 pub struct S3 {
     name: String,
     /// The prefix of all keys.
     prefix: String,
-    settings: client::Settings,
-    client: OnceCell<Client>,
-    /// The client for [`GetOptions::bulk`].
-    bulk: OnceCell<Client>,
+    settings: Arc<client::Settings>,
+    client: Arc<OnceCell<Client>>,
+    /// The client of [`S3::background`]. It is derived from `client`.
+    background: Option<Arc<OnceCell<Client>>>,
     /// How long a request may make no progress.
     patience: Duration,
     /// Whether the service supports conditional writes. True until the service rejects one as
     /// unsupported.
-    conditional: AtomicBool,
+    conditional: Arc<AtomicBool>,
     /// Whether the service honors `If-Match` on deletes; set by the first test.
-    conditional_delete: OnceCell<bool>,
-    checksums: Checksums,
+    conditional_delete: Arc<OnceCell<bool>>,
+    checksums: Arc<Checksums>,
 }
 
 impl S3 {
@@ -71,28 +74,36 @@ impl S3 {
         Ok(S3 {
             name: s3.name.clone(),
             prefix: bucket.prefix.clone(),
-            settings: client::Settings::new(bucket, s3)?,
-            client: OnceCell::new(),
-            bulk: OnceCell::new(),
+            settings: Arc::new(client::Settings::new(bucket, s3)?),
+            client: Arc::default(),
+            background: None,
             patience: bucket.request_timeout.get(),
-            conditional: AtomicBool::new(true),
-            conditional_delete: OnceCell::new(),
-            checksums: Checksums::new(s3.checksums),
+            conditional: Arc::new(AtomicBool::new(true)),
+            conditional_delete: Arc::default(),
+            checksums: Arc::new(Checksums::new(s3.checksums)),
         })
     }
 
+    /// The same bucket over connections of its own. hyper drives a connection on the runtime that
+    /// opened it, so all requests of this handle must come from one runtime, and those of the
+    /// others from another.
+    #[must_use]
+    pub fn background(&self) -> S3 {
+        S3 { background: Some(Arc::default()), ..self.clone() }
+    }
+
     async fn client(&self) -> &Client {
-        self.client.get_or_init(|| self.settings.client()).await
+        let client = self.client.get_or_init(|| self.settings.client()).await;
+        match &self.background {
+            Some(background) => background.get_or_init(|| async { self.settings.background(client) }).await,
+            None => client,
+        }
     }
 
     #[cfg(any(test, feature = "test-support"))]
     #[allow(clippy::unwrap_used, reason = "only tests create buckets")]
     pub(crate) async fn create(&self) {
         self.client().await.create_bucket().bucket(&self.name).send().await.unwrap();
-    }
-
-    async fn bulk_client(&self) -> &Client {
-        self.bulk.get_or_init(|| async { self.settings.bulk(self.client().await) }).await
     }
 
     /// Waits for the response to a request without a large body.

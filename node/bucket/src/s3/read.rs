@@ -31,13 +31,13 @@ impl S3 {
     }
 
     pub(super) async fn get_object(&self, key: &Key, options: GetOptions) -> Result<Get, BucketError> {
-        let GetOptions { range, if_none_match, bulk } = options;
-        let mut answer = self.get_once(key, range.as_ref(), if_none_match.as_ref(), bulk).await;
+        let GetOptions { range, if_none_match, reader: _ } = options;
+        let mut answer = self.get_once(key, range.as_ref(), if_none_match.as_ref()).await;
         let begins = range.as_ref().is_some_and(|range| range.start == 0);
         if begins && answer.as_ref().is_err_and(|failed| failed.status == Some(416)) {
             // An empty object has no byte, and S3 rejects even a range from its start. Get the
             // whole object instead.
-            answer = self.get_once(key, None, if_none_match.as_ref(), bulk).await;
+            answer = self.get_once(key, None, if_none_match.as_ref()).await;
         }
         match answer {
             Ok(found) => Ok(Get::Found(self.object(key, range, found)?)),
@@ -52,9 +52,8 @@ impl S3 {
         key: &Key,
         range: Option<&Range<u64>>,
         known: Option<&ETag>,
-        bulk: bool,
     ) -> Result<GetObjectOutput, Failed> {
-        let client = if bulk { self.bulk_client().await } else { self.client().await };
+        let client = self.client().await;
         let request = client
             .get_object()
             .bucket(&self.name)

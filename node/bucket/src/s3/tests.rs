@@ -214,6 +214,38 @@ async fn a_missing_object_is_not_an_error() {
     assert_eq!(server.heads().len(), 3, "one request each");
 }
 
+#[tokio::test]
+async fn a_background_handle_has_connections_of_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let bucket = bucket(&format!("http://{}", listener.local_addr().unwrap()), "5s");
+    let background = bucket.background();
+    async fn serve(stream: &mut TcpStream) {
+        take_request(stream).await;
+        let missing = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nx-amz-request-id: 1\r\n\r\n";
+        stream.write_all(missing).await.unwrap();
+    }
+    let exchanges = async {
+        let mut connections = Vec::new();
+        for handle in [&*bucket, &background] {
+            let opened = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                serve(&mut stream).await;
+                stream
+            };
+            let key = key();
+            let (answer, stream) = tokio::join!(handle.head(&key), opened);
+            assert!(answer.unwrap().is_none());
+            connections.push(stream);
+        }
+        for (handle, stream) in [&*bucket, &background].into_iter().zip(&mut connections) {
+            let key = key();
+            let (answer, ()) = tokio::join!(handle.head(&key), serve(stream));
+            assert!(answer.unwrap().is_none());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), exchanges).await.expect("each handle keeps its own connection");
+}
+
 /// The responses of a proxy that does not find its backend, with and without a page.
 fn pages_of_proxies() -> [Answer; 3] {
     let page = "<html><head><title>404 Not Found</title></head><body><center>nginx</center></body></html>";

@@ -29,7 +29,7 @@ fn former_names_of_fields_are_read_and_never_written() {
     let new = "node: {peerUrl: 'http://{node}.x'}\noperations: {listen: 127.0.0.1:7}";
     assert_eq!(read(old).unwrap(), read(new).unwrap());
     let written = read(old).unwrap().to_yaml().unwrap();
-    assert!(!written.contains("peers:") && !written.contains("operations: 127"), "{written}");
+    assert!(written.contains("peers: null") && !written.contains("operations: 127"), "{written}");
 }
 
 #[test]
@@ -54,6 +54,30 @@ fn the_node_name_comes_from_the_environment() {
 }
 
 #[test]
+fn access_control_is_refused_whole_with_the_path_of_the_wrong_field() {
+    for (text, path) in [
+        ("auth: {tokens: {notBefore: yesterday}}", "auth.tokens.notBefore"),
+        ("auth: {tokens: {notBefore: 2026-11-01}}", "auth.tokens.notBefore"),
+        ("auth: {tokens: {lifetime: 59s}}", "auth.tokens.lifetime"),
+        ("auth: {tokens: {lifetime: 25h}}", "auth.tokens.lifetime"),
+        ("auth: {tokens: {keyFile: ''}}", "auth.tokens.keyFile"),
+        ("auth: {service: r}\nnode: {peerUrl: 'http://{node}.x'}", "auth.tokens.keyFile"),
+        ("auth: {users: {}}", "auth.users.file"),
+        ("auth: {groups: {sre: ['']}}", "auth.groups"),
+    ] {
+        let refusal = refusal(text);
+        assert!(refusal.starts_with(&format!("{path}: ")), "{refusal}");
+    }
+    let valid = "auth: {service: r, tokens: {keyFile: k, notBefore: 2026-11-01T00:00:00Z}, users: {file: u}}\n\
+                 node: {peerUrl: 'http://{node}.x'}";
+    let config = read(valid).unwrap();
+    let auth = config.auth.clone().unwrap();
+    assert_eq!(auth.tokens.not_before.unwrap().milliseconds(), 1_793_491_200_000);
+    assert_eq!(read(&config.to_yaml().unwrap()).unwrap(), config);
+    assert!(read("auth: {}").is_ok() && read("auth: {tokens: {lifetime: 60s}}").is_ok());
+}
+
+#[test]
 fn a_refusal_names_the_path_of_the_field() {
     for (text, path) in [
         ("store: {lowFre: 10%}", "store.lowFre"),
@@ -74,12 +98,27 @@ fn a_refusal_names_the_path_of_the_field() {
         ("bucket: {s3: {name: ''}}", "bucket.s3.name"),
         ("bucket: {s3: {name: images, endpoint: 'http://s3/%zz'}}", "bucket.s3.endpoint"),
         ("bucket: {s3: {name: images, endpoint: 'ftp://x'}}", "bucket.s3.endpoint"),
+        ("bucket: {s3: {name: images, endpoint: 'https://user:password@s3:7070'}}", "bucket.s3.endpoint"),
         ("bucket: {prefix: /a}", "bucket.prefix"),
         ("bucket: {prefix: ../}", "bucket.prefix"),
         ("bucket: {fileSystem: {path: data}}\nstore: {path: data/store}", "store.path"),
         ("node: {name: A.b}", "node.name"),
         ("node: {peerUrl: 'http://x'}", "node.peerUrl"),
         ("node: {peerUrl: 'http://{node}.x:5000/path?q#z'}", "node.peerUrl"),
+        ("node: {peerUrl: 'http://{node}:5000'}", "node.peerUrl"),
+        ("node: {peers: 'http://{node}:5000'}", "node.peers"),
+        ("node: {peers: [a]}", "node.peers"),
+        ("node: {peers: {b: 'ftp://b'}}", "node.peers.b"),
+        ("node: {peers: {B.c: 'http://b'}}", "node.peers"),
+        ("node: {peers: {'7': 'http://b'}}", "node.peers"),
+        ("node: {name: '7', peers: {b: 'http://b'}}", "node.name"),
+        ("node: {peerUrl: 'http://{node}.x', peers: {b: 'http://b'}}", "node.peers"),
+        ("node: {peerUrl: 'http://{node}.x', peers: 'http://{node}.x'}", "node.peers"),
+        ("node: {peerCaFile: ca.crt, peers: {b: 'http://b'}}", "node.peerCaFile"),
+        ("http: {tls: {keyFile: tls.key}}", "http.tls.certFile"),
+        ("http: {tls: {certFile: tls.crt}}", "http.tls.keyFile"),
+        ("http: {tls: {certFile: a, keyFile: b, clientCertificates: Required}}", "http.tls.clientCertificates"),
+        ("http: {tls: {certFile: a, keyFile: b, maxConnectionAge: 0s}}", "http.tls.maxConnectionAge"),
         ("operations: {listen: 127.0.0.1:5000}", "operations.listen"),
         ("http: {idleTimeout: 0s}", "http.idleTimeout"),
         ("http: {namespaces: ['https://registry.example.com']}", "http.namespaces"),
@@ -102,6 +141,32 @@ fn a_refusal_names_the_path_of_the_field() {
     ] {
         let refusal = refusal(text);
         assert!(refusal.starts_with(&format!("{path}: ")), "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn listed_peers_are_read_and_written() {
+    let config = read("node: {peers: {b: 'https://10.0.0.7:5000'}, peerCaFile: ca.crt}").unwrap();
+    let b = config.node.peer(&crate::NodeName::parse("b").unwrap()).unwrap();
+    assert_eq!(b.to_string(), "https://10.0.0.7:5000");
+    assert_eq!(config.node.peer(&crate::NodeName::parse("c").unwrap()), None);
+    assert_eq!(read(&config.to_yaml().unwrap()).unwrap(), config);
+}
+
+#[test]
+fn plain_http_to_another_machine_never_carries_a_session_token() {
+    let s3 = |endpoint: &str, more: &str| format!("bucket: {{s3: {{name: images, endpoint: '{endpoint}'{more}}}}}");
+    let token = ", credentials: {accessKeyIdFile: a, secretAccessKeyFile: b, sessionTokenFile: c}";
+    for other in
+        ["http://s3.storage:7070", "http://10.0.0.1", "HTTP://s3", "http://localhost.example", "http://[::2]:1"]
+    {
+        assert!(read(&s3(other, "")).is_ok());
+        let refused = refusal(&s3(other, token));
+        assert!(refused.starts_with("bucket.s3.credentials.sessionTokenFile: "), "{other}: {refused}");
+    }
+    for own in ["http://127.0.0.1:9000", "http://127.1.2.3", "http://[::1]:9000", "http://LocalHost:9000", "https://s3"]
+    {
+        assert!(read(&s3(own, token)).is_ok(), "{own}");
     }
 }
 

@@ -83,7 +83,7 @@ async fn receive(shared: &Shared, fill: &Arc<Fill>, first: Object, room: &mut Re
     room.wrote(fill.size);
     let parallel = usize::try_from(shared.parts.env.config.fetch.parallel_ranges).unwrap_or(1);
     let (receiving, background) = (fill.clone(), shared.parts.background.clone());
-    let in_background = origin.clone().in_background();
+    let in_background = origin.in_background();
     let receive = async move { fill::receive(&receiving, &in_background, rest, parallel, &background).await };
     shared.parts.background_runtime.run(receive).await??;
     fill::verify(fill, &origin, &shared.parts.background).await

@@ -41,6 +41,16 @@ async fn a_missed_blob_costs_link_and_range_requests_and_a_stored_one_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_follows_the_first_range_is_read_through_the_background_handle() {
+    let setup = Setup::new();
+    let (digest, bytes) = setup.blob(10 * RANGE as usize).await;
+    assert!(setup.read(&digest).await == bytes);
+    setup.stored(&digest).await;
+    assert_eq!(setup.gate.gets("/data"), 10);
+    assert_eq!(setup.background_requests.requests.with_label_values(&["get", "ok"]).get(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_without_parallel_ranges_is_read_in_one_request() {
     let setup = Setup::on(Fixture::roomy(), false);
     let (digest, bytes) = setup.blob(1 << 20).await;

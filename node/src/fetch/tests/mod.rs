@@ -22,6 +22,7 @@ use entrepot_bucket::Key;
 use entrepot_bucket::Limited;
 use entrepot_bucket::fault::{Faults, Faulty};
 use entrepot_bucket::memory::Memory;
+use entrepot_bucket::{BucketMetrics, Counted, Handles};
 use entrepot_bucket::{
     Capabilities, Delete, ETag, Get, GetOptions, ListOptions, MultipartId, ObjectMeta, Page, PartTag, Put, PutBody,
     PutMode,
@@ -190,6 +191,8 @@ struct Setup {
     disk: Fixture,
     memory: Arc<Memory>,
     gate: Arc<Gate>,
+    /// The requests through the handle for the background runtime.
+    background_requests: BucketMetrics,
     faults: Faults,
     layout: Layout,
     store: Store,
@@ -236,9 +239,12 @@ impl Setup {
             bodies: Arc::default(),
         });
         let bucket = wrap(Arc::new(Handle(gate.clone())));
+        let background_requests = BucketMetrics::new().unwrap();
+        let counted = Arc::new(Counted::new(bucket.clone(), background_requests.clone()));
+        let handles = Handles { bucket, background: counted };
         let defaults = config::NodeConfig::default();
         let config = config::NodeConfig {
-            node: config::Node { name: NodeName::parse("a").unwrap(), peer_url: None },
+            node: config::Node { name: NodeName::parse("a").unwrap(), ..config::Node::default() },
             links: config::Links {
                 fresh_for: config::Duration::from_secs(600),
                 stale_if_error: config::Duration::from_secs(3600),
@@ -252,7 +258,7 @@ impl Setup {
             ..defaults
         };
         let (store, clock, metrics) = (disk.open(), disk.clock.clone(), disk.metrics.clone());
-        let env = Environment::new(Arc::new(config), bucket, store, clock, Tasks::new(), metrics);
+        let env = Environment::new(Arc::new(config), handles, store, clock, Tasks::new(), metrics);
         let background = Background::on(tokio::runtime::Handle::current()).unwrap();
         let Flows { fetch, .. } = Flows::wire(&env, &background).unwrap();
         let Environment { layout, store, metrics, tasks, clock, damaged, .. } = env;
@@ -262,6 +268,7 @@ impl Setup {
             disk,
             memory,
             gate,
+            background_requests,
             faults,
             layout,
             store,

@@ -46,6 +46,19 @@ async fn a_pass_through_that_breaks_off_is_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_does_not_read_blocks_no_other_and_gets_the_rest() {
+    let limited = |bucket| -> Arc<dyn Bucket> { Arc::new(Limited::new(bucket, 1, 1 << 20)) };
+    let setup = Setup::over(Fixture::new(100_000, 0, 0), true, limited);
+    let (digest, bytes) = setup.blob(300_000).await;
+    let mut slow = setup.open(&digest).await.read(0..300_000);
+    let mut given = slow.next().await.unwrap().unwrap().to_vec();
+    let other = tokio::time::timeout(PATIENCE, setup.read(&digest)).await;
+    assert!(other.expect("the other reader gets the only turn") == bytes);
+    given.extend(slow.try_collect::<Vec<Bytes>>().await.unwrap().concat());
+    assert!(given == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_content_that_does_not_fit_only_the_requested_range_is_read() {
     let setup = cramped();
     let (digest, bytes) = setup.blob(300_000).await;

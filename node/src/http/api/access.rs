@@ -33,7 +33,7 @@ impl Route {
     /// have the blob. Every request of an upload session belongs to a push, also `GET` and `DELETE`.
     pub fn access(&self) -> impl Iterator<Item = Access<'_>> {
         let (needed, source) = match self {
-            Route::Home | Route::Version => (None, None),
+            Route::Home | Route::Version | Route::Token(_) => (None, None),
             Route::Catalog { .. } => (Some(Access::List), None),
             Route::Tags { repository, .. }
             | Route::Referrers { repository, .. }
@@ -60,6 +60,7 @@ impl EndpointKind {
     /// The methods that need no right to write, as in `Allow`. Empty if there are none.
     pub fn read_methods(self) -> &'static str {
         match self {
+            EndpointKind::Token => "GET, POST",
             EndpointKind::Home
             | EndpointKind::Version
             | EndpointKind::Catalog
@@ -105,6 +106,7 @@ mod tests {
         vec![
             ("/".into(), read(&[])),
             ("/v2/".into(), read(&[])),
+            ("/v2/_token".into(), vec![("GET", &[]), ("POST", &[])]),
             ("/v2/_catalog".into(), read(&["list"])),
             ("/v2/a/b/tags/list".into(), read(&["pull a/b"])),
             (format!("/v2/a/b/referrers/{DIGEST}"), read(&["pull a/b"])),

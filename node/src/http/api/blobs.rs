@@ -4,6 +4,7 @@
 use super::body::{empty, exactly};
 use super::byteranges::{ByteRanges, content_range};
 use super::outcome::Outcome;
+use super::running;
 use super::services::Services;
 use crate::fetch::{Content, FetchError};
 use crate::http::error::{ApiError, ContentKind};
@@ -13,6 +14,7 @@ use axum::http::StatusCode;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, RANGE,
 };
+use axum::http::request::Parts;
 use axum::response::Response;
 use entrepot_oci::{Digest, Repository, RequestRange};
 use std::ops::Range;
@@ -83,8 +85,13 @@ fn octets(range: Range<u64>, content: Content) -> Body {
     if length == 0 { Body::empty() } else { exactly(length, content.read(range)) }
 }
 
-pub async fn delete(services: &Services, repository: &Repository, digest: &Digest) -> Result<Response, ApiError> {
-    let deleted = services.manage.delete_blob(repository, digest).await;
+pub async fn delete(
+    services: &Services,
+    repository: &Repository,
+    digest: &Digest,
+    head: &Parts,
+) -> Result<Response, ApiError> {
+    let deleted = services.manage.delete_blob(repository, digest, running(head)).await;
     deleted.map_err(|error| ApiError::Manage { error, kind: ContentKind::Blob })?;
     Ok(empty(StatusCode::ACCEPTED))
 }

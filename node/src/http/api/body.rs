@@ -1,5 +1,6 @@
 //! The bodies that the handlers read and write.
 
+use crate::http::pace::{Pace, PaceLimit};
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,8 +11,6 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::time::Sleep;
 
 /// A response without a body.
 pub fn empty(status: StatusCode) -> Response {
@@ -56,19 +55,17 @@ impl HttpBody for Exact {
     }
 }
 
-/// The body of a request, as a stream and as a body to forward. If the client sends nothing for the
-/// stall time while it is being read, the stream fails with `TimedOut`. Time in which nothing reads
-/// the body does not count.
+/// The body of a request, as a stream and as a body to forward. If the client sends too slowly while
+/// it is being read, the stream fails with `TimedOut`. Time in which nothing reads the body does not
+/// count.
 pub struct RequestBody<B = Body> {
     inner: B,
-    stall: Duration,
-    /// Runs while a read waits for the client.
-    waiting: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
 }
 
 impl<B> RequestBody<B> {
-    pub fn new(inner: B, stall: Duration) -> RequestBody<B> {
-        RequestBody { inner, stall, waiting: None }
+    pub fn new(inner: B, limit: PaceLimit) -> RequestBody<B> {
+        RequestBody { inner, pace: Pace::new(limit) }
     }
 }
 
@@ -83,12 +80,11 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
-            this.waiting = None;
+            let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+            this.pace.moved(bytes);
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
-        let stall = this.stall;
-        let timer = this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
-        ready!(timer.as_mut().poll(cx));
+        ready!(this.pace.poll_too_slow(cx));
         Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
     }
 
@@ -128,6 +124,7 @@ where
 mod tests {
     use super::*;
     use http_body_util::{BodyExt, StreamBody};
+    use std::time::Duration;
 
     #[tokio::test]
     async fn a_stream_that_ends_early_fails_and_is_not_taken_for_whole() {
@@ -143,12 +140,24 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(if sent < 3 { 9 } else { 11 })).await;
             Some((Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x"))), sent + 1))
         });
-        let mut body = RequestBody::new(StreamBody::new(Box::pin(slow)), Duration::from_secs(10));
+        let mut body = RequestBody::new(StreamBody::new(Box::pin(slow)), PaceLimit::new(Duration::from_secs(10), 0));
         for _ in 0..3 {
             assert_eq!(body.next().await.unwrap().unwrap(), "x");
             // Time in which the server is busy does not count against the client.
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         assert_eq!(body.next().await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_byte_by_byte_is_cut_off() {
+        let slow = futures::stream::unfold((), |()| async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        let limit = PaceLimit::new(Duration::from_millis(200), 10_000);
+        let mut body = RequestBody::new(StreamBody::new(Box::pin(slow)), limit);
+        let received = async { while body.next().await.is_some_and(|piece| piece.is_ok()) {} };
+        tokio::time::timeout(Duration::from_secs(60), received).await.expect("the client is cut off");
     }
 }

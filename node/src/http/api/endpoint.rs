@@ -9,6 +9,7 @@
 pub enum EndpointKind {
     Home,
     Version,
+    Token,
     Catalog,
     Tags,
     Referrers,
@@ -30,6 +31,7 @@ impl EndpointKind {
         match self {
             EndpointKind::Home => "home",
             EndpointKind::Version => "version",
+            EndpointKind::Token => "token",
             EndpointKind::Catalog => "catalog",
             EndpointKind::Tags => "tags",
             EndpointKind::Referrers => "referrers",
@@ -49,6 +51,7 @@ impl EndpointKind {
             | EndpointKind::Catalog
             | EndpointKind::Tags
             | EndpointKind::Referrers => "GET, HEAD",
+            EndpointKind::Token => "GET, POST",
             EndpointKind::Manifest => "GET, HEAD, PUT, DELETE",
             EndpointKind::Blob => "GET, HEAD, DELETE",
             EndpointKind::Uploads => "POST",
@@ -73,6 +76,7 @@ impl<'a> Endpoint<'a> {
         let rest = match path {
             "/" => return bare(EndpointKind::Home),
             "/v2" | "/v2/" => return bare(EndpointKind::Version),
+            "/v2/_token" => return bare(EndpointKind::Token),
             "/v2/_catalog" => return bare(EndpointKind::Catalog),
             _ => path.strip_prefix("/v2/").unwrap_or_default(),
         };

@@ -4,8 +4,11 @@
 //! A manifest is served as it was pushed, whatever `Accept` states, because any other form would
 //! have another digest.
 
-use super::body::{RequestBody, empty};
+use super::audited::Audited;
+use super::body::empty;
+use super::manifest_body::Gathered;
 use super::outcome::Outcome;
+use super::running;
 use super::services::Services;
 use crate::fetch::{FetchError, Resolved};
 use crate::http::error::{ApiError, ContentKind};
@@ -18,14 +21,12 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
     LOCATION, WARNING,
 };
+use axum::http::request::Parts;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use entrepot_oci::manifest::media_type_of;
-use entrepot_oci::{Digest, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
-use futures::TryStreamExt;
-use http_body::Body as _;
+use entrepot_oci::{Digest, Reference, Repository, Tag};
 use quick_cache::sync::Cache;
-use std::io;
 
 /// Number of manifests whose headers are cached, at about 300 bytes each.
 const REMEMBERED: usize = 10_000;
@@ -118,16 +119,17 @@ pub async fn put(
     repository: &Repository,
     reference: &Reference,
     tags: &[Tag],
-    headers: &HeaderMap,
-    body: RequestBody,
+    head: &Parts,
+    gathered: Gathered,
 ) -> Result<Response, ApiError> {
-    let content = collect(body).await?;
+    let headers = &head.headers;
+    let Gathered { content, memory } = gathered;
     // A content type that is not text cannot be the type of a manifest. The manifest's own
     // `mediaType` is used then.
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let conditions = conditions(headers);
     let push = ManifestPush { reference: reference.clone(), tags: tags.to_vec(), content_type, content, conditions };
-    let accepted = services.uploads.manifest(repository, push).await?;
+    let accepted = services.uploads.manifest(repository, push, (running(head), memory)).await?;
     let mut response = empty(StatusCode::CREATED);
     let map = response.headers_mut();
     headers::set(map, LOCATION, &format!("/v2/{repository}/manifests/{}", accepted.digest));
@@ -138,7 +140,7 @@ pub async fn put(
     for tag in tags {
         headers::add(map, headers::TAG, tag.as_str());
     }
-    Ok(response)
+    Ok(Audited { digest: Some(accepted.digest), tags: accepted.moved }.attach(response))
 }
 
 /// The manifest of a tag. Since the tag was resolved, its manifest may have been deleted and the
@@ -176,31 +178,19 @@ fn conditions(headers: &HeaderMap) -> Conditions {
     Conditions(matching.into_iter().chain(differing).collect())
 }
 
-pub async fn delete(services: &Services, repository: &Repository, reference: &Reference) -> Result<Response, ApiError> {
+pub async fn delete(
+    services: &Services,
+    repository: &Repository,
+    reference: &Reference,
+    head: &Parts,
+) -> Result<Response, ApiError> {
     let deleted = match reference {
         Reference::Tag(tag) => services.manage.delete_tag(repository, tag).await,
-        Reference::Digest(digest) => services.manage.delete_manifest(repository, digest).await,
-    };
-    deleted.map_err(|error| ApiError::Manage { error, kind: ContentKind::Manifest })?;
-    Ok(empty(StatusCode::ACCEPTED))
-}
-
-/// Reads the whole manifest. One that is too large is refused before a byte is read if its
-/// `Content-Length` exceeds the limit, otherwise as soon as it exceeds the limit.
-async fn collect(mut body: RequestBody) -> Result<Bytes, ApiError> {
-    let length = body.size_hint().lower();
-    if length > MAX_MANIFEST_BYTES as u64 {
-        return Err(ApiError::ManifestTooLarge);
-    }
-    let mut content = BytesMut::new();
-    while let Some(piece) = body.try_next().await.map_err(ApiError::Body)? {
-        if content.len() + piece.len() > MAX_MANIFEST_BYTES {
-            return Err(ApiError::ManifestTooLarge);
+        Reference::Digest(digest) => {
+            let deleted = services.manage.delete_manifest(repository, digest, running(head)).await;
+            deleted.map(|()| Some(*digest))
         }
-        content.extend_from_slice(&piece);
-    }
-    if (content.len() as u64) < length {
-        return Err(ApiError::Body(io::ErrorKind::UnexpectedEof.into()));
-    }
-    Ok(content.freeze())
+    };
+    let digest = deleted.map_err(|error| ApiError::Manage { error, kind: ContentKind::Manifest })?;
+    Ok(Audited { digest, tags: Vec::new() }.attach(empty(StatusCode::ACCEPTED)))
 }

@@ -3,6 +3,7 @@
 //! All parts of a path are parsed into the types of `oci`; its unparsed text is not used after that.
 
 use super::endpoint::{Endpoint, EndpointKind};
+use super::token::TokenQuery;
 use crate::http::error::ApiError;
 use crate::http::query::Query;
 use axum::http::Method;
@@ -35,6 +36,8 @@ pub enum Begin {
 pub enum Route {
     Home,
     Version,
+    /// A request for a token.
+    Token(TokenQuery),
     Catalog {
         page: PageQuery,
     },
@@ -111,13 +114,16 @@ impl Route {
         if !allowed.split(", ").any(|name| name == method.as_str()) {
             return Err(ApiError::Method { allowed });
         }
+        if endpoint.kind == EndpointKind::Token {
+            return Ok(Route::Token(TokenQuery::parse(query.unwrap_or_default())));
+        }
         endpoint.route(method, &Query::new(query)?)
     }
 
     /// The repository, for the access log.
     pub fn repository(&self) -> Option<&Repository> {
         match self {
-            Route::Home | Route::Version | Route::Catalog { .. } => None,
+            Route::Home | Route::Version | Route::Token(_) | Route::Catalog { .. } => None,
             Route::Tags { repository, .. }
             | Route::Referrers { repository, .. }
             | Route::PullManifest { repository, .. }
@@ -138,7 +144,7 @@ impl Endpoint<'_> {
     fn route(&self, method: &Method, query: &Query<'_>) -> Result<Route, ApiError> {
         let repository = || Ok::<_, ApiError>(Repository::parse(&decode(self.name)?)?);
         Ok(match (self.kind, method) {
-            (EndpointKind::Unknown, _) => return Err(ApiError::NoRoute),
+            (EndpointKind::Unknown | EndpointKind::Token, _) => return Err(ApiError::NoRoute),
             (EndpointKind::Home, _) => Route::Home,
             (EndpointKind::Version, _) => Route::Version,
             (EndpointKind::Catalog, _) => Route::Catalog { page: page(query)? },

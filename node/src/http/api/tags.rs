@@ -21,7 +21,7 @@ pub async fn list(services: &Services, repository: &Repository, page: &PageQuery
     let items = if page.is_empty() { &[][..] } else { &listed.items };
     let list = List { name: repository.as_str(), tags: items.iter().map(Tag::as_str).collect() };
     let content = serde_json::to_vec(&list).map_err(|error| ApiError::Internal(error.to_string()))?;
-    let last = items.last().filter(|_| listed.more);
-    let next = last.map(|last| page::next(&format!("/v2/{repository}/tags/list"), None, page, last.as_str()));
+    let next = listed.next.filter(|_| !page.is_empty());
+    let next = next.map(|last| page::next(&format!("/v2/{repository}/tags/list"), None, page, &last));
     Ok(page::answer(content.into(), JSON, next))
 }

@@ -2,6 +2,7 @@
 //! session.
 
 use super::body::{RequestBody, empty};
+use super::requester::Requester;
 use super::route::Begin;
 use super::services::Services;
 use crate::http::error::ApiError;
@@ -19,18 +20,19 @@ pub async fn begin(
     services: &Services,
     repository: &Repository,
     begin: &Begin,
+    requester: &Requester,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
     match begin {
         Begin::Session => {}
-        Begin::Whole(digest) => return whole(services, repository, digest, body).await,
+        Begin::Whole(digest) => return whole(services, repository, digest, requester, body).await,
         Begin::Mount { digest, from } => {
             if services.uploads.mount(repository, digest, from).await? {
                 return Ok(created(repository, digest));
             }
         }
     }
-    let status = services.uploads.open(repository).await?;
+    let status = services.uploads.open(repository, requester.holder()).await?;
     Ok(progress(StatusCode::ACCEPTED, repository, &status))
 }
 
@@ -40,9 +42,10 @@ async fn whole(
     services: &Services,
     repository: &Repository,
     digest: &Digest,
+    requester: &Requester,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let session = services.uploads.open(repository).await?;
+    let session = services.uploads.open(repository, requester.holder()).await?;
     match services.uploads.finish(repository, &session.id, digest, None, body).await {
         Ok(()) => Ok(created(repository, digest)),
         // The commit continues in the background and ends the session itself.

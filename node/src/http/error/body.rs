@@ -9,7 +9,7 @@ pub fn refusal(error: &io::Error) -> Refusal {
     let (status, external) = match error.kind() {
         io::ErrorKind::TimedOut => (
             StatusCode::REQUEST_TIMEOUT,
-            "cannot read the request body: the client sent no data within http.stallTimeout",
+            "cannot read the request body: the client sent too slowly (http.stallTimeout, http.minRate)",
         ),
         io::ErrorKind::UnexpectedEof => {
             (StatusCode::BAD_REQUEST, "cannot read the request body: it is shorter than its Content-Length")

@@ -3,6 +3,7 @@
 //! [`ApiError`] is the error with its cause, for the log. Its [`Refusal`] is what the client
 //! receives. The errors of each flow have a file of their own.
 
+mod access;
 mod body;
 mod fetch;
 mod manage;
@@ -15,6 +16,7 @@ use super::query::QueryError;
 use crate::fetch::FetchError;
 use crate::manage::ManageError;
 use crate::upload::UploadError;
+pub use access::AccessError;
 use axum::http::StatusCode as S;
 use axum::http::header::{ALLOW, CONTENT_RANGE};
 use entrepot_bucket::BucketError;
@@ -37,6 +39,12 @@ pub enum ApiError {
     /// `allowed` are the methods of the endpoint that do not write; it may be empty.
     #[error("this registry is read-only (readOnly): pushes and deletions are refused")]
     ReadOnly { allowed: &'static str },
+    #[error(transparent)]
+    Access(#[from] Box<AccessError>),
+    #[error("the request must have a valid Host header")]
+    Host,
+    #[error("the form of the token service must not be larger than {0} bytes")]
+    FormTooLarge(usize),
     #[error("invalid path: must be UTF-8 and must not contain percent-encoded slashes")]
     PathEncoding,
     #[error("the path and query of the URL must not be longer than {0} bytes")]
@@ -70,6 +78,22 @@ pub enum ApiError {
     OwnerFailed(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("too many concurrent requests on this node; retry later")]
     TooManyRequests,
+    /// The client's network has as many places as are free.
+    #[error("too many concurrent requests from this client's network at this node; retry later")]
+    AboveShare,
+    /// The manifests that clients are sending fill the memory for them.
+    #[error("too many manifests are being pushed to this node at the moment; retry later")]
+    ManifestMemory,
+    #[error(
+        "refused: a web page of another origin made the browser send this request; \
+         http.allowedOrigins lists the origins that may"
+    )]
+    CrossSite,
+    #[error(
+        "refused: this registry listens on a loopback address and does not know the host name {0:?}; \
+         use localhost or an IP address, or add the name to http.namespaces"
+    )]
+    UnknownHost(String),
     #[error("the manifest must not be larger than {MAX_MANIFEST_BYTES} bytes")]
     ManifestTooLarge,
     #[error("cannot read the request body: {0}")]
@@ -107,6 +131,9 @@ impl ApiError {
             ApiError::Method { allowed } | ApiError::ReadOnly { allowed } => {
                 return Refusal::new((S::METHOD_NOT_ALLOWED, code::UNSUPPORTED), self).header(ALLOW, allowed);
             }
+            ApiError::Access(error) => return access::refusal(error),
+            ApiError::Host => (S::BAD_REQUEST, code::UNSUPPORTED),
+            ApiError::FormTooLarge(_) => (S::PAYLOAD_TOO_LARGE, code::SIZE_INVALID),
             ApiError::PathEncoding | ApiError::Name(_) => (S::BAD_REQUEST, code::NAME_INVALID),
             // The specification defines this status for too many tags (distribution-spec, "Pushing
             // Manifests").
@@ -124,9 +151,14 @@ impl ApiError {
             ApiError::UnknownManifest => ContentKind::Manifest.absent(),
             ApiError::UnknownNamespace { kind: Some(kind), .. } => kind.absent(),
             ApiError::UnknownSession => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
-            ApiError::OwnerFailed(_) | ApiError::TooManyRequests => {
+            ApiError::OwnerFailed(_) | ApiError::TooManyRequests | ApiError::ManifestMemory => {
                 return Refusal::new(UNAVAILABLE, self).retry_after(retry_after::REQUESTS);
             }
+            ApiError::AboveShare => {
+                let too_many = (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS);
+                return Refusal::new(too_many, self).retry_after(retry_after::REQUESTS);
+            }
+            ApiError::CrossSite | ApiError::UnknownHost(_) => (S::FORBIDDEN, code::DENIED),
             ApiError::ManifestTooLarge => (S::PAYLOAD_TOO_LARGE, code::SIZE_INVALID),
             ApiError::Range(RangeRefused { size }) => {
                 let refusal = Refusal::new((S::RANGE_NOT_SATISFIABLE, code::RANGE_INVALID), self);

@@ -25,6 +25,7 @@ pub mod code {
     pub const RANGE_INVALID: &str = "RANGE_INVALID";
     pub const SIZE_INVALID: &str = "SIZE_INVALID";
     pub const TOOMANYREQUESTS: &str = "TOOMANYREQUESTS";
+    pub const UNAUTHORIZED: &str = "UNAUTHORIZED";
     pub const UNAVAILABLE: &str = "UNAVAILABLE";
     pub const UNKNOWN: &str = "UNKNOWN";
     pub const UNSUPPORTED: &str = "UNSUPPORTED";
@@ -32,6 +33,8 @@ pub mod code {
 
 /// Seconds after which a client may retry, by cause.
 pub mod retry_after {
+    /// A service that decides about access is asked again by then.
+    pub const ACCESS: u32 = 5;
     /// Requests end all the time.
     pub const REQUESTS: u32 = 1;
     /// The bucket was already retried for its whole retry budget.

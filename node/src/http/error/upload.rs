@@ -29,13 +29,18 @@ pub fn refusal(error: &UploadError) -> Refusal {
             let too_many = (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS);
             return Refusal::new(too_many, error).retry_after(retry_after::SESSIONS);
         }
+        UploadError::ShareUsed => return Refusal::new(UNAVAILABLE, error).retry_after(retry_after::ROOM),
         UploadError::TooLarge(_) => (S::PAYLOAD_TOO_LARGE, code::SIZE_INVALID),
         // CNCF Distribution sends the same status and code, which clients know.
         UploadError::MissingReferences { blobs, manifests } => {
             let missing = Refusal::new((S::BAD_REQUEST, code::MANIFEST_BLOB_UNKNOWN), error);
             return missing.about(blobs.iter().chain(manifests));
         }
-        UploadError::Manifest(_) => (S::BAD_REQUEST, code::MANIFEST_INVALID),
+        UploadError::Manifest(_)
+        | UploadError::TooManyReferences { .. }
+        | UploadError::ForeignUrl { .. }
+        | UploadError::Sizes { .. }
+        | UploadError::SizeMismatch { .. } => (S::BAD_REQUEST, code::MANIFEST_INVALID),
         UploadError::Body(error) => return body::refusal(error),
         UploadError::Pending(_) => return store::bucket_failed(error),
         UploadError::Tag(error) => return tag::refusal(error),

@@ -3,6 +3,7 @@
 use super::exchange::{Due, Exchange, Heard, Held, InProgress, Protocol};
 use super::places::Place;
 use super::watchdog::{ResponseWatchdog, WatchedBody};
+use crate::http::pace::PaceLimit;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response, Version};
@@ -16,13 +17,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// The read buffer holds the head of a request, so this is also the maximum size of a head. Bodies
-/// are read in pieces of at most this size.
-const READ_BUFFER: usize = 256 * 1024;
+/// The read buffer holds the head of a request, so this is also the maximum size of a head, which
+/// may have 36 KiB (`pipeline::parse`). An unfinished head keeps its buffer until the header timeout,
+/// so 4096 of them take 256 MiB. Bodies are read in pieces of at most this size.
+const READ_BUFFER: usize = 64 * 1024;
 
 /// Maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
@@ -41,8 +42,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// `http.idleTimeout`.
     pub idle_timeout: Duration,
-    /// `http.stallTimeout`.
-    pub stall_timeout: Duration,
+    /// `http.stallTimeout` and `http.minRate`.
+    pub pace: PaceLimit,
 }
 
 /// Serves one connection until it is closed. The stream may be of any kind: its socket options were
@@ -55,21 +56,19 @@ pub async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     place: Place,
     stopping: CancellationToken,
 ) {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.stall_timeout));
     let exchange = &place.exchange;
-    let stream = Heard::new(stream, Arc::clone(exchange));
+    let stream = Heard::new(stream, Arc::clone(exchange), limits.pace);
     let watchdog = Arc::new(ResponseWatchdog::default());
     let service = service_fn(|mut request: Request<Incoming>| {
         let multiplexed = request.version() == Version::HTTP_2;
         let in_progress = exchange.begin(if multiplexed { Protocol::Multiplexed } else { Protocol::Serial });
         request.extensions_mut().insert(ConnectInfo(peer));
-        respond(request, router.clone(), in_progress, multiplexed.then(|| Arc::clone(&watchdog)))
+        respond(request, router.clone(), in_progress, multiplexed.then(|| (Arc::clone(&watchdog), limits.pace)))
     });
     let builder = protocols(limits);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut late = pin!(late(exchange, limits));
-    let mut stalled = pin!(watchdog.stalled(limits.stall_timeout));
+    let mut stalled = pin!(watchdog.stalled(limits.pace));
     let mut end = pin!(async {
         tokio::select! {
             () = stopping.cancelled() => {}
@@ -89,8 +88,11 @@ pub async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
                 ending = true;
                 served.as_mut().graceful_shutdown();
             }
+            () = exchange.told_to_cut() => {
+                return tracing::debug!(%peer, "a connection without a request was closed: its network has its share");
+            }
             what = &mut late => return tracing::debug!(%peer, "{what}"),
-            () = &mut stalled => return tracing::debug!(%peer, "a client does not read its response"),
+            () = &mut stalled => return tracing::debug!(%peer, "a client reads its response too slowly"),
         }
     }
 }
@@ -101,11 +103,11 @@ async fn respond(
     request: Request<Incoming>,
     router: Router,
     in_progress: Arc<InProgress>,
-    watchdog: Option<Arc<ResponseWatchdog>>,
+    watchdog: Option<(Arc<ResponseWatchdog>, PaceLimit)>,
 ) -> Result<Response<Held<WatchedBody>>, Infallible> {
     let response = router.oneshot(request.map(|body| Held::new(body, Arc::clone(&in_progress)))).await?;
     let watched = |body| match watchdog {
-        Some(watchdog) => watchdog.watch(body),
+        Some((watchdog, limit)) => watchdog.watch(body, limit),
         None => WatchedBody::unwatched(body),
     };
     Ok(response.map(|body| Held::new(watched(body), in_progress)))
@@ -141,7 +143,7 @@ fn protocols(limits: Limits) -> Builder<TokioExecutor> {
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(limits.stall_timeout)
+        .keep_alive_interval(limits.pace.stall())
         .keep_alive_timeout(limits.header_timeout);
     builder
 }
@@ -149,6 +151,7 @@ fn protocols(limits: Limits) -> Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::client_address::TrustedProxies;
     use crate::http::listen::places::Places;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::task::JoinSet;
@@ -157,10 +160,11 @@ mod tests {
     async fn a_connection_may_be_any_stream() {
         let (mut client, server) = tokio::io::duplex(1 << 16);
         let minute = Duration::from_secs(60);
-        let limits = Limits { header_timeout: minute, idle_timeout: minute, stall_timeout: minute };
+        let limits = Limits { header_timeout: minute, idle_timeout: minute, pace: PaceLimit::new(minute, 0) };
         let (peer, router) = (SocketAddr::from(([127, 0, 0, 1], 1)), Router::new().fallback(async || "hello"));
         let mut serving = JoinSet::new();
-        let place = Places::new(1).take().await;
+        let places = Places::new(1, TrustedProxies::new(&[]));
+        let place = places.take(peer.ip()).await.unwrap();
         serving.spawn(connection(server, peer, router, limits, place, CancellationToken::new()));
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();

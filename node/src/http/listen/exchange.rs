@@ -6,6 +6,7 @@
 //! arrives together with the previous request, the head is noticed only with its next byte. Until
 //! then the connection counts as idle and is closed first when places are needed.
 
+use crate::http::pace::{Pace, PaceLimit};
 use axum::body::Bytes;
 use entrepot_runtime::clock::Stopwatch;
 use http_body::{Body, Frame, SizeHint};
@@ -25,6 +26,7 @@ pub struct Exchange {
     /// Notified when the connection becomes idle.
     became_idle: Arc<Notify>,
     end: Notify,
+    cut: Notify,
 }
 
 #[derive(Clone, Copy)]
@@ -66,7 +68,12 @@ pub enum Due {
 
 impl Exchange {
     pub fn new(became_idle: Arc<Notify>) -> Exchange {
-        Exchange { phase: Mutex::new(Phase::Head(Stopwatch::start())), became_idle, end: Notify::new() }
+        Exchange {
+            phase: Mutex::new(Phase::Head(Stopwatch::start())),
+            became_idle,
+            end: Notify::new(),
+            cut: Notify::new(),
+        }
     }
 
     /// Starts a request. It ends when all clones of the returned value are dropped.
@@ -96,6 +103,22 @@ impl Exchange {
         *phase = Phase::Ending { since: Stopwatch::start() };
         self.end.notify_one();
         true
+    }
+
+    /// Whether the connection serves no request: it is idle, or the head of its next request is not
+    /// complete.
+    pub fn serves_nothing(&self) -> bool {
+        !matches!(*self.phase(), Phase::Busy { .. })
+    }
+
+    /// Tells the connection to close at once, because its place was given away.
+    pub fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Resolves when the place of the connection was given away.
+    pub async fn told_to_cut(&self) {
+        self.cut.notified().await;
     }
 
     /// Resolves when the connection should close.
@@ -202,15 +225,27 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Held<B> {
     }
 }
 
-/// The stream of a connection, which reports reads and writes to the [`Exchange`].
+/// The stream of a connection, which reports reads and writes to the [`Exchange`]. A write fails with
+/// `TimedOut` if the client receives too slowly.
 pub struct Heard<S> {
     inner: Pin<Box<S>>,
     exchange: Arc<Exchange>,
+    pace: Pace,
 }
 
 impl<S> Heard<S> {
-    pub fn new(inner: S, exchange: Arc<Exchange>) -> Heard<S> {
-        Heard { inner: Box::pin(inner), exchange }
+    pub fn new(inner: S, exchange: Arc<Exchange>, limit: PaceLimit) -> Heard<S> {
+        Heard { inner: Box::pin(inner), exchange, pace: Pace::new(limit) }
+    }
+
+    /// The result of a write, or an error if the client receives too slowly.
+    fn paced(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            self.pace.moved(*written.as_ref().unwrap_or(&0));
+            return Poll::Ready(written);
+        }
+        ready!(self.pace.poll_too_slow(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -228,7 +263,8 @@ impl<S: AsyncRead> AsyncRead for Heard<S> {
 impl<S: AsyncWrite> AsyncWrite for Heard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.exchange.sending();
-        self.inner.as_mut().poll_write(cx, bytes)
+        let written = self.inner.as_mut().poll_write(cx, bytes);
+        self.paced(cx, written)
     }
 
     fn poll_write_vectored(
@@ -237,7 +273,8 @@ impl<S: AsyncWrite> AsyncWrite for Heard<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.exchange.sending();
-        self.inner.as_mut().poll_write_vectored(cx, pieces)
+        let written = self.inner.as_mut().poll_write_vectored(cx, pieces);
+        self.paced(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,14 +1,15 @@
 //! Connections: how many there are, how slow a client may be, and how they are closed at shutdown.
 //!
 //! Which limit applies depends on which side is waiting:
-//! - The head of a request: the client has `headerTimeout`, counted from the start of the
+//! - The TLS handshake and the head of a request: the client has `headerTimeout`, counted from the start of the
 //!   connection or, for a later request, from the first byte of the head (`exchange`).
 //! - An idle connection: it is closed after `idleTimeout` without a request, or earlier when its
 //!   place is needed (`places`).
-//! - The body of a request: `stallTimeout` while the server waits for the client
-//!   (`RequestBody` of the API).
-//! - A response: `stallTimeout` while the socket accepts no byte; over HTTP/2, while the stream
-//!   accepts none (`watchdog`).
+//! - The body of a request: `minRate` on average over `stallTimeout` while the server waits for the
+//!   client (`RequestBody` of the API).
+//! - A response: the same while the socket accepts no byte (`exchange`); over HTTP/2, while the
+//!   stream accepts none (`watchdog`).
+//! - All connections of one network: as many as are free (`places`).
 //! - A slow server, for example because of a slow bucket, is not subject to any of these limits.
 //!
 //! `axum::serve` has none of these limits, not even a timeout for the head or a maximum number of
@@ -18,8 +19,12 @@
 mod connection;
 mod exchange;
 mod places;
+mod tls;
 mod watchdog;
 
+use crate::http::client_address::TrustedProxies;
+use crate::http::pace::PaceLimit;
+use crate::http::tls::ServerTls;
 use axum::Router;
 use connection::{Limits, connection};
 use entrepot_config as config;
@@ -29,6 +34,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
+use tls::tls_connection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +57,9 @@ pub struct Server {
     router: Router,
     /// `http.maxConnections`.
     connections: usize,
+    proxies: TrustedProxies,
     limits: Limits,
+    tls: Option<ServerTls>,
 }
 
 impl Server {
@@ -60,15 +68,22 @@ impl Server {
         let limits = Limits {
             header_timeout: config.header_timeout.get(),
             idle_timeout: config.idle_timeout.get(),
-            stall_timeout: config.stall_timeout.get(),
+            pace: PaceLimit::of(config),
         };
-        Server { listener, router, connections: config.max_connections as usize, limits }
+        let proxies = TrustedProxies::new(&config.trusted_proxies);
+        Server { listener, router, connections: config.max_connections as usize, proxies, limits, tls: None }
+    }
+
+    /// The same server over TLS, if a certificate is configured.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<ServerTls>) -> Server {
+        Server { tls, ..self }
     }
 
     /// Serves until `stop`. Then it accepts no more connections and waits up to `patience` for
     /// requests in flight. Returns the number of connections that were closed after that.
     pub async fn serve(self, stop: impl Future<Output = ()>, patience: Duration) -> usize {
-        let places = Places::new(self.connections);
+        let places = Places::new(self.connections, self.proxies);
         let stopping = CancellationToken::new();
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
@@ -82,14 +97,13 @@ impl Server {
                 Some(ended) = connections.join_next() => log_panic(ended),
                 (stream, peer, place) = &mut accepting => {
                     accepting.set(accept(&self.listener, &places));
-                    connections.spawn(connection(
-                        stream,
-                        peer,
-                        self.router.clone(),
-                        self.limits,
-                        place,
-                        stopping.clone(),
-                    ));
+                    let (router, limits, stopping) = (self.router.clone(), self.limits, stopping.clone());
+                    match self.tls.clone() {
+                        None => connections.spawn(connection(stream, peer, router, limits, place, stopping)),
+                        Some(tls) => {
+                            connections.spawn(tls_connection(stream, peer, tls, router, limits, place, stopping))
+                        }
+                    };
                 }
             }
         }
@@ -117,7 +131,10 @@ async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAd
         match listener.accept().await {
             Ok((stream, peer)) => {
                 set_options(&stream);
-                return (stream, peer, places.take().await);
+                if let Some(place) = places.take(peer.ip()).await {
+                    return (stream, peer, place);
+                }
+                tracing::debug!(%peer, "a new connection was closed: its network has its share of http.maxConnections");
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; retrying");

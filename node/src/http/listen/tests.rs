@@ -45,7 +45,7 @@ async fn answer(State(example): State<Example>, ConnectInfo(_): ConnectInfo<Sock
     let running = Running(Arc::clone(&example.running));
     match request.uri().path() {
         "/read" => {
-            let body = RequestBody::new(request.into_body(), TIMEOUT.get());
+            let body = RequestBody::new(request.into_body(), PaceLimit::new(TIMEOUT.get(), 0));
             let read = body.try_fold(0, |sum, piece| async move { Ok(sum + piece.len()) }).await;
             Response::new(Body::from(format!("{:?}", read.map_err(|error| error.kind()))))
         }
@@ -102,6 +102,9 @@ async fn start_with(connections: u32, patience: Duration, idle_timeout: config::
         stall_timeout: TIMEOUT,
         idle_timeout,
         max_connections: connections,
+        // One client has all connections of these tests, and sends a byte at a time.
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        min_rate: config::ByteSize::bytes(0),
         ..config::Http::default()
     };
     let (stop, stopped) = oneshot::channel();

@@ -20,6 +20,7 @@ pub fn check(request: &Request, route: &Route, ours: &[String]) -> Result<(), Ap
         Route::Tags { .. } | Route::Referrers { .. } => None,
         Route::Home
         | Route::Version
+        | Route::Token(_)
         | Route::Catalog { .. }
         | Route::PushManifest { .. }
         | Route::DeleteManifest { .. }

@@ -3,9 +3,11 @@
 use super::request_id::RequestId;
 use crate::http::api::endpoint::EndpointKind;
 use crate::http::api::route::Route;
+use crate::http::client_address::ClientAddress;
 use crate::http::error::ApiError;
+use crate::http::tls::ClientCertificate;
 use crate::observe::Metrics;
-use crate::observe::access::{Access, RequestInfo};
+use crate::observe::access::{Access, RequestInfo, Running};
 use crate::observe::series::{AllSeries, Series};
 use axum::body::Body;
 use axum::extract::Request;
@@ -13,12 +15,12 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use entrepot_oci::Repository;
+use entrepot_runtime::share::Share;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Span;
 
 /// The methods with a metric label of their own. A client may send any method name.
@@ -50,13 +52,16 @@ impl Observe {
         route: Option<&Route>,
         request_id: &RequestId,
         peer: SocketAddr,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Share>,
     ) -> Observed {
+        let client = request.extensions().get::<ClientAddress>();
         let info = RequestInfo {
             series: self.series_of(request),
             repository: route.and_then(Route::repository).map(Repository::as_str),
             request_id: request_id.as_str(),
             peer,
+            forwarded_for: client.filter(|client| client.forwarded).map(|client| client.address),
+            client: request.extensions().get::<Arc<ClientCertificate>>().map(|certificate| certificate.name.as_str()),
         };
         Observed(Access::begin(&self.metrics, info, permit))
     }
@@ -75,6 +80,11 @@ pub struct Observed(Access);
 impl Observed {
     pub fn span(&self) -> Span {
         self.0.span().clone()
+    }
+
+    /// What the request holds, for a handler whose work may outlive it.
+    pub fn running(&self) -> Running {
+        self.0.running()
     }
 
     /// The response to an error. The cause of a failure is logged.

@@ -5,36 +5,28 @@ use entrepot_bucket::Key;
 use entrepot_bucket::{BucketError, ListOptions, Page};
 use entrepot_oci::{Digest, Repository, Tag};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use std::collections::HashSet;
 
 /// Number of concurrent requests of one operation.
 const AT_ONCE: usize = 16;
 /// Keys requested per page; S3 returns at most this many.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 
 impl Tags {
-    /// The tags of the repository that point to the manifest now. Reads the link of every tag.
+    /// The immutable tags of the repository, apart from `known`, and the manifests that they point
+    /// to. At most one more than `most`.
     ///
     /// # Errors
     /// If the bucket fails.
-    pub async fn pointing_to(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, BucketError> {
+    pub async fn immutable(
+        &self,
+        repository: &Repository,
+        known: &HashSet<Tag>,
+        most: usize,
+    ) -> Result<Vec<(Tag, Digest)>, BucketError> {
         self.names(repository)
-            .map_ok(|tag| async move {
-                let current = self.current(repository, &tag).await?;
-                Ok((current.digest.as_ref() == Some(digest)).then_some(tag))
-            })
-            .try_buffered(AT_ONCE)
-            .try_filter_map(|tag| async move { Ok(tag) })
-            .try_collect()
-            .await
-    }
-
-    /// The immutable tags of the repository and the manifests that they point to.
-    ///
-    /// # Errors
-    /// If the bucket fails.
-    pub async fn immutable(&self, repository: &Repository) -> Result<Vec<(Tag, Digest)>, BucketError> {
-        self.names(repository)
-            .try_filter(|tag| std::future::ready(self.is_immutable(tag)))
+            .try_filter(|tag| std::future::ready(self.is_immutable(tag) && !known.contains(tag)))
+            .take(most + 1)
             .map_ok(|tag| async move {
                 let current = self.current(repository, &tag).await?;
                 Ok(current.digest.map(|digest| (tag, digest)))

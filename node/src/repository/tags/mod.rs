@@ -27,8 +27,11 @@ mod condition;
 mod list;
 mod remove;
 mod set;
+mod sweep;
 
 pub use condition::{Condition, Conditions};
+use sweep::Interrupted;
+pub use sweep::{EXAMINED, Pass, Pointing, Sweep};
 
 use super::layout::{Layout, read_link};
 use super::links::MAX_LINK_BYTES;
@@ -50,13 +53,16 @@ pub struct Tags {
     immutable: Arc<TagPatterns>,
     /// How long a failed change is retried.
     retry_budget: Duration,
+    interrupted: Arc<Interrupted>,
 }
 
 /// Why a tag was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TagError {
+    /// The repository has no such tag.
     #[error("unknown tag in this repository")]
     NotFound,
+    /// `tags.immutable` matches the tag, so it can be neither deleted nor moved.
     #[error("tag \"{0}\" is immutable (tags.immutable): it cannot be deleted or point to another manifest")]
     Immutable(Tag),
     /// The client's `If-Match` or `If-None-Match` does not hold.
@@ -65,6 +71,10 @@ pub enum TagError {
     /// A write got no answer, and another write took effect since.
     #[error("the tag was changed concurrently and the result of this request is unknown; read the tag and retry")]
     OutcomeUnknown,
+    /// One request has examined as many tags as it may.
+    #[error("this repository has too many tags to find those of the manifest in one request; repeat it to continue")]
+    TooMany,
+    /// The bucket failed. The tag may have changed.
     #[error(transparent)]
     Bucket(#[from] BucketError),
 }
@@ -94,7 +104,14 @@ impl Tags {
         immutable: TagPatterns,
         retry_budget: Duration,
     ) -> Tags {
-        Tags { bucket, layout, store, immutable: Arc::new(immutable), retry_budget }
+        Tags {
+            bucket,
+            layout,
+            store,
+            immutable: Arc::new(immutable),
+            retry_budget,
+            interrupted: Arc::new(Interrupted::new()),
+        }
     }
 
     /// Whether the tag is immutable: once it points to a manifest, it cannot be changed or deleted.

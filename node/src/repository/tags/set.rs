@@ -34,6 +34,7 @@ impl Tags {
 
     /// Points the tag to a manifest that is durable and linked. `current` is the state of the tag
     /// when the push started. Costs one request in addition to the earlier read if the tag changes.
+    /// Returns the manifest to which the tag pointed before.
     ///
     /// # Errors
     /// As [`Tags::check`]; `OutcomeUnknown`; or if the bucket fails for the whole budget. In the
@@ -45,11 +46,11 @@ impl Tags {
         digest: &Digest,
         mut current: Current,
         conditions: &Conditions,
-    ) -> Result<(), TagError> {
+    ) -> Result<Option<Digest>, TagError> {
         let mut attempts = Attempts::begin(self.retry_budget);
         loop {
             if current.digest == Some(*digest) {
-                return Ok(());
+                return Ok(current.digest);
             }
             if attempts.were_overtaken(current.version.as_ref()) {
                 // Another write could restore a value that clients have already seen replaced.
@@ -60,7 +61,7 @@ impl Tags {
             let failed = match self.put_current(repository, tag, digest, &current).await {
                 Ok(Some(version)) => {
                     self.wrote(&look, repository, tag, digest, version);
-                    return Ok(());
+                    return Ok(current.digest);
                 }
                 // Another write came first. Nothing was written.
                 Ok(None) => None,

@@ -71,6 +71,28 @@ async fn a_killed_node_keeps_what_its_last_batch_wrote() {
 }
 
 #[tokio::test]
+async fn a_start_closes_the_store_of_an_earlier_version_to_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::roomy();
+    fixture.open().close().unwrap();
+    let root = &fixture.config.path;
+    let mode = |folder: &std::path::Path| std::fs::metadata(folder).unwrap().permissions().mode() & 0o777;
+    let open = |folder: &std::path::Path, mode| {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // As on a volume whose group the kubelet has set.
+    open(root, 0o775);
+    for folder in ["blobs", "fills", "uploads", "pending"] {
+        open(&root.join(folder), 0o775);
+    }
+    let _store = fixture.open();
+    for folder in ["blobs", "fills", "uploads", "pending"] {
+        assert_eq!(mode(&root.join(folder)), 0o700, "{folder}");
+    }
+    assert_eq!(mode(root), 0o775, "the permissions of a volume are the administrator's");
+}
+
+#[tokio::test]
 async fn damaged_statistics_are_replaced_and_the_content_is_kept() {
     for damage in [0..1 << 20, 0..100, 64..4096, 4096..8192, 5000..5001] {
         let fixture = Fixture::roomy();

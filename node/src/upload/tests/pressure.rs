@@ -3,11 +3,12 @@
 use super::folder;
 use crate::clean;
 use crate::store::UnusedSessions;
-use crate::testing::{Node, Setup, body, repository};
+use crate::testing::{Node, Setup, body, client, repository, sha256};
 use crate::upload::UploadError;
 use bytes::Bytes;
 use entrepot_config::{ByteSize, EvictionPolicy};
-use entrepot_oci::SessionId;
+use entrepot_oci::{Digest, SessionId};
+use entrepot_runtime::share::Holder;
 use futures::stream;
 use std::io;
 use std::sync::Arc;
@@ -23,9 +24,10 @@ fn is_there(node: &Node, id: &SessionId) -> bool {
 }
 
 #[tokio::test]
-async fn the_longest_unused_empty_session_is_removed_for_a_new_one() {
+async fn the_longest_unused_empty_session_of_a_client_is_removed_for_a_new_one() {
     let folder = folder();
-    let node = Node::start(folder.path(), Setup { max_sessions: 3, ..Setup::default() });
+    // One client gets three of five, because two are free then.
+    let node = Node::start(folder.path(), Setup { max_sessions: 5, ..Setup::default() });
     let name = repository("a");
     let with_bytes = node.open(&name).await;
     node.uploads.append(&name, &with_bytes, None, body(&[b"x"])).await.unwrap();
@@ -34,10 +36,11 @@ async fn the_longest_unused_empty_session_is_removed_for_a_new_one() {
     node.clock.advance(SECOND);
     let second = node.open(&name).await;
     node.clock.advance(SECOND);
+    // A request for its status does not renew it.
     node.uploads.status(&name, &first).await.unwrap();
     let third = node.open(&name).await;
-    assert!(!is_there(&node, &second), "it was unused for longer than the first");
-    for id in [&with_bytes, &first, &third] {
+    assert!(!is_there(&node, &first), "it was unused for longer than the second");
+    for id in [&with_bytes, &second, &third] {
         assert!(is_there(&node, id));
     }
     assert_eq!(node.metrics.sessions.get(), 3);
@@ -58,7 +61,7 @@ async fn a_client_that_keeps_opening_sessions_does_not_block_other_pushes() {
 #[tokio::test]
 async fn sessions_in_use_stay_and_a_new_one_is_rejected_until_one_is_idle() {
     let folder = folder();
-    let node = Node::start(folder.path(), Setup { max_sessions: 2, ..Setup::default() });
+    let node = Node::start(folder.path(), Setup { max_sessions: 3, ..Setup::default() });
     let name = repository("a");
     let (receiving, paused) = (node.open(&name).await, node.open(&name).await);
     node.uploads.append(&name, &paused, None, body(&[b"x"])).await.unwrap();
@@ -67,7 +70,7 @@ async fn sessions_in_use_stay_and_a_new_one_is_rejected_until_one_is_idle() {
     let mut writing = std::pin::pin!(node.uploads.append(&name, &receiving, None, endless));
     assert!(futures::poll!(&mut writing).is_pending());
     node.clock.advance(MINUTE - SECOND);
-    assert!(matches!(node.uploads.open(&name).await, Err(UploadError::TooManySessions(2))));
+    assert!(matches!(node.uploads.open(&name, client()).await, Err(UploadError::TooManySessions(3))));
     node.clock.advance(SECOND);
     node.open(&name).await;
     assert!(is_there(&node, &receiving) && !is_there(&node, &paused));
@@ -85,7 +88,7 @@ async fn a_client_of_a_restarted_node_has_time_to_return() {
     let now = entrepot_runtime::clock::Timestamp(node.clock.now().0 + 3_600_000);
     node.stop().await;
     let node = Node::start(folder.path(), Setup { max_sessions: 1, now, ..Setup::default() });
-    assert!(matches!(node.uploads.open(&name).await, Err(UploadError::TooManySessions(1))));
+    assert!(matches!(node.uploads.open(&name, client()).await, Err(UploadError::TooManySessions(1))));
     node.clock.advance(MINUTE);
     node.open(&name).await;
 }
@@ -93,11 +96,15 @@ async fn a_client_of_a_restarted_node_has_time_to_return() {
 #[tokio::test]
 async fn the_longest_unused_sessions_are_removed_first_for_waiting_reservations() {
     let folder = folder();
-    let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(1000), ..Setup::default() });
-    let sessions = Arc::new(node.uploads.clone());
-    let policy = EvictionPolicy::LeastRecentlyUsed;
-    clean::start(&node.tasks, node.store.clone(), policy, sessions, node.metrics.clone());
+    let node = Node::start(folder.path(), Setup { capacity: ByteSize::bytes(3400), ..Setup::default() });
+    start_cleaner(&node);
     let name = repository("a");
+    // Content that is never evicted takes so much that uploads cannot have their part.
+    let pushed = [[8; 1200], [9; 1200]];
+    let _pins = pushed.map(|content| node.store.contents.pin(&sha256(&content)));
+    for content in pushed {
+        node.push(&name, &content).await;
+    }
     let mut old = Vec::new();
     for _ in 0..3 {
         let id = node.open(&name).await;
@@ -113,6 +120,83 @@ async fn the_longest_unused_sessions_are_removed_first_for_waiting_reservations(
     let there: Vec<_> = old.iter().map(|id| is_there(&node, id)).collect();
     assert_eq!(there, [false, false, true], "no more sessions than needed are removed");
     assert_eq!(node.metrics.store.evicted_bytes.get(), 600);
+    assert!(node.tasks.stop(Duration::from_secs(20)).await);
+}
+
+fn start_cleaner(node: &Node) {
+    let (sessions, policy) = (Arc::new(node.uploads.clone()), EvictionPolicy::LeastRecentlyUsed);
+    clean::start(&node.tasks, node.store.clone(), policy, sessions, node.metrics.clone());
+}
+
+fn attacker() -> Holder {
+    Holder::of_identity("attacker")
+}
+
+/// Pushes a blob as another client than those of the sessions before.
+async fn push_as_other(node: &Node, content: &'static [u8]) -> Result<Digest, UploadError> {
+    let (name, digest) = (repository("other"), sha256(content));
+    let id = node.uploads.open(&name, Holder::of_identity("other")).await?.id;
+    node.uploads.finish(&name, &id, &digest, None, body(&[content])).await.map(|()| digest)
+}
+
+#[tokio::test]
+async fn sessions_in_use_of_one_client_leave_half_of_all_sessions_to_others() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { max_sessions: 10, ..Setup::default() });
+    let name = repository("a");
+    for _ in 0..5 {
+        let id = node.uploads.open(&name, attacker()).await.unwrap().id;
+        node.uploads.append(&name, &id, None, body(&[b"x"])).await.unwrap();
+    }
+    for _ in 0..2 {
+        let refused = node.uploads.open(&name, attacker()).await;
+        assert!(matches!(refused, Err(UploadError::TooManySessions(10))), "{refused:?}");
+        push_as_other(&node, b"layer").await.unwrap();
+    }
+    node.clock.advance(MINUTE);
+    node.uploads.open(&name, attacker()).await.unwrap();
+}
+
+#[tokio::test]
+async fn when_no_session_is_free_a_client_takes_the_place_of_the_one_that_has_most() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { max_sessions: 4, ..Setup::default() });
+    let name = repository("a");
+    let open = |holder: &'static str| node.uploads.open(&name, Holder::of_identity(holder));
+    let first = open("a").await.unwrap().id;
+    let second = open("a").await.unwrap().id;
+    let (third, fourth) = (open("b").await.unwrap().id, open("c").await.unwrap().id);
+    node.clock.advance(SECOND);
+    open("d").await.unwrap();
+    let there: Vec<_> = [&first, &second, &third, &fourth].map(|id| is_there(&node, id)).to_vec();
+    assert_eq!((there.iter().filter(|there| **there).count(), &there[2..]), (3, &[true, true][..]));
+    assert!(matches!(open("e").await, Err(UploadError::TooManySessions(4))), "all have one session, which is new");
+}
+
+#[tokio::test]
+async fn unfinished_uploads_of_one_client_evict_little_and_leave_space_to_others() {
+    let folder = folder();
+    let node = Node::start(folder.path(), Setup { capacity: ByteSize::mebibytes(8), ..Setup::default() });
+    start_cleaner(&node);
+    let name = repository("a");
+    let content: Vec<u8> = (0..2 << 20).map(|byte: u32| byte.to_le_bytes()[1]).collect();
+    let cached = node.push(&name, &content).await;
+    let mut refused = 0;
+    for _ in 0..20 {
+        let id = node.uploads.open(&name, attacker()).await.unwrap().id;
+        match node.uploads.append(&name, &id, None, body(&[&[1; 512 << 10]])).await {
+            Ok(_) => {}
+            Err(UploadError::ShareUsed) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(refused, 20 - 7, "7/8 of 4 MiB");
+    assert!(node.store.contents.size(&cached).is_some(), "the cached content stays");
+    push_as_other(&node, &[2; 256 << 10]).await.unwrap();
+    // After a minute, what nobody continues goes.
+    node.clock.advance(MINUTE);
+    let id = node.uploads.open(&name, attacker()).await.unwrap().id;
+    node.uploads.append(&name, &id, None, body(&[&[1; 512 << 10]])).await.unwrap();
     assert!(node.tasks.stop(Duration::from_secs(20)).await);
 }
 

@@ -10,6 +10,7 @@ pub enum Kind {
     ServiceAccount,
     ConfigMap,
     Service,
+    NetworkPolicy,
     PodDisruptionBudget,
     StatefulSet,
     Ingress,
@@ -17,10 +18,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::ServiceAccount,
         Kind::ConfigMap,
         Kind::Service,
+        Kind::NetworkPolicy,
         Kind::PodDisruptionBudget,
         Kind::StatefulSet,
         Kind::Ingress,
@@ -35,14 +37,17 @@ impl Kind {
             Kind::Service => "Service",
             Kind::PodDisruptionBudget => "PodDisruptionBudget",
             Kind::StatefulSet => "StatefulSet",
+            Kind::NetworkPolicy => "NetworkPolicy",
             Kind::Ingress => "Ingress",
             Kind::ServiceMonitor => "ServiceMonitor",
         }
     }
 
-    /// Whether nodes cannot run or be reached without it. Without the other kinds they still serve.
+    /// Whether nodes cannot run or be reached without it, or could be reached by too many. Without
+    /// the other kinds they still serve.
     pub fn is_of_nodes(self) -> bool {
-        matches!(self, Kind::ServiceAccount | Kind::ConfigMap | Kind::Service | Kind::StatefulSet)
+        let network = matches!(self, Kind::Service | Kind::NetworkPolicy);
+        network || matches!(self, Kind::ServiceAccount | Kind::ConfigMap | Kind::StatefulSet)
     }
 
     /// Group and version of the kind.
@@ -51,7 +56,7 @@ impl Kind {
             Kind::ServiceAccount | Kind::ConfigMap | Kind::Service => "v1",
             Kind::PodDisruptionBudget => "policy/v1",
             Kind::StatefulSet => "apps/v1",
-            Kind::Ingress => "networking.k8s.io/v1",
+            Kind::NetworkPolicy | Kind::Ingress => "networking.k8s.io/v1",
             Kind::ServiceMonitor => "monitoring.coreos.com/v1",
         }
     }

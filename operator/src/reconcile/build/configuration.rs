@@ -48,6 +48,7 @@ pub fn configuration(
         node: Node {
             name: NodeName::parse(&identity.name).map_err(|error| invalid("node.name", error))?,
             peer_url: Some(PeerUrl::parse(&peers).map_err(|error| invalid("node.peerUrl", error))?),
+            ..Node::default()
         },
         http: Http { listen: on_all_addresses(REGISTRY_PORT), namespaces: spec.namespaces.clone(), ..Http::default() },
         operations: Operations { listen: on_all_addresses(OPERATIONS_PORT) },
@@ -76,7 +77,7 @@ pub fn configuration(
 }
 
 fn invalid(field: &'static str, error: impl std::error::Error) -> ConfigError {
-    ConfigError::Value { field, problem: error.to_string() }
+    ConfigError::Value { field: field.to_owned(), problem: error.to_string() }
 }
 
 /// Size of the volumes, so that a node never uses more of a shared disk than its own share. While

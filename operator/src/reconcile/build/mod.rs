@@ -6,6 +6,7 @@ mod configuration;
 mod disruption;
 mod ingress;
 mod monitor;
+mod network_policy;
 mod paths;
 mod pod;
 mod services;
@@ -20,6 +21,7 @@ pub(super) use configuration::configuration;
 
 use super::storage::Volume;
 use crate::crd::{RegistryCluster, WorkloadIdentity};
+use crate::installation::Installation;
 use crate::names::Identity;
 use configuration::ConfigText;
 use entrepot_config::ConfigError;
@@ -42,11 +44,11 @@ pub fn build(
     cluster: &RegistryCluster,
     identity: &Identity,
     volume: &Volume,
-    default_image: &str,
+    installation: &Installation,
 ) -> Result<Built, ConfigError> {
     let spec = &cluster.spec;
     let config = ConfigText::of(&configuration(cluster, identity, volume)?)?;
-    let image = spec.node_image.as_deref().unwrap_or(default_image);
+    let image = spec.node_image.as_deref().unwrap_or(&installation.node_image);
     let sources = Sources { identity, spec, volume, image, config_hash: &config.hash };
     let data = json!({"data": {paths::CONFIG_FILE: config.text}});
     let mut children = vec![
@@ -54,9 +56,10 @@ pub fn build(
         Child::new(Kind::ConfigMap, identity, identity.config_map(), data),
         services::nodes(identity),
         services::clients(identity, &spec.service),
-        disruption::budget(identity, &spec.pod_disruption_budget),
-        stateful_set::nodes(&sources),
     ];
+    children.extend(network_policy::policy(identity, &spec.network_policy, installation));
+    children.push(disruption::budget(identity, &spec.pod_disruption_budget));
+    children.push(stateful_set::nodes(&sources));
     children.extend(ingress::ingress(identity, spec));
     children.extend(monitor::monitor(identity, &spec.monitoring));
     Ok(Built { children, config_hash: config.hash })

@@ -1,9 +1,10 @@
 use super::*;
 use crate::reconcile::storage::Volume;
 use crate::reconcile::validate::validate;
+use crate::testing::installation;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,6 +50,11 @@ fn full() -> Value {
             "host": "images.example", "className": "nginx", "tlsSecretName": "images-tls",
             "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "0"},
         },
+        "networkPolicy": {
+            "enabled": true,
+            "registryFrom": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}],
+            "operationsFrom": [{"podSelector": {"matchExpressions": [{"key": "scrapes", "operator": "Exists"}]}}],
+        },
         "monitoring": {"serviceMonitor": true, "labels": {"release": "prometheus"}, "interval": "15s"},
     })
 }
@@ -65,7 +71,7 @@ fn children(spec: &Value) -> Vec<Child> {
     let cluster = cluster(spec);
     validate(&cluster).unwrap();
     let volume = Volume::desired(&cluster.spec.store);
-    build(&cluster, &Identity::of(&cluster), &volume, "entrepot-node:default").unwrap().children
+    build(&cluster, &Identity::of(&cluster), &volume, &installation()).unwrap().children
 }
 
 fn set_of(spec: &Value) -> Value {
@@ -107,6 +113,7 @@ fn every_child_has_only_fields_that_the_api_knows() {
             Kind::Service => assert_no_unknown_fields::<Service>(&child.object),
             Kind::PodDisruptionBudget => assert_no_unknown_fields::<PodDisruptionBudget>(&child.object),
             Kind::StatefulSet => assert_no_unknown_fields::<StatefulSet>(&child.object),
+            Kind::NetworkPolicy => assert_no_unknown_fields::<NetworkPolicy>(&child.object),
             Kind::Ingress => assert_no_unknown_fields::<Ingress>(&child.object),
             Kind::ServiceMonitor => assert_eq!(child.object["spec"]["endpoints"][0]["port"], "operations"),
         }
@@ -145,6 +152,38 @@ fn a_cluster_that_nodes_would_reject_is_rejected_with_the_field() {
     let cluster = cluster(&spec);
     let refusal = validate(&cluster).unwrap_err().to_string();
     assert!(refusal.contains("tags.immutable"), "{refusal}");
+}
+
+#[test]
+fn a_quantity_that_kubernetes_cannot_store_is_rejected_with_the_field() {
+    let mut spec = minimal();
+    spec["resources"] = json!({"limits": {"memory": "8Ei"}});
+    let refusal = validate(&cluster(&spec)).unwrap_err().to_string();
+    assert!(refusal.starts_with("spec.resources.limits.memory: 8Ei is too large"), "{refusal}");
+    spec["resources"] = json!({"limits": {"memory": 4_294_967_296_u64}});
+    validate(&cluster(&spec)).unwrap();
+}
+
+#[test]
+fn a_network_policy_opens_the_registry_to_everybody_unless_the_spec_names_its_clients() {
+    let policy = |more: Value| {
+        let mut spec = minimal();
+        spec["networkPolicy"] = more;
+        children(&spec).into_iter().find(|child| child.kind == Kind::NetworkPolicy).map(|child| child.object)
+    };
+    assert_eq!(policy(json!({})), None);
+    let open = policy(json!({"enabled": true})).unwrap();
+    let rules = &open["spec"]["ingress"];
+    assert_eq!(rules[0], json!({"ports": [{"port": 5000, "protocol": "TCP"}]}));
+    assert_eq!(
+        rules[1]["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+        "entrepot-system"
+    );
+    let clients = json!({"enabled": true, "registryFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]});
+    let from = policy(clients).unwrap()["spec"]["ingress"][0]["from"].clone();
+    // The pods themselves, because they forward requests of upload sessions to each other.
+    assert_eq!(from[0]["podSelector"]["matchLabels"]["app.kubernetes.io/instance"], "images");
+    assert_eq!(from[1], json!({"ipBlock": {"cidr": "10.0.0.0/8"}}));
 }
 
 #[test]

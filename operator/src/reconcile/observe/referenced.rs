@@ -1,22 +1,13 @@
-//! Reads the unwatched objects that the spec refers to.
+//! Reads the unwatched objects that the spec refers to, except for its Secrets.
 
 use crate::crd::{CaKind, RegistryCluster, ResizePolicy};
 use crate::names::Identity;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::{Failure, Failures};
 use crate::reconcile::storage::{Class, ObservedClaim};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::Api;
-
-/// Objects that the spec refers to and that do not exist.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Missing {
-    /// The Secret that holds the credentials.
-    pub secret: Option<String>,
-    /// The ConfigMap or Secret that holds the CA certificates, such as `ConfigMap ca`.
-    pub ca_bundle: Option<String>,
-}
 
 /// The result of a read. A failure is added to `failures`.
 pub(super) fn ok_or_record<T>(read: Result<T, Failure>, failures: &mut Failures) -> Option<T> {
@@ -47,35 +38,17 @@ pub(super) async fn storage_class(
     })
 }
 
-/// Reads only metadata, never the contents of a Secret. If a read fails, the object is not reported
-/// as missing.
-pub(super) async fn missing(
+/// The ConfigMap of spec.bucket.caBundleRef, if it does not exist. If the read fails, it is not
+/// reported as missing.
+pub(super) async fn missing_ca(
     cluster: &RegistryCluster,
     identity: &Identity,
     context: &Context,
     failures: &mut Failures,
-) -> Missing {
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &identity.namespace);
-    let bucket = &cluster.spec.bucket;
-    let mut missing = Missing::default();
-    if let Some(secret) = &bucket.auth.secret_ref {
-        let found = secrets
-            .get_metadata_opt(&secret.name)
-            .await
-            .map_err(Failure::read("get the Secret of spec.bucket.auth.secretRef"));
-        missing.secret = ok_or_record(found, failures).filter(Option::is_none).map(|_| secret.name.clone());
-    }
-    if let Some(bundle) = &bucket.ca_bundle_ref {
-        let is_there = match bundle.kind {
-            CaKind::Secret => secrets.get_metadata_opt(&bundle.name).await.map(|found| found.is_some()),
-            CaKind::ConfigMap => {
-                let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &identity.namespace);
-                maps.get_metadata_opt(&bundle.name).await.map(|found| found.is_some())
-            }
-        };
-        let is_there =
-            ok_or_record(is_there.map_err(Failure::read("get the object of spec.bucket.caBundleRef")), failures);
-        missing.ca_bundle = (is_there == Some(false)).then(|| format!("{:?} {}", bundle.kind, bundle.name));
-    }
-    missing
+) -> Option<String> {
+    let bundle = cluster.spec.bucket.ca_bundle_ref.as_ref().filter(|bundle| bundle.kind == CaKind::ConfigMap)?;
+    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let found = maps.get_metadata_opt(&bundle.name).await;
+    let found = ok_or_record(found.map_err(Failure::read("get the ConfigMap of spec.bucket.caBundleRef")), failures)?;
+    found.is_none().then(|| format!("ConfigMap {}", bundle.name))
 }

@@ -3,7 +3,7 @@
 
 use super::condition::NewCondition;
 use crate::crd::Auth;
-use crate::reconcile::observe::Missing;
+use crate::reconcile::observe::{Purpose, ReferencedSecret, SecretState};
 use entrepot_config::{BucketState, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -87,16 +87,12 @@ pub(super) fn reachable(reports: &[NodeStatus], before: &[Condition]) -> NewCond
 
 pub(super) fn credentials(
     auth: &Auth,
-    missing: &Missing,
+    secrets: &[ReferencedSecret],
     reports: &[NodeStatus],
     before: &[Condition],
 ) -> NewCondition {
-    if let Some(secret) = &missing.secret {
-        return NewCondition::no(
-            CREDENTIALS,
-            "SecretMissing",
-            format!("Secret {secret} (spec.bucket.auth.secretRef) does not exist; create it"),
-        );
+    if let Some(problem) = secrets.iter().find_map(of_secret) {
+        return problem;
     }
     let Some((state, reporters)) = worst(reports) else {
         return without_reports(CREDENTIALS, before);
@@ -131,5 +127,21 @@ pub(super) fn credentials(
             "BucketNotReached",
             "credentials were not checked; see condition BucketReachable",
         ),
+    }
+}
+
+/// The condition for a Secret with credentials that cannot be used.
+fn of_secret(secret: &ReferencedSecret) -> Option<NewCondition> {
+    let (name, field) = (&secret.name, secret.purpose.field());
+    match (secret.purpose, secret.state) {
+        (Purpose::Bucket, SecretState::Missing) => {
+            let message = format!("Secret {name} ({field}) does not exist; create it; see condition Ready");
+            Some(NewCondition::no(CREDENTIALS, "SecretMissing", message))
+        }
+        (Purpose::Bucket, SecretState::NotLabelled) => {
+            let message = format!("Secret {name} ({field}) does not allow its use by registries; see condition Ready");
+            Some(NewCondition::no(CREDENTIALS, "SecretNotLabelled", message))
+        }
+        _ => None,
     }
 }

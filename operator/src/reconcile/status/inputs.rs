@@ -1,7 +1,8 @@
 //! Everything that the status depends on.
 
-use crate::reconcile::observe::Missing;
+use crate::reconcile::observe::ReferencedSecret;
 use crate::reconcile::pass::Pass;
+use crate::reconcile::permit::Refusal;
 use crate::reconcile::rollout;
 use crate::reconcile::storage::{Class, Step};
 use entrepot_config::NodeStatus;
@@ -20,7 +21,11 @@ pub(super) struct StatusInputs<'a> {
     /// Number of nodes of the wanted revision; all of them after a rollout.
     pub(super) updated_replicas: i32,
     pub(super) reports: &'a [NodeStatus],
-    pub(super) missing: &'a Missing,
+    pub(super) secrets: &'a [ReferencedSecret],
+    /// The ConfigMap with CA certificates that the spec refers to, if it does not exist.
+    pub(super) missing_ca: Option<&'a str>,
+    /// Why nothing of the spec is applied.
+    pub(super) refusal: Option<&'a Refusal>,
     /// All failures as one message.
     pub(super) failed: Option<&'a str>,
     /// The failures because of which the nodes do not match the spec.
@@ -44,7 +49,9 @@ impl<'a> StatusInputs<'a> {
             ready_replicas: set.map_or(counted(ready), |set| set.ready_replicas.unwrap_or_default()),
             updated_replicas: observed.set.as_ref().filter(|_| !set_written).map_or(0, rollout::updated),
             reports: &observed.reports,
-            missing: &observed.missing,
+            secrets: &observed.secrets,
+            missing_ca: observed.missing_ca.as_deref(),
+            refusal: None,
             failed: None,
             failed_nodes: None,
         }

@@ -9,6 +9,9 @@ use kube::ResourceExt;
 const KIND: &str = "Ready";
 
 pub(super) fn condition(replicas: i32, inputs: &StatusInputs<'_>) -> NewCondition {
+    if let Some(refusal) = inputs.refusal {
+        return NewCondition::no(KIND, refusal.reason, &refusal.message);
+    }
     if let Some(failed) = inputs.failed_nodes {
         return NewCondition::no(KIND, "ApplyFailed", failed);
     }
@@ -17,7 +20,7 @@ pub(super) fn condition(replicas: i32, inputs: &StatusInputs<'_>) -> NewConditio
     }
     let ready = inputs.ready_replicas.min(replicas);
     let count = format!("{ready} of {replicas} registry pods are ready");
-    if let Some(bundle) = &inputs.missing.ca_bundle {
+    if let Some(bundle) = inputs.missing_ca {
         return NewCondition::no(
             KIND,
             "CaBundleMissing",

@@ -1,5 +1,5 @@
 use super::*;
-use crate::reconcile::observe::Missing;
+use crate::reconcile::observe::{Purpose, ReferencedSecret, SecretState};
 use crate::reconcile::precondition::Precondition;
 use crate::reconcile::storage::{Class, Step, Waiting};
 use entrepot_config::{BucketState, BucketStatus, StoreStatus};
@@ -29,7 +29,9 @@ const HEALTHY: StatusInputs<'static> = StatusInputs {
     ready_replicas: 3,
     updated_replicas: 3,
     reports: &[],
-    missing: &Missing { secret: None, ca_bundle: None },
+    secrets: &[],
+    missing_ca: None,
+    refusal: None,
     failed: None,
     failed_nodes: None,
 };
@@ -48,14 +50,15 @@ fn of<'a>(status: &'a Status, kind: &str) -> (&'a str, &'a str) {
     (&condition.status, &condition.reason)
 }
 
-fn by_reports(states: &[BucketState], missing: &Missing) -> (Status, Vec<NodeStatus>) {
+fn by_reports(states: &[BucketState], secret: SecretState) -> Status {
     let reports: Vec<_> = states.iter().map(|state| report(*state)).collect();
-    (status_of(&cluster(), &StatusInputs { reports: &reports, missing, ..HEALTHY }), reports)
+    let secrets = [ReferencedSecret { purpose: Purpose::Bucket, name: "s3".into(), state: secret }];
+    status_of(&cluster(), &StatusInputs { reports: &reports, secrets: &secrets, ..HEALTHY })
 }
 
 #[test]
 fn a_healthy_cluster_has_six_good_conditions() {
-    let (status, _) = by_reports(&[BucketState::Reachable; 3], &Missing::default());
+    let status = by_reports(&[BucketState::Reachable; 3], SecretState::Allowed);
     assert_eq!(of(&status, "Ready"), ("True", "AllNodesReady"));
     assert_eq!(of(&status, "Applied"), ("True", "AllApplied"));
     assert_eq!(of(&status, "BucketReachable"), ("True", "Reachable"));
@@ -92,18 +95,19 @@ fn one_missing_report_of_a_ready_node_keeps_the_cache_summary() {
 
 #[test]
 fn every_problem_of_the_bucket_has_its_own_reason() {
-    let secret = Missing { secret: Some("s3".into()), ca_bundle: None };
-    for (states, missing, bucket, credentials) in [
-        (vec![], Missing::default(), ("Unknown", "NoNodeReports"), ("Unknown", "NoNodeReports")),
-        (vec![BucketState::NoCredentials], secret, ("Unknown", "NoCredentials"), ("False", "SecretMissing")),
-        (vec![BucketState::NoCredentials], Missing::default(), ("Unknown", "NoCredentials"), ("False", "KeysMissing")),
-        (vec![BucketState::Denied], Missing::default(), ("False", "AccessDenied"), ("False", "Denied")),
-        (vec![BucketState::Missing], Missing::default(), ("False", "BucketMissing"), ("Unknown", "BucketNotReached")),
-        (vec![BucketState::WrongRegion], Missing::default(), ("False", "WrongRegion"), ("Unknown", "BucketNotReached")),
-        (vec![BucketState::Unreachable], Missing::default(), ("False", "Unreachable"), ("Unknown", "BucketNotReached")),
-        (vec![BucketState::Failing], Missing::default(), ("False", "BucketFailing"), ("Unknown", "BucketNotReached")),
+    let (allowed, missing, unlabelled) = (SecretState::Allowed, SecretState::Missing, SecretState::NotLabelled);
+    for (states, secret, bucket, credentials) in [
+        (vec![], allowed, ("Unknown", "NoNodeReports"), ("Unknown", "NoNodeReports")),
+        (vec![BucketState::NoCredentials], missing, ("Unknown", "NoCredentials"), ("False", "SecretMissing")),
+        (vec![BucketState::Reachable], unlabelled, ("True", "Reachable"), ("False", "SecretNotLabelled")),
+        (vec![BucketState::NoCredentials], allowed, ("Unknown", "NoCredentials"), ("False", "KeysMissing")),
+        (vec![BucketState::Denied], allowed, ("False", "AccessDenied"), ("False", "Denied")),
+        (vec![BucketState::Missing], allowed, ("False", "BucketMissing"), ("Unknown", "BucketNotReached")),
+        (vec![BucketState::WrongRegion], allowed, ("False", "WrongRegion"), ("Unknown", "BucketNotReached")),
+        (vec![BucketState::Unreachable], allowed, ("False", "Unreachable"), ("Unknown", "BucketNotReached")),
+        (vec![BucketState::Failing], allowed, ("False", "BucketFailing"), ("Unknown", "BucketNotReached")),
     ] {
-        let (status, _) = by_reports(&states, &missing);
+        let status = by_reports(&states, secret);
         assert_eq!(
             (of(&status, "BucketReachable"), of(&status, "CredentialsValid")),
             (bucket, credentials),
@@ -117,7 +121,7 @@ fn every_problem_of_the_bucket_has_its_own_reason() {
 #[test]
 fn one_node_that_cannot_reach_the_bucket_is_reported() {
     let states = [BucketState::Reachable, BucketState::Unreachable, BucketState::Reachable];
-    let (status, _) = by_reports(&states, &Missing::default());
+    let status = by_reports(&states, SecretState::Allowed);
     let condition = status.conditions.iter().find(|condition| condition.type_ == "BucketReachable").unwrap();
     assert!(condition.message.contains("1 of the 3 registry pods"), "{}", condition.message);
 }
@@ -129,7 +133,7 @@ fn a_state_that_the_operator_does_not_know_hides_no_failure_and_is_not_hidden() 
         ([Reachable, Unknown, Reachable], ("Unknown", "NotAsked")),
         ([Reachable, Unknown, Failing], ("False", "BucketFailing")),
     ] {
-        let (status, _) = by_reports(&states, &Missing::default());
+        let status = by_reports(&states, SecretState::Allowed);
         assert_eq!(of(&status, "BucketReachable"), expected, "{states:?}");
         assert_eq!(of(&status, "CredentialsValid"), ("Unknown", "BucketNotReached"));
     }
@@ -199,8 +203,8 @@ fn a_cluster_that_is_not_ready_has_a_reason() {
     assert_eq!(ready(bad(3)), answer("False", "NodesFailing"));
     let class = StatusInputs { ready_replicas: 0, class: Class::Missing, ..HEALTHY };
     assert_eq!(ready(class), answer("False", "StorageClassMissing"));
-    let bundle = Missing { secret: None, ca_bundle: Some("ConfigMap ca".into()) };
-    assert_eq!(ready(StatusInputs { missing: &bundle, ..HEALTHY }), answer("False", "CaBundleMissing"));
+    let bundle = StatusInputs { missing_ca: Some("ConfigMap ca"), ..HEALTHY };
+    assert_eq!(ready(bundle), answer("False", "CaBundleMissing"));
 }
 
 #[test]
@@ -234,4 +238,16 @@ fn a_paused_or_invalid_cluster_keeps_its_previous_status() {
     let status = invalid(cluster.status, Some(3), "tags.immutable: no", &now);
     assert_eq!((of(&status, "Ready"), status.observed_generation), (("False", "InvalidSpec"), Some(3)));
     assert_eq!((of(&status, "Applied"), status.ready_replicas), (("False", "InvalidSpec"), 3));
+}
+
+#[test]
+fn a_refused_spec_is_reported_and_the_registry_that_runs_still_is() {
+    let refusal = Refusal { reason: "NotAllowed", message: "spec.nodeImage: no".into() };
+    let reports = [report(BucketState::Reachable)];
+    let inputs = StatusInputs { refusal: Some(&refusal), reports: &reports, ..HEALTHY };
+    let status = status_of(&cluster(), &inputs);
+    assert_eq!((of(&status, "Ready"), of(&status, "Applied")), (("False", "NotAllowed"), ("False", "NotAllowed")));
+    assert_eq!((of(&status, "BucketReachable").0, status.ready_replicas), ("True", 3));
+    assert_eq!(status.observed_generation, Some(2));
+    assert!(!is_healthy(&status));
 }

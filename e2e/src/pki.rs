@@ -1,5 +1,5 @@
-//! The cluster's certificate authority, which issues the certificates that identify users and
-//! servers.
+//! A certificate authority, which issues the certificates that identify users and servers: those of
+//! a cluster, and of registries with TLS.
 
 use anyhow::{Context, Result};
 use rcgen::{
