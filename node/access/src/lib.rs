@@ -1,11 +1,10 @@
-//! Access control of a node: who a client is ([`Authenticator`]), and what it may do
-//! ([`Authorizer`]). This crate knows nothing of HTTP routes and statuses, and asks the bucket
-//! nothing.
+//! Access control of a node: who a client is ([`Authenticator`]), and what it may do ([`Policy`]).
+//! This crate knows nothing of HTTP routes and statuses, and asks the bucket nothing.
 //!
 //! - `identity`: the identity of a client.
 //! - `control`: the decisions for a request, as the HTTP layer uses them.
 //! - `credential`: what a client sends to prove it.
-//! - `scope`: the rights that a token is asked for.
+//! - `scope`: the rights that a client requests for a token.
 //! - `token`: the tokens that the nodes issue.
 //! - `users`: users with passwords in a file.
 //! - `rules`: the rules of the configuration.
@@ -38,8 +37,6 @@ pub use identity::{Caller, Identity, Via};
 pub use rules::{Listable, RuleRef, Rules};
 
 use async_trait::async_trait;
-use entrepot_config::Action;
-use entrepot_oci::Repository;
 use std::net::IpAddr;
 
 /// Finds out who sent a credential.
@@ -49,19 +46,4 @@ pub trait Authenticator: Send + Sync {
     /// business; the next authenticator is asked then. A credential that it claims and refuses is
     /// refused for good. `peer` is the address of the client, by which wrong passwords are counted.
     async fn authenticate(&self, credential: &Credential, peer: IpAddr) -> Option<Result<Identity, AuthError>>;
-}
-
-/// Decides what a caller may do.
-#[async_trait]
-pub trait Authorizer: Send + Sync {
-    /// Why the caller may do this, for the audit log. `None` if it may not.
-    ///
-    /// # Errors
-    /// `Unavailable` if the decision depends on a service that cannot be asked.
-    async fn allows(
-        &self,
-        caller: &Caller,
-        action: Action,
-        repository: &Repository,
-    ) -> Result<Option<String>, AuthError>;
 }

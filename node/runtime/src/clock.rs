@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A point in time that survives restarts: milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -14,6 +16,12 @@ impl Timestamp {
     /// was set back.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The text of RFC 3339 in UTC, such as `2026-01-31T12:00:00.25Z`. Empty after the year 9999.
+    pub fn rfc3339(self) -> String {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok();
+        time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
     }
 }
 
@@ -123,5 +131,17 @@ impl Stopwatch {
     /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_in_utc_to_the_millisecond() {
+        assert_eq!(Timestamp(0).rfc3339(), "1970-01-01T00:00:00Z");
+        assert_eq!(Timestamp(1_769_860_800_250).rfc3339(), "2026-01-31T12:00:00.25Z");
+        assert_eq!(Timestamp(u64::MAX).rfc3339(), "");
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,24 @@ impl Tasks {
                 && error.is_panic()
             {
                 tracing::error!(task = name, %error, "a background task panicked");
+            }
+        });
+    }
+
+    /// Repeats blocking work in the background, with a pause before each time, until the tasks should
+    /// stop. A panic is logged, and the work is repeated nevertheless.
+    pub fn repeat(&self, name: &'static str, pause: Duration, work: impl Fn() + Send + Sync + 'static) {
+        let (work, stopping) = (Arc::new(work), self.clone());
+        self.spawn(name, async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stopping.stopping() => return,
+                }
+                let work = Arc::clone(&work);
+                if let Err(error) = blocking(move || work()).await {
+                    tracing::error!(task = name, %error, "repeated work failed; it continues after a pause");
+                }
             }
         });
     }
@@ -99,4 +118,28 @@ impl<T> Begun<T> {
 /// If the work panicked or the runtime is shutting down, as an I/O error.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
     begin_blocking(work).result().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn repeated_work_continues_after_a_panic_and_ends_with_the_tasks() {
+        let (tasks, times) = (Tasks::new(), Arc::new(AtomicUsize::new(0)));
+        let (counted, (done, third)) = (times.clone(), oneshot::channel());
+        let done = std::sync::Mutex::new(Some(done));
+        tasks.repeat("test", Duration::from_secs(2), move || match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => panic!("the first time fails"),
+            2 => done.lock().unwrap().take().unwrap().send(()).unwrap(),
+            _ => {}
+        });
+        assert_eq!(times.load(Ordering::SeqCst), 0, "the work begins after a pause");
+        tokio::time::timeout(Duration::from_secs(600), third).await.unwrap().unwrap();
+        assert!(tasks.stop(Duration::from_secs(60)).await);
+        let before = times.load(Ordering::SeqCst);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(times.load(Ordering::SeqCst), before);
+    }
 }

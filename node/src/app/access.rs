@@ -2,7 +2,6 @@
 //! seconds, so a changed user, key or rule takes effect without a restart. Files that are invalid
 //! change nothing: the policy before stays in force.
 
-use super::access_error::AccessConfigError;
 use super::error::StartError;
 use super::issuers::Issuers;
 use crate::observe::audit::{Audit, Event, Line, Outcome};
@@ -11,23 +10,18 @@ use entrepot_access::kubernetes::Reviews;
 use entrepot_access::token::{KeyFileError, Keys, Settings, Tokens};
 use entrepot_access::users::{Passwords, Users};
 use entrepot_access::{AccessControl, Authenticator, Policy};
-use entrepot_config::{Auth, AuthStatus, AuthTokens, NodeConfig};
+use entrepot_config::{Auth, AuthStatus, AuthTokens, ConfigError, NodeConfig};
 use entrepot_oci::{Algorithm, Digest};
+use entrepot_runtime::Clock;
 use entrepot_runtime::clock::Timestamp;
-use entrepot_runtime::tasks::blocking;
-use entrepot_runtime::{Clock, Tasks};
 use parking_lot::Mutex;
 use prometheus::{IntGauge, Opts, Registry};
 use secrecy::ExposeSecret;
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Notify;
-
-/// Time between two reads of the files. The kubelet itself takes one to two minutes.
-const PERIOD: Duration = Duration::from_secs(2);
 
 /// Name of the file in the store with the key that a node without `auth.tokens.keyFile` generates.
 const GENERATED_KEY: &str = "token-key";
@@ -47,8 +41,6 @@ struct Inner {
     state: Mutex<State>,
     issuers: Issuers,
     refused: IntGauge,
-    /// Notified when the configuration has changed.
-    changed: Notify,
 }
 
 struct State {
@@ -61,6 +53,8 @@ struct State {
 /// A policy and what it was built from.
 struct Built {
     sources: Sources,
+    /// Identifies the configuration in `/status` and in the audit log.
+    hash: String,
     policy: Arc<Policy>,
 }
 
@@ -92,16 +86,7 @@ impl AccessFiles {
         let state = State { wanted: config.auth.clone(), built: None, status: AuthStatus::default() };
         let key = config.store.path.join(GENERATED_KEY);
         let files = AccessFiles {
-            inner: Arc::new(Inner {
-                control,
-                clock,
-                audit,
-                key,
-                state: Mutex::new(state),
-                issuers,
-                refused,
-                changed: Notify::new(),
-            }),
+            inner: Arc::new(Inner { control, clock, audit, key, state: Mutex::new(state), issuers, refused }),
         };
         files.inner.apply(config.auth.clone())?;
         Ok(files)
@@ -112,48 +97,30 @@ impl AccessFiles {
         self.inner.state.lock().status.clone()
     }
 
-    /// Takes over a changed configuration.
+    /// Keeps the access control of a changed configuration for the next [`Self::refresh`].
     pub fn want(&self, auth: Option<Auth>) {
         self.inner.state.lock().wanted = auth;
-        self.inner.changed.notify_one();
     }
 
-    /// Reads the files repeatedly, until the node stops.
-    pub fn watch(&self, tasks: &Tasks) {
-        let (files, stopping) = (self.clone(), tasks.clone());
-        tasks.spawn("access", async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(PERIOD) => {}
-                    () = files.inner.changed.notified() => {}
-                    () = stopping.stopping() => return,
-                }
-                let inner = Arc::clone(&files.inner);
-                if let Err(error) = blocking(move || inner.refresh()).await {
-                    tracing::error!(%error, "cannot read the files of access control");
-                }
-            }
-        });
-    }
-}
-
-impl Inner {
     /// Applies what the configuration and the files say now. Blocking.
-    fn refresh(&self) {
-        let wanted = self.state.lock().wanted.clone();
-        let Err(error) = self.apply(wanted) else { return };
-        self.refused.set(1);
-        let mut state = self.state.lock();
+    pub fn refresh(&self) {
+        let inner = &*self.inner;
+        let wanted = inner.state.lock().wanted.clone();
+        let Err(error) = inner.apply(wanted) else { return };
+        inner.refused.set(1);
+        let mut state = inner.state.lock();
         let error = error.to_string();
         // Logged once, not at every read.
         if state.status.refused.as_ref() != Some(&error) {
             tracing::error!(%error, "invalid access control; keeping the previous policy");
-            self.audit.write(Line { reason: Some(error.clone()), ..Line::new(Event::Policy, Outcome::Failed) });
+            inner.audit.write(Line { reason: Some(error.clone()), ..Line::new(Event::Policy, Outcome::Failed) });
         }
         state.status.refused = Some(error);
     }
+}
 
-    fn apply(&self, wanted: Option<Auth>) -> Result<(), AccessConfigError> {
+impl Inner {
+    fn apply(&self, wanted: Option<Auth>) -> Result<(), ConfigError> {
         let sources = wanted.map(|auth| self.read(auth)).transpose()?;
         let mut state = self.state.lock();
         if state.built.as_ref().map(|built| &built.sources) != sources.as_ref() {
@@ -163,17 +130,16 @@ impl Inner {
             }
             self.control.replace(built.as_ref().map(|built| Arc::clone(&built.policy)));
             tracing::info!(enforced = built.is_some(), "applied access control");
-            let policy = built.as_ref().map_or_else(|| "open".to_owned(), |built| hash(&built.sources.auth));
+            let policy = built.as_ref().map_or_else(|| "open".to_owned(), |built| built.hash.clone());
             self.audit.write(Line { rule: Some(policy), ..Line::new(Event::Policy, Outcome::Ok) });
             state.built = built;
         }
-        state.status =
-            AuthStatus { policy: state.built.as_ref().map(|built| hash(&built.sources.auth)), refused: None };
+        state.status = AuthStatus { policy: state.built.as_ref().map(|built| built.hash.clone()), refused: None };
         self.refused.set(0);
         Ok(())
     }
 
-    fn read(&self, auth: Auth) -> Result<Sources, AccessConfigError> {
+    fn read(&self, auth: Auth) -> Result<Sources, ConfigError> {
         let keys = match &auth.tokens.key_file {
             Some(file) => read("auth.tokens.keyFile", file)?,
             None => self.generated_key()?,
@@ -183,10 +149,10 @@ impl Inner {
     }
 
     /// The key that this node generated, now or at an earlier start.
-    fn generated_key(&self) -> Result<String, AccessConfigError> {
-        let failed = |error: io::Error| AccessConfigError {
-            field: "auth.tokens.keyFile",
-            problem: format!("not set, and the key of this node cannot be stored at {}: {error}", self.key.display()),
+    fn generated_key(&self) -> Result<String, ConfigError> {
+        let failed = |error: io::Error| {
+            let why = format!("not set, and the key of this node cannot be stored at {}: {error}", self.key.display());
+            invalid("auth.tokens.keyFile", why)
         };
         match fs::read_to_string(&self.key) {
             Ok(text) if Keys::parse(&text).is_ok() => Ok(text),
@@ -199,15 +165,14 @@ impl Inner {
         }
     }
 
-    fn build(&self, sources: Sources, before: Option<&Built>) -> Result<Built, AccessConfigError> {
+    fn build(&self, sources: Sources, before: Option<&Built>) -> Result<Built, ConfigError> {
         let auth = &sources.auth;
         let tokens = match before.filter(|before| before.sources.tokens() == sources.tokens()) {
             // The same object, because it remembers verified tokens.
             Some(before) => before.policy.tokens.clone(),
             None => tokens(&auth.tokens, &sources.keys)?,
         };
-        let users = Users::parse(&sources.users)
-            .map_err(|error| AccessConfigError { field: "auth.users.file", problem: error.to_string() })?;
+        let users = Users::parse(&sources.users).map_err(|error| invalid("auth.users.file", error))?;
         // The same object, because it remembers verified passwords and counts wrong ones.
         let passwords = match before {
             Some(before) => {
@@ -220,13 +185,13 @@ impl Inner {
             }
             None => Arc::new(
                 Passwords::new(users, &auth.groups, self.clock.clone())
-                    .map_err(|error| AccessConfigError { field: "auth.users.file", problem: error.to_string() })?,
+                    .map_err(|error| invalid("auth.users.file", error))?,
             ),
         };
         let kubernetes = self.kubernetes(auth, before)?;
         let rules = Rules::compile(auth);
         let issuers = self.issuers.replace(auth, &rules, &self.clock);
-        let issuers = issuers.map_err(|error| AccessConfigError { field: "auth.oidc", problem: error.to_string() })?;
+        let issuers = issuers.map_err(|error| invalid("auth.oidc", error))?;
         let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
         authenticators.extend(issuers.into_iter().map(|issuer| issuer as Arc<dyn Authenticator>));
         authenticators.extend(kubernetes.clone().map(|reviews| reviews as Arc<dyn Authenticator>));
@@ -241,14 +206,12 @@ impl Inner {
             kubernetes,
             clock: self.clock.clone(),
         };
-        Ok(Built { sources, policy: Arc::new(policy) })
+        Ok(Built { hash: hash(auth), policy: Arc::new(policy), sources })
     }
-}
 
-impl Inner {
     /// Kubernetes as it is configured. The same object as before if its configuration has not
     /// changed, because it remembers answers.
-    fn kubernetes(&self, auth: &Auth, before: Option<&Built>) -> Result<Option<Arc<Reviews>>, AccessConfigError> {
+    fn kubernetes(&self, auth: &Auth, before: Option<&Built>) -> Result<Option<Arc<Reviews>>, ConfigError> {
         let Some(config) = &auth.kubernetes else { return Ok(None) };
         let same = |before: &&Built| {
             before.sources.auth.kubernetes.as_ref() == Some(config) && before.sources.auth.service == auth.service
@@ -256,13 +219,9 @@ impl Inner {
         if let Some(known) = before.filter(same).and_then(|before| before.policy.kubernetes.clone()) {
             return Ok(Some(known));
         }
-        let audience = config.audience.as_ref().or(auth.service.as_ref());
-        let audience = audience.ok_or_else(|| AccessConfigError {
-            field: "auth.kubernetes.audience",
-            problem: "must be set, or auth.service: tokens of service accounts need an audience".to_owned(),
-        })?;
-        let reviews = Reviews::new(config, audience, &self.clock)
-            .map_err(|error| AccessConfigError { field: "auth.kubernetes", problem: error.to_string() })?;
+        // Only the review of tokens needs an audience, and a configuration with it has one.
+        let audience = config.audience.as_ref().or(auth.service.as_ref()).map_or("", String::as_str);
+        let reviews = Reviews::new(config, audience, &self.clock).map_err(|error| invalid("auth.kubernetes", error))?;
         Ok(Some(Arc::new(reviews)))
     }
 }
@@ -274,8 +233,8 @@ impl Sources {
     }
 }
 
-fn tokens(config: &AuthTokens, keys: &str) -> Result<Tokens, AccessConfigError> {
-    let failed = |error: KeyFileError| AccessConfigError { field: "auth.tokens.keyFile", problem: error.to_string() };
+fn tokens(config: &AuthTokens, keys: &str) -> Result<Tokens, ConfigError> {
+    let failed = |error: KeyFileError| invalid("auth.tokens.keyFile", error);
     let keys = Keys::parse(keys).map_err(failed)?;
     let settings = Settings {
         keys,
@@ -285,9 +244,12 @@ fn tokens(config: &AuthTokens, keys: &str) -> Result<Tokens, AccessConfigError> 
     Tokens::new(settings).map_err(failed)
 }
 
-fn read(field: &'static str, path: &Path) -> Result<String, AccessConfigError> {
-    fs::read_to_string(path)
-        .map_err(|error| AccessConfigError { field, problem: format!("cannot read {}: {error}", path.display()) })
+fn invalid(field: &str, problem: impl Display) -> ConfigError {
+    ConfigError::Value { field: field.to_owned(), problem: problem.to_string() }
+}
+
+fn read(field: &str, path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|error| invalid(field, format_args!("cannot read {}: {error}", path.display())))
 }
 
 /// Writes a file that only the user of this process can read.
@@ -304,4 +266,48 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 fn hash(auth: &Auth) -> String {
     let text = serde_json::to_vec(auth).unwrap_or_default();
     Digest::of(Algorithm::Sha256, &text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts access control of `auth` with a store in `folder`.
+    fn start(folder: &Path, auth: &str) -> Result<(AccessFiles, AccessControl), StartError> {
+        let yaml = format!("store: {{path: '{}'}}\nauth: {auth}", folder.display());
+        let (config, control) = (NodeConfig::from_yaml(&yaml).unwrap(), AccessControl::default());
+        let audit = Audit::new("a".into(), config.audit.clone(), Clock::system(), Box::new(io::sink()));
+        let files = AccessFiles::start(&config, control.clone(), Clock::system(), Arc::new(audit), &Registry::new())?;
+        Ok((files, control))
+    }
+
+    #[test]
+    fn kubernetes_needs_an_audience_only_to_review_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let (files, control) = start(folder.path(), "{kubernetes: {review: false}}").unwrap();
+        assert!(control.policy().unwrap().kubernetes.is_some());
+        assert_eq!(files.status().refused, None);
+    }
+
+    #[test]
+    fn a_policy_is_replaced_only_by_a_change_that_is_valid() {
+        let folder = tempfile::tempdir().unwrap();
+        let users = folder.path().join("users");
+        fs::write(&users, "").unwrap();
+        let auth = format!("{{users: {{file: '{}'}}}}", users.display());
+        let (files, control) = start(folder.path(), &auth).unwrap();
+        let (policy, status) = (control.policy().unwrap(), files.status());
+        files.refresh();
+        assert!(Arc::ptr_eq(&policy, &control.policy().unwrap()), "nothing changed");
+        fs::write(&users, "alice:plain").unwrap();
+        files.refresh();
+        assert!(Arc::ptr_eq(&policy, &control.policy().unwrap()), "the file is invalid");
+        let refused = files.status();
+        assert!(refused.refused.as_ref().unwrap().starts_with("auth.users.file: "), "{refused:?}");
+        assert_eq!(refused.policy, status.policy);
+        files.want(None);
+        files.refresh();
+        assert!(control.policy().is_none(), "access control was turned off");
+        assert_eq!(files.status(), AuthStatus::default());
+    }
 }

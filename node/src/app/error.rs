@@ -1,10 +1,10 @@
 //! Why a node does not start.
 
-use super::access_error::AccessConfigError;
 use crate::http::tls::TlsError;
 use crate::observe;
 use crate::store::StoreError;
 use entrepot_bucket::OpenError;
+use entrepot_config::ConfigError;
 use std::io;
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The files of access control are missing or invalid.
     #[error(transparent)]
-    Access(#[from] AccessConfigError),
+    Access(#[from] ConfigError),
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -7,16 +7,15 @@ use crate::observe::audit::Audit;
 use crate::store::Store;
 use entrepot_config::{ConfigStatus, NodeConfig, is_live};
 use entrepot_runtime::Tasks;
-use entrepot_runtime::tasks::blocking;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge, Opts, Registry};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Time between two reads of a file of a few hundred bytes. The kubelet itself takes one to two
-/// minutes.
-const PERIOD: Duration = Duration::from_secs(2);
+/// Time between two reads of the files, which are small. The kubelet itself takes one to two minutes to
+/// change a file.
+pub(super) const PERIOD: Duration = Duration::from_secs(2);
 
 /// The configuration in use, and the result of the last file. Clones share it.
 #[derive(Clone)]
@@ -76,23 +75,24 @@ impl LiveConfig {
         self.inner.state.lock().status.clone()
     }
 
-    /// Reads the file repeatedly, until the node stops.
-    pub fn watch(&self, path: PathBuf, tasks: &Tasks) {
-        let (live, stopping) = (self.clone(), tasks.clone());
-        tasks.spawn("config", async move {
-            loop {
-                let file = path.clone();
-                let read = blocking(move || std::fs::read_to_string(file)).await.and_then(|read| read);
-                match read {
-                    Ok(text) => live.take(&text),
-                    Err(error) => live.refuse(None, &format!("{}: {error}", path.display())),
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(PERIOD) => {}
-                    () = stopping.stopping() => return,
-                }
+    /// Reads the file of the configuration, if there is one, and those of access control repeatedly,
+    /// until the node stops. One task reads both, so that an older configuration never replaces the
+    /// access control of a newer one.
+    pub fn watch(&self, path: Option<PathBuf>, tasks: &Tasks) {
+        let live = self.clone();
+        tasks.repeat("config", PERIOD, move || {
+            if let Some(path) = &path {
+                live.read(path);
             }
+            live.inner.access.refresh();
         });
+    }
+
+    fn read(&self, path: &Path) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.take(&text),
+            Err(error) => self.refuse(None, &format!("{}: {error}", path.display())),
+        }
     }
 
     /// Applies the text of a file, as far as a running node can.
@@ -241,7 +241,7 @@ mod tests {
         version("..1", &setup.text(""));
         std::os::unix::fs::symlink("..data/config.yaml", mounted.join("config.yaml")).unwrap();
         let tasks = Tasks::new();
-        setup.live.watch(mounted.join("config.yaml"), &tasks);
+        setup.live.watch(Some(mounted.join("config.yaml")), &tasks);
         version("..2", &setup.text(", lowFree: 5%"));
         let seen = async {
             while setup.thresholds().0 != 50 {

@@ -3,7 +3,6 @@
 //! imports it except the program.
 
 pub mod access;
-pub mod access_error;
 pub mod bucket_health;
 pub mod credential_provider;
 pub mod error;

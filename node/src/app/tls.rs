@@ -1,15 +1,11 @@
 //! Changes of the TLS files while the node runs, and what the node tells about them.
 
 use super::error::StartError;
+use super::live::PERIOD;
 use crate::http::tls::{PeerTls, ServerTls};
 use entrepot_config::{NodeConfig, TlsStatus};
-use entrepot_runtime::tasks::blocking;
 use entrepot_runtime::{Clock, Tasks};
 use prometheus::{IntGauge, Opts, Registry};
-use std::time::Duration;
-
-/// Time between two reads of the files, as for the configuration (`live`).
-const PERIOD: Duration = Duration::from_secs(2);
 
 /// The TLS configurations of a node. Clones share them.
 #[derive(Clone)]
@@ -64,19 +60,8 @@ impl LiveTls {
         if self.gauges.is_none() {
             return;
         }
-        let (live, stopping) = (self.clone(), tasks.clone());
-        tasks.spawn("tls", async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(PERIOD) => {}
-                    () = stopping.stopping() => return,
-                }
-                let reloading = live.clone();
-                if let Err(error) = blocking(move || reloading.reload()).await {
-                    tracing::error!(%error, "cannot read the TLS files");
-                }
-            }
-        });
+        let live = self.clone();
+        tasks.repeat("tls", PERIOD, move || live.reload());
     }
 
     fn reload(&self) {

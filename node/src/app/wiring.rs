@@ -75,16 +75,13 @@ impl Node {
         let (access, audit) = (AccessControl::default(), audit(&env));
         let files =
             AccessFiles::start(&env.config, access.clone(), env.clock.clone(), audit.clone(), env.metrics.registry())?;
-        files.watch(&env.tasks);
         let tls = LiveTls::load(&env.config, env.clock.clone(), env.metrics.registry())?;
         tls.watch(&env.tasks);
         let forwarding = Forwarding { tls: tls.peers.clone(), answer_within: env.config.upload.answer_within.get() };
         let router = router(flows.services(&env, access, audit.clone()), &env.config.http, forwarding);
         let server_tls = tls.server.clone();
         let reporter = reporter(&env, files, tls, audit)?;
-        if let Some(file) = file {
-            reporter.live.watch(file, &env.tasks);
-        }
+        reporter.live.watch(file, &env.tasks);
         let readiness = Readiness::default();
         readiness.set(true);
         let ready = readiness.clone();

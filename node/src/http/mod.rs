@@ -17,6 +17,7 @@
 #![allow(clippy::disallowed_types)]
 
 mod api;
+mod authority;
 mod client_address;
 mod error;
 mod headers;

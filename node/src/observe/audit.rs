@@ -12,8 +12,6 @@ use std::collections::hash_map::Entry as MapEntry;
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// Time within which the same refusal is logged once. A pull secret that is wrong is repeated by
 /// every kubelet, several times a minute.
@@ -220,7 +218,7 @@ impl Audit {
             let Some(repeated) = self.repeats(&line) else { return };
             line.repeated = repeated;
         }
-        let written = Written { log: "audit", time: self.time(), node: &self.node, line: &line };
+        let written = Written { log: "audit", time: self.clock.now().rfc3339(), node: &self.node, line: &line };
         if let Ok(mut text) = serde_json::to_vec(&written) {
             text.push(b'\n');
             drop(self.output.lock().write_all(&text));
@@ -253,12 +251,6 @@ impl Audit {
                 Some(0)
             }
         }
-    }
-
-    fn time(&self) -> String {
-        let milliseconds = i128::from(self.clock.now().0);
-        let time = OffsetDateTime::from_unix_timestamp_nanos(milliseconds * 1_000_000);
-        time.ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
     }
 }
 

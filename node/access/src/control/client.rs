@@ -35,7 +35,7 @@ pub enum Proof {
     None,
     /// By a token of this registry.
     Token {
-        /// The ID of the token (`jti`), for the audit log.
+        /// The ID of the token (`jti`). The audit log shows it.
         id: String,
         /// What the token is good for, at most.
         scopes: Scopes,

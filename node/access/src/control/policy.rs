@@ -7,7 +7,7 @@ use crate::kubernetes::Reviews;
 use crate::scope::Scopes;
 use crate::token::{IssuedToken, Tokens};
 use crate::users::Passwords;
-use crate::{AuthError, Authenticator, Authorizer, Caller, Credential, Via};
+use crate::{AuthError, Authenticator, Caller, Credential, Via};
 use entrepot_config::Action;
 use entrepot_oci::Repository;
 use entrepot_runtime::Clock;
@@ -85,12 +85,17 @@ impl Policy {
         Ok(Client { caller, proof })
     }
 
-    /// Whether the client may do this; returns why, for the audit log. Nothing else is asked, so a
-    /// refusal does not depend on whether the repository exists.
+    /// Checks that the client may do this, and returns what allows it, which the audit log shows.
+    /// The bucket is not read, so a refusal does not depend on whether the repository exists.
     ///
     /// # Errors
     /// The reason of the refusal.
-    pub async fn authorize(&self, client: &Client, action: Action, repository: &Repository) -> Result<String, Denied> {
+    pub async fn authorize(
+        &self,
+        client: &Client,
+        action: Action,
+        repository: &Repository,
+    ) -> Result<Arc<str>, Denied> {
         let allowed = self.allowed(&client.caller, action, repository).await?;
         let Some(reason) = allowed else {
             return Err(match (&client.caller, &client.proof) {
@@ -117,7 +122,7 @@ impl Policy {
         }
     }
 
-    /// Whether the caller may do this, whatever it has sent. `None` if it may not.
+    /// What allows the caller to do this, whatever it has sent. `None` if nothing does.
     ///
     /// # Errors
     /// `Unavailable` if a service that decides does not answer.
@@ -126,12 +131,12 @@ impl Policy {
         caller: &Caller,
         action: Action,
         repository: &Repository,
-    ) -> Result<Option<String>, Denied> {
+    ) -> Result<Option<Arc<str>>, Denied> {
         if let Some(rule) = self.rules.allows(caller, action, repository) {
-            return Ok(Some(rule.to_string()));
+            return Ok(Some(rule.text));
         }
         match &self.kubernetes {
-            Some(reviews) => Ok(reviews.allows(caller, action, repository).await?),
+            Some(reviews) => Ok(reviews.allows(caller, action, repository).await?.map(Arc::from)),
             None => Ok(None),
         }
     }

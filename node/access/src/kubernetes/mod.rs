@@ -19,7 +19,7 @@ mod tests;
 mod tokens;
 
 use crate::memory_key::MemoryKey;
-use crate::{AuthError, Authenticator, Authorizer, Caller, Credential, Identity};
+use crate::{AuthError, Authenticator, Caller, Credential, Identity};
 use access::Access;
 use api::Api;
 use async_trait::async_trait;
@@ -74,6 +74,26 @@ impl Reviews {
         })
     }
 
+    /// The reason for which Kubernetes lets a caller do this. `None` if it does not.
+    ///
+    /// # Errors
+    /// `Unavailable` if the API server cannot be asked and nothing is remembered.
+    pub async fn allows(
+        &self,
+        caller: &Caller,
+        action: Action,
+        repository: &Repository,
+    ) -> Result<Option<String>, AuthError> {
+        if !self.authorize {
+            return Ok(None);
+        }
+        let (namespace, name) = match repository.as_str().split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, repository.as_str()),
+        };
+        self.may(caller, action, namespace, Some(name)).await
+    }
+
     /// Whether a caller may pull all repositories whose name begins with this part and a slash: what
     /// the catalog shows below it. Rights on single repositories (`resourceNames`) do not count.
     ///
@@ -92,25 +112,6 @@ impl Authenticator for Reviews {
     async fn authenticate(&self, credential: &Credential, _: IpAddr) -> Option<Result<Identity, AuthError>> {
         let (Credential::Bearer(token) | Credential::Password { password: token, .. }) = credential;
         if self.review { self.review(token).await } else { None }
-    }
-}
-
-#[async_trait]
-impl Authorizer for Reviews {
-    async fn allows(
-        &self,
-        caller: &Caller,
-        action: Action,
-        repository: &Repository,
-    ) -> Result<Option<String>, AuthError> {
-        if !self.authorize {
-            return Ok(None);
-        }
-        let (namespace, name) = match repository.as_str().split_once('/') {
-            Some((namespace, name)) => (Some(namespace), name),
-            None => (None, repository.as_str()),
-        };
-        self.may(caller, action, namespace, Some(name)).await
     }
 }
 

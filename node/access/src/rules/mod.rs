@@ -15,8 +15,7 @@ mod tests;
 
 pub use listable::Listable;
 
-use crate::{AuthError, Authorizer, Caller};
-use async_trait::async_trait;
+use crate::Caller;
 use entrepot_config::{Action, Auth, NamePattern, Part, Subject};
 use entrepot_oci::Repository;
 use index::Index;
@@ -38,12 +37,13 @@ struct Compiled {
 /// What a rule gives one of its subjects on one of its patterns.
 #[derive(Debug)]
 struct Grant {
-    rule: usize,
     who: Subject,
     /// The greatest of the actions. It includes the others.
     may: Action,
     pattern: NamePattern,
     claims: Arc<BTreeMap<String, Vec<String>>>,
+    /// Made once, because each allowed request needs it.
+    reference: RuleRef,
 }
 
 /// The rule that allows a request, for the audit log.
@@ -51,13 +51,24 @@ struct Grant {
 pub struct RuleRef {
     /// Position of the rule in `auth.rules`, from 0.
     pub index: usize,
-    /// The part of the rule that applied: its subject, action and pattern.
-    pub text: String,
+    /// The position, and the part of the rule that applied: its subject, action and pattern.
+    pub text: Arc<str>,
+}
+
+impl RuleRef {
+    fn new(index: usize, who: &Subject, may: Action, pattern: &NamePattern) -> RuleRef {
+        let action = match may {
+            Action::Pull => "pull",
+            Action::Push => "push",
+            Action::Delete => "delete",
+        };
+        RuleRef { index, text: format!("auth.rules[{index}]: {who} may {action} in {pattern}").into() }
+    }
 }
 
 impl fmt::Display for RuleRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "auth.rules[{}]: {}", self.index, self.text)
+        f.write_str(&self.text)
     }
 }
 
@@ -75,7 +86,8 @@ impl Rules {
             for who in &rule.who {
                 for pattern in &rule.repositories {
                     let (who, pattern, claims) = (who.clone(), pattern.clone(), claims.clone());
-                    index.insert(Grant { rule: position, who, may, pattern, claims });
+                    let reference = RuleRef::new(position, &who, may, &pattern);
+                    index.insert(Grant { who, may, pattern, claims, reference });
                 }
             }
         }
@@ -91,7 +103,7 @@ impl Rules {
         let grant = candidates.find(|grant| {
             grant.may >= action && grant.steps(caller).is_some_and(|steps| names::matches(&steps, &parts))
         })?;
-        Some(grant.reference())
+        Some(grant.reference.clone())
     }
 
     /// Where the catalog of a caller has to look.
@@ -124,26 +136,5 @@ impl Grant {
             claim(name).is_some_and(|value| values.iter().any(|accepted| accepted == value))
         };
         self.claims.iter().all(has).then(|| expand(&self.pattern, claim)).flatten()
-    }
-
-    fn reference(&self) -> RuleRef {
-        let action = match self.may {
-            Action::Pull => "pull",
-            Action::Push => "push",
-            Action::Delete => "delete",
-        };
-        RuleRef { index: self.rule, text: format!("{} may {action} in {}", self.who, self.pattern) }
-    }
-}
-
-#[async_trait]
-impl Authorizer for Rules {
-    async fn allows(
-        &self,
-        caller: &Caller,
-        action: Action,
-        repository: &Repository,
-    ) -> Result<Option<String>, AuthError> {
-        Ok(Rules::allows(self, caller, action, repository).map(|rule| rule.to_string()))
     }
 }

@@ -22,7 +22,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header};
 use secrecy::SecretString;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use ticket::Valid;
 
@@ -33,7 +33,7 @@ const SHORTEST_LIFETIME: u64 = 60;
 /// The longest token that is read. A node issues none that is longer.
 const MAX_LENGTH: usize = 16 * 1024;
 
-/// What can change while the node runs.
+/// What tokens are made of. Other settings need other [`Tokens`].
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The keys.
@@ -49,7 +49,7 @@ pub struct Settings {
 pub struct Tokens(Arc<Shared>);
 
 struct Shared {
-    settings: RwLock<Arc<Settings>>,
+    settings: Settings,
     verified: Verified<Valid>,
 }
 
@@ -76,16 +76,7 @@ impl Tokens {
     /// If the system provides no random bytes.
     pub fn new(settings: Settings) -> Result<Tokens, KeyFileError> {
         let verified = Verified::new().ok_or(KeyFileError::NoRandom)?;
-        Ok(Tokens(Arc::new(Shared { settings: RwLock::new(Arc::new(settings)), verified })))
-    }
-
-    /// Replaces the settings. Tokens of keys that are no longer known are refused from now on.
-    pub fn replace(&self, settings: Settings) {
-        // The cache is emptied while no one reads the settings, or a verification with the old keys
-        // could be remembered.
-        let mut current = self.0.settings.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(settings);
-        self.0.verified.forget();
+        Ok(Tokens(Arc::new(Shared { settings, verified })))
     }
 
     /// Whether a text has the type of this registry's tokens. If so, no other issuer is asked.
@@ -105,7 +96,7 @@ impl Tokens {
         service: &str,
         now: Timestamp,
     ) -> Result<IssuedToken, IssueError> {
-        let settings = self.settings();
+        let settings = &self.0.settings;
         let expires_in = settings.lifetime.as_secs().max(SHORTEST_LIFETIME);
         let issued = now.0 / 1000;
         // Rounded up, so that the token is not refused before its time.
@@ -130,16 +121,10 @@ impl Tokens {
         if let Some(valid) = remembered.get() {
             return valid.at(now);
         }
-        // Held until the result is remembered; see `replace`.
-        let settings = self.0.settings.read().unwrap_or_else(PoisonError::into_inner);
-        let valid = read(token, &settings)?;
+        let valid = read(token, &self.0.settings)?;
         let ticket = valid.at(now)?;
         remembered.insert(valid);
         Ok(ticket)
-    }
-
-    fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.0.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -167,7 +152,7 @@ fn read(token: &str, settings: &Settings) -> Result<Valid, TokenError> {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tokens").field(&self.settings()).finish()
+        f.debug_tuple("Tokens").field(&self.0.settings).finish()
     }
 }
 

@@ -14,12 +14,9 @@ use axum::response::Response;
 use entrepot_access::scope::Scopes;
 use entrepot_access::token::IssuedToken;
 use entrepot_access::{Client, Credential, Policy};
-use entrepot_runtime::clock::Timestamp;
 use futures::TryStreamExt;
 use secrecy::ExposeSecret;
 use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// Maximum size of a form. A token of an issuer with many groups has 16 KiB.
 const MAX_FORM_BYTES: usize = 64 * 1024;
@@ -96,20 +93,13 @@ fn answer(issued: &IssuedToken) -> Response {
         "token": token,
         "access_token": token,
         "expires_in": issued.expires_in,
-        "issued_at": rfc3339(issued.issued_at),
+        "issued_at": issued.issued_at.rfc3339(),
     });
     let mut response = Response::new(Body::from(document.to_string()));
     let map = response.headers_mut();
     map.insert(CONTENT_TYPE, JSON);
     map.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// Seconds since the epoch as RFC 3339, which the specification of the token service demands.
-fn rfc3339(time: Timestamp) -> String {
-    let seconds = i64::try_from(time.0 / 1000).unwrap_or(i64::MAX);
-    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
-    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 /// The error document of the token service (RFC 6749, section 5.2).

@@ -18,7 +18,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// `Credential` if the `Authorization` header is malformed.
-pub fn presented(head: &Parts, origin: &Origin, address: IpAddr) -> Result<Presented, Denied> {
+pub fn presented(head: &Parts, origin: &Origin<'_>, address: IpAddr) -> Result<Presented, Denied> {
     let header = head.headers.get(AUTHORIZATION).map(|value| Credential::parse(value.as_bytes()));
     let credential = header.transpose().map_err(Denied::from)?.flatten();
     let certificate = certificate(head);
@@ -44,7 +44,7 @@ fn certificate(head: &Parts) -> Option<Identity> {
 /// Returns the refusal of a wrong credential.
 pub async fn authenticate(
     policy: &Arc<Policy>,
-    origin: &Origin,
+    origin: &Origin<'_>,
     head: &Parts,
     address: IpAddr,
     route: &Route,

@@ -9,6 +9,7 @@ use crate::http::error::{AccessError, ApiError};
 use entrepot_access::{Caller, Denied, Policy, Proof};
 use entrepot_config::Action;
 use entrepot_oci::Repository;
+use std::sync::Arc;
 
 /// Checks that the requester may send this request, and returns what allows it. A mount from a
 /// repository that the requester may not pull from becomes the start of a session, as if that
@@ -18,10 +19,10 @@ use entrepot_oci::Repository;
 /// Returns the refusal, with a challenge if another token would help.
 pub async fn authorize(
     policy: &Policy,
-    origin: &Origin,
+    origin: &Origin<'_>,
     requester: &Requester,
     route: &mut Route,
-) -> Result<Option<String>, ApiError> {
+) -> Result<Option<Arc<str>>, ApiError> {
     let scope = scope(route);
     let refuse = |denied| AccessError::new(denied, |denied| origin.challenge(denied, &scope));
     let allowed = decide(policy, requester, route).await.map_err(refuse)?;
@@ -37,7 +38,7 @@ pub async fn authorize(
     Ok(allowed)
 }
 
-async fn decide(policy: &Policy, requester: &Requester, route: &Route) -> Result<Option<String>, Denied> {
+async fn decide(policy: &Policy, requester: &Requester, route: &Route) -> Result<Option<Arc<str>>, Denied> {
     let client = &requester.client;
     match (route, needed(route).next()) {
         // The token service authenticates its clients itself.

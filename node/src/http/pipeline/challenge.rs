@@ -1,33 +1,54 @@
 //! Where a client gets a token (distribution-spec, "Token Authentication"; RFC 6750, section 3).
 
+use crate::http::authority::authority;
 use crate::http::client_address::ClientAddress;
 use crate::http::error::ApiError;
 use crate::http::headers::FORWARDED;
-use axum::http::header::{HOST, HeaderName};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use entrepot_access::{Denied, Policy};
+use std::fmt;
 
 /// The path of the token service. No repository's name begins with an underscore.
 pub const TOKEN_PATH: &str = "/v2/_token";
 
 /// The names under which a client reaches this registry.
-pub struct Origin {
+pub struct Origin<'a> {
     /// The audience of tokens: `auth.service`, or the host of the request.
     pub service: String,
-    /// URL of the token service.
-    realm: String,
+    realm: Realm<'a>,
 }
 
-impl Origin {
+/// URL of the token service. It is written only into a challenge.
+enum Realm<'a> {
+    /// `auth.realm`.
+    Configured(&'a str),
+    /// At this node, under the name that the client uses.
+    Here { scheme: &'static str, host: Authority },
+}
+
+impl fmt::Display for Realm<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Realm::Configured(realm) => f.write_str(realm),
+            Realm::Here { scheme, host } => write!(f, "{scheme}://{host}{TOKEN_PATH}"),
+        }
+    }
+}
+
+impl<'a> Origin<'a> {
     /// # Errors
     /// `Host` if the request has no valid host, and the configuration names none.
-    pub fn of(policy: &Policy, head: &Parts) -> Result<Origin, ApiError> {
+    pub fn of(policy: &'a Policy, head: &Parts) -> Result<Origin<'a>, ApiError> {
         let host = || host(head).ok_or(ApiError::Host);
-        let service = policy.service.clone().map_or_else(|| host().map(|host| host.to_string()), Ok)?;
         let realm = match &policy.realm {
-            Some(realm) => realm.clone(),
-            None => format!("{}://{}{TOKEN_PATH}", scheme(head), host()?),
+            Some(realm) => Realm::Configured(realm),
+            None => Realm::Here { scheme: scheme(head), host: host()? },
+        };
+        let service = match (&policy.service, &realm) {
+            (Some(service), _) => service.clone(),
+            (None, Realm::Here { host, .. }) => host.to_string(),
+            (None, Realm::Configured(_)) => host()?.to_string(),
         };
         Ok(Origin { service, realm })
     }
@@ -51,12 +72,11 @@ impl Origin {
     }
 }
 
-/// The host and the port that the client used. HTTP/2 has them in the URI, HTTP/1.1 in `Host`, and a
-/// node that forwards a request in a header of its own.
+/// The host and the port that the client used, of which a node tells another when it forwards a
+/// request.
 pub fn host(head: &Parts) -> Option<Authority> {
-    let header = |name: HeaderName| head.headers.get(name)?.to_str().ok()?.parse().ok();
-    let sent = || head.uri.authority().cloned().or_else(|| header(HOST));
-    header(FORWARDED).or_else(sent).filter(|host: &Authority| !host.as_str().contains('@'))
+    let forwarded = head.headers.get(FORWARDED).and_then(|value| value.to_str().ok()?.parse().ok());
+    forwarded.or_else(|| authority(&head.uri, &head.headers)).filter(|host| !host.as_str().contains('@'))
 }
 
 /// The scheme that the client used, as the connection or a trusted proxy says.

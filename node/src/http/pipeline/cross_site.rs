@@ -12,9 +12,10 @@
 //! have the former, and no DNS answer can change the latter.
 
 use super::cors::{Cors, Sharing};
+use crate::http::authority::authority;
 use crate::http::client_address::ClientAddress;
 use crate::http::error::ApiError;
-use axum::http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use axum::http::header::{HeaderMap, HeaderName, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use entrepot_config as config;
@@ -54,7 +55,7 @@ impl CrossSite {
         if head.extensions.get::<ClientAddress>().is_some_and(|client| client.forwarded) {
             return Ok(());
         }
-        let Some(authority) = authority(head) else { return Ok(()) };
+        let Some(authority) = authority(&head.uri, &head.headers) else { return Ok(()) };
         let host = authority.host();
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let bare = name.trim_start_matches('[').trim_end_matches(']');
@@ -85,13 +86,7 @@ fn is_own(origin: &str, head: &Parts) -> bool {
     let parsed = of_page.parse::<Authority>().ok();
     let parts =
         |authority: &Authority| (authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(default));
-    parsed.zip(authority(head)).is_some_and(|(page, own)| parts(&page) == parts(&own))
-}
-
-/// Host and port that the client uses for this registry: HTTP/2 has them in the URI, HTTP/1.1 in
-/// `Host`.
-fn authority(head: &Parts) -> Option<Authority> {
-    head.uri.authority().cloned().or_else(|| text(&head.headers, &HOST)?.parse().ok())
+    parsed.zip(authority(&head.uri, &head.headers)).is_some_and(|(page, own)| parts(&page) == parts(&own))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -128,20 +128,20 @@ async fn dispatch(
     let mut observed = pipeline.observe.begin(&request, route.as_ref().ok(), &request_id, peer, permit);
     request.extensions_mut().insert(observed.running());
     let (sharing, is_head) = (pipeline.cors.sharing(request.headers()), request.method() == Method::HEAD);
-    let mut draft = Draft::new(&request, route.as_ref().ok(), client.address, request_id.as_str());
-    let answer =
-        pipeline.answer(request, route, &request_id, (client.address, &mut draft)).instrument(observed.span()).await;
-    let response = match answer {
+    let policy = pipeline.access.policy();
+    let private = policy.is_some();
+    let mut draft = Draft::new(&pipeline.api.services.audit, client.address, request_id.as_str());
+    let answer = pipeline.answer(request, route, &request_id, policy, (client.address, &mut draft));
+    let response = match answer.instrument(observed.span()).await {
         Ok(response) => {
-            draft.answered(&pipeline.api.services.audit, &response);
+            draft.answered(&response);
             response
         }
         Err(error) => {
-            draft.refused(&pipeline.api.services.audit, &error);
+            draft.refused(&error);
             observed.refuse(&error, &request_id)
         }
     };
-    let private = pipeline.access.policy().is_some();
     observed.send(response::complete(response, &request_id, sharing, is_head, private))
 }
 
@@ -152,20 +152,27 @@ impl Pipeline {
         request: Request,
         route: Result<Route, ApiError>,
         request_id: &RequestId,
-        (address, draft): (IpAddr, &mut Draft),
+        policy: Option<Arc<Policy>>,
+        (address, draft): (IpAddr, &mut Draft<'_>),
     ) -> Result<Response, ApiError> {
         if let Some(response) = self.cors.preflight(&request) {
             return Ok(response);
         }
         let (head, body) = request.into_parts();
         let (body, mut route) = (RequestBody::new(body, self.pace), route?);
+        draft.requested(&head, &route);
         self.cross_site.check(&head, &self.cors)?;
-        let policy = self.access.policy();
         if let (Some(policy), Route::Token(query)) = (&policy, &route) {
             let origin = Origin::of(policy, &head)?;
             return token_service::issue(policy, &origin, (&head, body), (query, address), draft).await;
         }
-        let requester = self.requester(policy, &mut route, &head, (address, draft)).await?;
+        let requester = match self.requester(policy, &mut route, &head, (address, draft)).await {
+            Ok(requester) => requester,
+            Err(error) => {
+                draft.denied(&head, &route);
+                return Err(error);
+            }
+        };
         let call = Call { route, head, request_id };
         self.read_only.check(&call)?;
         match handle_at_owner(&self.api.services, &self.forwarder, &call, body).await? {
@@ -174,13 +181,13 @@ impl Pipeline {
         }
     }
 
-    /// Who sent the request, if it may: under the policy that is in force now.
+    /// Who sent the request, if the policy allows it.
     async fn requester(
         &self,
         policy: Option<Arc<Policy>>,
         route: &mut Route,
         head: &Parts,
-        (address, draft): (IpAddr, &mut Draft),
+        (address, draft): (IpAddr, &mut Draft<'_>),
     ) -> Result<Requester, ApiError> {
         let Some(policy) = policy else {
             let requester = anybody(address);

@@ -2,10 +2,10 @@
 //! mirror of another one.
 
 use crate::http::api::route::Route;
+use crate::http::authority::authority;
 use crate::http::error::{ApiError, ContentKind};
 use crate::http::query::Query;
 use axum::extract::Request;
-use axum::http::header::HOST;
 
 /// Refuses to read content of another registry, because this registry has no upstream. The content
 /// is this registry's own if the namespace is the host name that the client used, or one of
@@ -43,19 +43,15 @@ pub fn check(request: &Request, route: &Route, ours: &[String]) -> Result<(), Ap
 
 /// Whether a name, with or without a port, is the host name that the client used for this registry.
 fn is_own(name: &str, request: &Request) -> bool {
-    // HTTP/2 has the authority in the URI, HTTP/1.1 in `Host`.
-    let authority = request.uri().authority().map(|authority| authority.as_str());
-    let host = authority.or_else(|| request.headers().get(HOST).and_then(|value| value.to_str().ok()));
-    host.is_some_and(|host| {
-        let without_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-        name.eq_ignore_ascii_case(host) || without_port.is_some_and(|(host, _)| name.eq_ignore_ascii_case(host))
-    })
+    authority(request.uri(), request.headers())
+        .is_some_and(|own| name.eq_ignore_ascii_case(own.as_str()) || name.eq_ignore_ascii_case(own.host()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::body::Body;
+    use axum::http::header::HOST;
 
     fn own(name: &str, uri: &str, host: &str) -> bool {
         is_own(name, &Request::get(uri).header(HOST, host).body(Body::empty()).unwrap())

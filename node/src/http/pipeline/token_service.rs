@@ -21,10 +21,10 @@ use std::sync::Arc;
 /// Returns the refusal of a wrong credential.
 pub async fn issue(
     policy: &Arc<Policy>,
-    origin: &Origin,
+    origin: &Origin<'_>,
     (head, body): (&Parts, RequestBody),
     (query, address): (&TokenQuery, IpAddr),
-    draft: &mut Draft,
+    draft: &mut Draft<'_>,
 ) -> Result<Response, ApiError> {
     let refused = |denied: Denied| ApiError::from(AccessError::new(denied, |denied| login(denied, origin)));
     let mut presented = presented(head, origin, address).map_err(refused)?;
@@ -47,6 +47,6 @@ pub async fn issue(
 
 /// Every 401 has a challenge (RFC 9110, section 15.5.2). At the token service it asks for the
 /// credential itself.
-fn login(denied: &Denied, origin: &Origin) -> Option<String> {
+fn login(denied: &Denied, origin: &Origin<'_>) -> Option<String> {
     matches!(denied, Denied::Credential(_)).then(|| format!("Basic realm=\"{}\"", origin.service))
 }
